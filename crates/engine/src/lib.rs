@@ -1,0 +1,3 @@
+//! A model becomes tensors on a device; token ids go in and come out.
+
+pub mod message;

@@ -1,0 +1,179 @@
+//! What node and engine child say to each other, as frames (`infera_protocol::frame`) on the
+//! child's stdin and stdout. The child's stderr is for its log.
+
+use std::path::PathBuf;
+
+use infera_protocol::requirements::Gpu;
+use infera_protocol::{FinishReason, JobSeed, Mismatch, ModelId, Sampling, TokenOutput};
+use serde::{Deserialize, Serialize};
+
+/// From the node to its engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Answered by [`Event::Adapters`]. Opens no device.
+    Adapters,
+    /// Answered by [`Event::Loading`] again and again, then [`Event::Loaded`] or [`Event::Failed`].
+    Load(Load),
+    /// Answered by [`Event::Tokens`], then [`Event::Finished`] or [`Event::Failed`].
+    Generate(Generate),
+    /// Answered by [`Event::Scored`] or [`Event::Failed`].
+    Score(Score),
+    /// Takes effect within one step; the request still ends with its last event.
+    Cancel { id: u64 },
+    /// Answered by [`Event::Stats`].
+    Stats,
+    /// Ends the child.
+    Shutdown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    pub path: PathBuf,
+    pub device: DeviceChoice,
+    /// Limits the context below the model's own.
+    pub context_tokens: Option<u32>,
+    /// How many sequences may run at once; more wait.
+    pub sequences: u32,
+}
+
+/// Where the model runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// Discrete GPU, then integrated GPU, then CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// The first adapter whose name or API contains this text, software adapters included.
+    Named(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Generate {
+    pub id: u64,
+    pub prompt: Vec<u32>,
+    /// Output that exists already; generation goes on after it.
+    pub output: Vec<u32>,
+    pub sampling: Sampling,
+    /// Of the whole output.
+    pub max_tokens: u32,
+    pub stop: Vec<String>,
+    pub logprobs: Option<u8>,
+    pub seed: JobSeed,
+}
+
+/// A teacher-forced pass over `prompt` and `output`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    pub id: u64,
+    pub prompt: Vec<u32>,
+    pub output: Vec<u32>,
+    pub sampling: Sampling,
+    pub seed: JobSeed,
+}
+
+/// From the engine to its node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first frame of every child.
+    Started {
+        version: String,
+    },
+    Adapters {
+        adapters: Vec<Gpu>,
+    },
+    Loading {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Loaded(Loaded),
+    Tokens {
+        id: u64,
+        tokens: Vec<TokenOutput>,
+    },
+    Finished(Finished),
+    Scored(Scored),
+    /// `id` is the request that failed; none when it was the load or the child itself.
+    Failed {
+        id: Option<u64>,
+        error: Failure,
+    },
+    Stats(Stats),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    pub model: ModelId,
+    /// From the file's metadata.
+    pub name: String,
+    pub architecture: String,
+    pub device: DeviceInfo,
+    pub context_tokens: u32,
+    pub vocabulary: u32,
+    pub load_ms: u64,
+    /// Weights on the device.
+    pub weight_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// The adapter's or the CPU's name.
+    pub name: String,
+    /// For reports: `flex/cpu`, `wgpu/vulkan`, `wgpu/metal`.
+    pub backend: String,
+    /// Why this one was chosen, in one sentence.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    pub id: u64,
+    pub reason: FinishReason,
+    pub prefill_ms: u32,
+    pub decode_ms: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    pub id: u64,
+    pub positions: u32,
+    pub mismatches: Vec<Mismatch>,
+    pub elapsed_ms: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub code: FailureCode,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The file is missing, damaged, or of an architecture we lack.
+    BadModel,
+    /// No such device.
+    NoDevice,
+    OutOfMemory,
+    /// The request breaks a rule: empty prompt, ids beyond the vocabulary, over the context.
+    BadRequest,
+    /// No model is loaded.
+    NotLoaded,
+    Internal,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    pub running: u32,
+    pub waiting: u32,
+    pub kv_bytes: u64,
+    /// Since the child started.
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    /// Over the last seconds of work; none when nothing ran.
+    pub tokens_per_second: Option<f32>,
+}

@@ -1,0 +1,109 @@
+//! A reference check: what a reference node is asked, and what it answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::{AuditId, Hash, JobSeed, ModelId};
+use crate::job::Sampling;
+
+/// What a reference node gets. It does not say whose output it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditTask {
+    pub version: u16,
+    pub audit: AuditId,
+    pub model: ModelId,
+    pub prompt: Vec<u32>,
+    pub output: Vec<u32>,
+    pub sampling: Sampling,
+    pub seed: JobSeed,
+    /// How long the reference may take before another is asked.
+    pub deadline_ms: u64,
+}
+
+/// A position where the reference would have chosen another token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// Output position, from 0.
+    pub position: u32,
+    /// The reference's own token there.
+    pub token: u32,
+    /// The margin by which the claimed token lost (`verification.md` 4.3), in units of the
+    /// temperature, or in raw logits at temperature 0. Finite: a token that no perturbation could
+    /// explain gets `f32::MAX`.
+    pub margin: f32,
+}
+
+/// A reference's answer: its own token at each position, written as the differences from the
+/// claimed ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditReport {
+    pub audit: AuditId,
+    pub model: ModelId,
+    /// Engine backend and device kind, for example `flex/cpu` or `wgpu/vulkan`.
+    pub backend: String,
+    /// How many output positions were scored.
+    pub positions: u32,
+    /// In order of position.
+    pub mismatches: Vec<Mismatch>,
+    /// Milliseconds the engine took.
+    pub elapsed_ms: u32,
+}
+
+impl AuditReport {
+    /// What a reference commits to before any report is opened; `salt` is 32 random bytes.
+    pub fn commitment(&self, salt: &Hash) -> Hash {
+        let mut digest = Digest::new("infera/audit-report/v1")
+            .fixed(self.audit.as_bytes())
+            .fixed(self.model.as_bytes())
+            .bytes(self.backend.as_bytes())
+            .u32(self.positions)
+            .u32(self.elapsed_ms)
+            .length(self.mismatches.len());
+        for mismatch in &self.mismatches {
+            digest = digest
+                .u32(mismatch.position)
+                .u32(mismatch.token)
+                .f32(mismatch.margin);
+        }
+        digest.fixed(salt.as_bytes()).finish()
+    }
+}
+
+/// What a reference signs: its commitment, bound to the audit.
+pub fn audit_commit_digest(audit: AuditId, commitment: Hash) -> Hash {
+    Digest::new("infera/audit-commit/v1")
+        .fixed(audit.as_bytes())
+        .fixed(commitment.as_bytes())
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commitment_opens_only_to_the_same_report_and_salt() {
+        let report = AuditReport {
+            audit: AuditId::from_bytes([1; 16]),
+            model: ModelId::from_bytes([2; 32]),
+            backend: "flex/cpu".to_owned(),
+            positions: 10,
+            mismatches: vec![Mismatch {
+                position: 3,
+                token: 4,
+                margin: 0.5,
+            }],
+            elapsed_ms: 7,
+        };
+        let salt = Hash::from_bytes([5; 32]);
+        let commitment = report.commitment(&salt);
+        assert_eq!(commitment, report.clone().commitment(&salt));
+        assert_ne!(commitment, report.commitment(&Hash::from_bytes([6; 32])));
+        let mut other = report.clone();
+        other.mismatches[0].margin = 0.25;
+        assert_ne!(commitment, other.commitment(&salt));
+        other = report;
+        other.positions = 11;
+        assert_ne!(commitment, other.commitment(&salt));
+    }
+}

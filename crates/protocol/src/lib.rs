@@ -1,0 +1,32 @@
+//! What crosses the wire between balancer, node and engine: ids, messages, signatures, framing. No I/O.
+//!
+//! Messages travel as JSON over HTTPS. What is signed or committed to is never JSON: it is a
+//! domain-separated BLAKE3 digest of a fixed little-endian encoding (see [`digest`]).
+
+pub mod audit;
+pub mod digest;
+pub mod frame;
+pub mod ids;
+pub mod job;
+pub mod node_api;
+pub mod output;
+pub mod requirements;
+pub mod signature;
+
+pub use audit::{AuditReport, AuditTask, Mismatch};
+pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
+pub use job::{FinishReason, JobSpec, Sampling};
+pub use output::{ChunkChain, ChunkCommit, Finish, OutputBatch, TokenOutput};
+pub use signature::{NodeKey, Signature};
+
+/// The protocol version this build speaks. A peer with another version is refused by name.
+pub const VERSION: u16 = 1;
+
+/// Tokens in a closed chunk. Only the last chunk of an attempt may be shorter.
+pub const CHUNK_TOKENS: usize = 32;
+
+/// The largest `top_k` a job may ask for, and the one used when it asks for none.
+pub const MAX_TOP_K: u32 = 64;
+
+/// Points are kept in integers of a millionth of a point.
+pub const MICRO_POINTS: i64 = 1_000_000;

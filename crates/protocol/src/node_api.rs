@@ -1,0 +1,336 @@
+//! The HTTP calls and events between a node and the balancer. The node always dials out.
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `POST /node/v1/challenge` | [`ChallengeRequest`] | [`Challenge`] |
+//! | `POST /node/v1/session` | [`SessionRequest`] | [`Session`] |
+//! | `POST /node/v1/state` | [`NodeState`] | 204 |
+//! | `GET /node/v1/events` | – | server-sent events of [`NodeEvent`], resumed by `Last-Event-ID` |
+//! | `GET /node/v1/models` | – | list of [`ModelOffer`] |
+//! | `GET /node/v1/requirements` | – | [`Policy`] (no session needed) |
+//! | `GET /node/v1/speed-test?bytes=N` | – | N bytes that do not compress |
+//! | `POST /node/v1/jobs/{job}/claim` | [`Claim`] | [`crate::JobSpec`] |
+//! | `POST /node/v1/jobs/{job}/output` | [`crate::OutputBatch`] | [`crate::output::OutputAck`] |
+//! | `POST /node/v1/jobs/{job}/release` | [`Release`] | 204 |
+//! | `POST /node/v1/audits/{audit}/accept` | `{}` | [`crate::AuditTask`] |
+//! | `POST /node/v1/audits/{audit}/decline` | [`Decline`] | 204 |
+//! | `POST /node/v1/audits/{audit}/commit` | [`AuditCommit`] | 204 |
+//! | `POST /node/v1/audits/{audit}/report` | [`AuditReveal`] | 204 |
+//! | `GET /node/v1/points` | – | [`Points`] |
+//! | `GET /node/v1/history?limit=N` | – | list of [`WorkRecord`], newest first |
+//!
+//! All but the first two and the requirements carry `Authorization: Bearer <session token>`.
+//! A refused call answers with [`Refusal`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditReport;
+use crate::digest::Digest;
+use crate::ids::{AuditId, Hash, JobId, ModelId, NodeId};
+use crate::requirements::{Hardware, Policy, Requirement};
+use crate::signature::Signature;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChallengeRequest {
+    pub version: u16,
+    pub node: NodeId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Challenge {
+    pub challenge: Hash,
+}
+
+/// Proves that the node holds its key, and tells what it runs on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionRequest {
+    pub version: u16,
+    pub node: NodeId,
+    pub challenge: Hash,
+    pub signature: Signature,
+    /// Name and version of the program, for example `infera 0.1.0`.
+    pub software: String,
+    pub hardware: Hardware,
+}
+
+pub fn session_digest(node: &NodeId, challenge: &Hash) -> Hash {
+    Digest::new("infera/session/v1")
+        .fixed(node.as_bytes())
+        .fixed(challenge.as_bytes())
+        .finish()
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// Secret: for the `Authorization` header only.
+    pub token: String,
+    /// The node re-scores other nodes' outputs instead of taking jobs.
+    pub reference: bool,
+    pub policy: Policy,
+    /// The balancer's own judgement of the node's hardware.
+    pub requirements: Vec<Requirement>,
+    /// The node counts as gone when nothing was heard of it for so long.
+    pub timeout_ms: u64,
+}
+
+/// What a node can take now. Sent when it changes, and as a sign of life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Models that are loaded.
+    pub models: Vec<ModelId>,
+    /// How many more jobs or audits it can take at once.
+    pub free_slots: u32,
+    /// Why it takes none, in words for a person.
+    pub paused: Option<String>,
+    pub hardware: Hardware,
+}
+
+/// A model the network serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelOffer {
+    pub model: ModelId,
+    /// The name that clients use.
+    pub name: String,
+    pub price: Price,
+    /// Prompt and output together.
+    pub context_tokens: u32,
+}
+
+/// In micro-points per token, as the client pays. The work's share goes to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    pub input: i64,
+    pub output: i64,
+}
+
+/// A job that is open to whoever claims it first. It never holds the prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    pub job: JobId,
+    pub attempt: u32,
+    pub model: ModelId,
+    pub prompt_tokens: u32,
+    /// What earlier attempts already produced.
+    pub output_tokens: u32,
+    pub max_tokens: u32,
+    pub price: Price,
+    /// The offer ends after so long.
+    pub deadline_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum NodeEvent {
+    Offer(Offer),
+    /// The offer is gone: another node has it, or the client left.
+    Withdrawn {
+        job: JobId,
+        attempt: u32,
+    },
+    /// The client left: stop, and send the signed end.
+    Cancel {
+        job: JobId,
+        attempt: u32,
+    },
+    /// Only to the reference nodes drawn for it.
+    Audit {
+        audit: AuditId,
+        model: ModelId,
+        tokens: u32,
+        deadline_ms: u64,
+    },
+    /// Every reference of this audit has committed: open the report.
+    Reveal {
+        audit: AuditId,
+    },
+    /// A job's or an audit's outcome, and what it moved.
+    Settled(WorkRecord),
+    /// The balancer no longer knows where the node's events stopped: ask for everything anew.
+    Reset,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claim {
+    pub version: u16,
+    pub attempt: u32,
+    /// Random: a claim is accepted once.
+    pub nonce: Hash,
+    pub signature: Signature,
+}
+
+pub fn claim_digest(job: JobId, attempt: u32, node: &NodeId, nonce: &Hash) -> Hash {
+    Digest::new("infera/claim/v1")
+        .fixed(job.as_bytes())
+        .u32(attempt)
+        .fixed(node.as_bytes())
+        .fixed(nonce.as_bytes())
+        .finish()
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Release {
+    pub version: u16,
+    pub attempt: u32,
+    /// In words for a person, for example `paused by the user`.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Decline {
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditCommit {
+    pub commitment: Hash,
+    /// Over [`crate::audit::audit_commit_digest`].
+    pub signature: Signature,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditReveal {
+    pub report: AuditReport,
+    pub salt: Hash,
+}
+
+/// A node's points, in micro-points.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Points {
+    pub confirmed: i64,
+    /// Earned, but not yet verified.
+    pub pending: i64,
+    /// Lost because verification failed.
+    pub forfeited: i64,
+}
+
+/// One piece of work of a node, as the balancer's books have it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkRecord {
+    pub kind: WorkKind,
+    /// The job's id, or the audit's.
+    pub id: String,
+    pub attempt: u32,
+    pub model: ModelId,
+    pub model_name: String,
+    pub input_tokens: u32,
+    pub output_tokens: u32,
+    /// Unix time in milliseconds.
+    pub started_ms: i64,
+    pub finished_ms: Option<i64>,
+    pub verdict: VerdictStatus,
+    /// The rule that decided, in one sentence.
+    pub reason: String,
+    /// Micro-points for it, pending ones included.
+    pub points: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    Job,
+    Audit,
+}
+
+/// What the rule made of all checks so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictStatus {
+    Verified,
+    /// The lottery chose no audit.
+    SampledOut,
+    Pending,
+    Failed,
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: RefusalCode,
+    /// An English sentence, and what to do.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The protocol version is not one the balancer speaks.
+    UnknownVersion,
+    Malformed,
+    BadSignature,
+    /// The challenge is unknown, used or too old.
+    BadChallenge,
+    /// The session token is missing, unknown or expired: open a new session.
+    NoSession,
+    UnknownJob,
+    /// Another node was first.
+    Taken,
+    /// This claim was already used.
+    Replayed,
+    /// The node may not take this job: not eligible, or not offered to it.
+    NotEligible,
+    /// The job is held by another node.
+    NotYours,
+    /// The lease has run out, or the attempt has ended.
+    LeaseEnded,
+    /// Output that does not follow on what has arrived.
+    OutOfOrder,
+    /// Output that breaks the job's rules: ids beyond the vocabulary, too many tokens, a wrong end.
+    BadOutput,
+    /// A commitment that does not match the tokens.
+    BadCommitment,
+    UnknownAudit,
+    /// The audit is not open for this step.
+    WrongStep,
+    /// The balancer cannot answer now: try again.
+    Unavailable,
+}
+
+impl RefusalCode {
+    /// The HTTP status it goes with.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::UnknownVersion => 426,
+            Self::Malformed => 400,
+            Self::BadSignature | Self::NoSession | Self::BadChallenge => 401,
+            Self::NotEligible | Self::NotYours => 403,
+            Self::UnknownJob | Self::UnknownAudit => 404,
+            Self::Taken | Self::Replayed | Self::OutOfOrder | Self::WrongStep => 409,
+            Self::LeaseEnded => 410,
+            Self::BadOutput | Self::BadCommitment => 422,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_carry_their_type() {
+        let event = NodeEvent::Cancel {
+            job: JobId::from_bytes([1; 16]),
+            attempt: 2,
+        };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["type"], "cancel");
+        assert_eq!(serde_json::from_value::<NodeEvent>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn what_is_signed_is_bound_to_its_node() {
+        let (one, two) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let hash = Hash::from_bytes([3; 32]);
+        assert_ne!(session_digest(&one, &hash), session_digest(&two, &hash));
+        let job = JobId::from_bytes([4; 16]);
+        assert_ne!(
+            claim_digest(job, 1, &one, &hash),
+            claim_digest(job, 1, &two, &hash)
+        );
+        assert_ne!(
+            claim_digest(job, 1, &one, &hash),
+            claim_digest(job, 2, &one, &hash)
+        );
+    }
+}

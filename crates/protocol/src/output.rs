@@ -1,0 +1,249 @@
+//! What a node sends back: tokens, the hash chain over its chunks, the signed end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::CHUNK_TOKENS;
+use crate::digest::Digest;
+use crate::ids::{Hash, JobId, NodeId};
+use crate::job::FinishReason;
+use crate::signature::{BadSignature, NodeKey, Signature};
+
+/// One produced token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenOutput {
+    pub id: u32,
+    /// Natural logarithm of the token's probability at temperature 1, when the job asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f32>,
+    /// The most likely tokens with their log probabilities, best first, as many as asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<(u32, f32)>,
+}
+
+/// A closed chunk: the head of the hash chain after its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkCommit {
+    /// Counts from 0 within an attempt.
+    pub index: u32,
+    /// The output position after the chunk's last token.
+    pub end: u32,
+    pub head: Hash,
+}
+
+/// The signed end of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finish {
+    pub reason: FinishReason,
+    /// The output position after the last token: the length of the whole output.
+    pub end: u32,
+    /// The head of the hash chain after the last chunk.
+    pub head: Hash,
+    pub signature: Signature,
+    /// Milliseconds the engine spent on the prompt and on the output.
+    pub prefill_ms: u32,
+    pub decode_ms: u32,
+}
+
+/// Body of `POST /node/v1/jobs/{job}/output`. Sending it again is harmless.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputBatch {
+    pub version: u16,
+    pub attempt: u32,
+    /// The output position of the first token in `tokens`.
+    pub position: u32,
+    pub tokens: Vec<TokenOutput>,
+    pub commits: Vec<ChunkCommit>,
+    pub finish: Option<Finish>,
+}
+
+/// What the balancer has, and whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputAck {
+    /// The output position up to which tokens have arrived.
+    pub received: u32,
+    /// How many chunks of this attempt are committed.
+    pub chunks: u32,
+    /// The attempt's signed end has been stored.
+    pub finished: bool,
+    /// The client has gone: stop, and send the signed end.
+    pub cancel: bool,
+}
+
+/// The hash chain over an attempt's token ids. Node and balancer build the same one.
+#[derive(Debug, Clone)]
+pub struct ChunkChain {
+    job: JobId,
+    attempt: u32,
+    position: u32,
+    chunks: u32,
+    head: Hash,
+    open: Vec<u32>,
+}
+
+impl ChunkChain {
+    /// `start` is the output position of the attempt's first token.
+    pub fn new(job: JobId, attempt: u32, start: u32) -> Self {
+        let head = Digest::new("infera/chunk-chain/v1")
+            .fixed(job.as_bytes())
+            .u32(attempt)
+            .u32(start)
+            .finish();
+        Self {
+            job,
+            attempt,
+            position: start,
+            chunks: 0,
+            head,
+            open: Vec::with_capacity(CHUNK_TOKENS),
+        }
+    }
+
+    /// Adds a token; the chunk closes with its 32nd.
+    pub fn push(&mut self, token: u32) -> Option<ChunkCommit> {
+        self.open.push(token);
+        self.position += 1;
+        (self.open.len() == CHUNK_TOKENS).then(|| self.close())
+    }
+
+    /// Closes what is left, if anything. Nothing may be pushed afterwards.
+    pub fn close_last(&mut self) -> Option<ChunkCommit> {
+        (!self.open.is_empty()).then(|| self.close())
+    }
+
+    /// The output position after the last token pushed.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    pub fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// The output position after the last closed chunk.
+    pub fn committed(&self) -> u32 {
+        self.position - self.open.len() as u32
+    }
+
+    pub fn head(&self) -> Hash {
+        self.head
+    }
+
+    fn close(&mut self) -> ChunkCommit {
+        self.head = Digest::new("infera/chunk/v1")
+            .fixed(self.job.as_bytes())
+            .u32(self.attempt)
+            .u32(self.chunks)
+            .tokens(&self.open)
+            .fixed(self.head.as_bytes())
+            .finish();
+        let commit = ChunkCommit {
+            index: self.chunks,
+            end: self.position,
+            head: self.head,
+        };
+        self.chunks += 1;
+        self.open.clear();
+        commit
+    }
+}
+
+impl Finish {
+    pub fn sign(
+        key: &NodeKey,
+        job: JobId,
+        attempt: u32,
+        reason: FinishReason,
+        end: u32,
+        head: Hash,
+        (prefill_ms, decode_ms): (u32, u32),
+    ) -> Self {
+        let signature = key.sign(finish_digest(job, attempt, reason, end, head));
+        Self {
+            reason,
+            end,
+            head,
+            signature,
+            prefill_ms,
+            decode_ms,
+        }
+    }
+
+    pub fn verify(&self, node: &NodeId, job: JobId, attempt: u32) -> Result<(), BadSignature> {
+        self.signature.verify(
+            node,
+            finish_digest(job, attempt, self.reason, self.end, self.head),
+        )
+    }
+}
+
+fn finish_digest(job: JobId, attempt: u32, reason: FinishReason, end: u32, head: Hash) -> Hash {
+    Digest::new("infera/finish/v1")
+        .fixed(job.as_bytes())
+        .u32(attempt)
+        .u8(reason.code())
+        .u32(end)
+        .fixed(head.as_bytes())
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(tokens: &[u32]) -> (Vec<ChunkCommit>, ChunkChain) {
+        let mut chain = ChunkChain::new(JobId::from_bytes([3; 16]), 1, 5);
+        let mut commits: Vec<_> = tokens
+            .iter()
+            .filter_map(|token| chain.push(*token))
+            .collect();
+        commits.extend(chain.close_last());
+        (commits, chain)
+    }
+
+    #[test]
+    fn chunks_close_at_32_tokens_and_at_the_end() {
+        let tokens: Vec<u32> = (0..70).collect();
+        let (commits, chain) = chain(&tokens);
+        let ends: Vec<_> = commits
+            .iter()
+            .map(|commit| (commit.index, commit.end))
+            .collect();
+        assert_eq!(ends, [(0, 37), (1, 69), (2, 75)]);
+        assert_eq!(chain.committed(), 75);
+        assert_eq!(chain.head(), commits[2].head);
+    }
+
+    #[test]
+    fn a_changed_token_changes_its_chunk_and_all_later_ones() {
+        let tokens: Vec<u32> = (0..70).collect();
+        let mut changed = tokens.clone();
+        changed[40] = 7;
+        let (commits, _) = chain(&tokens);
+        let (others, _) = chain(&changed);
+        assert_eq!(commits[0], others[0]);
+        assert_ne!(commits[1].head, others[1].head);
+        assert_ne!(commits[2].head, others[2].head);
+    }
+
+    #[test]
+    fn a_finish_is_bound_to_job_attempt_and_content() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let job = JobId::from_bytes([3; 16]);
+        let head = Hash::from_bytes([9; 32]);
+        let finish = Finish::sign(&key, job, 2, FinishReason::EndOfText, 40, head, (1, 2));
+        assert_eq!(finish.verify(&key.id(), job, 2), Ok(()));
+        assert!(finish.verify(&key.id(), job, 1).is_err());
+        assert!(
+            finish
+                .verify(&key.id(), JobId::from_bytes([4; 16]), 2)
+                .is_err()
+        );
+        let changed = Finish {
+            reason: FinishReason::Length,
+            ..finish.clone()
+        };
+        assert!(changed.verify(&key.id(), job, 2).is_err());
+        let longer = Finish { end: 41, ..finish };
+        assert!(longer.verify(&key.id(), job, 2).is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! The hardware gate as data: what a network asks for, what a machine has, and one row for each.
+
+use serde::{Deserialize, Serialize};
+
+const GIB: u64 = 1 << 30;
+const MB: u64 = 1_000_000;
+
+/// What a network asks of a node. A field that is absent asks for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_disk_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_bytes_per_second: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuNeed>,
+}
+
+/// Which GPU is enough. Any Apple M-series GPU may be, or a GPU with memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuNeed {
+    pub own_vram_bytes: u64,
+    pub apple_silicon_is_enough: bool,
+}
+
+impl Policy {
+    /// The public network's gate.
+    pub fn public() -> Self {
+        Self {
+            name: "public".to_owned(),
+            ram_bytes: Some(16 * GIB),
+            free_disk_bytes: Some(3 * GIB),
+            network_bytes_per_second: Some(10 * MB),
+            gpu: Some(GpuNeed {
+                own_vram_bytes: 8 * GIB,
+                apple_silicon_is_enough: true,
+            }),
+        }
+    }
+
+    /// For trying the network on any machine: it asks for no GPU, and what is earned is practice.
+    pub fn practice() -> Self {
+        Self {
+            name: "practice".to_owned(),
+            ram_bytes: Some(2 * GIB),
+            free_disk_bytes: Some(GIB / 2),
+            network_bytes_per_second: None,
+            gpu: None,
+        }
+    }
+}
+
+/// What a node found on its machine. `None` is unknown, never zero.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hardware {
+    pub os: String,
+    pub cpu: String,
+    pub cpu_cores: Option<u32>,
+    pub ram_bytes: Option<u64>,
+    /// On the disk that holds the data folder.
+    pub free_disk_bytes: Option<u64>,
+    /// Download rate measured from the balancer.
+    pub network_bytes_per_second: Option<u64>,
+    pub gpus: Vec<Gpu>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    pub name: String,
+    pub kind: GpuKind,
+    /// `Vulkan`, `Metal`, `DX12` or `GL`.
+    pub api: String,
+    pub driver: String,
+    /// `0000:01:00.0`, where the driver tells.
+    pub pci_id: Option<String>,
+    /// Memory of its own. `None` for unknown and for shared memory.
+    pub vram_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuKind {
+    Discrete,
+    Integrated,
+    AppleSilicon,
+    /// A CPU that pretends to be a GPU.
+    Software,
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequirementId {
+    Ram,
+    FreeDisk,
+    Network,
+    Gpu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    Pass,
+    /// It could not be found out. A node is not refused for it.
+    Warn,
+    Fail,
+}
+
+/// One row of the hardware gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    pub id: RequirementId,
+    pub title: String,
+    pub need: String,
+    pub found: String,
+    pub mark: Mark,
+    /// What the person can do, unless the row passes.
+    pub remedy: Option<String>,
+}
+
+/// Compares a machine with a policy. Rows that the policy does not ask for are left out.
+pub fn check(policy: &Policy, hardware: &Hardware) -> Vec<Requirement> {
+    let mut rows = Vec::new();
+    if let Some(need) = policy.ram_bytes {
+        // Firmware and integrated graphics keep some: a 16 GB machine reports 15.x.
+        rows.push(at_least(
+            RequirementId::Ram,
+            "Memory (RAM)",
+            need - need / 16,
+            &gib(need),
+            hardware.ram_bytes.map(|bytes| (bytes, gib(bytes))),
+            "Add memory, or join a network that asks for less",
+        ));
+    }
+    if let Some(need) = policy.free_disk_bytes {
+        rows.push(at_least(
+            RequirementId::FreeDisk,
+            "Free disk space",
+            need,
+            &gib(need),
+            hardware.free_disk_bytes.map(|bytes| (bytes, gib(bytes))),
+            "Free some space, or move the data folder to another disk",
+        ));
+    }
+    if let Some(need) = policy.network_bytes_per_second {
+        rows.push(at_least(
+            RequirementId::Network,
+            "Network speed",
+            need,
+            &megabytes_per_second(need),
+            hardware
+                .network_bytes_per_second
+                .map(|rate| (rate, megabytes_per_second(rate))),
+            "Use a wired connection, or close programs that download",
+        ));
+    }
+    if let Some(need) = policy.gpu {
+        rows.push(gpu_row(need, &hardware.gpus));
+    }
+    rows
+}
+
+/// Whether a node with these rows may get jobs.
+pub fn met(rows: &[Requirement]) -> bool {
+    rows.iter().all(|row| row.mark != Mark::Fail)
+}
+
+fn at_least(
+    id: RequirementId,
+    title: &str,
+    threshold: u64,
+    need: &str,
+    found: Option<(u64, String)>,
+    remedy: &str,
+) -> Requirement {
+    let (mark, found, remedy) = match found {
+        Some((value, text)) if value >= threshold => (Mark::Pass, text, None),
+        Some((_, text)) => (Mark::Fail, text, Some(remedy.to_owned())),
+        None => (
+            Mark::Warn,
+            "unknown".to_owned(),
+            Some("It could not be measured; jobs are not refused for it".to_owned()),
+        ),
+    };
+    Requirement {
+        id,
+        title: title.to_owned(),
+        need: need.to_owned(),
+        found,
+        mark,
+        remedy,
+    }
+}
+
+fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
+    let enough = |gpu: &Gpu| match gpu.kind {
+        GpuKind::AppleSilicon => need.apple_silicon_is_enough.then_some(Mark::Pass),
+        GpuKind::Software | GpuKind::Integrated => None,
+        GpuKind::Discrete | GpuKind::Other => match gpu.vram_bytes {
+            // Drivers keep some: a card sold with 8 GB reports 7.5 and more.
+            Some(bytes) if bytes >= need.own_vram_bytes - need.own_vram_bytes / 12 => {
+                Some(Mark::Pass)
+            }
+            Some(_) => None,
+            None if gpu.kind == GpuKind::Discrete => Some(Mark::Warn),
+            None => None,
+        },
+    };
+    let describe = |gpu: &Gpu| match (gpu.kind, gpu.vram_bytes) {
+        (GpuKind::Software, _) => format!("{} (software, not a GPU)", gpu.name),
+        (GpuKind::Integrated, _) => format!("{} (shares the machine's memory)", gpu.name),
+        (_, Some(bytes)) => format!("{} with {}", gpu.name, gib(bytes)),
+        (GpuKind::AppleSilicon, None) => gpu.name.clone(),
+        (_, None) => format!("{} with unknown memory", gpu.name),
+    };
+    let best = gpus
+        .iter()
+        .filter_map(|gpu| enough(gpu).map(|mark| (mark, gpu)))
+        .min_by_key(|(mark, _)| *mark != Mark::Pass);
+    let (mark, found, remedy) = match best {
+        Some((Mark::Pass, gpu)) => (Mark::Pass, describe(gpu), None),
+        Some((_, gpu)) => (
+            Mark::Warn,
+            describe(gpu),
+            Some("The driver does not tell the GPU's memory; jobs that do not fit will fail to load".to_owned()),
+        ),
+        None if gpus.is_empty() => (
+            Mark::Fail,
+            "none".to_owned(),
+            Some("Install the GPU's driver if the machine has one; without a GPU this network sends no jobs".to_owned()),
+        ),
+        None => (
+            Mark::Fail,
+            gpus.iter().map(describe).collect::<Vec<_>>().join(", "),
+            Some("This GPU is too small for this network; one that asks for less may take it".to_owned()),
+        ),
+    };
+    let apple = if need.apple_silicon_is_enough {
+        ", or any Apple M-series GPU"
+    } else {
+        ""
+    };
+    Requirement {
+        id: RequirementId::Gpu,
+        title: "GPU".to_owned(),
+        need: format!("{} of its own memory{apple}", gib(need.own_vram_bytes)),
+        found,
+        mark,
+        remedy,
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    let value = bytes as f64 / GIB as f64;
+    if value < 10.0 && value.fract() >= 0.05 {
+        format!("{value:.1} GB")
+    } else {
+        format!("{value:.0} GB")
+    }
+}
+
+fn megabytes_per_second(rate: u64) -> String {
+    format!("{:.0} MB/s", rate as f64 / MB as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(kind: GpuKind, vram_gib: Option<u64>) -> Gpu {
+        Gpu {
+            name: "Card".to_owned(),
+            kind,
+            api: "Vulkan".to_owned(),
+            driver: "1".to_owned(),
+            pci_id: None,
+            vram_bytes: vram_gib.map(|gib| gib * GIB),
+        }
+    }
+
+    #[test]
+    fn the_public_gate_as_a_table() {
+        use GpuKind::{AppleSilicon, Discrete, Integrated, Software};
+        use Mark::{Fail, Pass, Warn};
+        let need = Policy::public().gpu.unwrap();
+        let cases = [
+            (vec![], Fail),
+            (vec![gpu(Software, Some(64))], Fail),
+            (vec![gpu(Integrated, Some(16))], Fail),
+            (vec![gpu(Discrete, Some(6))], Fail),
+            (vec![gpu(Discrete, Some(8))], Pass),
+            (vec![gpu(Discrete, None)], Warn),
+            (vec![gpu(AppleSilicon, None)], Pass),
+            (vec![gpu(Integrated, None), gpu(Discrete, Some(24))], Pass),
+        ];
+        for (gpus, mark) in cases {
+            assert_eq!(gpu_row(need, &gpus).mark, mark, "{gpus:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_warns_and_too_little_fails_with_a_remedy() {
+        let mut hardware = Hardware {
+            ram_bytes: Some(8 * GIB),
+            ..Hardware::default()
+        };
+        let rows = check(&Policy::public(), &hardware);
+        let row = |id| rows.iter().find(|row| row.id == id).unwrap();
+        assert_eq!(row(RequirementId::Ram).mark, Mark::Fail);
+        assert!(row(RequirementId::Ram).remedy.is_some());
+        assert_eq!(row(RequirementId::Network).mark, Mark::Warn);
+        assert_eq!(row(RequirementId::Network).found, "unknown");
+        assert!(!met(&rows));
+        hardware.ram_bytes = Some(16 * GIB - GIB / 2);
+        assert!(met(&check(&Policy::practice(), &hardware)));
+    }
+
+    #[test]
+    fn a_policy_with_a_misspelt_field_is_refused() {
+        let error = serde_json::from_str::<Policy>(r#"{"name":"x","ram":1}"#).unwrap_err();
+        assert!(error.to_string().contains("ram"), "{error}");
+    }
+}
