@@ -22,7 +22,10 @@ pub enum ModelError {
         key: String,
         fault: String,
     },
-    #[error("`{file}` has the architecture `{found}`; this program runs {}.", Architecture::list())]
+    #[error(
+        "`{file}` has the architecture `{found}`; this program runs {}.",
+        Architecture::list()
+    )]
     UnknownArchitecture { file: String, found: String },
     #[error("`{file}` cannot be run: {what}.")]
     Unsupported { file: String, what: String },

@@ -162,13 +162,15 @@ impl Gguf {
     }
 
     pub fn get_f32(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        self.get(key, "is not a number with a fraction", |value, _| {
-            match *value {
+        self.get(
+            key,
+            "is not a number with a fraction",
+            |value, _| match *value {
                 Value::F32(number) => Some(number),
                 Value::F64(number) => Some(number as f32),
                 _ => None,
-            }
-        })
+            },
+        )
     }
 
     pub fn get_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
@@ -203,8 +205,10 @@ impl Gguf {
 
     /// An array of `f32`.
     pub fn get_f32s(&self, key: &str) -> Result<Option<Vec<f32>>, ModelError> {
-        self.get(key, "is not a list of 32-bit floats", |value, bytes| {
-            match value {
+        self.get(
+            key,
+            "is not a list of 32-bit floats",
+            |value, bytes| match value {
                 Value::Array(array) if array.kind == Kind::F32 => Some(
                     bytes[array.range.clone()]
                         .as_chunks()
@@ -214,14 +218,16 @@ impl Gguf {
                         .collect(),
                 ),
                 _ => None,
-            }
-        })
+            },
+        )
     }
 
     /// An array of `i32` or `u32` whose values fit `i32`.
     pub fn get_i32s(&self, key: &str) -> Result<Option<Vec<i32>>, ModelError> {
-        self.get(key, "is not a list of 32-bit integers", |value, bytes| {
-            match value {
+        self.get(
+            key,
+            "is not a list of 32-bit integers",
+            |value, bytes| match value {
                 Value::Array(array) if matches!(array.kind, Kind::I32 | Kind::U32) => bytes
                     [array.range.clone()]
                 .as_chunks()
@@ -233,8 +239,8 @@ impl Gguf {
                 })
                 .collect(),
                 _ => None,
-            }
-        })
+            },
+        )
     }
 
     /// How many items an array has.
@@ -421,7 +427,11 @@ struct Parsed {
 impl Parsed {
     fn read(bytes: &[u8], head_only: bool) -> Result<Self, Fault> {
         let mut reader = Reader::new(bytes);
-        if reader.array::<4>().map_err(|_| "it is shorter than a header")? != MAGIC {
+        if reader
+            .array::<4>()
+            .map_err(|_| "it is shorter than a header")?
+            != MAGIC
+        {
             return Err("it does not begin with the letters GGUF".to_owned());
         }
         let version = reader.u32()?;
@@ -635,7 +645,11 @@ impl<'a> Reader<'a> {
                 "the metadata `{key}` is a list of lists, which no model needs"
             ));
         }
-        let items = self.count("list items", MAX_ARRAY_ITEMS, kind.size().unwrap_or(8) as u64)?;
+        let items = self.count(
+            "list items",
+            MAX_ARRAY_ITEMS,
+            kind.size().unwrap_or(8) as u64,
+        )?;
         let start = self.position;
         match kind.size() {
             Some(size) => {

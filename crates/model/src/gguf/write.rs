@@ -50,13 +50,19 @@ impl GgufBuilder {
 
     #[must_use]
     pub fn f32s(self, key: &str, values: &[f32]) -> Self {
-        let items: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let items: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.array(key, 6, values.len(), &items)
     }
 
     #[must_use]
     pub fn i32s(self, key: &str, values: &[i32]) -> Self {
-        let items: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let items: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.array(key, 5, values.len(), &items)
     }
 
@@ -71,7 +77,10 @@ impl GgufBuilder {
     /// An `F32` tensor.
     #[must_use]
     pub fn f32_tensor(self, name: &str, dims: &[u64], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.tensor(name, TensorType::F32, dims, bytes)
     }
 
