@@ -1,6 +1,6 @@
 //! Where downloads and tools are kept between runs: the user's cache folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -38,6 +38,29 @@ pub fn python_environment(name: &str) -> Result<PathBuf> {
         command.args(["-m", "venv", "--clear"]).arg(&environment);
         process::output(command)?;
         fs::write(&ready, "")?;
+    }
+    Ok(python)
+}
+
+/// One with the packages that a pip requirements file pins.
+pub fn python_environment_with(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let python = python_environment(name)?;
+    let wanted = fs::read(requirements)?;
+    let installed = folder()?.join("python").join(name).join("requirements.txt");
+    if fs::read(&installed).ok().as_ref() != Some(&wanted) {
+        let mut command = Command::new(&python);
+        command
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
+            .args(["--only-binary", ":all:", "--requirement"])
+            .arg(requirements);
+        process::output(command)?;
+        fs::write(&installed, wanted)?;
     }
     Ok(python)
 }
