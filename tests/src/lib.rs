@@ -1,5 +1,8 @@
 //! A whole network on loopback with the tiny model, for one test.
 
+pub mod engine;
+pub mod rogue;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ pub struct World {
     pub balancer: Balancer,
     pub binaries: Binaries,
     pub key: String,
+    pub model_id: String,
     pub data: TempDir,
 }
 
@@ -43,7 +47,7 @@ impl World {
         let binaries = Binaries::find_or_build()?;
         let data = TempDir::new()?;
         let balancer = Balancer::start(&binaries, &data.path().join("balancer"), options)?;
-        balancer.add_model(
+        let model_id = balancer.add_model(
             &tiny_model(),
             MODEL,
             INPUT_PRICE as u32,
@@ -56,6 +60,7 @@ impl World {
             balancer,
             binaries,
             key,
+            model_id,
             data,
         };
         for number in 1..=references {

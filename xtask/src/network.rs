@@ -79,6 +79,8 @@ pub fn repository() -> &'static Path {
 pub struct BalancerOptions {
     pub policy: String,
     pub lease: Option<Duration>,
+    /// The contents of `balancer.toml`.
+    pub settings: String,
 }
 
 impl Default for BalancerOptions {
@@ -86,6 +88,7 @@ impl Default for BalancerOptions {
         Self {
             policy: "practice".to_owned(),
             lease: None,
+            settings: String::new(),
         }
     }
 }
@@ -102,6 +105,9 @@ impl Balancer {
     /// Starts a balancer on a free port of loopback, with its data under `data`.
     pub fn start(binaries: &Binaries, data: &Path, options: BalancerOptions) -> Result<Self> {
         std::fs::create_dir_all(data)?;
+        if !options.settings.is_empty() {
+            std::fs::write(data.join("balancer.toml"), &options.settings)?;
+        }
         let mut balancer = Self {
             binary: binaries.balancer.clone(),
             data: data.to_owned(),
