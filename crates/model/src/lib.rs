@@ -8,6 +8,8 @@ mod manifest;
 pub mod quant;
 mod stop;
 mod template;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 
 pub use config::{Architecture, Config, RopePairing};

@@ -319,3 +319,6 @@ fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
