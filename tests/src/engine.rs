@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use infera_protocol::{FinishReason, JobSeed, JobSpec, TokenOutput, frame};
+use infera_protocol::{FinishReason, JobSeed, JobSpec, Sampling, TokenOutput, frame};
 use serde_json::{Value, json};
 use xtask::Result;
 
@@ -79,6 +80,33 @@ impl Engine {
                     return Ok((tokens, serde_json::from_value(event["reason"].take())?));
                 }
                 Some("failed") => return Err(format!("the engine failed: {event}").into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// From asking to the first token of a greedy answer.
+    pub fn time_to_first_token(&mut self, prompt: &[u32]) -> Result<Duration> {
+        let start = Instant::now();
+        self.send(&json!({
+            "command": "generate",
+            "id": 1,
+            "prompt": prompt,
+            "output": [],
+            "sampling": Sampling::GREEDY,
+            "max_tokens": 4,
+            "stop": [],
+            "logprobs": null,
+            "seed": JobSeed::from_bytes([0; 32]),
+        }))?;
+        let mut first = None;
+        loop {
+            match self.next()?["event"].as_str() {
+                Some("tokens") => {
+                    first.get_or_insert_with(|| start.elapsed());
+                }
+                Some("finished") => return first.ok_or_else(|| "no token came".into()),
+                Some("failed") => return Err("the engine failed".into()),
                 _ => {}
             }
         }

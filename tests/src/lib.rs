@@ -1,7 +1,7 @@
 //! A whole network on loopback with the tiny model, for one test.
 
 pub mod engine;
-pub mod rogue;
+pub mod simulated;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,11 +44,26 @@ impl World {
     }
 
     pub fn start_with(options: BalancerOptions, workers: usize, references: usize) -> Result<Self> {
+        Self::with_nodes(
+            options,
+            &NodeOptions::on_cpu(&tiny_model()),
+            workers,
+            references,
+        )
+    }
+
+    /// Every node has the same options.
+    pub fn with_nodes(
+        options: BalancerOptions,
+        node_options: &NodeOptions,
+        workers: usize,
+        references: usize,
+    ) -> Result<Self> {
         let binaries = Binaries::find_or_build()?;
         let data = TempDir::new()?;
         let balancer = Balancer::start(&binaries, &data.path().join("balancer"), options)?;
         let model_id = balancer.add_model(
-            &tiny_model(),
+            &node_options.model,
             MODEL,
             INPUT_PRICE as u32,
             OUTPUT_PRICE as u32,
@@ -64,18 +79,12 @@ impl World {
             data,
         };
         for number in 1..=references {
-            let node = world.new_node(
-                &format!("reference-{number}"),
-                NodeOptions::on_cpu(&tiny_model()),
-            )?;
+            let node = world.new_node(&format!("reference-{number}"), node_options.clone())?;
             world.balancer.trust(&node.id)?;
             world.references.push(node);
         }
         for number in 1..=workers {
-            let node = world.new_node(
-                &format!("worker-{number}"),
-                NodeOptions::on_cpu(&tiny_model()),
-            )?;
+            let node = world.new_node(&format!("worker-{number}"), node_options.clone())?;
             world.workers.push(node);
         }
         for node in world.references.iter_mut().chain(&mut world.workers) {

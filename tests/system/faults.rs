@@ -5,7 +5,7 @@ use std::time::Duration;
 use infera_system_tests::{CLIENT, OUTPUT_PRICE, Streamed, World, story};
 use serde_json::Value;
 use xtask::network::{BalancerOptions, START_LIMIT};
-use xtask::{Result, wait};
+use xtask::{Result, process, wait};
 
 /// Short, so that a dead node's job is soon another's.
 fn short_lease() -> BalancerOptions {
@@ -135,9 +135,9 @@ fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
     let (request, calm) = long_story(&world)?;
     let streamed = disturb(&mut world, &request, 20, |world| {
         let node = world.workers[0].pid().ok_or("the worker does not run")?;
-        let engines = children_of(node)?;
+        let engines = process::children_of(node)?;
         assert_eq!(engines.len(), 1, "{engines:?}");
-        kill(engines[0])
+        process::kill(engines[0])
     })?;
     assert_same_answer(&streamed, &calm);
     let receipt = world.receipt(streamed.job()?)?;
@@ -152,7 +152,7 @@ fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
 fn an_engine_ends_when_its_node_is_killed() -> Result<()> {
     let mut world = World::start(1, 0)?;
     let node = world.workers[0].pid().ok_or("the worker does not run")?;
-    let engines = children_of(node)?;
+    let engines = process::children_of(node)?;
     assert_eq!(engines.len(), 1, "{engines:?}");
     world.workers[0].kill();
     wait::until("the engine has ended", Duration::from_secs(10), || {
@@ -247,34 +247,4 @@ fn a_client_that_hangs_up_stops_the_job_and_pays_for_what_it_got() -> Result<()>
         "{moved:?}"
     );
     Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn children_of(parent: u32) -> Result<Vec<u32>> {
-    let mut children = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // The program's name, in parentheses, may hold anything.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {
-            children.push(pid);
-        }
-    }
-    Ok(children)
-}
-
-#[cfg(target_os = "linux")]
-fn kill(pid: u32) -> Result<()> {
-    let mut command = std::process::Command::new("kill");
-    command.args(["-KILL", &pid.to_string()]);
-    xtask::process::run(command)
 }

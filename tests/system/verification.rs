@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use infera_model::{Gguf, Tokenizer};
+use infera_protocol::{FinishReason, JobSeed, NodeKey, TokenOutput};
 use infera_system_tests::engine::Engine;
-use infera_system_tests::rogue::{Deed, Rogue};
+use infera_system_tests::simulated::{Conduct, SimulatedNode};
 use infera_system_tests::{MODEL, World, story, tiny_model};
 use serde_json::{Value, json};
 use xtask::network::{BalancerOptions, START_LIMIT};
@@ -14,6 +15,39 @@ use xtask::{Result, wait};
 
 const JOBS: u64 = 100;
 const MAX_TOKENS: u32 = 48;
+
+/// What the node does instead of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    /// Answers with whatever its engine gives, which may be another model's.
+    WhatTheEngineGives,
+    /// Draws its own noise, for example to pick an answer it likes.
+    OtherSeed,
+    /// Stops half-way and claims that the model had ended there.
+    Truncate { end_token: u32 },
+}
+
+impl Deed {
+    fn conduct(self, mut engine: Engine) -> Conduct {
+        Box::new(move |spec| {
+            let seed = match self {
+                Self::OtherSeed => JobSeed::from_bytes(spec.seed.as_bytes().map(|byte| !byte)),
+                Self::WhatTheEngineGives | Self::Truncate { .. } => spec.seed,
+            };
+            let (mut tokens, reason) = engine.generate(spec, seed)?;
+            let Self::Truncate { end_token } = self else {
+                return Ok((tokens, reason));
+            };
+            tokens.truncate(tokens.len() / 2);
+            tokens.push(TokenOutput {
+                id: end_token,
+                logprob: None,
+                alternatives: Vec::new(),
+            });
+            Ok((tokens, FinishReason::EndOfText))
+        })
+    }
+}
 
 /// How a hundred jobs ended.
 #[derive(Debug, Default)]
@@ -26,6 +60,10 @@ struct Outcome {
     positions: u64,
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are for docs/verification.md"
+)]
 /// Lets one node with this engine and this conduct answer a hundred jobs on a network of its own.
 fn hundred_jobs(what: &str, model_file: &Path, device: &Value, deed: Deed) -> Result<Outcome> {
     let options = BalancerOptions {
@@ -36,11 +74,12 @@ fn hundred_jobs(what: &str, model_file: &Path, device: &Value, deed: Deed) -> Re
     let world = World::start_with(options, 0, 2)?;
     let engine = Engine::start(&world.binaries.node, model_file, device)?;
     let model = world.model_id.parse()?;
-    let rogue = Rogue::connect(world.balancer.url(), 7, engine, model, deed)?;
-    let id = rogue.id();
+    let key = NodeKey::from_secret(&[7; 32]);
+    let node = SimulatedNode::connect(world.balancer.url(), key, model, deed.conduct(engine))?;
+    let id = node.id();
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
-        let work = scope.spawn(|| rogue.work(&stop));
+        let work = scope.spawn(|| node.work(&stop));
         let outcome = ask(&world, &id);
         stop.store(true, Ordering::Relaxed);
         let worked = work.join().map_err(|_| "the node panicked")?;

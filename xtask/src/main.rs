@@ -73,6 +73,9 @@ struct BenchOptions {
     /// Where to compute: auto, cpu, or part of a GPU's name
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Measure the build without optimisations
+    #[arg(long)]
+    dev: bool,
 }
 
 fn main() -> ExitCode {

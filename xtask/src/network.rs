@@ -26,39 +26,24 @@ pub struct Binaries {
 impl Binaries {
     /// Those beside the running program, if they are built.
     pub fn find() -> Result<Option<Self>> {
-        let folder = profile_folder()?;
-        let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
-        let found = Self {
-            balancer: program("infera-balancer"),
-            node: program("infera"),
-        };
-        Ok((found.balancer.exists() && found.node.exists()).then_some(found))
+        Ok(Self::find_in(&profile_folder()?))
     }
 
     /// Brings them up to date with `cargo build`, into the running program's own target folder.
     pub fn build() -> Result<Self> {
         let folder = profile_folder()?;
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .current_dir(repository())
-            .args([
-                "build",
-                "--package",
-                "infera-node",
-                "--package",
-                "infera-balancer",
-            ])
-            .arg("--target-dir")
-            .arg(
-                folder
-                    .parent()
-                    .ok_or("the program is not in a target folder")?,
-            );
-        if folder.ends_with("release") {
-            command.arg("--release");
-        }
-        process::run(command)?;
-        Self::find()?.ok_or_else(|| "cargo built, but the programs are not there".into())
+        let release = folder.ends_with("release");
+        build(target_folder(&folder)?, release)?;
+        Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
+    }
+
+    /// With optimisations, whatever the running program has.
+    pub fn build_release() -> Result<Self> {
+        let folder = profile_folder()?;
+        let target = target_folder(&folder)?;
+        build(target, true)?;
+        Self::find_in(&target.join("release"))
+            .ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
     /// Those beside the running program; built first only when they are missing.
@@ -68,6 +53,34 @@ impl Binaries {
             None => Self::build(),
         }
     }
+
+    fn find_in(folder: &Path) -> Option<Self> {
+        let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+        let found = Self {
+            balancer: program("infera-balancer"),
+            node: program("infera"),
+        };
+        (found.balancer.exists() && found.node.exists()).then_some(found)
+    }
+}
+
+fn build(target: &Path, release: bool) -> Result<()> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(repository())
+        .args([
+            "build",
+            "--package",
+            "infera-node",
+            "--package",
+            "infera-balancer",
+        ])
+        .arg("--target-dir")
+        .arg(target);
+    if release {
+        command.arg("--release");
+    }
+    process::run(command)
 }
 
 /// The checkout this program was built from.
@@ -140,6 +153,10 @@ impl Balancer {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
     }
 
     pub fn client(&self, key: &str) -> Client {
@@ -392,6 +409,12 @@ impl Node {
         command.args(words).arg("--data").arg(&self.data);
         command
     }
+}
+
+fn target_folder(profile: &Path) -> Result<&Path> {
+    profile
+        .parent()
+        .ok_or_else(|| "this program is not in a target folder".into())
 }
 
 /// `target/debug`, or where else the running program lies.

@@ -172,6 +172,37 @@ pub fn run(mut command: Command) -> Result<()> {
     }
 }
 
+/// SIGKILL to a process that need not be a child of ours.
+#[cfg(unix)]
+pub fn kill(pid: u32) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or("no such process id")?;
+    Ok(kill_process(pid, Signal::KILL)?)
+}
+
+/// The ids of a process's own children.
+#[cfg(target_os = "linux")]
+pub fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended since it was listed.
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // The program's name, in parentheses, may hold anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
+}
+
 /// The last lines of a text file, or nothing if it cannot be read.
 pub fn last_lines(path: &Path, count: usize) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
