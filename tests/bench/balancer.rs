@@ -23,7 +23,6 @@ fn main() -> Result<()> {
     let model = world.model_id.parse()?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let mut ids = Vec::new();
         for number in 1..=NODES {
             let key = NodeKey::from_secret(&[number; 32]);
             if number <= REFERENCES {
@@ -35,23 +34,24 @@ fn main() -> Result<()> {
                 model,
                 Box::new(|spec| Ok(canned(spec.max_tokens))),
             )?;
-            ids.push(node.id());
             scope.spawn(|| node.work(&stop));
         }
-        let outcome = measure(&world, &ids);
+        let outcome = measure(&world);
         stop.store(true, Ordering::Relaxed);
         outcome
     })
 }
 
-fn measure(world: &World, ids: &[String]) -> Result<()> {
-    wait::until("all nodes are ready", START_LIMIT, || {
-        for id in ids {
-            if !world.balancer.is_ready(id)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(()))
+fn measure(world: &World) -> Result<()> {
+    wait::until("all nodes are here", START_LIMIT, || {
+        let nodes = |role: &str| {
+            world
+                .balancer
+                .metric(&format!("infera_nodes{{role=\"{role}\"}}"))
+        };
+        let here = nodes("worker")?.zip(nodes("reference")?);
+        let all = (f64::from(NODES - REFERENCES), f64::from(REFERENCES));
+        Ok((here == Some(all)).then_some(()))
     })?;
     let start = Instant::now();
     let latencies: Vec<Duration> = std::thread::scope(|scope| {

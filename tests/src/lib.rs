@@ -109,7 +109,7 @@ impl World {
     pub fn wait_until_ready(&self) -> Result<()> {
         for node in self.references.iter().chain(&self.workers) {
             wait::until("a node is ready", START_LIMIT, || {
-                Ok(self.balancer.is_ready(&node.id)?.then_some(()))
+                Ok(node.is_ready().then_some(()))
             })
             .map_err(|error| node.fault(&format!("is not ready: {error}")))?;
         }

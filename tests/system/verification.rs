@@ -76,11 +76,10 @@ fn hundred_jobs(what: &str, model_file: &Path, device: &Value, deed: Deed) -> Re
     let model = world.model_id.parse()?;
     let key = NodeKey::from_secret(&[7; 32]);
     let node = SimulatedNode::connect(world.balancer.url(), key, model, deed.conduct(engine))?;
-    let id = node.id();
     let stop = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let work = scope.spawn(|| node.work(&stop));
-        let outcome = ask(&world, &id);
+        let outcome = ask(&world);
         stop.store(true, Ordering::Relaxed);
         let worked = work.join().map_err(|_| "the node panicked")?;
         worked.and(outcome)
@@ -97,25 +96,26 @@ fn hundred_jobs(what: &str, model_file: &Path, device: &Value, deed: Deed) -> Re
     Ok(outcome)
 }
 
-fn ask(world: &World, node: &str) -> Result<Outcome> {
+fn ask(world: &World) -> Result<Outcome> {
     wait::until("the node is ready", START_LIMIT, || {
-        Ok(world.balancer.is_ready(node)?.then_some(()))
+        let answer = world.client().post("/v1/chat/completions", &story(0, 1))?;
+        Ok((answer.status != 503).then_some(()))
     })?;
     let mut outcome = Outcome::default();
     for seed in 0..JOBS {
         let answer = world.chat(&story(seed, MAX_TOKENS))?;
         let job = answer["infera"]["job_id"].as_str().ok_or("no job id")?;
         let receipt = world.receipt(job)?;
-        match receipt["verdict"]["status"].as_str() {
+        match receipt["verdict"].as_str() {
             Some("verified") => outcome.verified += 1,
             Some("failed") => outcome.failed += 1,
             _ => return Err(format!("no verdict: {receipt}").into()),
         }
         for reference in receipt["references"].as_array().into_iter().flatten() {
-            let figures = &reference["statistics"];
+            let figures = &reference["figures"];
             outcome.largest_margin = outcome
                 .largest_margin
-                .max(figures["largest"].as_f64().unwrap_or(0.0));
+                .max(figures["largest_margin"].as_f64().unwrap_or(0.0));
             outcome.mismatches += figures["mismatches"].as_u64().unwrap_or(0);
             outcome.positions += figures["positions"].as_u64().unwrap_or(0);
         }

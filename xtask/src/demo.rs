@@ -48,10 +48,10 @@ fn show(
     let mut network = Network::start(options, binaries, data, model, model_name)?;
     network.wait_until_ready(interrupts)?;
     let before = network.balancer.ledger()?;
-    let job = network.ask(&options.prompt, model_name)?;
+    let job = network.ask(&options.prompt, model_name, interrupts)?;
     let receipt = network.verdict(&job)?;
     let moved = network.show_points(&before)?;
-    let verified = receipt["verdict"]["status"] == "verified" || receipt["verdict"] == "verified";
+    let verified = receipt["verdict"] == "verified";
     let paid = moved.balance(&format!("node:{}:confirmed", network.worker().id)) > 0;
     if options.once {
         network.stop()?;
@@ -204,7 +204,6 @@ impl Network {
     fn wait_until_ready(&mut self, interrupts: &Receiver<()>) -> Result<()> {
         let start = Instant::now();
         for (node, (_, role)) in self.nodes.iter_mut().zip(ROLES) {
-            let balancer = &self.balancer;
             wait::until(&format!("the {role} is ready"), LOAD_LIMIT, || {
                 if interrupts.try_recv().is_ok() {
                     return Err("interrupted".into());
@@ -212,7 +211,7 @@ impl Network {
                 if !node.is_running()? {
                     return Err(node.fault("ended while it loaded the model"));
                 }
-                Ok(balancer.is_ready(&node.id)?.then_some(()))
+                Ok(node.is_ready().then_some(()))
             })
             .map_err(|error| node.fault(&error.to_string()))?;
             report::fact(
@@ -228,7 +227,7 @@ impl Network {
     }
 
     /// Asks, shows the answer as it comes, and gives the job's id.
-    fn ask(&self, prompt: &str, model_name: &str) -> Result<String> {
+    fn ask(&self, prompt: &str, model_name: &str, interrupts: &Receiver<()>) -> Result<String> {
         report::headline(prompt);
         println!();
         report::stream("  ");
@@ -249,6 +248,9 @@ impl Network {
             .stream("/v1/chat/completions", &body)?
         {
             let event = event?;
+            if interrupts.try_recv().is_ok() {
+                return Err("interrupted".into());
+            }
             if let Some(error) = event.get("error") {
                 return Err(format!("the stream ended with an error: {error}").into());
             }
@@ -287,7 +289,15 @@ impl Network {
             .get(&format!("/v1/jobs/{job}?wait_ms=60000"))?
             .success()?;
         let receipt = client.get(&format!("/v1/jobs/{job}/receipt"))?.success()?;
-        report::fact("Verdict", &receipt.to_string());
+        let word = |name: &str| receipt[name].as_str().unwrap_or("unknown").to_owned();
+        report::fact(
+            "Verdict",
+            &format!("{}: {}", word("verdict"), word("reason")),
+        );
+        for reference in receipt["references"].as_array().into_iter().flatten() {
+            let role = self.role(reference["node"].as_str().unwrap_or_default());
+            report::fact("", &format!("{role}: {}", figures(&reference["figures"])));
+        }
         Ok(receipt)
     }
 
@@ -306,16 +316,21 @@ impl Network {
 
     /// An account as the reader knows it.
     fn account(&self, account: &str) -> String {
-        let role = self
-            .nodes
-            .iter()
-            .zip(ROLES)
-            .find(|(node, _)| account.contains(&node.id));
-        match role {
-            Some((_, (_, role))) if account.ends_with(":confirmed") => role.to_owned(),
-            Some((_, (_, role))) => format!("{role} (pending)"),
-            None => account.replace("client:", "client "),
+        let Some(node) = account.strip_prefix("node:") else {
+            return account.replace("client:", "client ");
+        };
+        match node.split_once(':') {
+            Some((node, "confirmed")) => self.role(node).to_owned(),
+            Some((node, state)) => format!("{} ({state})", self.role(node)),
+            None => account.to_owned(),
         }
+    }
+
+    fn role(&self, id: &str) -> &'static str {
+        let mut nodes = self.nodes.iter().zip(ROLES);
+        nodes
+            .find(|(node, _)| node.id == id)
+            .map_or("another node", |(_, (_, role))| role)
     }
 
     fn invite(&self, model_name: &str) {
@@ -346,6 +361,19 @@ impl Network {
         report::fact("Ended", "every process that the demo started");
         Ok(())
     }
+}
+
+/// What a reference node found, in words.
+fn figures(figures: &Value) -> String {
+    let count = |name: &str| figures[name].as_u64().unwrap_or(0);
+    let (positions, mismatches) = (count("positions"), count("mismatches"));
+    format!(
+        "{} of {positions} tokens equal, largest margin {:.2}, {} ms on {}",
+        positions.saturating_sub(mismatches),
+        figures["largest_margin"].as_f64().unwrap_or(0.0),
+        count("elapsed_ms"),
+        figures["backend"].as_str().unwrap_or("an unknown device"),
+    )
 }
 
 fn file_name(file: &std::path::Path) -> String {

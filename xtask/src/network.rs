@@ -203,21 +203,11 @@ impl Balancer {
         self.run(&["node", "trust", node, "--reference"]).map(drop)
     }
 
-    pub fn nodes(&self) -> Result<Vec<Value>> {
-        Ok(serde_json::from_str(
-            &self.run(&["node", "list", "--json"])?,
-        )?)
-    }
-
-    /// Whether the node is connected and has a model loaded.
-    pub fn is_ready(&self, node: &str) -> Result<bool> {
-        Ok(self.nodes()?.iter().any(|entry| {
-            entry["id"] == node
-                && entry["online"] == true
-                && entry["models"]
-                    .as_array()
-                    .is_some_and(|models| !models.is_empty())
-        }))
+    /// A number that the balancer publishes, by its name and labels.
+    pub fn metric(&self, name: &str) -> Result<Option<f64>> {
+        let answer = Client::new(&self.url, None).get("/metrics")?;
+        let mut lines = answer.text.lines();
+        Ok(lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
     }
 
     /// The books; fails when they do not sum to zero.
@@ -379,6 +369,26 @@ impl Node {
 
     pub fn status(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.run(&["status", "--json"])?)?)
+    }
+
+    /// Whether it has loaded its model and is connected to a balancer that serves it.
+    pub fn is_ready(&self) -> bool {
+        self.status().is_ok_and(|status| {
+            let model = &status["models"][0];
+            status["connection"]["state"] == "connected"
+                && status["decision"]["mode"] == "run"
+                && model["engine"]["state"] == "ready"
+                && model["served"] == true
+        })
+    }
+
+    /// How many jobs of clients it is working on.
+    pub fn jobs(&self) -> Result<usize> {
+        let status = self.status()?;
+        let work = status["work"]
+            .as_array()
+            .ok_or("the status shows no work")?;
+        Ok(work.iter().filter(|item| item["kind"] == "job").count())
     }
 
     pub fn data(&self) -> &Path {
