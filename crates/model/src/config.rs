@@ -320,3 +320,154 @@ fn refuse_rope_scaling(gguf: &Gguf, prefix: &str) -> Result<(), ModelError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::write::GgufBuilder;
+    use crate::quant::TensorType;
+    use crate::testing::{PIECES, llama_metadata, llama_tensors, sentence_pieces, tiny};
+
+    fn error(first: GgufBuilder) -> String {
+        let file = llama_tensors(sentence_pieces(llama_metadata(first))).build();
+        let gguf = Gguf::from_bytes(file, "bad.gguf").unwrap();
+        let error = Config::from_gguf(&gguf).unwrap_err().to_string();
+        assert!(error.contains("`bad.gguf`"), "{error}");
+        error
+    }
+
+    #[test]
+    fn a_llama_file_gives_its_shape() {
+        let config = Config::from_gguf(&tiny()).unwrap();
+        let expected = Config {
+            architecture: Architecture::Llama,
+            layers: 1,
+            embedding: 32,
+            feed_forward: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 8,
+            rope_dim: 8,
+            rope_base: 10_000.0,
+            rope_pairing: RopePairing::Interleaved,
+            rms_epsilon: 1e-5,
+            context: 64,
+            vocabulary: PIECES as u32,
+            tied: true,
+            qkv_bias: false,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_qwen2_file_may_be_untied_and_has_biases() {
+        let metadata = GgufBuilder::new()
+            .str("general.architecture", "qwen2")
+            .u32("qwen2.block_count", 1)
+            .u32("qwen2.context_length", 64)
+            .u32("qwen2.embedding_length", 32)
+            .u32("qwen2.feed_forward_length", 64)
+            .u32("qwen2.attention.head_count", 4)
+            .u32("qwen2.attention.head_count_kv", 2)
+            .f32("qwen2.attention.layer_norm_rms_epsilon", 1e-6)
+            .f32("qwen2.rope.freq_base", 1e6);
+        let bytes = vec![0; 34 * PIECES as usize];
+        let file = llama_tensors(sentence_pieces(metadata))
+            .tensor("output.weight", TensorType::Q8_0, &[32, PIECES], bytes)
+            .f32_tensor("blk.0.attn_q.bias", &[32], &[0.0; 32])
+            .f32_tensor("blk.0.attn_k.bias", &[16], &[0.0; 16])
+            .f32_tensor("blk.0.attn_v.bias", &[16], &[0.0; 16])
+            .build();
+        let config = Config::from_gguf(&Gguf::from_bytes(file, "qwen").unwrap()).unwrap();
+        assert_eq!(config.architecture, Architecture::Qwen2);
+        assert_eq!(config.rope_pairing, RopePairing::HalfSplit);
+        assert!(!config.tied && config.qkv_bias);
+    }
+
+    #[test]
+    fn an_architecture_we_lack_is_named_with_those_we_have() {
+        let error = error(GgufBuilder::new().str("general.architecture", "gemma3"));
+        assert!(
+            error.contains("`gemma3`") && error.contains("llama, qwen2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn missing_metadata_is_named() {
+        let file = llama_tensors(sentence_pieces(
+            GgufBuilder::new().str("general.architecture", "llama"),
+        ));
+        let gguf = Gguf::from_bytes(file.build(), "bad.gguf").unwrap();
+        let error = Config::from_gguf(&gguf).unwrap_err().to_string();
+        assert!(
+            error.contains("`bad.gguf` has no metadata `llama.embedding_length`"),
+            "{error}"
+        );
+        let gguf = Gguf::from_bytes(GgufBuilder::new().build(), "bad.gguf").unwrap();
+        let error = Config::from_gguf(&gguf).unwrap_err().to_string();
+        assert!(error.contains("`general.architecture`"), "{error}");
+    }
+
+    #[test]
+    fn what_would_give_wrong_text_is_refused() {
+        let new = GgufBuilder::new;
+        let cases = [
+            (
+                new().str("llama.rope.scaling.type", "yarn"),
+                "scales its rotary positions",
+            ),
+            (
+                new().f32("llama.rope.scaling.factor", 4.0),
+                "scales its rotary positions",
+            ),
+            (
+                new().f32_tensor("rope_freqs.weight", &[4], &[1.0; 4]),
+                "`rope_freqs.weight`",
+            ),
+            (new().f32_tensor("extra", &[1], &[1.0]), "tensor `extra`"),
+            (new().u32("llama.expert_count", 8), "a mixture of experts"),
+            (
+                new().u32("llama.attention.sliding_window", 8),
+                "a sliding window",
+            ),
+            (
+                new().u32("llama.attention.value_length", 4),
+                "value heads are 4 wide",
+            ),
+            (
+                new().u32("llama.block_count", 2),
+                "`blk.1.attn_k.weight` is missing",
+            ),
+            (
+                new().u32("llama.block_count", u32::MAX),
+                "claims 4294967295 layers",
+            ),
+            (new().u32("llama.block_count", 0), "one of its sizes is 0"),
+            (
+                new().u32("llama.attention.head_count", 0),
+                "one of its sizes is 0",
+            ),
+            (
+                new().u32("llama.attention.head_count_kv", 3),
+                "do not divide",
+            ),
+            (new().u32("llama.rope.dimension_count", 10), "rotated width"),
+            (new().u32("llama.rope.dimension_count", 3), "rotated width"),
+            (new().f32("llama.rope.freq_base", f32::NAN), "rotation base"),
+            (
+                new().f32("llama.attention.layer_norm_rms_epsilon", -1.0),
+                "epsilon",
+            ),
+            (
+                new().u32("llama.feed_forward_length", 32),
+                "where [32, 32] is due",
+            ),
+            (new().str("llama.block_count", "1"), "`llama.block_count`"),
+        ];
+        for (file, fault) in cases {
+            let error = error(file);
+            assert!(error.contains(fault), "{error}");
+        }
+    }
+}

@@ -233,7 +233,7 @@ fn strftime(format: &str, now: SystemTime) -> String {
     let (year, month, date) = civil(day);
     let month_name = MONTHS[month as usize - 1];
     let weekday = WEEKDAYS[(day as usize + 4) % 7];
-    let hour = second / 3600;
+    let two_digits = |number: u64| format!("{number:02}");
     let mut text = String::new();
     let mut letters = format.chars();
     while let Some(letter) = letters.next() {
@@ -241,25 +241,22 @@ fn strftime(format: &str, now: SystemTime) -> String {
             text.push(letter);
             continue;
         }
-        match letters.next() {
-            Some('Y') => text.push_str(&year.to_string()),
-            Some('y') => text.push_str(&format!("{:02}", year % 100)),
-            Some('m') => text.push_str(&format!("{month:02}")),
-            Some('d') => text.push_str(&format!("{date:02}")),
-            Some('B') => text.push_str(month_name),
-            Some('b') => text.push_str(&month_name[..3]),
-            Some('A') => text.push_str(weekday),
-            Some('a') => text.push_str(&weekday[..3]),
-            Some('H') => text.push_str(&format!("{hour:02}")),
-            Some('M') => text.push_str(&format!("{:02}", second / 60 % 60)),
-            Some('S') => text.push_str(&format!("{:02}", second % 60)),
-            Some('%') => text.push('%'),
-            Some(other) => {
-                text.push('%');
-                text.push(other);
-            }
-            None => text.push('%'),
-        }
+        let part = match letters.next() {
+            Some('Y') => year.to_string(),
+            Some('y') => two_digits(year % 100),
+            Some('m') => two_digits(month),
+            Some('d') => two_digits(date),
+            Some('B') => month_name.to_owned(),
+            Some('b') => month_name[..3].to_owned(),
+            Some('A') => weekday.to_owned(),
+            Some('a') => weekday[..3].to_owned(),
+            Some('H') => two_digits(second / 3600),
+            Some('M') => two_digits(second / 60 % 60),
+            Some('S') => two_digits(second % 60),
+            Some('%') | None => "%".to_owned(),
+            Some(other) => format!("%{other}"),
+        };
+        text.push_str(&part);
     }
     text
 }

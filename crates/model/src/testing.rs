@@ -21,7 +21,7 @@ pub(crate) fn llama_metadata(file: GgufBuilder) -> GgufBuilder {
         .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
 }
 
-/// A SentencePiece vocabulary: three special tokens, a few pieces, all bytes.
+/// A `SentencePiece` vocabulary: three special tokens, a few pieces, all bytes.
 pub(crate) fn sentence_pieces(file: GgufBuilder) -> GgufBuilder {
     let mut pieces: Vec<(String, f32, i32)> = vec![
         ("<unk>".into(), 0.0, 2),

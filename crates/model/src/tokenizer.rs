@@ -92,7 +92,7 @@ impl Class {
 }
 
 impl Tokenizer {
-    /// Reads the `tokenizer.ggml.*` metadata: byte-level BPE (`gpt2`) or SentencePiece (`llama`).
+    /// Reads the `tokenizer.ggml.*` metadata: byte-level BPE (`gpt2`) or `SentencePiece` (`llama`).
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let texts = gguf.require(TOKENS, gguf.get_strings(TOKENS)?)?;
         if texts.is_empty() {
@@ -258,7 +258,7 @@ impl Tokenizer {
         }
     }
 
-    /// SentencePiece models put a space in front of a text that begins after a special token; it
+    /// `SentencePiece` models put a space in front of a text that begins after a special token; it
     /// is no part of the text.
     fn drops_space_after(&self, prompt: &[u32]) -> bool {
         match &self.encoder {

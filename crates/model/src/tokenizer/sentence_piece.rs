@@ -1,7 +1,7 @@
-//! SentencePiece BPE: neighbouring pieces merge, the best score first, down to single characters
+//! `SentencePiece` BPE: neighbouring pieces merge, the best score first, down to single characters
 //! and bytes. Spaces are written as U+2581.
 //!
-//! Source: Kudo and Richardson, "SentencePiece", EMNLP 2018; the behaviour of llama.cpp, which
+//! Source: Kudo and Richardson, "`SentencePiece`", EMNLP 2018; the behaviour of llama.cpp, which
 //! defines what a GGUF file's `llama` tokenizer means.
 
 use std::cmp::Ordering;

@@ -23,7 +23,7 @@ impl StreamDecoder {
     }
 
     /// For the output that follows `prompt`. Where the prompt ends with a special token (a chat's
-    /// turn), the space that a SentencePiece model puts before its first word is left out.
+    /// turn), the space that a `SentencePiece` model puts before its first word is left out.
     pub fn after(tokenizer: Arc<Tokenizer>, prompt: &[u32]) -> Self {
         let drop_space = tokenizer.drops_space_after(prompt);
         Self {

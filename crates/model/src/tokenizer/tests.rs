@@ -65,8 +65,7 @@ fn smollm2_golden_ids() {
         tokenizer.encode("Hello", true)
     );
     assert_eq!(tokenizer.token_bytes(2), b"<|im_end|>");
-    // Two bytes have no token in this vocabulary, so only text without them survives.
-    round_trips(tokenizer, &[TEXTS[0], TEXTS[1], TEXTS[3], TEXTS[4]]);
+    round_trips(tokenizer, &TEXTS);
 }
 
 #[test]
