@@ -1,5 +1,7 @@
 //! Choosing a token, and measuring how far another choice was from being the right one.
 
+use std::cmp::Ordering;
+
 use infera_protocol::{JobSeed, Sampling};
 
 use crate::noise::noise;
@@ -238,7 +240,7 @@ impl Kept {
 
 fn is_greedy(sampling: &Sampling) -> bool {
     // A NaN is refused long before; here it must only not divide.
-    !(sampling.temperature > 0.0)
+    sampling.temperature <= 0.0 || sampling.temperature.is_nan()
 }
 
 fn greedy(logits: &[f32]) -> u32 {
@@ -255,11 +257,12 @@ fn winner(race: &[(u32, f64)]) -> u32 {
     race.iter()
         .copied()
         .reduce(|best, next| {
-            if next.1 > best.1 || (next.1 == best.1 && next.0 < best.0) {
-                next
-            } else {
-                best
-            }
+            let wins = match next.1.partial_cmp(&best.1) {
+                Some(Ordering::Greater) => true,
+                Some(Ordering::Equal) => next.0 < best.0,
+                _ => false,
+            };
+            if wins { next } else { best }
         })
         .map_or(0, |(id, _)| id)
 }
@@ -311,11 +314,9 @@ fn at_least(logits: &[f32], threshold: f32) -> Vec<(u32, f32)> {
         .filter(|(_, logit)| *logit >= threshold)
         .collect();
     // Stable, so ids stay in order; -0 and 0 are the same logit.
-    found.sort_by(|left, right| {
-        right
-            .1
-            .partial_cmp(&left.1)
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
+    found.sort_by(|left, right| right.1.partial_cmp(&left.1).unwrap_or(Ordering::Equal));
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,3 +312,6 @@ fn nodes(count: usize, verb: &str) -> String {
         format!("{count} reference nodes {verb}")
     }
 }
+
+#[cfg(test)]
+mod tests;
