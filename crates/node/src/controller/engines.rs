@@ -1,0 +1,429 @@
+//! The engines: one child process for each model, started again when it dies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
+use infera_protocol::ModelId;
+use infera_protocol::node_api::ModelOffer;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Controller, EngineInput, Input, Work};
+use crate::clock::{Backoff, Entropy};
+use crate::engine_link::{Engine, EngineError};
+use crate::node::ModelConfig;
+use crate::state::{EngineStatus, ModelStatus};
+
+/// A model and its engine.
+pub(super) struct Slot {
+    config: ModelConfig,
+    phase: Phase,
+    /// Counts engines: what an earlier one still says is ignored.
+    epoch: u64,
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    /// Of the last successful load; the name outlives the engine.
+    loaded: Option<Loaded>,
+    /// Deaths since it last did something useful.
+    deaths: u32,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Off,
+    Loading {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Ready,
+    Waiting {
+        until: Instant,
+        message: String,
+    },
+    Broken {
+        message: String,
+    },
+    /// It was told to end and has not yet.
+    Ending,
+}
+
+impl Slot {
+    pub(super) fn new(config: ModelConfig, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            config,
+            phase: Phase::Off,
+            epoch: 0,
+            commands: None,
+            loaded: None,
+            deaths: 0,
+            backoff: Backoff::new(entropy),
+        }
+    }
+
+    /// The model, while jobs for it can be computed.
+    pub(super) fn ready_model(&self) -> Option<ModelId> {
+        (self.phase == Phase::Ready)
+            .then(|| self.loaded.as_ref().map(|loaded| loaded.model))
+            .flatten()
+    }
+
+    /// The model, if it was ever loaded.
+    pub(super) fn model(&self) -> Option<ModelId> {
+        self.loaded.as_ref().map(|loaded| loaded.model)
+    }
+
+    pub(super) fn backend(&self) -> String {
+        self.loaded
+            .as_ref()
+            .map_or_else(String::new, |loaded| loaded.device.backend.clone())
+    }
+
+    pub(super) fn sequences(&self) -> u32 {
+        self.config.sequences
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Off | Phase::Broken { .. } | Phase::Waiting { .. }
+        )
+    }
+
+    pub(super) fn restart_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The user has changed something: a broken model may be whole now.
+    pub(super) fn try_again(&mut self) {
+        if matches!(self.phase, Phase::Broken { .. } | Phase::Waiting { .. }) {
+            self.phase = Phase::Off;
+        }
+        self.deaths = 0;
+        self.backoff.reset();
+    }
+
+    /// The name that clients use, else the file's own, else the file's name.
+    pub(super) fn name(&self, served: Option<&[ModelOffer]>) -> String {
+        let offer = self
+            .model()
+            .and_then(|model| served?.iter().find(|offer| offer.model == model));
+        match (offer, &self.loaded) {
+            (Some(offer), _) => offer.name.clone(),
+            (None, Some(loaded)) if !loaded.name.is_empty() => loaded.name.clone(),
+            _ => self
+                .config
+                .path
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        }
+    }
+
+    pub(super) fn status(&self, served: Option<&[ModelOffer]>) -> ModelStatus {
+        let model = self.model();
+        ModelStatus {
+            name: self.name(served),
+            id: model,
+            served: model
+                .zip(served)
+                .map(|(model, served)| served.iter().any(|offer| offer.model == model)),
+            device: self.loaded.as_ref().map(|loaded| loaded.device.clone()),
+            engine: match &self.phase {
+                Phase::Off | Phase::Ending => EngineStatus::Off,
+                Phase::Loading {
+                    done_bytes,
+                    total_bytes,
+                } => EngineStatus::Loading {
+                    done_bytes: *done_bytes,
+                    total_bytes: *total_bytes,
+                },
+                Phase::Ready => EngineStatus::Ready,
+                Phase::Waiting { until, message } => EngineStatus::Restarting {
+                    message: message.clone(),
+                    retry_in_ms: until.saturating_duration_since(Instant::now()).as_millis() as u64,
+                },
+                Phase::Broken { message } => EngineStatus::Broken {
+                    message: message.clone(),
+                },
+            },
+        }
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // An engine that has just died says so itself.
+            let _ = commands.send(command);
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.commands.take().is_some() {
+            self.phase = Phase::Ending;
+        } else if matches!(self.phase, Phase::Waiting { .. }) {
+            self.phase = Phase::Off;
+        }
+    }
+
+    /// The engine is gone without having been asked. The first restart is at once: a job may be
+    /// waiting for it.
+    fn died(&mut self, message: String) {
+        self.commands = None;
+        self.deaths += 1;
+        let delay = if self.deaths == 1 {
+            Duration::ZERO
+        } else {
+            self.backoff.next_delay()
+        };
+        self.phase = Phase::Waiting {
+            until: Instant::now() + delay,
+            message,
+        };
+    }
+}
+
+impl Controller {
+    pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let due = match slot.phase {
+                Phase::Off => true,
+                Phase::Waiting { until, .. } => until <= now,
+                _ => false,
+            };
+            if !due || !wanted(index) {
+                continue;
+            }
+            slot.epoch += 1;
+            slot.phase = Phase::Loading {
+                done_bytes: 0,
+                total_bytes: 0,
+            };
+            let epoch = slot.epoch;
+            let start = self.edges.engine.start();
+            self.report(async move {
+                Input::Engine {
+                    slot: index,
+                    epoch,
+                    event: EngineInput::Started(start.await),
+                }
+            });
+        }
+    }
+
+    pub(super) fn stop_engines(&mut self) {
+        self.slots.iter_mut().for_each(Slot::stop);
+    }
+
+    pub(super) fn on_engine(&mut self, index: usize, epoch: u64, event: EngineInput) {
+        if self.slots[index].epoch != epoch {
+            return;
+        }
+        match event {
+            EngineInput::Started(Ok(engine)) => self.on_engine_started(index, epoch, engine),
+            EngineInput::Started(Err(error)) => self.slots[index].died(error.to_string()),
+            EngineInput::Event(event) => self.on_engine_event(index, event),
+            EngineInput::Ended => self.on_engine_ended(index),
+        }
+    }
+
+    fn on_engine_started(&mut self, index: usize, epoch: u64, mut engine: Engine) {
+        let slot = &mut self.slots[index];
+        slot.commands = Some(engine.commands);
+        slot.send(Command::Load(Load {
+            path: slot.config.path.clone(),
+            device: slot.config.device.clone(),
+            context_tokens: slot.config.context_tokens,
+            sequences: slot.config.sequences,
+        }));
+        let input = self.input.clone();
+        self.tasks.spawn(async move {
+            let to_input = |event| Input::Engine {
+                slot: index,
+                epoch,
+                event,
+            };
+            while let Some(event) = engine.events.recv().await {
+                let _ = input.send(to_input(EngineInput::Event(event)));
+            }
+            let _ = input.send(to_input(EngineInput::Ended));
+        });
+    }
+
+    fn on_engine_ended(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if slot.phase == Phase::Ending {
+            slot.phase = Phase::Off;
+            slot.deaths = 0;
+            slot.backoff.reset();
+        } else if !matches!(slot.phase, Phase::Broken { .. }) {
+            tracing::warn!(model = %slot.name(None), "the engine ended by itself");
+            slot.died(EngineError::Ended.to_string());
+        }
+        for work in self.work_in_engine(index) {
+            self.engine_failed(work, "the engine stopped");
+        }
+    }
+
+    fn on_engine_event(&mut self, index: usize, event: Event) {
+        let slot = &mut self.slots[index];
+        match event {
+            Event::Started { version } => tracing::debug!(version, "the engine has started"),
+            Event::Loading {
+                done_bytes,
+                total_bytes,
+            } => {
+                if let Phase::Loading { .. } = slot.phase {
+                    slot.phase = Phase::Loading {
+                        done_bytes,
+                        total_bytes,
+                    };
+                }
+            }
+            Event::Loaded(loaded) => {
+                if let Phase::Loading { .. } = slot.phase {
+                    tracing::info!(
+                        model = loaded.name,
+                        id = %loaded.model,
+                        device = loaded.device.name,
+                        reason = loaded.device.reason,
+                        load_ms = loaded.load_ms,
+                        "the model is loaded"
+                    );
+                    slot.phase = Phase::Ready;
+                    slot.loaded = Some(loaded);
+                }
+            }
+            Event::Tokens { id, tokens } => self.on_tokens(id, tokens),
+            Event::Finished(finished) => {
+                slot.deaths = 0;
+                slot.backoff.reset();
+                self.on_engine_finished(finished);
+            }
+            Event::Scored(scored) => {
+                slot.deaths = 0;
+                slot.backoff.reset();
+                self.on_scored(scored);
+            }
+            Event::Failed {
+                id: Some(id),
+                error,
+            } => {
+                if let Some(work) = self.in_engine.remove(&id) {
+                    tracing::warn!(%error, code = ?error.code, "the engine failed at its work");
+                    if error.code == FailureCode::BadRequest {
+                        self.give_up(work, &error.message);
+                    } else {
+                        self.engine_failed(work, &error.message);
+                    }
+                }
+            }
+            Event::Failed { id: None, error } => self.on_load_failed(index, error),
+            Event::Adapters { .. } | Event::Stats(_) => {}
+        }
+    }
+
+    fn on_load_failed(&mut self, index: usize, error: Failure) {
+        let slot = &mut self.slots[index];
+        tracing::error!(%error, code = ?error.code, "the engine failed");
+        if !matches!(slot.phase, Phase::Loading { .. }) {
+            return;
+        }
+        match error.code {
+            FailureCode::BadModel | FailureCode::NoDevice | FailureCode::OutOfMemory => {
+                slot.commands = None;
+                slot.phase = Phase::Broken {
+                    message: error.message,
+                };
+            }
+            FailureCode::BadRequest | FailureCode::NotLoaded | FailureCode::Internal => {
+                slot.died(error.message);
+            }
+        }
+    }
+
+    /// How many pieces of work a slot has, those about to come included.
+    pub(super) fn load_of(&self, index: usize) -> u32 {
+        let jobs = self.jobs.values().filter(|job| job.slot == index).count();
+        let claims = self
+            .claiming
+            .values()
+            .filter(|slot| **slot == index)
+            .count();
+        let audits = self
+            .audits
+            .values()
+            .filter(|audit| audit.slot == index)
+            .count();
+        (jobs + claims + audits) as u32
+    }
+
+    /// How much more work a slot can take.
+    pub(super) fn free_in(&self, index: usize) -> u32 {
+        let slot = &self.slots[index];
+        if slot.phase == Phase::Ready {
+            slot.sequences().saturating_sub(self.load_of(index))
+        } else {
+            0
+        }
+    }
+
+    /// Sends a request to a slot's engine, if it is ready for one.
+    pub(super) fn ask_engine(
+        &mut self,
+        index: usize,
+        work: Work,
+        command: impl FnOnce(u64) -> Command,
+    ) -> Option<u64> {
+        let slot = &self.slots[index];
+        if slot.phase != Phase::Ready {
+            return None;
+        }
+        self.requests_made += 1;
+        let id = self.requests_made;
+        slot.send(command(id));
+        self.in_engine.insert(id, work);
+        Some(id)
+    }
+
+    /// Takes work back from an engine: what it still says about it is ignored.
+    pub(super) fn cancel_in_engine(&mut self, index: usize, id: u64) {
+        if self.in_engine.remove(&id).is_some() {
+            self.slots[index].send(Command::Cancel { id });
+        }
+    }
+
+    /// Asks an engine to stop and waits for its last word.
+    pub(super) fn end_in_engine(&self, index: usize, id: u64) {
+        self.slots[index].send(Command::Cancel { id });
+    }
+
+    fn work_in_engine(&mut self, index: usize) -> Vec<Work> {
+        let (jobs, audits) = (&self.jobs, &self.audits);
+        self.in_engine
+            .extract_if(|_, work| match work {
+                Work::Job(key) => jobs.get(key).is_some_and(|job| job.slot == index),
+                Work::Audit(audit) => audits.get(audit).is_some_and(|audit| audit.slot == index),
+            })
+            .map(|(_, work)| work)
+            .collect()
+    }
+
+    /// The engine could not do it this time.
+    pub(super) fn engine_failed(&mut self, work: Work, why: &str) {
+        match work {
+            Work::Job(key) => self.job_failed(key, why),
+            Work::Audit(audit) => self.audit_failed(audit, why),
+        }
+    }
+
+    /// Trying again is no use.
+    fn give_up(&mut self, work: Work, why: &str) {
+        match work {
+            Work::Job(key) => self.release(key, why),
+            Work::Audit(audit) => self.decline(audit, why),
+        }
+    }
+}

@@ -1,0 +1,699 @@
+//! The actor: it owns all state of a node and never waits for anyone. What takes time runs in
+//! tasks of its own and reports back as an [`Input`].
+
+mod audits;
+mod engines;
+mod network;
+mod work;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::message::Event;
+use infera_protocol::node_api::{ModelOffer, NodeState, Offer, Points, Refusal, WorkKind};
+use infera_protocol::output::OutputAck;
+use infera_protocol::requirements::{self, Hardware, Policy};
+use infera_protocol::{AuditId, AuditTask, JobSpec, NodeKey};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::audits::{Audit, Report};
+use self::engines::Slot;
+use self::network::SpeedMeasured;
+use self::work::Job;
+use crate::balancer_link::LinkError;
+use crate::caller::Caller;
+use crate::engine_link::{Engine, EngineError};
+use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide};
+use crate::jobs::Shipment;
+use crate::node::{Edges, NodeConfig};
+use crate::session::{SessionEvent, SessionTask, report_state};
+use crate::state::{Connection, NodeSnapshot, State, StateKind, WorkInProgress, describe};
+use crate::store::{AttemptKey, Store, StoreError};
+
+/// What others ask of the node.
+pub(crate) enum Request {
+    Snapshot(oneshot::Sender<NodeSnapshot>),
+    Pause {
+        duration: Option<Duration>,
+        finish_first: bool,
+        reply: oneshot::Sender<NodeSnapshot>,
+    },
+    Resume(oneshot::Sender<NodeSnapshot>),
+    Check(oneshot::Sender<NodeSnapshot>),
+    ShutDown(oneshot::Sender<()>),
+}
+
+/// What the controller's own tasks report.
+enum Input {
+    Engine {
+        slot: usize,
+        /// Which of the slot's engines, in order of their start.
+        epoch: u64,
+        event: EngineInput,
+    },
+    Claimed {
+        offer: Offer,
+        result: Claimed,
+    },
+    Shipped {
+        key: AttemptKey,
+        shipment: Shipment,
+        result: Result<OutputAck, ShipError>,
+    },
+    Released(AttemptKey),
+    AuditAccepted {
+        audit: AuditId,
+        /// None when the time ran out.
+        result: Option<Result<AuditTask, Refusal>>,
+    },
+    AuditCommitted {
+        audit: AuditId,
+        result: Result<(), Refusal>,
+    },
+    AuditReported {
+        audit: AuditId,
+        result: Result<(), Refusal>,
+    },
+    Hardware(Hardware),
+    FreeDisk(Option<u64>),
+    Speed(SpeedMeasured),
+    Points(Result<Points, LinkError>),
+    Models(Vec<ModelOffer>),
+    StorageFault(StoreError),
+    StorageWorks,
+}
+
+enum EngineInput {
+    Started(Result<Engine, EngineError>),
+    Event(Event),
+    Ended,
+}
+
+enum Claimed {
+    Got(Box<JobSpec>),
+    Refused(Refusal),
+    /// No answer came: the job may be this node's without its knowing.
+    Unknown,
+}
+
+enum ShipError {
+    Link(LinkError),
+    Store(StoreError),
+}
+
+/// One request to an engine, by what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Job(AttemptKey),
+    Audit(AuditId),
+}
+
+pub(crate) struct Controller {
+    edges: Edges,
+    config: NodeConfig,
+    key: Arc<NodeKey>,
+    store: Store,
+    caller: Caller,
+    tasks: JoinSet<()>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    input: mpsc::UnboundedSender<Input>,
+    session_events: mpsc::UnboundedReceiver<SessionEvent>,
+    /// Runs once the hardware is known.
+    session_task: Option<SessionTask>,
+    snapshots: watch::Sender<NodeSnapshot>,
+    state: watch::Sender<NodeState>,
+    session_timeout: watch::Sender<Duration>,
+    hardware_out: watch::Sender<Hardware>,
+
+    connection: Connection,
+    reference: bool,
+    policy: Option<Policy>,
+    hardware: Option<Hardware>,
+    served: Option<Vec<ModelOffer>>,
+    points: Option<Points>,
+    points_in_flight: bool,
+    points_outdated: bool,
+    speed: Option<SpeedMeasured>,
+    speed_in_flight: bool,
+    pause: Option<Pause>,
+    storage_fault: Option<String>,
+    decision: Decision,
+
+    slots: Vec<Slot>,
+    offers: Vec<(Offer, Instant)>,
+    claiming: HashMap<AttemptKey, usize>,
+    jobs: BTreeMap<AttemptKey, Job>,
+    audits: BTreeMap<AuditId, Audit>,
+    reports: BTreeMap<AuditId, Report>,
+    /// Attempts and audits that are over, so that a repeated event does not begin them again.
+    over: VecDeque<Work>,
+    requests_made: u64,
+    in_engine: HashMap<u64, Work>,
+
+    look_around_at: Instant,
+    publish_at: Option<Instant>,
+    published: Option<Instant>,
+    closing: Option<Closing>,
+    checks: Vec<oneshot::Sender<NodeSnapshot>>,
+}
+
+struct Closing {
+    deadline: Instant,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
+const LOOK_AROUND: Duration = Duration::from_secs(30);
+const LOOK_AROUND_IN_TROUBLE: Duration = Duration::from_secs(5);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+const CLOSING_LIMIT: Duration = Duration::from_millis(3500);
+const OVER_KEPT: usize = 1024;
+const PAUSE_SETTING: &str = "pause";
+
+impl Controller {
+    pub(crate) async fn new(
+        config: NodeConfig,
+        key: NodeKey,
+        store: Store,
+        edges: Edges,
+        requests: mpsc::UnboundedReceiver<Request>,
+    ) -> Result<(Self, watch::Receiver<NodeSnapshot>), StoreError> {
+        let pause = store.setting(PAUSE_SETTING).await?.flatten();
+        let speed = store.setting(network::SPEED_SETTING).await?;
+        let key = Arc::new(key);
+        let (input, inputs) = mpsc::unbounded_channel();
+        let (session_out, session_events) = mpsc::unbounded_channel();
+        let (token, session) = watch::channel(None);
+        let (expired, expired_tokens) = mpsc::unbounded_channel();
+        let (hardware_out, hardware_in) = watch::channel(Hardware::default());
+        let (state, state_in) = watch::channel(NodeState {
+            models: Vec::new(),
+            free_slots: 0,
+            paused: None,
+            hardware: Hardware::default(),
+        });
+        let (session_timeout, timeout_in) = watch::channel(Duration::from_secs(30));
+        let caller = Caller {
+            link: Arc::clone(&edges.balancer),
+            session,
+            expired,
+            entropy: Arc::clone(&edges.entropy),
+        };
+        let session_task = SessionTask {
+            link: Arc::clone(&edges.balancer),
+            key: Arc::clone(&key),
+            entropy: Arc::clone(&edges.entropy),
+            hardware: hardware_in,
+            token,
+            expired: expired_tokens,
+            events: session_out,
+        };
+        let decision = Decision {
+            mode: Mode::StopNow,
+            reason: None,
+            ask_again_ms: None,
+        };
+        let (snapshots, snapshots_out) = watch::channel(NodeSnapshot {
+            node: key.id(),
+            software: crate::SOFTWARE.to_owned(),
+            balancer: edges.balancer.url().to_owned(),
+            state: State {
+                kind: StateKind::Waiting,
+                sentence: "Reading your hardware".to_owned(),
+                remedy: None,
+            },
+            decision: decision.clone(),
+            connection: Connection::Connecting,
+            models: Vec::new(),
+            work: Vec::new(),
+            points: None,
+            hardware: None,
+            policy: None,
+            requirements: Vec::new(),
+        });
+        let now = Instant::now();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(report_state(caller.clone(), state_in, timeout_in));
+        let slots = config
+            .models
+            .iter()
+            .map(|model| Slot::new(model.clone(), Arc::clone(&edges.entropy)))
+            .collect();
+        let mut controller = Self {
+            edges,
+            config,
+            key,
+            store,
+            caller,
+            tasks,
+            requests,
+            inputs,
+            input,
+            session_events,
+            session_task: Some(session_task),
+            snapshots,
+            state,
+            session_timeout,
+            hardware_out,
+            connection: Connection::Connecting,
+            reference: false,
+            policy: None,
+            hardware: None,
+            served: None,
+            points: None,
+            points_in_flight: false,
+            points_outdated: false,
+            speed,
+            speed_in_flight: false,
+            pause,
+            storage_fault: None,
+            decision,
+            slots,
+            offers: Vec::new(),
+            claiming: HashMap::new(),
+            jobs: BTreeMap::new(),
+            audits: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            over: VecDeque::new(),
+            requests_made: 0,
+            in_engine: HashMap::new(),
+            look_around_at: now + LOOK_AROUND,
+            publish_at: None,
+            published: None,
+            closing: None,
+            checks: Vec::new(),
+        };
+        controller.settle_debts().await?;
+        Ok((controller, snapshots_out))
+    }
+
+    pub(crate) async fn run(mut self) {
+        self.probe_hardware();
+        self.act();
+        while !self.has_ended() {
+            let wake = self.next_wake();
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => self.on_request(request),
+                    // Nobody holds the node any more.
+                    None => if self.closing.is_none() { self.close(None) },
+                },
+                Some(input) = self.inputs.recv() => self.on_input(input),
+                Some(event) = self.session_events.recv() => self.on_session(event),
+                Some(result) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    if let Err(error) = result && error.is_panic() {
+                        tracing::error!(%error, "a task of the node failed");
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.act();
+        }
+        self.tasks.shutdown().await;
+        if let Some(closing) = self.closing.take() {
+            closing
+                .replies
+                .into_iter()
+                .for_each(|reply| _ = reply.send(()));
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Snapshot(reply) => _ = reply.send(self.snapshot()),
+            Request::Pause {
+                duration,
+                finish_first,
+                reply,
+            } => {
+                let since_ms = self.now_ms();
+                self.set_pause(Some(Pause {
+                    since_ms,
+                    until_ms: duration.map(|duration| {
+                        since_ms
+                            .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+                    }),
+                    finish_first,
+                }));
+                self.act();
+                let _ = reply.send(self.snapshot());
+            }
+            Request::Resume(reply) => {
+                self.set_pause(None);
+                self.slots.iter_mut().for_each(Slot::try_again);
+                self.act();
+                let _ = reply.send(self.snapshot());
+            }
+            Request::Check(reply) => {
+                self.checks.push(reply);
+                self.probe_hardware();
+            }
+            Request::ShutDown(reply) => self.close(Some(reply)),
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Engine { slot, epoch, event } => self.on_engine(slot, epoch, event),
+            Input::Claimed { offer, result } => self.on_claimed(&offer, result),
+            Input::Shipped {
+                key,
+                shipment,
+                result,
+            } => self.on_shipped(key, &shipment, result),
+            Input::Released(key) => self.forget_job(key),
+            Input::AuditAccepted { audit, result } => self.on_audit_accepted(audit, result),
+            Input::AuditCommitted { audit, result } => self.on_audit_committed(audit, result),
+            Input::AuditReported { audit, result } => self.on_audit_reported(audit, result),
+            Input::Hardware(hardware) => self.on_hardware(hardware),
+            Input::FreeDisk(bytes) => self.on_free_disk(bytes),
+            Input::Speed(speed) => self.on_speed(speed),
+            Input::Points(points) => self.on_points(points),
+            Input::Models(models) => self.served = Some(models),
+            Input::StorageFault(error) => self.on_storage_fault(&error),
+            Input::StorageWorks => {
+                if self.storage_fault.take().is_some() {
+                    tracing::info!("the data folder can be written again");
+                }
+            }
+        }
+    }
+
+    /// Decides anew and brings everything in line with the decision.
+    fn act(&mut self) {
+        let now = Instant::now();
+        if now >= self.look_around_at {
+            self.look_around(now);
+        }
+        if let Some(pause) = self.pause
+            && pause.until_ms.is_some_and(|until| until <= self.now_ms())
+        {
+            self.set_pause(None);
+        }
+        self.decide();
+        match self.decision.mode {
+            Mode::Run => self.start_engines(now, |_| true),
+            Mode::Drain => {
+                let busy: Vec<_> = (0..self.slots.len())
+                    .map(|slot| self.load_of(slot) > 0)
+                    .collect();
+                self.start_engines(now, |slot| busy[slot]);
+            }
+            Mode::StopNow => self.hand_everything_back(),
+            Mode::ReleaseGpu => {
+                self.hand_everything_back();
+                self.stop_engines();
+            }
+        }
+        self.claim_offers(now);
+        self.give_work_to_engines();
+        self.drop_late_audits(now);
+        self.ship_everything(now);
+        self.tell_state();
+        self.publish(now);
+    }
+
+    fn decide(&mut self) {
+        let disk_was_low = matches!(self.decision.reason, Some(Reason::LowDisk { .. }));
+        let observations = Observations {
+            pause: self.pause,
+            closing: self.closing.is_some(),
+            requirements: self.requirements(),
+            free_disk_bytes: self
+                .hardware
+                .as_ref()
+                .and_then(|hardware| hardware.free_disk_bytes),
+            disk_was_low,
+            storage_fault: self.storage_fault.clone(),
+            running: self.jobs.len() + self.audits.len() + self.claiming.len(),
+        };
+        let decision = decide(&observations, &self.config.governor, self.now_ms());
+        if decision.mode != self.decision.mode {
+            tracing::info!(mode = ?decision.mode, reason = ?decision.reason, "the node's mode changes");
+        }
+        self.decision = decision;
+    }
+
+    fn hand_everything_back(&mut self) {
+        let reason = match &self.decision.reason {
+            Some(Reason::Paused { .. }) => "paused by the user",
+            Some(Reason::Closing) => "the node is closing",
+            Some(Reason::StorageFault { .. }) => "the node cannot write to its disk",
+            _ => "the node has stopped working",
+        };
+        self.offers.clear();
+        self.release_all(reason);
+        self.decline_all(reason);
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let ask_again = self
+            .decision
+            .ask_again_ms
+            .map(|ms| now + Duration::from_millis((ms - self.now_ms()).max(1) as u64));
+        self.jobs
+            .values()
+            .filter_map(|job| job.retry_at)
+            .chain(self.slots.iter().filter_map(Slot::restart_at))
+            .chain(self.audits.values().map(|audit| audit.expires))
+            .chain(self.publish_at)
+            .chain(ask_again)
+            .chain(self.closing.as_ref().map(|closing| closing.deadline))
+            .chain([self.look_around_at])
+            // What is due already was acted on just now, as far as it could be.
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(self.look_around_at)
+    }
+
+    fn look_around(&mut self, now: Instant) {
+        let interval = if self.storage_fault.is_some() {
+            LOOK_AROUND_IN_TROUBLE
+        } else {
+            LOOK_AROUND
+        };
+        self.look_around_at = now + interval;
+        let disk = self.edges.hardware.free_disk();
+        self.report(async move { Input::FreeDisk(disk.await) });
+        if self.storage_fault.is_some() {
+            let (store, now_ms) = (self.store.clone(), self.now_ms());
+            self.report(async move {
+                match store.set_setting("written", &now_ms).await {
+                    Ok(()) => Input::StorageWorks,
+                    Err(error) => Input::StorageFault(error),
+                }
+            });
+        }
+        self.refresh_if_needed();
+    }
+
+    fn close(&mut self, reply: Option<oneshot::Sender<()>>) {
+        let closing = self.closing.get_or_insert_with(|| Closing {
+            deadline: Instant::now() + CLOSING_LIMIT,
+            replies: Vec::new(),
+        });
+        closing.replies.extend(reply);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| {
+            let idle = self.jobs.is_empty()
+                && self.audits.is_empty()
+                && self.claiming.is_empty()
+                && self.slots.iter().all(Slot::is_stopped);
+            idle || Instant::now() >= closing.deadline
+        })
+    }
+
+    fn set_pause(&mut self, pause: Option<Pause>) {
+        if self.pause != pause {
+            self.pause = pause;
+            let store = self.store.clone();
+            self.remember(async move { store.set_setting(PAUSE_SETTING, &pause).await });
+        }
+    }
+
+    fn probe_hardware(&mut self) {
+        let probe = self.edges.hardware.probe();
+        self.report(async move { Input::Hardware(probe.await) });
+    }
+
+    fn on_hardware(&mut self, mut hardware: Hardware) {
+        hardware.network_bytes_per_second = self.speed_now();
+        self.hardware_out.send_replace(hardware.clone());
+        self.hardware = Some(hardware);
+        if let Some(session) = self.session_task.take() {
+            self.tasks.spawn(session.run());
+        }
+        if !self.checks.is_empty() {
+            self.decide();
+            let snapshot = self.snapshot();
+            for reply in std::mem::take(&mut self.checks) {
+                let _ = reply.send(snapshot.clone());
+            }
+        }
+    }
+
+    fn on_free_disk(&mut self, bytes: Option<u64>) {
+        if let Some(hardware) = &mut self.hardware {
+            hardware.free_disk_bytes = bytes;
+            self.hardware_out.send_replace(hardware.clone());
+        }
+    }
+
+    fn on_storage_fault(&mut self, error: &StoreError) {
+        let message = error.to_string();
+        if self.storage_fault.as_ref() != Some(&message) {
+            tracing::error!(%error, "the data folder cannot be written");
+            self.look_around_at = Instant::now() + LOOK_AROUND_IN_TROUBLE;
+            self.storage_fault = Some(message);
+        }
+    }
+
+    fn requirements(&self) -> Vec<requirements::Requirement> {
+        match (&self.policy, &self.hardware) {
+            (Some(policy), Some(hardware)) => requirements::check(policy, hardware),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the balancer is to know; sent when it changes.
+    fn tell_state(&mut self) {
+        let Some(mut hardware) = self.hardware.clone() else {
+            return;
+        };
+        // Every file written would be news otherwise.
+        hardware.free_disk_bytes = hardware.free_disk_bytes.map(|bytes| bytes >> 27 << 27);
+        let running = self.decision.mode == Mode::Run;
+        let state = NodeState {
+            models: self.slots.iter().filter_map(Slot::ready_model).collect(),
+            free_slots: if running {
+                (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
+            } else {
+                0
+            },
+            paused: (!running)
+                .then(|| describe(&self.snapshot_without_state(), &*self.edges.clock).sentence),
+            hardware,
+        };
+        self.state.send_if_modified(|current| {
+            let changed = *current != state;
+            *current = state;
+            changed
+        });
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let due = self.published.map(|last| last + PUBLISH_INTERVAL);
+        self.publish_at = due.filter(|due| now < *due);
+        if self.publish_at.is_some() {
+            return;
+        }
+        let snapshot = self.snapshot();
+        let changed = self.snapshots.send_if_modified(|current| {
+            let changed = *current != snapshot;
+            if changed && current.state.sentence != snapshot.state.sentence {
+                tracing::debug!(state = snapshot.state.sentence, "state");
+            }
+            *current = snapshot;
+            changed
+        });
+        if changed {
+            self.published = Some(now);
+        }
+    }
+
+    fn snapshot(&self) -> NodeSnapshot {
+        let mut snapshot = self.snapshot_without_state();
+        if self.hardware.is_some() || self.decision.reason.is_some() {
+            snapshot.state = describe(&snapshot, &*self.edges.clock);
+        }
+        snapshot
+    }
+
+    fn snapshot_without_state(&self) -> NodeSnapshot {
+        NodeSnapshot {
+            node: self.key.id(),
+            software: crate::SOFTWARE.to_owned(),
+            balancer: self.edges.balancer.url().to_owned(),
+            state: State {
+                kind: StateKind::Waiting,
+                sentence: "Reading your hardware".to_owned(),
+                remedy: None,
+            },
+            decision: self.decision.clone(),
+            connection: self.connection.clone(),
+            models: self
+                .slots
+                .iter()
+                .map(|slot| slot.status(self.served.as_deref()))
+                .collect(),
+            work: self.work_in_progress(),
+            points: self.points,
+            hardware: self.hardware.clone(),
+            policy: self.policy.as_ref().map(|policy| policy.name.clone()),
+            requirements: self.requirements(),
+        }
+    }
+
+    fn work_in_progress(&self) -> Vec<WorkInProgress> {
+        let jobs = self.jobs.values().map(|job| {
+            let spec = job.production.spec();
+            WorkInProgress {
+                kind: WorkKind::Job,
+                id: spec.job.to_string(),
+                model: self.slots[job.slot].name(self.served.as_deref()),
+                input_tokens: spec.prompt.len() as u32,
+                output_tokens: job.production.position(),
+                max_tokens: spec.max_tokens,
+                tokens_per_second: job.production.tokens_per_second(),
+                started_ms: job.started_ms,
+            }
+        });
+        let audits = self.audits.iter().map(|(id, audit)| WorkInProgress {
+            kind: WorkKind::Audit,
+            id: id.to_string(),
+            model: self.slots[audit.slot].name(self.served.as_deref()),
+            input_tokens: audit.tokens,
+            output_tokens: 0,
+            max_tokens: 0,
+            tokens_per_second: None,
+            started_ms: audit.started_ms,
+        });
+        jobs.chain(audits).collect()
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.edges.clock.now_ms()
+    }
+
+    fn mark_over(&mut self, work: Work) {
+        self.over.push_back(work);
+        if self.over.len() > OVER_KEPT {
+            self.over.pop_front();
+        }
+    }
+
+    /// Runs a task whose result comes back as an input.
+    fn report(&mut self, task: impl Future<Output = Input> + Send + 'static) {
+        let input = self.input.clone();
+        self.tasks.spawn(async move {
+            let _ = input.send(task.await);
+        });
+    }
+
+    /// Runs a write to the database of which only a failure is of interest.
+    fn remember(&mut self, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        let input = self.input.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = task.await {
+                let _ = input.send(Input::StorageFault(error));
+            }
+        });
+    }
+}

@@ -1,0 +1,240 @@
+//! The balancer: its session's events, and what the node asks it for now and then.
+
+use std::time::Duration;
+
+use infera_protocol::node_api::{NodeEvent, Points, Session};
+use serde::{Deserialize, Serialize};
+
+use super::{Controller, Input};
+use crate::balancer_link::LinkError;
+use crate::session::SessionEvent;
+use crate::state::Connection;
+use crate::store::{AttemptKey, HistoryEntry};
+
+/// The network's speed as it was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SpeedMeasured {
+    balancer: String,
+    bytes_per_second: Option<u64>,
+    measured_ms: i64,
+}
+
+pub(super) const SPEED_SETTING: &str = "network_speed";
+const SPEED_TEST_BYTES: u64 = 8 << 20;
+const SPEED_VALID_MS: i64 = 24 * 3_600_000;
+const HISTORY_FETCHED: u32 = 200;
+
+impl Controller {
+    pub(super) fn on_session(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Opened(session) => self.on_opened(&session),
+            SessionEvent::Resumed => {
+                tracing::info!("the balancer can be reached again");
+                self.connected();
+                self.refresh();
+            }
+            SessionEvent::Received(event) => self.on_event(event),
+            SessionEvent::Lost { reason, retry_in } => {
+                tracing::warn!(reason, ?retry_in, "the balancer cannot be reached");
+                self.connection = Connection::Disconnected {
+                    reason,
+                    retry_at_ms: self.now_ms() + retry_in.as_millis() as i64,
+                };
+            }
+            SessionEvent::Refused(message) => {
+                tracing::error!(message, "the balancer refuses this program");
+                self.connection = Connection::Refused { message };
+            }
+        }
+    }
+
+    fn on_opened(&mut self, session: &Session) {
+        tracing::info!(
+            reference = session.reference,
+            policy = session.policy.name,
+            "connected"
+        );
+        self.reference = session.reference;
+        self.connected();
+        self.policy = Some(session.policy.clone());
+        self.session_timeout
+            .send_replace(Duration::from_millis(session.timeout_ms.max(300)));
+        self.refresh();
+    }
+
+    fn connected(&mut self) {
+        self.connection = Connection::Connected {
+            reference: self.reference,
+        };
+    }
+
+    fn on_event(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Offer(offer) => self.on_offer(offer),
+            NodeEvent::Withdrawn { job, attempt } => self.on_withdrawn(AttemptKey { job, attempt }),
+            NodeEvent::Cancel { job, attempt } => self.on_cancel(AttemptKey { job, attempt }),
+            NodeEvent::Audit {
+                audit,
+                model,
+                tokens,
+                deadline_ms,
+            } => self.on_audit(audit, model, tokens, Duration::from_millis(deadline_ms)),
+            NodeEvent::Reveal { audit } => self.on_reveal(audit),
+            NodeEvent::Settled(record) => {
+                let store = self.store.clone();
+                let entry = HistoryEntry {
+                    record,
+                    tokens_per_second: None,
+                };
+                self.remember(async move { store.record(entry).await });
+                self.refresh_points();
+            }
+            NodeEvent::Reset => self.refresh(),
+        }
+    }
+
+    /// Asks for everything that events would have told.
+    fn refresh(&mut self) {
+        self.refresh_points();
+        self.refresh_models();
+        self.measure_speed();
+        self.offer_reports();
+        let (caller, store) = (self.caller.clone(), self.store.clone());
+        self.remember(async move {
+            let history = caller.once(|link, token| link.history(token, HISTORY_FETCHED));
+            match history.await {
+                Ok(records) => {
+                    for record in records {
+                        store
+                            .record(HistoryEntry {
+                                record,
+                                tokens_per_second: None,
+                            })
+                            .await?;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the history could not be fetched"),
+            }
+            Ok(())
+        });
+    }
+
+    /// What is asked for again while the session lasts.
+    pub(super) fn refresh_if_needed(&mut self) {
+        if !matches!(self.connection, Connection::Connected { .. }) {
+            return;
+        }
+        let unserved = self
+            .slots
+            .iter()
+            .any(|slot| slot.status(self.served.as_deref()).served == Some(false));
+        if unserved || self.served.is_none() {
+            self.refresh_models();
+        }
+        if self.points.is_none() {
+            self.refresh_points();
+        }
+        self.measure_speed();
+    }
+
+    fn refresh_models(&mut self) {
+        let (caller, input) = (self.caller.clone(), self.input.clone());
+        self.remember(async move {
+            match caller.once(|link, token| link.models(token)).await {
+                Ok(models) => _ = input.send(Input::Models(models)),
+                Err(error) => tracing::debug!(%error, "the models could not be fetched"),
+            }
+            Ok(())
+        });
+    }
+
+    /// One call at a time; what changes meanwhile is asked for with the next.
+    fn refresh_points(&mut self) {
+        if std::mem::replace(&mut self.points_in_flight, true) {
+            self.points_outdated = true;
+            return;
+        }
+        self.points_outdated = false;
+        let caller = self.caller.clone();
+        self.report(
+            async move { Input::Points(caller.once(|link, token| link.points(token)).await) },
+        );
+    }
+
+    pub(super) fn on_points(&mut self, points: Result<Points, LinkError>) {
+        self.points_in_flight = false;
+        match points {
+            Ok(points) => self.points = Some(points),
+            Err(error) => tracing::debug!(%error, "the points could not be fetched"),
+        }
+        if self.points_outdated {
+            self.refresh_points();
+        }
+    }
+
+    /// Once a day, and only where the network asks for a speed.
+    fn measure_speed(&mut self) {
+        let wanted = self
+            .policy
+            .as_ref()
+            .is_some_and(|policy| policy.network_bytes_per_second.is_some());
+        if !wanted || self.valid_speed().is_some() || self.speed_in_flight {
+            return;
+        }
+        self.speed_in_flight = true;
+        let (caller, store, clock) = (
+            self.caller.clone(),
+            self.store.clone(),
+            self.edges.clock.clone(),
+        );
+        let balancer = self.edges.balancer.url().to_owned();
+        self.report(async move {
+            let rate = caller
+                .once(|link, token| link.speed_test(token, SPEED_TEST_BYTES))
+                .await;
+            let speed = SpeedMeasured {
+                balancer,
+                bytes_per_second: rate.as_ref().ok().copied(),
+                measured_ms: clock.now_ms(),
+            };
+            match rate {
+                Ok(_) => {
+                    if let Err(error) = store.set_setting(SPEED_SETTING, &speed).await {
+                        tracing::warn!(%error, "the measured speed is not kept");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the network's speed could not be measured"),
+            }
+            Input::Speed(speed)
+        });
+    }
+
+    pub(super) fn on_speed(&mut self, speed: SpeedMeasured) {
+        self.speed_in_flight = false;
+        if speed.bytes_per_second.is_none() {
+            return;
+        }
+        self.speed = Some(speed);
+        if let Some(hardware) = &mut self.hardware {
+            hardware.network_bytes_per_second =
+                self.speed.as_ref().and_then(|speed| speed.bytes_per_second);
+            self.hardware_out.send_replace(hardware.clone());
+        }
+    }
+
+    /// What is known of the speed, also if it was measured days ago.
+    pub(super) fn speed_now(&self) -> Option<u64> {
+        self.speed
+            .as_ref()
+            .filter(|speed| speed.balancer == self.edges.balancer.url())
+            .and_then(|speed| speed.bytes_per_second)
+    }
+
+    fn valid_speed(&self) -> Option<&SpeedMeasured> {
+        let now = self.now_ms();
+        self.speed.as_ref().filter(|speed| {
+            speed.balancer == self.edges.balancer.url()
+                && (speed.measured_ms..speed.measured_ms + SPEED_VALID_MS).contains(&now)
+        })
+    }
+}

@@ -1,0 +1,501 @@
+//! Jobs: offers, claims, production, output, release.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::message::{Command, Finished};
+use infera_protocol::node_api::{
+    Claim, Offer, Refusal, RefusalCode, Release, VerdictStatus, WorkKind, WorkRecord, claim_digest,
+};
+use infera_protocol::output::OutputAck;
+use infera_protocol::{FinishReason, Hash, JobSpec, TokenOutput, VERSION};
+use tokio::time::Instant;
+
+use super::{Claimed, Controller, Input, ShipError, Work};
+use crate::balancer_link::LinkError;
+use crate::caller::Caller;
+use crate::clock::{Backoff, random_32};
+use crate::jobs::{Production, Shipment, owed_batches};
+use crate::store::{AttemptKey, HistoryEntry, OpenAttempt, Store, StoreError};
+
+/// A claimed job.
+pub(super) struct Job {
+    pub(super) production: Production,
+    pub(super) slot: usize,
+    pub(super) started_ms: i64,
+    pub(super) retry_at: Option<Instant>,
+    /// The request in the engine.
+    request: Option<u64>,
+    failures: u32,
+    in_flight: bool,
+    backoff: Backoff,
+    /// The balancer wants its end.
+    cancelled: bool,
+    /// It is to be handed back, and why.
+    release: Option<String>,
+    releasing: bool,
+    rewound: bool,
+}
+
+/// After so many failures of the engine a job is somebody else's.
+pub(super) const MOST_FAILURES: u32 = 3;
+/// A claim that nobody answered for so long is given up.
+const CLAIM_LIMIT: Duration = Duration::from_secs(15);
+
+impl Controller {
+    pub(super) fn on_offer(&mut self, offer: Offer) {
+        let key = key_of(&offer);
+        let known = self.jobs.contains_key(&key)
+            || self.claiming.contains_key(&key)
+            || self.over.contains(&Work::Job(key))
+            || self.offers.iter().any(|(open, _)| key_of(open) == key);
+        if !known {
+            let ends = Instant::now() + Duration::from_millis(offer.deadline_ms);
+            self.offers.push((offer, ends));
+        }
+    }
+
+    pub(super) fn on_withdrawn(&mut self, key: AttemptKey) {
+        self.offers.retain(|(offer, _)| key_of(offer) != key);
+    }
+
+    pub(super) fn on_cancel(&mut self, key: AttemptKey) {
+        self.offers.retain(|(offer, _)| key_of(offer) != key);
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        if job.cancelled || job.production.is_finished() || job.release.is_some() {
+            return;
+        }
+        job.cancelled = true;
+        match (job.request, job.slot) {
+            (Some(id), slot) => self.end_in_engine(slot, id),
+            // No engine works on it: what exists is all there is.
+            (None, _) => job
+                .production
+                .finish(&self.key, FinishReason::Cancelled, (0, 0)),
+        }
+    }
+
+    /// Claims what is offered and fits.
+    pub(super) fn claim_offers(&mut self, now: Instant) {
+        self.offers.retain(|(_, ends)| *ends > now);
+        if self.decision.mode != crate::governor::Mode::Run {
+            self.offers.clear();
+            return;
+        }
+        let mut index = 0;
+        while index < self.offers.len() {
+            let model = self.offers[index].0.model;
+            let slot = (0..self.slots.len()).find(|slot| {
+                self.slots[*slot].ready_model() == Some(model) && self.free_in(*slot) > 0
+            });
+            match slot {
+                Some(slot) => {
+                    let (offer, ends) = self.offers.remove(index);
+                    self.claim(offer, ends, slot);
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    fn claim(&mut self, offer: Offer, ends: Instant, slot: usize) {
+        let key = key_of(&offer);
+        self.claiming.insert(key, slot);
+        let nonce = Hash::from_bytes(random_32(&*self.edges.entropy));
+        let claim = Claim {
+            version: VERSION,
+            attempt: key.attempt,
+            nonce,
+            signature: self
+                .key
+                .sign(claim_digest(key.job, key.attempt, &self.key.id(), &nonce)),
+        };
+        let (caller, store, claimed_ms) = (self.caller.clone(), self.store.clone(), self.now_ms());
+        let limit = CLAIM_LIMIT.min(ends.duration_since(Instant::now()) + Duration::from_secs(5));
+        self.report(async move {
+            // It is on disk before anything is owed, and costs the claim no time.
+            let (stored, answer) = tokio::join!(
+                store.open_attempt(key, claimed_ms),
+                tokio::time::timeout(
+                    limit,
+                    caller.once(|link, token| link.claim(token, key.job, claim))
+                )
+            );
+            let result = match answer {
+                Ok(Ok(spec)) if stored.is_ok() => Claimed::Got(Box::new(spec)),
+                Ok(Err(LinkError::Refused(refusal)))
+                    if refusal.code != RefusalCode::Malformed
+                        && refusal.code != RefusalCode::Replayed =>
+                {
+                    Claimed::Refused(refusal)
+                }
+                _ => Claimed::Unknown,
+            };
+            Input::Claimed { offer, result }
+        });
+    }
+
+    pub(super) fn on_claimed(&mut self, offer: &Offer, result: Claimed) {
+        let key = key_of(offer);
+        let Some(slot) = self.claiming.remove(&key) else {
+            return;
+        };
+        match result {
+            Claimed::Got(spec) => self.begin(offer, *spec, slot),
+            Claimed::Refused(refusal) => {
+                tracing::debug!(job = %key.job, code = ?refusal.code, "a claim was refused");
+                self.mark_over(Work::Job(key));
+                let store = self.store.clone();
+                self.remember(async move { store.close_attempt(key).await });
+            }
+            Claimed::Unknown => {
+                tracing::warn!(job = %key.job, "a claim was not answered; the job is handed back in case it was given");
+                self.hand_back(key, "the claim's answer was lost");
+            }
+        }
+    }
+
+    fn begin(&mut self, offer: &Offer, spec: JobSpec, slot: usize) {
+        let key = key_of(offer);
+        let sound = spec.version == VERSION
+            && (spec.job, spec.attempt, spec.model) == (offer.job, offer.attempt, offer.model)
+            && spec.sampling.validate().is_ok()
+            && !spec.prompt.is_empty()
+            && (spec.output.len() as u64) < u64::from(spec.max_tokens);
+        if !sound {
+            tracing::warn!(job = %key.job, "a job's spec is not what was offered; it is handed back");
+            self.hand_back(
+                key,
+                "the spec is not what was offered, or breaks its own rules",
+            );
+            return;
+        }
+        tracing::info!(job = %key.job, attempt = key.attempt, "a job begins");
+        let job = Job {
+            production: Production::new(spec),
+            slot,
+            started_ms: self.now_ms(),
+            retry_at: None,
+            request: None,
+            failures: 0,
+            in_flight: false,
+            backoff: Backoff::new(Arc::clone(&self.edges.entropy)),
+            cancelled: false,
+            release: None,
+            releasing: false,
+            rewound: false,
+        };
+        self.jobs.insert(key, job);
+    }
+
+    /// Gives every job that no engine works on to its engine, if that is ready.
+    pub(super) fn give_work_to_engines(&mut self) {
+        let idle: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| {
+                job.request.is_none()
+                    && job.release.is_none()
+                    && !job.cancelled
+                    && !job.production.is_finished()
+            })
+            .map(|(key, job)| (*key, job.slot))
+            .collect();
+        for (key, slot) in idle {
+            let Some(job) = self.jobs.get(&key) else {
+                continue;
+            };
+            // Ids are given out in order, so the request's own is known before it is made.
+            let generate = job.production.generate(self.requests_made + 1);
+            let request = self.ask_engine(slot, Work::Job(key), |_| Command::Generate(generate));
+            if let Some(job) = self.jobs.get_mut(&key) {
+                job.request = request;
+            }
+        }
+        self.give_audits_to_engines();
+    }
+
+    pub(super) fn on_tokens(&mut self, id: u64, tokens: Vec<TokenOutput>) {
+        if let Some(Work::Job(key)) = self.in_engine.get(&id)
+            && let Some(job) = self.jobs.get_mut(key)
+        {
+            job.production.push(tokens, Instant::now());
+        }
+    }
+
+    pub(super) fn on_engine_finished(&mut self, finished: Finished) {
+        let Some(Work::Job(key)) = self.in_engine.remove(&finished.id) else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        job.request = None;
+        if finished.reason == FinishReason::Cancelled && !job.cancelled {
+            self.job_failed(key, "the engine stopped without being asked");
+            return;
+        }
+        job.production.finish(
+            &self.key,
+            finished.reason,
+            (finished.prefill_ms, finished.decode_ms),
+        );
+    }
+
+    pub(super) fn job_failed(&mut self, key: AttemptKey, why: &str) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        job.request = None;
+        job.failures += 1;
+        if job.cancelled {
+            job.production
+                .finish(&self.key, FinishReason::Cancelled, (0, 0));
+        } else if job.failures >= MOST_FAILURES {
+            let reason = format!("the engine failed {MOST_FAILURES} times: {why}");
+            self.release(key, &reason);
+        }
+    }
+
+    pub(super) fn release_all(&mut self, reason: &str) {
+        let keys: Vec<_> = self.jobs.keys().copied().collect();
+        for key in keys {
+            self.release(key, reason);
+        }
+    }
+
+    /// Hands a job back once what exists of it is sent. A job that is finished is delivered instead.
+    pub(super) fn release(&mut self, key: AttemptKey, reason: &str) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        if job.release.is_some() || job.production.is_finished() {
+            return;
+        }
+        tracing::info!(job = %key.job, reason, "a job is handed back");
+        job.release = Some(reason.to_owned());
+        if let (Some(id), slot) = (job.request.take(), job.slot) {
+            self.cancel_in_engine(slot, id);
+        }
+    }
+
+    pub(super) fn ship_everything(&mut self, now: Instant) {
+        let keys: Vec<_> = self.jobs.keys().copied().collect();
+        for key in keys {
+            self.ship(key, now);
+        }
+    }
+
+    /// Sends what the balancer lacks of a job. At most one call is under way for each job; the
+    /// next one carries everything since.
+    fn ship(&mut self, key: AttemptKey, now: Instant) {
+        let writable = self.storage_fault.is_none();
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        if job.in_flight || job.releasing || job.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        job.retry_at = None;
+        if job.production.is_delivered() {
+            self.complete(key);
+            return;
+        }
+        // What cannot be put on disk is not sent; the job can still be handed back.
+        let shipment = writable.then(|| job.production.next_shipment()).flatten();
+        if let Some(shipment) = shipment {
+            job.in_flight = true;
+            let (caller, store) = (self.caller.clone(), self.store.clone());
+            self.report(async move {
+                let result = ship(&caller, &store, key, &shipment).await;
+                Input::Shipped {
+                    key,
+                    shipment,
+                    result,
+                }
+            });
+        } else if let Some(reason) = job.release.clone() {
+            job.releasing = true;
+            let caller = self.caller.clone();
+            self.report(async move {
+                send_release(&caller, key, &reason).await;
+                Input::Released(key)
+            });
+        }
+    }
+
+    pub(super) fn on_shipped(
+        &mut self,
+        key: AttemptKey,
+        shipment: &Shipment,
+        result: Result<OutputAck, ShipError>,
+    ) {
+        let Some(job) = self.jobs.get_mut(&key) else {
+            return;
+        };
+        job.in_flight = false;
+        match result {
+            Ok(ack) => {
+                if job.production.acknowledged(ack) {
+                    job.backoff.reset();
+                } else {
+                    job.retry_at = Some(Instant::now() + job.backoff.next_delay());
+                }
+                if ack.cancel {
+                    self.on_cancel(key);
+                }
+            }
+            Err(ShipError::Store(error)) => {
+                job.production.not_stored(shipment);
+                job.retry_at = Some(Instant::now() + job.backoff.next_delay());
+                self.on_storage_fault(&error);
+            }
+            Err(ShipError::Link(error)) => match error.refusal().map(|refusal| refusal.code) {
+                None | Some(RefusalCode::NoSession) => {
+                    job.retry_at = Some(Instant::now() + job.backoff.next_delay());
+                }
+                Some(RefusalCode::OutOfOrder) if !job.rewound => {
+                    job.rewound = true;
+                    job.production.rewind();
+                }
+                Some(code) => {
+                    tracing::warn!(job = %key.job, ?code, %error, "a job's output was refused; the job is dropped");
+                    if let (Some(id), slot) = (job.request.take(), job.slot) {
+                        self.cancel_in_engine(slot, id);
+                    }
+                    self.forget_job(key);
+                }
+            },
+        }
+    }
+
+    /// The balancer has the signed end.
+    fn complete(&mut self, key: AttemptKey) {
+        let Some(job) = self.jobs.get(&key) else {
+            return;
+        };
+        let spec = job.production.spec();
+        tracing::info!(
+            job = %key.job,
+            tokens = job.production.produced(),
+            tokens_per_second = job.production.tokens_per_second(),
+            "a job is done"
+        );
+        let entry = HistoryEntry {
+            record: WorkRecord {
+                kind: WorkKind::Job,
+                id: key.job.to_string(),
+                attempt: key.attempt,
+                model: spec.model,
+                model_name: self.slots[job.slot].name(self.served.as_deref()),
+                input_tokens: spec.prompt.len() as u32,
+                output_tokens: job.production.produced(),
+                started_ms: job.started_ms,
+                finished_ms: Some(self.now_ms()),
+                verdict: VerdictStatus::Pending,
+                reason: String::new(),
+                points: 0,
+            },
+            tokens_per_second: job.production.tokens_per_second(),
+        };
+        let store = self.store.clone();
+        self.remember(async move { store.record(entry).await });
+        self.forget_job(key);
+    }
+
+    /// Nothing more is owed for a job.
+    pub(super) fn forget_job(&mut self, key: AttemptKey) {
+        if self.jobs.remove(&key).is_some() {
+            self.mark_over(Work::Job(key));
+            let store = self.store.clone();
+            self.remember(async move { store.close_attempt(key).await });
+        }
+    }
+
+    /// Hands back a job that was never begun.
+    fn hand_back(&mut self, key: AttemptKey, reason: &str) {
+        self.mark_over(Work::Job(key));
+        let (caller, store, reason) = (self.caller.clone(), self.store.clone(), reason.to_owned());
+        self.remember(async move {
+            send_release(&caller, key, &reason).await;
+            store.close_attempt(key).await
+        });
+    }
+
+    /// Delivers what an earlier run of the program owes, and hands back what it left open.
+    pub(super) async fn settle_debts(&mut self) -> Result<(), StoreError> {
+        for open in self.store.open_attempts().await? {
+            self.mark_over(Work::Job(open.key));
+            let (caller, store) = (self.caller.clone(), self.store.clone());
+            self.remember(async move {
+                deliver_debt(&caller, &open).await;
+                store.close_attempt(open.key).await
+            });
+        }
+        self.settle_reports().await
+    }
+}
+
+async fn ship(
+    caller: &Caller,
+    store: &Store,
+    key: AttemptKey,
+    shipment: &Shipment,
+) -> Result<OutputAck, ShipError> {
+    if !shipment.chunks.is_empty() || shipment.finish.is_some() {
+        store
+            .put(key, shipment.chunks.clone(), shipment.finish.clone())
+            .await
+            .map_err(ShipError::Store)?;
+    }
+    let batch = shipment.batch.clone();
+    let ack = caller
+        .once(|link, token| link.output(token, key.job, batch))
+        .await
+        .map_err(ShipError::Link)?;
+    if !shipment.batch.commits.is_empty()
+        && let Err(error) = store.acknowledge(key, ack.chunks).await
+    {
+        // Sent once more than needed after a crash, which is harmless.
+        tracing::warn!(%error, "an acknowledged chunk stays in the outbox");
+    }
+    Ok(ack)
+}
+
+async fn send_release(caller: &Caller, key: AttemptKey, reason: &str) {
+    let release = Release {
+        version: VERSION,
+        attempt: key.attempt,
+        reason: reason.to_owned(),
+    };
+    let answer = caller
+        .until_answered(|link, token| link.release(token, key.job, release.clone()))
+        .await;
+    if let Err(refusal) = answer {
+        tracing::debug!(job = %key.job, code = ?refusal.code, "a release was refused: the job was not ours any more");
+    }
+}
+
+async fn deliver_debt(caller: &Caller, open: &OpenAttempt) {
+    for batch in owed_batches(open) {
+        let answer: Result<_, Refusal> = caller
+            .until_answered(|link, token| link.output(token, open.key.job, batch.clone()))
+            .await;
+        if let Err(refusal) = answer {
+            tracing::warn!(job = %open.key.job, code = ?refusal.code, "output of an earlier run was refused");
+            return;
+        }
+    }
+    if open.finish.is_none() {
+        send_release(caller, open.key, "the node was restarted").await;
+    }
+}
+
+fn key_of(offer: &Offer) -> AttemptKey {
+    AttemptKey {
+        job: offer.job,
+        attempt: offer.attempt,
+    }
+}

@@ -1,0 +1,180 @@
+//! A node's data folder: its database, its lock, and the control API's address.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::write_private;
+
+/// A data folder that may be in use by another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+/// A data folder that is this program's alone, until this is dropped.
+#[derive(Debug)]
+pub struct LockedDataDir {
+    folder: DataDir,
+    _lock: File,
+}
+
+/// How to reach a running node.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlFile {
+    pub url: String,
+    /// Secret: who has it can pause and resume the node.
+    pub token: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("this system has no folder for a user's data: name one with `--data DIR`")]
+    NoDefault,
+    #[error("the data folder {} cannot be used: {fault}. Make it writable, or name another with `--data DIR`", folder.display())]
+    Unusable { folder: PathBuf, fault: io::Error },
+    #[error("another node is running in the data folder {}: end it, or name another folder with `--data DIR`", .0.display())]
+    InUse(PathBuf),
+    #[error("no node is running in the data folder {}: start one with `infera run`", .0.display())]
+    NotRunning(PathBuf),
+}
+
+impl DataDir {
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// The per-user one.
+    pub fn default_for_user() -> Result<Self, DataDirError> {
+        directories::ProjectDirs::from("", "", "Infera Node")
+            .map(|folders| Self(folders.data_local_dir().to_owned()))
+            .ok_or(DataDirError::NoDefault)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Creates the folder if there is none, closed to others.
+    pub fn create(&self) -> Result<(), DataDirError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(&self.0)
+            .map_err(|fault| self.unusable(fault))
+    }
+
+    /// Takes the folder for this program alone. The lock ends with the program, however it ends.
+    pub fn lock(&self) -> Result<LockedDataDir, DataDirError> {
+        self.create()?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.0.join("node.lock"))
+            .map_err(|fault| self.unusable(fault))?;
+        match file.try_lock() {
+            Ok(()) => Ok(LockedDataDir {
+                folder: self.clone(),
+                _lock: file,
+            }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(self.0.clone())),
+            Err(TryLockError::Error(fault)) => Err(self.unusable(fault)),
+        }
+    }
+
+    /// How to reach the node that runs here.
+    pub fn control(&self) -> Result<ControlFile, DataDirError> {
+        let text = fs::read(self.0.join("control.json"))
+            .map_err(|_| DataDirError::NotRunning(self.0.clone()))?;
+        serde_json::from_slice(&text).map_err(|_| DataDirError::NotRunning(self.0.clone()))
+    }
+
+    /// The name under which the keychain holds this folder's key.
+    pub fn keychain_account(&self) -> String {
+        let folder = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        format!("node key for {}", folder.display())
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.0.join("node.sqlite")
+    }
+
+    fn unusable(&self, fault: io::Error) -> DataDirError {
+        DataDirError::Unusable {
+            folder: self.0.clone(),
+            fault,
+        }
+    }
+}
+
+impl LockedDataDir {
+    pub fn folder(&self) -> &DataDir {
+        &self.folder
+    }
+
+    /// Tells other programs of this user how to reach this node.
+    pub fn publish_control(&self, control: &ControlFile) -> Result<(), DataDirError> {
+        let content =
+            serde_json::to_vec(control).map_err(|fault| self.folder.unusable(fault.into()))?;
+        write_private(&self.folder.0.join("control.json"), &content, true)
+            .map_err(|fault| self.folder.unusable(fault))
+    }
+}
+
+impl Drop for LockedDataDir {
+    fn drop(&mut self) {
+        // Only this node can have written it: the lock is still held.
+        let _ = fs::remove_file(self.folder.0.join("control.json"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path().join("node"));
+        let first = data.lock().unwrap();
+        let error = data.lock().unwrap_err();
+        assert!(matches!(error, DataDirError::InUse(_)), "{error}");
+        drop(first);
+        data.lock().unwrap();
+    }
+
+    #[test]
+    fn the_control_file_is_private_and_goes_with_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        assert!(matches!(data.control(), Err(DataDirError::NotRunning(_))));
+        let locked = data.lock().unwrap();
+        let control = ControlFile {
+            url: "http://127.0.0.1:1".to_owned(),
+            token: "secret".to_owned(),
+        };
+        locked.publish_control(&control).unwrap();
+        locked.publish_control(&control).unwrap();
+        assert!(data.control().unwrap() == control);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let file = fs::metadata(folder.path().join("control.json")).unwrap();
+            assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        }
+        drop(locked);
+        assert!(matches!(data.control(), Err(DataDirError::NotRunning(_))));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = DataDir::new(file.join("node")).lock().unwrap_err();
+        assert!(error.to_string().contains("--data DIR"), "{error}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The border to the inference engine: a child process that alone opens the GPU.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use infera_engine::message::{Command, Event};
+use infera_protocol::frame::{self, Decoder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+
+/// Starts engines.
+pub trait EngineLink: Send + Sync + 'static {
+    fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>>;
+}
+
+/// A running engine. It ends when `commands` is dropped; `events` ends when it has ended.
+#[derive(Debug)]
+pub struct Engine {
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub events: mpsc::UnboundedReceiver<Event>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    #[error("the inference engine cannot be started: {0}")]
+    Start(String),
+    #[error("the inference engine did not answer in time")]
+    Silent,
+    #[error("the inference engine ended without a word")]
+    Ended,
+}
+
+/// The real [`EngineLink`]: this program again, with the subcommand `engine`.
+#[derive(Debug, Clone)]
+pub struct ChildEngine {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+}
+
+/// How long a child may take to end after it was asked to.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+impl ChildEngine {
+    /// The running program's own executable.
+    pub fn current() -> Result<Self, EngineError> {
+        let program =
+            std::env::current_exe().map_err(|error| EngineError::Start(error.to_string()))?;
+        Ok(Self {
+            program,
+            arguments: vec!["engine".to_owned()],
+        })
+    }
+}
+
+impl EngineLink for ChildEngine {
+    fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>> {
+        let mut process = tokio::process::Command::new(&self.program);
+        process
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        // A Ctrl-C in the terminal is for the node, which ends its engine in order.
+        #[cfg(unix)]
+        process.process_group(0);
+        Box::pin(async move {
+            let mut child = process
+                .spawn()
+                .map_err(|error| EngineError::Start(error.to_string()))?;
+            let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+                return Err(EngineError::Start("it has no pipes".to_owned()));
+            };
+            let (commands, to_send) = mpsc::unbounded_channel();
+            let (received, events) = mpsc::unbounded_channel();
+            tokio::spawn(attend(child, stdin, stdout, to_send, received));
+            Ok(Engine { commands, events })
+        })
+    }
+}
+
+/// Stays with a child until it has ended.
+async fn attend(
+    mut child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    tokio::select! {
+        result = read_events(stdout, &events) => if let Err(fault) = result {
+            tracing::error!(%fault, "the engine's messages cannot be read; it is ended");
+        },
+        () = write_commands(stdin, commands) => {
+            if let Ok(status) = tokio::time::timeout(END_LIMIT, child.wait()).await {
+                tracing::debug!(?status, "the engine has ended");
+                return;
+            }
+            tracing::warn!("the engine did not end when asked to; it is killed");
+        }
+    }
+    // Also reaps a child that ended by itself.
+    if let Err(error) = child.kill().await {
+        tracing::warn!(%error, "the engine's process cannot be ended");
+    }
+}
+
+async fn read_events(
+    mut stdout: ChildStdout,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Result<(), String> {
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let length = stdout
+            .read(&mut buffer)
+            .await
+            .map_err(|error| error.to_string())?;
+        if length == 0 {
+            return Ok(());
+        }
+        decoder.push(&buffer[..length]);
+        while let Some(event) = decoder.next().map_err(|error| error.to_string())? {
+            if events.send(event).is_err() {
+                // Nobody listens any more; the commands' side ends the child.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// Returns when the child is to end and has been told so.
+async fn write_commands(mut stdin: ChildStdin, mut commands: mpsc::UnboundedReceiver<Command>) {
+    loop {
+        let command = commands.recv().await;
+        let last = matches!(command, None | Some(Command::Shutdown));
+        let frame = match frame::encode(&command.unwrap_or(Command::Shutdown)) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "a command to the engine is dropped");
+                continue;
+            }
+        };
+        let written = match stdin.write_all(&frame).await {
+            Ok(()) => stdin.flush().await,
+            Err(error) => Err(error),
+        };
+        if last {
+            return;
+        }
+        if written.is_err() {
+            // It has ended: the reading side sees that too, and says so.
+            return std::future::pending().await;
+        }
+    }
+}

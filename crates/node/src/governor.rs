@@ -1,0 +1,386 @@
+//! Whether the node may work now, and why not: one pure function.
+
+use std::time::Duration;
+
+use infera_protocol::requirements::{Mark, Requirement};
+use serde::{Deserialize, Serialize};
+
+/// What is known when a decision is made.
+#[derive(Debug, Clone, Default)]
+pub struct Observations {
+    pub pause: Option<Pause>,
+    /// The program is ending.
+    pub closing: bool,
+    /// The network's hardware gate, row by row; empty while it is unknown.
+    pub requirements: Vec<Requirement>,
+    /// On the disk with the data folder.
+    pub free_disk_bytes: Option<u64>,
+    /// The decision before this one was for want of disk space.
+    pub disk_was_low: bool,
+    /// What keeps the data folder from being written, in one sentence.
+    pub storage_fault: Option<String>,
+    /// Jobs and audits in progress.
+    pub running: usize,
+}
+
+/// The user asked for quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Unix time in milliseconds.
+    pub since_ms: i64,
+    /// When it ends by itself.
+    pub until_ms: Option<i64>,
+    /// Jobs in progress are finished first.
+    pub finish_first: bool,
+}
+
+/// Where the limits are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GovernorPolicy {
+    /// A paused node keeps the model loaded for so long, in case it was only a moment.
+    pub release_after: Duration,
+    /// Below this the node takes no new jobs.
+    pub stop_below_disk_bytes: u64,
+    /// It goes on above this.
+    pub resume_above_disk_bytes: u64,
+}
+
+impl Default for GovernorPolicy {
+    fn default() -> Self {
+        Self {
+            release_after: Duration::from_secs(10),
+            stop_below_disk_bytes: 100_000_000,
+            resume_above_disk_bytes: 200_000_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub mode: Mode,
+    /// Why it is not `Run`.
+    pub reason: Option<Reason>,
+    /// When time alone may change the decision: unix time in milliseconds.
+    #[serde(skip)]
+    pub ask_again_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Take jobs.
+    Run,
+    /// Take no new ones; finish those in progress.
+    Drain,
+    /// Hand back those in progress; keep the model loaded.
+    StopNow,
+    /// As `StopNow`, and end the engine: no GPU memory stays in use.
+    ReleaseGpu,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    Closing,
+    Paused {
+        until_ms: Option<i64>,
+        finishing: bool,
+    },
+    StorageFault {
+        message: String,
+    },
+    LowDisk {
+        free_bytes: u64,
+        resume_above_bytes: u64,
+    },
+    RequirementFailed {
+        requirement: Requirement,
+    },
+}
+
+/// The strictest of what each observation asks for. `now_ms` is unix time in milliseconds.
+pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64) -> Decision {
+    let decision = |mode, reason| Decision {
+        mode,
+        reason: Some(reason),
+        ask_again_ms: None,
+    };
+    let finish_or_release = if observations.running > 0 {
+        Mode::Drain
+    } else {
+        Mode::ReleaseGpu
+    };
+    if observations.closing {
+        return decision(Mode::ReleaseGpu, Reason::Closing);
+    }
+    if let Some(pause) = observations.pause
+        && pause.until_ms.is_none_or(|until| until > now_ms)
+    {
+        return paused(pause, observations.running, policy, now_ms);
+    }
+    if let Some(message) = observations.storage_fault.clone() {
+        return decision(Mode::StopNow, Reason::StorageFault { message });
+    }
+    if let Some(free_bytes) = observations.free_disk_bytes {
+        let limit = if observations.disk_was_low {
+            policy.resume_above_disk_bytes
+        } else {
+            policy.stop_below_disk_bytes
+        };
+        if free_bytes < limit {
+            return decision(
+                Mode::Drain,
+                Reason::LowDisk {
+                    free_bytes,
+                    resume_above_bytes: policy.resume_above_disk_bytes,
+                },
+            );
+        }
+    }
+    if let Some(requirement) = observations
+        .requirements
+        .iter()
+        .find(|row| row.mark == Mark::Fail)
+    {
+        return decision(
+            finish_or_release,
+            Reason::RequirementFailed {
+                requirement: requirement.clone(),
+            },
+        );
+    }
+    Decision {
+        mode: Mode::Run,
+        reason: None,
+        ask_again_ms: None,
+    }
+}
+
+fn paused(pause: Pause, running: usize, policy: &GovernorPolicy, now_ms: i64) -> Decision {
+    let finishing = pause.finish_first && running > 0;
+    let release_at = pause.since_ms + policy.release_after.as_millis() as i64;
+    // A clock that was set back must not keep the GPU for hours.
+    let just_paused = (pause.since_ms..release_at).contains(&now_ms);
+    let mode = match (finishing, just_paused) {
+        (true, _) => Mode::Drain,
+        (false, true) => Mode::StopNow,
+        (false, false) => Mode::ReleaseGpu,
+    };
+    let ask_again_ms = [pause.until_ms, just_paused.then_some(release_at)]
+        .into_iter()
+        .flatten()
+        .min();
+    Decision {
+        mode,
+        reason: Some(Reason::Paused {
+            until_ms: pause.until_ms,
+            finishing,
+        }),
+        ask_again_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::requirements::RequirementId;
+
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn pause(ago_ms: i64, until_ms: Option<i64>, finish_first: bool) -> Option<Pause> {
+        Some(Pause {
+            since_ms: NOW - ago_ms,
+            until_ms,
+            finish_first,
+        })
+    }
+
+    fn row(mark: Mark) -> Requirement {
+        Requirement {
+            id: RequirementId::Gpu,
+            title: "GPU".to_owned(),
+            need: "8 GB".to_owned(),
+            found: "6 GB".to_owned(),
+            mark,
+            remedy: None,
+        }
+    }
+
+    #[test]
+    fn decisions_as_a_table() {
+        let quiet = Observations::default;
+        let fault = Some("The disk is full".to_owned());
+        let cases = [
+            ("nothing speaks against it", quiet(), Mode::Run, None),
+            (
+                "paused a moment ago: the model stays loaded",
+                Observations {
+                    pause: pause(1_000, None, false),
+                    ..quiet()
+                },
+                Mode::StopNow,
+                Some(NOW + 9_000),
+            ),
+            (
+                "paused for longer: the GPU is free",
+                Observations {
+                    pause: pause(10_000, None, false),
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "snoozed: asks again when it ends",
+                Observations {
+                    pause: pause(60_000, Some(NOW + 5), false),
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                Some(NOW + 5),
+            ),
+            (
+                "the snooze is over",
+                Observations {
+                    pause: pause(60_000, Some(NOW), false),
+                    ..quiet()
+                },
+                Mode::Run,
+                None,
+            ),
+            (
+                "finish, then pause: a job runs",
+                Observations {
+                    pause: pause(60_000, None, true),
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::Drain,
+                None,
+            ),
+            (
+                "finish, then pause: nothing runs",
+                Observations {
+                    pause: pause(60_000, None, true),
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "the clock was set back: the GPU is not kept",
+                Observations {
+                    pause: pause(-3_600_000, None, false),
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "closing goes before everything",
+                Observations {
+                    closing: true,
+                    pause: pause(0, None, true),
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "nothing can be written",
+                Observations {
+                    storage_fault: fault.clone(),
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::StopNow,
+                None,
+            ),
+            (
+                "a pause hides a storage fault",
+                Observations {
+                    storage_fault: fault,
+                    pause: pause(60_000, None, false),
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "the disk is nearly full",
+                Observations {
+                    free_disk_bytes: Some(99_999_999),
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::Drain,
+                None,
+            ),
+            (
+                "enough for who was not low",
+                Observations {
+                    free_disk_bytes: Some(150_000_000),
+                    ..quiet()
+                },
+                Mode::Run,
+                None,
+            ),
+            (
+                "not enough for who was low",
+                Observations {
+                    free_disk_bytes: Some(150_000_000),
+                    disk_was_low: true,
+                    ..quiet()
+                },
+                Mode::Drain,
+                None,
+            ),
+            (
+                "unknown disk space is no reason",
+                Observations {
+                    free_disk_bytes: None,
+                    disk_was_low: true,
+                    ..quiet()
+                },
+                Mode::Run,
+                None,
+            ),
+            (
+                "a failed requirement lets a job finish",
+                Observations {
+                    requirements: vec![row(Mark::Fail)],
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::Drain,
+                None,
+            ),
+            (
+                "a failed requirement frees the GPU",
+                Observations {
+                    requirements: vec![row(Mark::Pass), row(Mark::Fail)],
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "what could not be found out is no reason",
+                Observations {
+                    requirements: vec![row(Mark::Warn)],
+                    ..quiet()
+                },
+                Mode::Run,
+                None,
+            ),
+        ];
+        for (what, observations, mode, ask_again_ms) in cases {
+            let decision = decide(&observations, &GovernorPolicy::default(), NOW);
+            assert_eq!(decision.mode, mode, "{what}");
+            assert_eq!(decision.ask_again_ms, ask_again_ms, "{what}");
+            assert_eq!(decision.reason.is_none(), mode == Mode::Run, "{what}");
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The balancer over HTTPS. Plain HTTP is refused except to this machine itself.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use infera_protocol::node_api::{
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeState,
+    Points, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord,
+};
+use infera_protocol::output::OutputAck;
+use infera_protocol::requirements::Policy;
+use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::balancer_link::{BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token};
+use crate::sse::SseParser;
+
+/// An answer that is longer than any of ours is refused.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+const SPEED_TEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// The real [`BalancerLink`].
+#[derive(Debug, Clone)]
+pub struct HttpLink {
+    client: Client,
+    base: Arc<str>,
+}
+
+/// An address that a node does not talk to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    #[error("`{0}` is not a web address: it looks like `https://balancer.example`")]
+    NotUrl(String),
+    #[error(
+        "`{0}` is plain HTTP, which anyone on the way could read and change: use https:// (http:// is for a balancer on this machine only)"
+    )]
+    PlainHttp(String),
+    #[error("the certificates cannot be used: {0}")]
+    Tls(String),
+}
+
+impl HttpLink {
+    /// `extra_roots` are PEM certificates to trust beside the system's.
+    pub fn new(url: &str, extra_roots: Option<&[u8]>) -> Result<Self, BadUrl> {
+        let (base, loopback) = checked(url)?;
+        // Another part of the program may have chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .connect_timeout(CONNECT_LIMIT)
+            // An event stream is silent for long only when its connection is dead.
+            .read_timeout(SILENCE_LIMIT)
+            .redirect(redirect::Policy::none())
+            .user_agent(crate::SOFTWARE);
+        if loopback {
+            builder = builder.no_proxy();
+        }
+        if let Some(pem) = extra_roots {
+            let certificates =
+                Certificate::from_pem_bundle(pem).map_err(|error| BadUrl::Tls(chain(&error)))?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| BadUrl::Tls(chain(&error)))?;
+        Ok(Self {
+            client,
+            base: base.into(),
+        })
+    }
+
+    fn request(&self, method: Method, path: &str, token: Option<&Token>) -> RequestBuilder {
+        let request = self
+            .client
+            .request(method, format!("{}/node/v1/{path}", self.base));
+        match token {
+            Some(token) => request.bearer_auth(token.secret()),
+            None => request,
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str, token: Option<&Token>) -> Call<T> {
+        let request = self.request(Method::GET, path, token);
+        Box::pin(async move { read(send(request.timeout(ANSWER_LIMIT)).await?).await })
+    }
+
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: Option<&Token>,
+        body: &impl Serialize,
+    ) -> Call<T> {
+        let request = self.request(Method::POST, path, token).json(body);
+        Box::pin(async move { read(send(request.timeout(ANSWER_LIMIT)).await?).await })
+    }
+
+    /// For calls that answer 204.
+    fn tell(&self, path: &str, token: &Token, body: &impl Serialize) -> Call<()> {
+        let request = self.request(Method::POST, path, Some(token)).json(body);
+        Box::pin(async move { send(request.timeout(ANSWER_LIMIT)).await.map(drop) })
+    }
+}
+
+impl BalancerLink for HttpLink {
+    fn url(&self) -> &str {
+        &self.base
+    }
+
+    fn challenge(&self, request: ChallengeRequest) -> Call<Challenge> {
+        self.post("challenge", None, &request)
+    }
+
+    fn open_session(&self, request: SessionRequest) -> Call<Session> {
+        self.post("session", None, &request)
+    }
+
+    fn requirements(&self) -> Call<Policy> {
+        self.get("requirements", None)
+    }
+
+    fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream> {
+        let mut request = self
+            .request(Method::GET, "events", Some(&token))
+            .header("accept", "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        Box::pin(async move {
+            let response = tokio::time::timeout(ANSWER_LIMIT, send(request))
+                .await
+                .map_err(|_| unreachable_because("it did not answer in time"))??;
+            Ok(event_stream(response))
+        })
+    }
+
+    fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
+        self.get("models", Some(&token))
+    }
+
+    fn speed_test(&self, token: Token, bytes: u64) -> Call<u64> {
+        let request = self
+            .request(
+                Method::GET,
+                &format!("speed-test?bytes={bytes}"),
+                Some(&token),
+            )
+            .timeout(SPEED_TEST_LIMIT);
+        Box::pin(async move {
+            let response = send(request).await?;
+            let start = Instant::now();
+            let mut received = 0u64;
+            let mut body = response.bytes_stream();
+            while let Some(piece) = body.try_next().await.map_err(transport)? {
+                received += piece.len() as u64;
+            }
+            let seconds = start.elapsed().as_secs_f64().max(1e-6);
+            Ok((received as f64 / seconds) as u64)
+        })
+    }
+
+    fn state(&self, token: Token, state: NodeState) -> Call<()> {
+        self.tell("state", &token, &state)
+    }
+
+    fn claim(&self, token: Token, job: JobId, claim: Claim) -> Call<JobSpec> {
+        self.post(&format!("jobs/{job}/claim"), Some(&token), &claim)
+    }
+
+    fn output(&self, token: Token, job: JobId, batch: OutputBatch) -> Call<OutputAck> {
+        self.post(&format!("jobs/{job}/output"), Some(&token), &batch)
+    }
+
+    fn release(&self, token: Token, job: JobId, release: Release) -> Call<()> {
+        self.tell(&format!("jobs/{job}/release"), &token, &release)
+    }
+
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
+        let nothing = serde_json::json!({});
+        self.post(&format!("audits/{audit}/accept"), Some(&token), &nothing)
+    }
+
+    fn decline_audit(&self, token: Token, audit: AuditId, decline: Decline) -> Call<()> {
+        self.tell(&format!("audits/{audit}/decline"), &token, &decline)
+    }
+
+    fn commit_audit(&self, token: Token, audit: AuditId, commit: AuditCommit) -> Call<()> {
+        self.tell(&format!("audits/{audit}/commit"), &token, &commit)
+    }
+
+    fn report_audit(&self, token: Token, audit: AuditId, reveal: AuditReveal) -> Call<()> {
+        self.tell(&format!("audits/{audit}/report"), &token, &reveal)
+    }
+
+    fn points(&self, token: Token) -> Call<Points> {
+        self.get("points", Some(&token))
+    }
+
+    fn history(&self, token: Token, limit: u32) -> Call<Vec<WorkRecord>> {
+        self.get(&format!("history?limit={limit}"), Some(&token))
+    }
+}
+
+/// The address without a trailing slash, and whether it is this machine.
+fn checked(url: &str) -> Result<(String, bool), BadUrl> {
+    let parsed: Url = url
+        .parse()
+        .map_err(|_| BadUrl::NotUrl(url.chars().take(200).collect()))?;
+    let loopback = match parsed.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => return Err(BadUrl::NotUrl(url.to_owned())),
+    };
+    let mut shown = parsed.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    // A password in the address would end up in logs and messages.
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(BadUrl::NotUrl(parsed.host_str().unwrap_or("").to_owned()));
+    }
+    let base = shown.as_str().trim_end_matches('/').to_owned();
+    match parsed.scheme() {
+        "https" => Ok((base, loopback)),
+        "http" if loopback => Ok((base, loopback)),
+        "http" => Err(BadUrl::PlainHttp(base)),
+        _ => Err(BadUrl::NotUrl(base)),
+    }
+}
+
+/// Sends a request; anything but a success becomes the refusal it holds.
+async fn send(request: RequestBuilder) -> Result<Response, LinkError> {
+    let response = request.send().await.map_err(transport)?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = body(response).await?;
+    Err(match serde_json::from_slice::<Refusal>(&body) {
+        Ok(refusal) => LinkError::Refused(refusal),
+        // A proxy, or a server that is something else: it may get better.
+        Err(_) if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => {
+            unreachable_because(format!("it answered with status {status}"))
+        }
+        Err(_) => unreachable_because(format!(
+            "it answered with status {status}, which is not how a balancer answers"
+        )),
+    })
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, LinkError> {
+    let body = body(response).await?;
+    serde_json::from_slice(&body).map_err(|_| {
+        LinkError::Refused(Refusal {
+            code: RefusalCode::Malformed,
+            message: "The balancer's answer is not one this version understands".to_owned(),
+        })
+    })
+}
+
+async fn body(response: Response) -> Result<Vec<u8>, LinkError> {
+    let mut body = Vec::new();
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.try_next().await.map_err(transport)? {
+        body.extend_from_slice(&piece);
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(unreachable_because("its answer is far too long"));
+        }
+    }
+    Ok(body)
+}
+
+fn event_stream(response: Response) -> EventStream {
+    let mut parser = SseParser::default();
+    response
+        .bytes_stream()
+        .map(move |piece| {
+            let events = match piece.map_err(transport) {
+                Ok(piece) => match parser.push(&piece) {
+                    Ok(events) => events.into_iter().filter_map(known_event).collect(),
+                    Err(error) => vec![Err(unreachable_because(error))],
+                },
+                Err(error) => vec![Err(error)],
+            };
+            stream::iter(events)
+        })
+        .flatten()
+        .boxed()
+}
+
+/// Events of types that a later balancer may send are skipped.
+fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkError>> {
+    match serde_json::from_str(&raw.data) {
+        Ok(event) => Some(Ok(ReceivedEvent { id: raw.id, event })),
+        Err(error) => {
+            tracing::warn!(%error, "an event of an unknown kind was skipped");
+            None
+        }
+    }
+}
+
+// By value: it is used as a function in `map_err`.
+#[expect(clippy::needless_pass_by_value)]
+fn transport(error: reqwest::Error) -> LinkError {
+    unreachable_because(chain(&error.without_url()))
+}
+
+fn unreachable_because(reason: impl Display) -> LinkError {
+    LinkError::Unreachable(reason.to_string())
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_a_table() {
+        let good = [
+            ("https://net.example", "https://net.example"),
+            ("https://net.example/", "https://net.example"),
+            ("https://net.example/infera/", "https://net.example/infera"),
+            ("http://127.0.0.1:8431", "http://127.0.0.1:8431"),
+            ("http://127.9.9.9:1/", "http://127.9.9.9:1"),
+            ("http://[::1]:8431", "http://[::1]:8431"),
+            ("http://localhost:8431", "http://localhost:8431"),
+        ];
+        for (url, base) in good {
+            assert_eq!(checked(url).unwrap().0, base, "{url}");
+        }
+        for url in [
+            "http://net.example",
+            "http://192.168.1.5:8431",
+            "http://0.0.0.0:1",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+        ] {
+            assert!(matches!(checked(url), Err(BadUrl::PlainHttp(_))), "{url}");
+        }
+        for url in [
+            "",
+            "net.example",
+            "ftp://net.example",
+            "https://user:secret@net.example",
+        ] {
+            let error = checked(url).unwrap_err();
+            assert!(matches!(error, BadUrl::NotUrl(_)), "{url}");
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+}

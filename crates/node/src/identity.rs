@@ -1,0 +1,346 @@
+//! The node's secret key: in the operating system's keychain, or in a file that only its owner
+//! can read. Never silently in plain text.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_protocol::NodeKey;
+
+use crate::clock::{Entropy, random_32};
+
+/// Where secrets are kept. Calls may block: they run on threads made for that.
+pub trait Keychain: Send + Sync + 'static {
+    /// None when there is no such secret.
+    fn read(&self, account: &str) -> Result<Option<Vec<u8>>, KeychainFault>;
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), KeychainFault>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeychainFault {
+    #[error("it is locked")]
+    Locked,
+    #[error("there is none on this machine")]
+    Missing,
+    #[error("{0}")]
+    Other(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error(
+        "the keychain cannot be used: {0}. Unlock it, or keep the key in a file with `--key-file FILE`"
+    )]
+    Keychain(#[source] KeychainFault),
+    #[error(
+        "the keychain did not answer within {} s. Unlock it, or keep the key in a file with `--key-file FILE`", LIMIT.as_secs()
+    )]
+    KeychainSilent,
+    #[error(
+        "the keychain's entry for Infera Node is no key: remove the entry to get a new identity"
+    )]
+    KeychainDamaged,
+    #[error("the key file {} cannot be used: {fault}", path.display())]
+    File { path: PathBuf, fault: io::Error },
+    #[error(
+        "the key file {} can be read by others than its owner: run `chmod 600` on it, and think of who has seen it", .0.display()
+    )]
+    FileOpenToOthers(PathBuf),
+    #[error("the key file {} does not hold 64 hexadecimal digits", .0.display())]
+    FileDamaged(PathBuf),
+}
+
+/// A keychain that waits for a person must not keep the node waiting.
+const LIMIT: Duration = Duration::from_secs(5);
+
+const SERVICE: &str = "Infera Node";
+
+/// The real [`Keychain`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemKeychain;
+
+impl Keychain for SystemKeychain {
+    fn read(&self, account: &str) -> Result<Option<Vec<u8>>, KeychainFault> {
+        match entry(account)?.get_secret() {
+            Ok(secret) => Ok(Some(secret)),
+            Err(keyring::Error::NoEntry) => Ok(None),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), KeychainFault> {
+        entry(account)?
+            .set_secret(secret)
+            .map_err(|error| fault(&error))
+    }
+}
+
+/// The key of this data folder, made and kept in the keychain if there is none. `account` tells
+/// data folders on one machine apart.
+pub async fn from_keychain(
+    keychain: Arc<dyn Keychain>,
+    account: String,
+    entropy: Arc<dyn Entropy>,
+) -> Result<NodeKey, IdentityError> {
+    let work = tokio::task::spawn_blocking(move || {
+        if let Some(text) = keychain.read(&account).map_err(IdentityError::Keychain)? {
+            return decode(&text).ok_or(IdentityError::KeychainDamaged);
+        }
+        let secret = random_32(&*entropy);
+        // As text: KDE's keychain keeps nothing else.
+        keychain
+            .write(&account, hex::encode(secret).as_bytes())
+            .map_err(IdentityError::Keychain)?;
+        Ok(NodeKey::from_secret(&secret))
+    });
+    match tokio::time::timeout(LIMIT, work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(IdentityError::Keychain(KeychainFault::Other(
+            panic.to_string(),
+        ))),
+        Err(_) => Err(IdentityError::KeychainSilent),
+    }
+}
+
+/// The key in a file, made if there is none. A file that others may read is refused.
+pub fn from_file(path: &Path, entropy: &dyn Entropy) -> Result<NodeKey, IdentityError> {
+    let failed = |fault| IdentityError::File {
+        path: path.to_owned(),
+        fault,
+    };
+    match fs::File::open(path) {
+        Ok(file) => {
+            refuse_if_open_to_others(&file, path)?;
+            let mut text = Vec::new();
+            file.take(1024).read_to_end(&mut text).map_err(failed)?;
+            decode(&text).ok_or_else(|| IdentityError::FileDamaged(path.to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = random_32(entropy);
+            write_private(path, format!("{}\n", hex::encode(secret)).as_bytes(), false)
+                .map_err(failed)?;
+            Ok(NodeKey::from_secret(&secret))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Writes a file that only its owner can read: complete or not at all. An existing one is kept
+/// unless `replace`.
+pub(crate) fn write_private(path: &Path, content: &[u8], replace: bool) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let draft = folder.join(format!(
+        ".{}.{}.tmp",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&draft).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()?;
+        if replace {
+            fs::rename(&draft, path)
+        } else {
+            // Unlike a rename, a link never takes the place of another program's key.
+            fs::hard_link(&draft, path)
+        }
+    });
+    let removed = fs::remove_file(&draft);
+    written.and(if replace { Ok(()) } else { removed })
+}
+
+#[cfg(unix)]
+fn refuse_if_open_to_others(file: &fs::File, path: &Path) -> Result<(), IdentityError> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = file.metadata().map_err(|fault| IdentityError::File {
+        path: path.to_owned(),
+        fault,
+    })?;
+    if metadata.permissions().mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(IdentityError::FileOpenToOthers(path.to_owned()))
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_if_open_to_others(_: &fs::File, _: &Path) -> Result<(), IdentityError> {
+    // A user's own folders are closed to other users by inherited access rules.
+    Ok(())
+}
+
+fn decode(text: &[u8]) -> Option<NodeKey> {
+    let mut secret = [0; 32];
+    hex::decode_to_slice(text.trim_ascii(), &mut secret).ok()?;
+    Some(NodeKey::from_secret(&secret))
+}
+
+fn entry(account: &str) -> Result<keyring::Entry, KeychainFault> {
+    keyring::Entry::new(SERVICE, account).map_err(|error| fault(&error))
+}
+
+fn fault(error: &keyring::Error) -> KeychainFault {
+    match error {
+        keyring::Error::NoStorageAccess(_) => KeychainFault::Locked,
+        keyring::Error::NoDefaultStore => KeychainFault::Missing,
+        other => KeychainFault::Other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::SystemEntropy;
+
+    #[derive(Default)]
+    struct FakeKeychain {
+        secrets: Mutex<HashMap<String, Vec<u8>>>,
+        fault: Option<KeychainFault>,
+        delay: Option<Mutex<std::sync::mpsc::Receiver<()>>>,
+    }
+
+    impl Keychain for FakeKeychain {
+        fn read(&self, account: &str) -> Result<Option<Vec<u8>>, KeychainFault> {
+            if let Some(delay) = &self.delay {
+                let _ = delay.lock().unwrap().recv();
+            }
+            match &self.fault {
+                Some(fault) => Err(fault.clone()),
+                None => Ok(self.secrets.lock().unwrap().get(account).cloned()),
+            }
+        }
+
+        fn write(&self, account: &str, secret: &[u8]) -> Result<(), KeychainFault> {
+            let mut secrets = self.secrets.lock().unwrap();
+            secrets.insert(account.to_owned(), secret.to_owned());
+            Ok(())
+        }
+    }
+
+    async fn identity(keychain: Arc<FakeKeychain>) -> Result<NodeKey, IdentityError> {
+        from_keychain(keychain, "one".to_owned(), Arc::new(SystemEntropy)).await
+    }
+
+    #[tokio::test]
+    async fn the_keychain_gives_the_same_identity_again() {
+        let keychain = Arc::new(FakeKeychain::default());
+        let first = identity(keychain.clone()).await.unwrap().id();
+        assert_eq!(identity(keychain.clone()).await.unwrap().id(), first);
+        let other = from_keychain(keychain, "two".to_owned(), Arc::new(SystemEntropy)).await;
+        assert_ne!(other.unwrap().id(), first);
+    }
+
+    #[tokio::test]
+    async fn a_locked_keychain_is_named_with_the_way_out() {
+        let keychain = FakeKeychain {
+            fault: Some(KeychainFault::Locked),
+            ..FakeKeychain::default()
+        };
+        let error = identity(Arc::new(keychain)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("locked") && error.contains("--key-file"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_damaged_entry_is_not_replaced() {
+        let keychain = Arc::new(FakeKeychain::default());
+        keychain.write("one", b"not a key").unwrap();
+        let error = identity(keychain.clone()).await.unwrap_err();
+        assert!(matches!(error, IdentityError::KeychainDamaged));
+        assert_eq!(keychain.read("one").unwrap().unwrap(), b"not a key");
+    }
+
+    #[tokio::test]
+    async fn a_keychain_that_waits_for_a_person_is_given_up() {
+        let (release, delay) = std::sync::mpsc::channel();
+        let keychain = Arc::new(FakeKeychain {
+            delay: Some(Mutex::new(delay)),
+            ..FakeKeychain::default()
+        });
+        // A paused clock stands still while a blocking thread works, so it is moved by hand.
+        tokio::time::pause();
+        let waiting = tokio::spawn(identity(keychain));
+        tokio::task::yield_now().await;
+        tokio::time::advance(LIMIT + Duration::from_millis(1)).await;
+        let error = waiting.await.unwrap().unwrap_err();
+        assert!(matches!(error, IdentityError::KeychainSilent), "{error}");
+        drop(release);
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys").join("node.key");
+        let first = from_file(&path, &SystemEntropy).unwrap().id();
+        assert_eq!(from_file(&path, &SystemEntropy).unwrap().id(), first);
+        let names: Vec<_> = fs::read_dir(path.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["node.key"], "no draft is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        from_file(&path, &SystemEntropy).unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = from_file(&path, &SystemEntropy).unwrap_err();
+            assert!(
+                matches!(error, IdentityError::FileOpenToOthers(_)),
+                "{mode:o}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        for text in ["", "abc", &"zz".repeat(32), &"ab".repeat(33)] {
+            let _ = fs::remove_file(&path);
+            write_private(&path, text.as_bytes(), false).unwrap();
+            let error = from_file(&path, &SystemEntropy).unwrap_err();
+            assert!(matches!(error, IdentityError::FileDamaged(_)), "{text}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_existing_file_is_never_overwritten_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_private(&path, b"one", false).unwrap();
+        assert!(write_private(&path, b"two", false).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_private(&path, b"two", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+}

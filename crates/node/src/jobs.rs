@@ -1,0 +1,393 @@
+//! One attempt at a job, from its spec to its signed end: what was produced, what the balancer
+//! has of it, and what is to be sent next. No I/O.
+
+use infera_engine::message::Generate;
+use infera_protocol::output::OutputAck;
+use infera_protocol::{
+    ChunkChain, ChunkCommit, Finish, FinishReason, JobSpec, NodeKey, OutputBatch, TokenOutput,
+    VERSION,
+};
+use tokio::time::Instant;
+
+use crate::store::{OpenAttempt, StoredChunk};
+
+/// More are sent with the next batch, so that one after a long break stays small.
+const MAX_BATCH_TOKENS: usize = 512;
+
+#[derive(Debug)]
+pub(crate) struct Production {
+    spec: JobSpec,
+    chain: ChunkChain,
+    /// Of this attempt.
+    tokens: Vec<TokenOutput>,
+    commits: Vec<ChunkCommit>,
+    finish: Option<Finish>,
+    /// How much of it is in the outbox or beyond.
+    stored_chunks: usize,
+    finish_stored: bool,
+    /// The output position up to which the balancer has tokens.
+    received: u32,
+    acknowledged_chunks: u32,
+    finish_acknowledged: bool,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+/// What goes into the outbox, and then to the balancer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shipment {
+    pub(crate) chunks: Vec<StoredChunk>,
+    pub(crate) finish: Option<Finish>,
+    pub(crate) batch: OutputBatch,
+}
+
+impl Production {
+    pub(crate) fn new(spec: JobSpec) -> Self {
+        let start = spec.start();
+        Self {
+            chain: ChunkChain::new(spec.job, spec.attempt, start),
+            tokens: Vec::new(),
+            commits: Vec::new(),
+            finish: None,
+            stored_chunks: 0,
+            finish_stored: false,
+            received: start,
+            acknowledged_chunks: 0,
+            finish_acknowledged: false,
+            first_token: None,
+            last_token: None,
+            spec,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
+    /// What an engine is asked: to go on after everything that exists.
+    pub(crate) fn generate(&self, id: u64) -> Generate {
+        let mut output = self.spec.output.clone();
+        output.extend(self.tokens.iter().map(|token| token.id));
+        Generate {
+            id,
+            prompt: self.spec.prompt.clone(),
+            output,
+            sampling: self.spec.sampling,
+            max_tokens: self.spec.max_tokens,
+            stop: self.spec.stop.clone(),
+            logprobs: self.spec.logprobs,
+            seed: self.spec.seed,
+        }
+    }
+
+    pub(crate) fn push(&mut self, tokens: Vec<TokenOutput>, now: Instant) {
+        if self.finish.is_some() || tokens.is_empty() {
+            return;
+        }
+        self.first_token.get_or_insert(now);
+        self.last_token = Some(now);
+        for token in tokens {
+            self.commits.extend(self.chain.push(token.id));
+            self.tokens.push(token);
+        }
+    }
+
+    /// Closes the last chunk and signs the end. `times_ms` are the engine's, for prompt and output.
+    pub(crate) fn finish(&mut self, key: &NodeKey, reason: FinishReason, times_ms: (u32, u32)) {
+        if self.finish.is_some() {
+            return;
+        }
+        self.commits.extend(self.chain.close_last());
+        self.finish = Some(Finish::sign(
+            key,
+            self.spec.job,
+            self.spec.attempt,
+            reason,
+            self.chain.position(),
+            self.chain.head(),
+            times_ms,
+        ));
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Whether the balancer has the signed end.
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.finish_acknowledged
+    }
+
+    /// Whether the balancer has everything so far.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.received >= self.chain.position()
+            && self.acknowledged_chunks as usize >= self.commits.len()
+            && (self.finish.is_none() || self.finish_acknowledged)
+    }
+
+    /// Everything the balancer lacks, as far as one batch holds it.
+    pub(crate) fn next_shipment(&mut self) -> Option<Shipment> {
+        if self.is_up_to_date() {
+            return None;
+        }
+        // A commitment goes only together with or after the tokens that it is about.
+        let position = self
+            .received
+            .clamp(self.spec.start(), self.chain.position());
+        let tokens: Vec<_> = self.tokens[self.index(position)..]
+            .iter()
+            .take(MAX_BATCH_TOKENS)
+            .cloned()
+            .collect();
+        let end = position + tokens.len() as u32;
+        let commits: Vec<_> = self
+            .commits
+            .iter()
+            .skip(self.acknowledged_chunks as usize)
+            .take_while(|commit| commit.end <= end)
+            .copied()
+            .collect();
+        let finish = self.finish.clone().filter(|_| end == self.chain.position());
+        let chunks = self.commits[self.stored_chunks..]
+            .iter()
+            .take_while(|commit| commit.end <= end)
+            .map(|commit| self.stored(commit))
+            .collect::<Vec<_>>();
+        self.stored_chunks += chunks.len();
+        let finish_to_store = finish.clone().filter(|_| !self.finish_stored);
+        self.finish_stored |= finish.is_some();
+        Some(Shipment {
+            chunks,
+            finish: finish_to_store,
+            batch: OutputBatch {
+                version: VERSION,
+                attempt: self.spec.attempt,
+                position,
+                tokens,
+                commits,
+                finish,
+            },
+        })
+    }
+
+    /// The outbox did not take it: it is given out again.
+    pub(crate) fn not_stored(&mut self, shipment: &Shipment) {
+        self.stored_chunks -= shipment.chunks.len();
+        self.finish_stored &= shipment.finish.is_none();
+    }
+
+    /// Returns whether the balancer has more than before, or less: not the same again.
+    pub(crate) fn acknowledged(&mut self, ack: OutputAck) -> bool {
+        let before = (self.received, self.acknowledged_chunks);
+        self.received = ack.received.clamp(self.spec.start(), self.chain.position());
+        self.acknowledged_chunks = ack.chunks.min(self.commits.len() as u32);
+        self.finish_acknowledged |= ack.finished;
+        before != (self.received, self.acknowledged_chunks) || ack.finished
+    }
+
+    /// The balancer does not follow: everything of this attempt is sent again.
+    pub(crate) fn rewind(&mut self) {
+        self.received = self.spec.start();
+        self.acknowledged_chunks = 0;
+    }
+
+    /// Of this attempt.
+    pub(crate) fn produced(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+
+    /// The length of the whole output.
+    pub(crate) fn position(&self) -> u32 {
+        self.chain.position()
+    }
+
+    /// Of decoding: the first token, which waits for the prompt, does not count.
+    pub(crate) fn tokens_per_second(&self) -> Option<f32> {
+        let elapsed = self.last_token?.duration_since(self.first_token?);
+        (self.tokens.len() > 1 && !elapsed.is_zero())
+            .then(|| (self.tokens.len() - 1) as f32 / elapsed.as_secs_f32())
+    }
+
+    fn index(&self, position: u32) -> usize {
+        (position - self.spec.start()) as usize
+    }
+
+    fn stored(&self, commit: &ChunkCommit) -> StoredChunk {
+        let start = match commit.index.checked_sub(1) {
+            Some(previous) => self.commits[previous as usize].end,
+            None => self.spec.start(),
+        };
+        StoredChunk {
+            position: start,
+            tokens: self.tokens[self.index(start)..self.index(commit.end)].to_vec(),
+            commit: *commit,
+        }
+    }
+}
+
+/// What an earlier run of the program owes, as batches; the balancer ignores what it has already.
+pub(crate) fn owed_batches(open: &OpenAttempt) -> Vec<OutputBatch> {
+    let batch = |position, tokens, commits| OutputBatch {
+        version: VERSION,
+        attempt: open.key.attempt,
+        position,
+        tokens,
+        commits,
+        finish: None,
+    };
+    let mut batches: Vec<_> = open
+        .chunks
+        .chunks(MAX_BATCH_TOKENS / infera_protocol::CHUNK_TOKENS)
+        .map(|chunks| {
+            batch(
+                chunks[0].position,
+                chunks
+                    .iter()
+                    .flat_map(|chunk| chunk.tokens.clone())
+                    .collect(),
+                chunks.iter().map(|chunk| chunk.commit).collect(),
+            )
+        })
+        .collect();
+    if let Some(finish) = &open.finish {
+        if batches.is_empty() {
+            batches.push(batch(finish.end, Vec::new(), Vec::new()));
+        }
+        if let Some(last) = batches.last_mut() {
+            last.finish = Some(finish.clone());
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::{JobId, JobSeed, ModelId, Sampling};
+
+    use super::*;
+
+    fn production(output: Vec<u32>) -> Production {
+        Production::new(JobSpec {
+            version: VERSION,
+            job: JobId::from_bytes([1; 16]),
+            attempt: 2,
+            model: ModelId::from_bytes([2; 32]),
+            prompt: vec![1, 2, 3],
+            output,
+            sampling: Sampling::GREEDY,
+            max_tokens: 2000,
+            stop: Vec::new(),
+            logprobs: None,
+            seed: JobSeed::from_bytes([3; 32]),
+            lease_ms: 1000,
+        })
+    }
+
+    fn tokens(range: std::ops::Range<u32>) -> Vec<TokenOutput> {
+        range
+            .map(|id| TokenOutput {
+                id,
+                logprob: None,
+                alternatives: Vec::new(),
+            })
+            .collect()
+    }
+
+    fn ack(received: u32, chunks: u32) -> OutputAck {
+        OutputAck {
+            received,
+            chunks,
+            finished: false,
+            cancel: false,
+        }
+    }
+
+    #[test]
+    fn the_next_batch_carries_everything_since_the_last_acknowledgement() {
+        let mut job = production(vec![7, 8]);
+        assert_eq!(job.next_shipment(), None);
+        job.push(tokens(0..3), Instant::now());
+        let first = job.next_shipment().unwrap();
+        assert_eq!((first.batch.position, first.batch.tokens.len()), (2, 3));
+        assert!(first.batch.commits.is_empty() && first.chunks.is_empty());
+        job.push(tokens(3..40), Instant::now());
+        assert!(job.acknowledged(ack(5, 0)));
+        let second = job.next_shipment().unwrap();
+        assert_eq!((second.batch.position, second.batch.tokens.len()), (5, 37));
+        assert_eq!(second.batch.commits.len(), 1);
+        assert_eq!(second.chunks[0].position, 2);
+        assert_eq!(second.chunks[0].tokens, tokens(0..32));
+        assert!(job.acknowledged(ack(42, 1)));
+        assert!(job.is_up_to_date());
+        assert!(!job.acknowledged(ack(42, 1)), "nothing new");
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_sent_again_but_stored_once() {
+        let mut job = production(Vec::new());
+        job.push(tokens(0..32), Instant::now());
+        let first = job.next_shipment().unwrap();
+        let again = job.next_shipment().unwrap();
+        assert_eq!(first.batch, again.batch);
+        assert_eq!((first.chunks.len(), again.chunks.len()), (1, 0));
+        job.not_stored(&first);
+        assert_eq!(job.next_shipment().unwrap().chunks, first.chunks);
+    }
+
+    #[test]
+    fn a_long_backlog_goes_in_pieces_and_the_end_with_the_last() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let mut job = production(Vec::new());
+        job.push(tokens(0..600), Instant::now());
+        job.finish(&key, FinishReason::Length, (1, 2));
+        let first = job.next_shipment().unwrap();
+        assert_eq!(first.batch.tokens.len(), MAX_BATCH_TOKENS);
+        assert_eq!(first.batch.commits.len(), 16);
+        assert_eq!(first.batch.finish, None);
+        job.acknowledged(ack(512, 16));
+        let last = job.next_shipment().unwrap();
+        assert_eq!(last.batch.tokens.len(), 88);
+        assert_eq!(last.batch.commits.len(), 3);
+        let finish = last.batch.finish.unwrap();
+        assert_eq!(finish.end, 600);
+        assert_eq!(finish.verify(&key.id(), job.spec.job, 2), Ok(()));
+        job.acknowledged(OutputAck {
+            finished: true,
+            ..ack(600, 19)
+        });
+        assert!(job.is_delivered() && job.next_shipment().is_none());
+    }
+
+    #[test]
+    fn a_restarted_engine_goes_on_after_what_exists() {
+        let mut job = production(vec![7, 8]);
+        job.push(tokens(20..22), Instant::now());
+        assert_eq!(job.generate(5).output, [7, 8, 20, 21]);
+    }
+
+    #[test]
+    fn the_outbox_of_a_crashed_run_is_a_valid_continuation() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let mut job = production(Vec::new());
+        job.push(tokens(0..70), Instant::now());
+        job.finish(&key, FinishReason::EndOfText, (1, 2));
+        let shipment = job.next_shipment().unwrap();
+        let mut open = OpenAttempt {
+            key: crate::store::AttemptKey {
+                job: job.spec.job,
+                attempt: job.spec.attempt,
+            },
+            chunks: shipment.chunks,
+            finish: shipment.finish,
+        };
+        assert_eq!(owed_batches(&open), [shipment.batch.clone()]);
+        // The first chunk was acknowledged before the crash.
+        open.chunks.remove(0);
+        let batches = owed_batches(&open);
+        assert_eq!((batches[0].position, batches[0].tokens.len()), (32, 38));
+        open.chunks.clear();
+        let batches = owed_batches(&open);
+        assert_eq!((batches[0].position, batches[0].tokens.len()), (70, 0));
+        assert_eq!(batches[0].finish, shipment.batch.finish);
+    }
+}

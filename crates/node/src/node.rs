@@ -1,0 +1,141 @@
+//! The node as others hold it: commands in, one stream of snapshots out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::message::DeviceChoice;
+use infera_protocol::{NodeId, NodeKey};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::balancer_link::BalancerLink;
+use crate::clock::{Clock, Entropy};
+use crate::controller::{Controller, Request};
+use crate::engine_link::EngineLink;
+use crate::governor::GovernorPolicy;
+use crate::hardware::HardwareProbe;
+use crate::state::NodeSnapshot;
+use crate::store::{HistoryEntry, Store, StoreError};
+
+/// What a node is to do.
+#[derive(Debug, Clone, Default)]
+pub struct NodeConfig {
+    pub models: Vec<ModelConfig>,
+    pub governor: GovernorPolicy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelConfig {
+    pub path: PathBuf,
+    pub device: DeviceChoice,
+    /// Limits the context below the model's own.
+    pub context_tokens: Option<u32>,
+    /// How many jobs may run at once.
+    pub sequences: u32,
+}
+
+/// Everything outside that a node deals with.
+#[derive(Clone)]
+pub struct Edges {
+    pub balancer: Arc<dyn BalancerLink>,
+    pub engine: Arc<dyn EngineLink>,
+    pub hardware: Arc<dyn HardwareProbe>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A running node. Clones are handles to the same one; it ends when the last is dropped.
+#[derive(Clone)]
+pub struct Node {
+    id: NodeId,
+    requests: mpsc::UnboundedSender<Request>,
+    snapshots: watch::Receiver<NodeSnapshot>,
+    store: Store,
+}
+
+/// The node has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has ended")]
+pub struct Ended;
+
+impl Node {
+    /// Starts a node on the current tokio runtime.
+    pub async fn start(
+        config: NodeConfig,
+        key: NodeKey,
+        store: Store,
+        edges: Edges,
+    ) -> Result<Self, StoreError> {
+        let id = key.id();
+        let (requests, incoming) = mpsc::unbounded_channel();
+        let (controller, snapshots) =
+            Controller::new(config, key, store.clone(), edges, incoming).await?;
+        tokio::spawn(controller.run());
+        Ok(Self {
+            id,
+            requests,
+            snapshots,
+            store,
+        })
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The state as it changes; a few times a second at most.
+    pub fn snapshots(&self) -> watch::Receiver<NodeSnapshot> {
+        self.snapshots.clone()
+    }
+
+    /// The state at this moment.
+    pub async fn snapshot(&self) -> Result<NodeSnapshot, Ended> {
+        self.ask(Request::Snapshot).await
+    }
+
+    /// Takes no more jobs, for so long or until [`Node::resume`]. Jobs in progress are handed back
+    /// unless `finish_first`.
+    pub async fn pause(
+        &self,
+        duration: Option<Duration>,
+        finish_first: bool,
+    ) -> Result<NodeSnapshot, Ended> {
+        self.ask(|reply| Request::Pause {
+            duration,
+            finish_first,
+            reply,
+        })
+        .await
+    }
+
+    pub async fn resume(&self) -> Result<NodeSnapshot, Ended> {
+        self.ask(Request::Resume).await
+    }
+
+    /// Looks at the machine again, then gives the state.
+    pub async fn check(&self) -> Result<NodeSnapshot, Ended> {
+        self.ask(Request::Check).await
+    }
+
+    /// Work done, newest first.
+    pub async fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.store.history(limit).await
+    }
+
+    /// Hands back what is in progress and ends: within five seconds, also without a network.
+    pub async fn shut_down(&self) {
+        let (reply, ended) = oneshot::channel();
+        if self.requests.send(Request::ShutDown(reply)).is_ok() {
+            let _ = ended.await;
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+}

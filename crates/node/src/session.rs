@@ -1,0 +1,240 @@
+//! Keeps one session with the balancer: opens it, listens to its events, opens it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use infera_protocol::node_api::{
+    ChallengeRequest, NodeEvent, NodeState, RefusalCode, Session, SessionRequest, session_digest,
+};
+use infera_protocol::requirements::Hardware;
+use infera_protocol::{NodeKey, VERSION};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::balancer_link::{BalancerLink, EventStream, LinkError, Token};
+use crate::caller::Caller;
+use crate::clock::{Backoff, Entropy};
+
+/// What the controller hears of the session.
+#[derive(Debug)]
+pub(crate) enum SessionEvent {
+    Opened(Session),
+    /// Events flow again after a break, in the same session.
+    Resumed,
+    Received(NodeEvent),
+    Lost {
+        reason: String,
+        retry_in: Duration,
+    },
+    /// The balancer refused this program for good.
+    Refused(String),
+}
+
+pub(crate) struct SessionTask {
+    pub(crate) link: Arc<dyn BalancerLink>,
+    pub(crate) key: Arc<NodeKey>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) hardware: watch::Receiver<Hardware>,
+    pub(crate) token: watch::Sender<Option<Token>>,
+    pub(crate) expired: mpsc::UnboundedReceiver<Token>,
+    pub(crate) events: mpsc::UnboundedSender<SessionEvent>,
+}
+
+/// A stream that lasted so long was a good one: the next try comes at once.
+const GOOD_STREAM: Duration = Duration::from_secs(5);
+
+/// Why a session is left.
+enum End {
+    /// Open another one now.
+    Expired,
+    /// Nobody listens any more, or no try can succeed.
+    Final,
+}
+
+impl SessionTask {
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new(Arc::clone(&self.entropy));
+        let mut last_event_id = None;
+        loop {
+            match self.open().await {
+                Ok(session) => {
+                    let token = Token::new(&session.token);
+                    self.token.send_replace(Some(token.clone()));
+                    if self.events.send(SessionEvent::Opened(session)).is_err() {
+                        return;
+                    }
+                    match self.listen(&token, &mut last_event_id, &mut backoff).await {
+                        End::Expired => {}
+                        End::Final => return,
+                    }
+                    self.token.send_replace(None);
+                    // Not in a circle at full speed, should the balancer forget every session.
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                Err(error) => match self.lost(&error, &mut backoff) {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Session, LinkError> {
+        let node = self.key.id();
+        let challenge = self
+            .link
+            .challenge(ChallengeRequest {
+                version: VERSION,
+                node,
+            })
+            .await?
+            .challenge;
+        let hardware = self.hardware.borrow().clone();
+        self.link
+            .open_session(SessionRequest {
+                version: VERSION,
+                node,
+                challenge,
+                signature: self.key.sign(session_digest(&node, &challenge)),
+                software: crate::SOFTWARE.to_owned(),
+                hardware,
+            })
+            .await
+    }
+
+    /// Listens until the session ends.
+    async fn listen(
+        &mut self,
+        token: &Token,
+        last_event_id: &mut Option<String>,
+        backoff: &mut Backoff,
+    ) -> End {
+        let mut broken = false;
+        loop {
+            let opened = self.link.events(token.clone(), last_event_id.clone()).await;
+            let failure = match opened {
+                Ok(stream) => {
+                    if std::mem::take(&mut broken) {
+                        self.token.send_replace(Some(token.clone()));
+                        if self.events.send(SessionEvent::Resumed).is_err() {
+                            return End::Final;
+                        }
+                    }
+                    let start = Instant::now();
+                    let end = self.pump(stream, token, last_event_id).await;
+                    if start.elapsed() >= GOOD_STREAM {
+                        backoff.reset();
+                    }
+                    match end {
+                        Ok(end) => return end,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => {
+                    broken = true;
+                    error
+                }
+            };
+            if failure.is(RefusalCode::NoSession) {
+                return End::Expired;
+            }
+            if broken {
+                match self.lost(&failure, backoff) {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => return End::Final,
+                }
+            } else {
+                // A stream that ended is opened again before anyone is told.
+                tracing::debug!(reason = %failure, "the event stream ended");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+
+    /// Hands events on until the stream breaks.
+    async fn pump(
+        &mut self,
+        mut stream: EventStream,
+        token: &Token,
+        last_event_id: &mut Option<String>,
+    ) -> Result<End, LinkError> {
+        loop {
+            tokio::select! {
+                next = stream.next() => match next {
+                    Some(Ok(received)) => {
+                        if self.events.send(SessionEvent::Received(received.event)).is_err() {
+                            return Ok(End::Final);
+                        }
+                        if received.id.is_some() {
+                            *last_event_id = received.id;
+                        }
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(LinkError::Unreachable("the connection was closed".to_owned())),
+                },
+                expired = self.expired.recv() => match expired {
+                    Some(expired) if expired == *token => return Ok(End::Expired),
+                    Some(_) => {}
+                    None => return Ok(End::Final),
+                },
+            }
+        }
+    }
+
+    /// Tells of a failed try and gives the delay before the next, or none if there is no use.
+    fn lost(&self, error: &LinkError, backoff: &mut Backoff) -> Option<Duration> {
+        self.token.send_replace(None);
+        if let Some(refusal) = error.refusal()
+            && refusal.code == RefusalCode::UnknownVersion
+        {
+            let _ = self
+                .events
+                .send(SessionEvent::Refused(refusal.message.clone()));
+            return None;
+        }
+        let retry_in = backoff.next_delay();
+        self.events
+            .send(SessionEvent::Lost {
+                reason: error.to_string(),
+                retry_in,
+            })
+            .ok()
+            .map(|()| retry_in)
+    }
+}
+
+/// Sends the node's state when it changes, and as a sign of life.
+pub(crate) async fn report_state(
+    caller: Caller,
+    mut state: watch::Receiver<NodeState>,
+    mut timeout: watch::Receiver<Duration>,
+) {
+    let mut backoff = Backoff::new(Arc::clone(&caller.entropy));
+    let mut session = caller.session.clone();
+    loop {
+        let interval = *timeout.borrow_and_update() / 3;
+        session.mark_unchanged();
+        let current = state.borrow_and_update().clone();
+        let wait = match caller.once(|link, token| link.state(token, current)).await {
+            Ok(()) => {
+                backoff.reset();
+                interval
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the state could not be sent");
+                backoff.next_delay().min(interval)
+            }
+        };
+        let changed = tokio::select! {
+            changed = state.changed() => changed,
+            // A new session starts without a state.
+            changed = session.changed() => changed,
+            changed = timeout.changed() => changed,
+            () = tokio::time::sleep(wait) => Ok(()),
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! What a node shows of itself: one snapshot, and the sentence that sums it up.
+
+use infera_engine::message::DeviceInfo;
+use infera_protocol::node_api::{Points, WorkKind};
+use infera_protocol::requirements::{Hardware, Requirement};
+use infera_protocol::{ModelId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::governor::{Decision, Mode, Reason};
+
+/// Everything that a window, a tray or a command line shows, at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeSnapshot {
+    pub node: NodeId,
+    /// Name and version of the program.
+    pub software: String,
+    pub balancer: String,
+    pub state: State,
+    pub decision: Decision,
+    pub connection: Connection,
+    pub models: Vec<ModelStatus>,
+    /// Jobs and audits in progress.
+    pub work: Vec<WorkInProgress>,
+    /// None until the balancer has told them.
+    pub points: Option<Points>,
+    /// None while it is being found out.
+    pub hardware: Option<Hardware>,
+    /// The network's policy by name.
+    pub policy: Option<String>,
+    pub requirements: Vec<Requirement>,
+}
+
+/// The one big truth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub kind: StateKind,
+    /// State and reason, in the words of a person.
+    pub sentence: String,
+    /// What the person can do about it, where there is something.
+    pub remedy: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateKind {
+    Working,
+    Waiting,
+    Paused,
+    NeedsYou,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Connection {
+    Connecting,
+    Connected {
+        /// The node re-scores other nodes' outputs instead of taking jobs.
+        reference: bool,
+    },
+    Disconnected {
+        reason: String,
+        /// Unix time in milliseconds of the next try.
+        retry_at_ms: i64,
+    },
+    /// The balancer speaks another protocol version; trying again is no use.
+    Refused {
+        message: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// From the file's metadata, or the file's name until it is loaded.
+    pub name: String,
+    pub id: Option<ModelId>,
+    /// Whether the network serves it; none while that is unknown.
+    pub served: Option<bool>,
+    pub device: Option<DeviceInfo>,
+    pub engine: EngineStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum EngineStatus {
+    /// No engine runs; no GPU memory is used.
+    Off,
+    Loading {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Ready,
+    /// It ended without being asked; it is started again.
+    Restarting {
+        message: String,
+        retry_in_ms: u64,
+    },
+    /// The model cannot be loaded; trying again is no use until something is changed.
+    Broken {
+        message: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkInProgress {
+    pub kind: WorkKind,
+    pub id: String,
+    pub model: String,
+    pub input_tokens: u32,
+    pub output_tokens: u32,
+    pub max_tokens: u32,
+    /// None until there are tokens to count.
+    pub tokens_per_second: Option<f32>,
+    pub started_ms: i64,
+}
+
+/// Sums a snapshot up; its own `state` field is not read.
+pub(crate) fn describe(snapshot: &NodeSnapshot, clock: &dyn Clock) -> State {
+    let (kind, sentence, remedy) = summary(snapshot, clock);
+    State {
+        kind,
+        sentence,
+        remedy,
+    }
+}
+
+fn summary(snapshot: &NodeSnapshot, clock: &dyn Clock) -> (StateKind, String, Option<String>) {
+    if let Connection::Refused { message } = &snapshot.connection {
+        let remedy = "Install the current version of Infera Node".to_owned();
+        return (StateKind::NeedsYou, message.clone(), Some(remedy));
+    }
+    if let Some(reason) = &snapshot.decision.reason {
+        return not_running(reason, snapshot.decision.mode, clock);
+    }
+    if let Some(summary) = no_model(&snapshot.models) {
+        return summary;
+    }
+    if let Connection::Disconnected {
+        reason: _,
+        retry_at_ms,
+    } = snapshot.connection
+    {
+        let seconds = (retry_at_ms - clock.now_ms()).max(0) as u64;
+        let sentence = format!(
+            "Cannot reach the balancer at {}; trying again in {} s",
+            snapshot.balancer,
+            seconds.div_ceil(1000)
+        );
+        return (StateKind::Waiting, sentence, None);
+    }
+    if !snapshot.work.is_empty() {
+        return (StateKind::Working, working(&snapshot.work), None);
+    }
+    let mut ready = snapshot
+        .models
+        .iter()
+        .filter(|model| model.engine == EngineStatus::Ready)
+        .peekable();
+    if ready.peek().is_none()
+        && let Some(sentence) = snapshot.models.iter().find_map(starting)
+    {
+        return (StateKind::Waiting, sentence, None);
+    }
+    let sentence = match snapshot.connection {
+        Connection::Connected { .. } if ready.all(|model| model.served == Some(false)) => {
+            let names: Vec<_> = snapshot.models.iter().map(|model| &*model.name).collect();
+            let sentence = format!(
+                "Not getting jobs: this network does not serve {}",
+                names.join(" or ")
+            );
+            let remedy = "Choose a model that the network serves".to_owned();
+            return (StateKind::NeedsYou, sentence, Some(remedy));
+        }
+        Connection::Connected { reference: true } => "Waiting for answers to check",
+        Connection::Connected { reference: false } => "Waiting for jobs",
+        _ => "Connecting to the balancer",
+    };
+    (StateKind::Waiting, sentence.to_owned(), None)
+}
+
+fn not_running(
+    reason: &Reason,
+    mode: Mode,
+    clock: &dyn Clock,
+) -> (StateKind, String, Option<String>) {
+    match reason {
+        Reason::Closing => (StateKind::Paused, "Closing".to_owned(), None),
+        Reason::Paused {
+            until_ms,
+            finishing,
+        } => {
+            let until =
+                until_ms.map_or(String::new(), |ms| format!(" until {}", clock.describe(ms)));
+            let sentence = if *finishing {
+                format!("Finishing the current job, then paused by you{until}")
+            } else {
+                format!("Paused by you{until}")
+            };
+            (StateKind::Paused, sentence, None)
+        }
+        Reason::StorageFault { message } => {
+            let sentence = format!("Not getting jobs: {message}");
+            let remedy =
+                "Free some space or make the data folder writable; the node goes on by itself";
+            (StateKind::NeedsYou, sentence, Some(remedy.to_owned()))
+        }
+        Reason::LowDisk {
+            free_bytes,
+            resume_above_bytes,
+        } => {
+            let sentence = format!(
+                "Not getting jobs: only {} are free on the disk with the data folder",
+                megabytes(*free_bytes)
+            );
+            let remedy = format!(
+                "Free some space; the node goes on when {} are free",
+                megabytes(*resume_above_bytes)
+            );
+            (StateKind::NeedsYou, sentence, Some(remedy))
+        }
+        Reason::RequirementFailed { requirement } => {
+            let finishing = if mode == Mode::Drain {
+                " (the current job is finished first)"
+            } else {
+                ""
+            };
+            let sentence = format!(
+                "Not getting jobs: {} is {}, this network asks for {}{finishing}",
+                requirement.title, requirement.found, requirement.need
+            );
+            (StateKind::NeedsYou, sentence, requirement.remedy.clone())
+        }
+    }
+}
+
+/// When no model can be used, and no waiting will change that.
+fn no_model(models: &[ModelStatus]) -> Option<(StateKind, String, Option<String>)> {
+    let mut faults = models.iter().map(|model| match &model.engine {
+        EngineStatus::Broken { message } => Some(message),
+        _ => None,
+    });
+    let Some(first) = faults.next() else {
+        return Some((
+            StateKind::NeedsYou,
+            "Not getting jobs: no model is chosen".to_owned(),
+            Some("Choose a model".to_owned()),
+        ));
+    };
+    let first = first?;
+    faults.all(|fault| fault.is_some()).then(|| {
+        (
+            StateKind::NeedsYou,
+            format!("Not getting jobs: {first}"),
+            Some("Choose another model or device".to_owned()),
+        )
+    })
+}
+
+fn working(work: &[WorkInProgress]) -> String {
+    let jobs: Vec<_> = work
+        .iter()
+        .filter(|item| item.kind == WorkKind::Job)
+        .collect();
+    let what = match (jobs.len(), work.len()) {
+        (0, 1) => return "Checking another node's answer".to_owned(),
+        (0, checks) => return format!("Checking {checks} answers of other nodes"),
+        (1, _) => "Working on a job".to_owned(),
+        (jobs, _) => format!("Working on {jobs} jobs"),
+    };
+    let rates: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| job.tokens_per_second)
+        .collect();
+    if rates.is_empty() {
+        what
+    } else {
+        format!("{what}: {} tokens/s", rate(rates.iter().sum()))
+    }
+}
+
+fn starting(model: &ModelStatus) -> Option<String> {
+    match &model.engine {
+        EngineStatus::Loading {
+            done_bytes,
+            total_bytes,
+        } => {
+            let percent = (done_bytes * 100).checked_div(*total_bytes).unwrap_or(0);
+            Some(format!("Loading {}: {percent} %", model.name))
+        }
+        EngineStatus::Restarting {
+            message,
+            retry_in_ms,
+        } => Some(format!(
+            "{message}; starting it again in {} s",
+            retry_in_ms.div_ceil(1000)
+        )),
+        EngineStatus::Off | EngineStatus::Ready | EngineStatus::Broken { .. } => None,
+    }
+}
+
+/// As many digits as are true: one decimal below ten.
+fn rate(tokens_per_second: f32) -> String {
+    if tokens_per_second < 10.0 {
+        format!("{tokens_per_second:.1}")
+    } else {
+        format!("{tokens_per_second:.0}")
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::requirements::{Mark, RequirementId};
+
+    use super::*;
+
+    struct FixedClock;
+
+    impl Clock for FixedClock {
+        fn now_ms(&self) -> i64 {
+            1_000
+        }
+
+        fn describe(&self, _: i64) -> String {
+            "18:00".to_owned()
+        }
+    }
+
+    fn model(engine: EngineStatus, served: Option<bool>) -> ModelStatus {
+        ModelStatus {
+            name: "tiny".to_owned(),
+            id: None,
+            served,
+            device: None,
+            engine,
+        }
+    }
+
+    fn base() -> NodeSnapshot {
+        NodeSnapshot {
+            node: NodeId::from_bytes([1; 32]),
+            software: "infera 0".to_owned(),
+            balancer: "https://net.example".to_owned(),
+            state: State {
+                kind: StateKind::Waiting,
+                sentence: String::new(),
+                remedy: None,
+            },
+            decision: Decision {
+                mode: Mode::Run,
+                reason: None,
+                ask_again_ms: None,
+            },
+            connection: Connection::Connected { reference: false },
+            models: vec![model(EngineStatus::Ready, Some(true))],
+            work: Vec::new(),
+            points: None,
+            hardware: None,
+            policy: None,
+            requirements: Vec::new(),
+        }
+    }
+
+    fn work(kind: WorkKind, tokens_per_second: Option<f32>) -> WorkInProgress {
+        WorkInProgress {
+            kind,
+            id: "1".to_owned(),
+            model: "tiny".to_owned(),
+            input_tokens: 1,
+            output_tokens: 1,
+            max_tokens: 10,
+            tokens_per_second,
+            started_ms: 0,
+        }
+    }
+
+    fn decision(mode: Mode, reason: Reason) -> Decision {
+        Decision {
+            mode,
+            reason: Some(reason),
+            ask_again_ms: None,
+        }
+    }
+
+    #[test]
+    fn sentences_as_a_table() {
+        use StateKind::{NeedsYou, Paused, Waiting, Working};
+        let disconnected = Connection::Disconnected {
+            reason: "refused".to_owned(),
+            retry_at_ms: 12_900,
+        };
+        let broken = EngineStatus::Broken {
+            message: "tiny.gguf is truncated".to_owned(),
+        };
+        let requirement = Requirement {
+            id: RequirementId::Gpu,
+            title: "GPU".to_owned(),
+            need: "8 GB".to_owned(),
+            found: "6 GB".to_owned(),
+            mark: Mark::Fail,
+            remedy: Some("Use another".to_owned()),
+        };
+        let cases = [
+            (base(), Waiting, "Waiting for jobs"),
+            (
+                NodeSnapshot {
+                    connection: Connection::Connected { reference: true },
+                    ..base()
+                },
+                Waiting,
+                "Waiting for answers to check",
+            ),
+            (
+                NodeSnapshot {
+                    connection: Connection::Connecting,
+                    ..base()
+                },
+                Waiting,
+                "Connecting to the balancer",
+            ),
+            (
+                NodeSnapshot {
+                    connection: disconnected,
+                    ..base()
+                },
+                Waiting,
+                "Cannot reach the balancer at https://net.example; trying again in 12 s",
+            ),
+            (
+                NodeSnapshot {
+                    connection: Connection::Refused {
+                        message: "Speak version 2".to_owned(),
+                    },
+                    ..base()
+                },
+                NeedsYou,
+                "Speak version 2",
+            ),
+            (
+                NodeSnapshot {
+                    work: vec![work(WorkKind::Job, Some(42.4))],
+                    ..base()
+                },
+                Working,
+                "Working on a job: 42 tokens/s",
+            ),
+            (
+                NodeSnapshot {
+                    work: vec![work(WorkKind::Job, None)],
+                    ..base()
+                },
+                Working,
+                "Working on a job",
+            ),
+            (
+                NodeSnapshot {
+                    work: vec![
+                        work(WorkKind::Job, Some(4.0)),
+                        work(WorkKind::Job, Some(3.25)),
+                        work(WorkKind::Audit, None),
+                    ],
+                    ..base()
+                },
+                Working,
+                "Working on 2 jobs: 7.2 tokens/s",
+            ),
+            (
+                NodeSnapshot {
+                    work: vec![work(WorkKind::Audit, None)],
+                    ..base()
+                },
+                Working,
+                "Checking another node's answer",
+            ),
+            (
+                NodeSnapshot {
+                    decision: decision(
+                        Mode::ReleaseGpu,
+                        Reason::Paused {
+                            until_ms: Some(9),
+                            finishing: false,
+                        },
+                    ),
+                    ..base()
+                },
+                Paused,
+                "Paused by you until 18:00",
+            ),
+            (
+                NodeSnapshot {
+                    decision: decision(
+                        Mode::Drain,
+                        Reason::Paused {
+                            until_ms: None,
+                            finishing: true,
+                        },
+                    ),
+                    ..base()
+                },
+                Paused,
+                "Finishing the current job, then paused by you",
+            ),
+            (
+                NodeSnapshot {
+                    decision: decision(Mode::ReleaseGpu, Reason::RequirementFailed { requirement }),
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: GPU is 6 GB, this network asks for 8 GB",
+            ),
+            (
+                NodeSnapshot {
+                    decision: decision(
+                        Mode::Drain,
+                        Reason::LowDisk {
+                            free_bytes: 90_000_000,
+                            resume_above_bytes: 200_000_000,
+                        },
+                    ),
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: only 90 MB are free on the disk with the data folder",
+            ),
+            (
+                NodeSnapshot {
+                    models: Vec::new(),
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: no model is chosen",
+            ),
+            (
+                NodeSnapshot {
+                    models: vec![model(broken.clone(), None)],
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: tiny.gguf is truncated",
+            ),
+            (
+                NodeSnapshot {
+                    models: vec![model(broken, None), model(EngineStatus::Ready, Some(true))],
+                    ..base()
+                },
+                Waiting,
+                "Waiting for jobs",
+            ),
+            (
+                NodeSnapshot {
+                    models: vec![model(EngineStatus::Ready, Some(false))],
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: this network does not serve tiny",
+            ),
+            (
+                NodeSnapshot {
+                    models: vec![model(
+                        EngineStatus::Loading {
+                            done_bytes: 1,
+                            total_bytes: 4,
+                        },
+                        None,
+                    )],
+                    ..base()
+                },
+                Waiting,
+                "Loading tiny: 25 %",
+            ),
+        ];
+        for (snapshot, kind, sentence) in cases {
+            let state = describe(&snapshot, &FixedClock);
+            assert_eq!((state.kind, &*state.sentence), (kind, sentence));
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The node's own SQLite: history, settings, and the outbox of what the balancer has not
+//! acknowledged yet.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::{AuditId, AuditReport, ChunkCommit, Finish, Hash, JobId, TokenOutput};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Row, migrate::MigrateError};
+
+/// One database. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+/// What went wrong with the database, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "the database {} was written by a newer version of Infera Node: install that version, or choose another data folder", .0.display()
+    )]
+    Newer(PathBuf),
+    #[error("the disk with {} is full: free some space", .0.display())]
+    Full(PathBuf),
+    #[error("{} cannot be written: make the data folder writable, or choose another one", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("the database {} is locked by another program: close it and try again", .0.display())]
+    Locked(PathBuf),
+    #[error("{} is damaged or no database: move it away and start again; points are safe at the balancer", .0.display())]
+    Damaged(PathBuf),
+    #[error("the database {} cannot be used: {fault}", path.display())]
+    Other { path: PathBuf, fault: String },
+}
+
+/// One attempt at a job: what this node claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptKey {
+    pub job: JobId,
+    pub attempt: u32,
+}
+
+/// A closed chunk with its tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredChunk {
+    /// The output position of the first token.
+    pub position: u32,
+    pub tokens: Vec<TokenOutput>,
+    pub commit: ChunkCommit,
+}
+
+/// An attempt that an earlier run of the program left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenAttempt {
+    pub key: AttemptKey,
+    /// In order; acknowledged ones are gone.
+    pub chunks: Vec<StoredChunk>,
+    pub finish: Option<Finish>,
+}
+
+/// A report that has not been opened yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredReport {
+    pub report: AuditReport,
+    pub salt: Hash,
+}
+
+/// A piece of work as this node saw it, with what the balancer made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    #[serde(flatten)]
+    pub record: WorkRecord,
+    /// None where this node did not measure it.
+    pub tokens_per_second: Option<f32>,
+}
+
+impl Store {
+    /// Opens the database of a data folder, creating it if there is none.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What is in the outbox must outlive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            // Deleted tokens leave nothing behind in the file.
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await
+            .map_err(|error| explain(path, &error))?;
+        sqlx::migrate!()
+            .run(&pool)
+            .await
+            .map_err(|error| match error {
+                MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
+                    StoreError::Newer(path.to_owned())
+                }
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                    explain(path, &error)
+                }
+                other => StoreError::Other {
+                    path: path.to_owned(),
+                    fault: other.to_string(),
+                },
+            })?;
+        Ok(Self {
+            pool,
+            path: path.to_owned(),
+        })
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub async fn setting<T>(&self, name: &str) -> Result<Option<T>, StoreError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let name = name.to_owned();
+        self.run(|pool| async move {
+            let row = sqlx::query("SELECT value FROM setting WHERE name = ?")
+                .bind(name)
+                .fetch_optional(&pool)
+                .await?;
+            row.map(|row| json(&row.try_get::<String, _>(0)?))
+                .transpose()
+        })
+        .await
+    }
+
+    pub async fn set_setting<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), to_json(value));
+        self.run(|pool| async move {
+            sqlx::query("INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value")
+                .bind(name)
+                .bind(value)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn open_attempt(&self, key: AttemptKey, claimed_ms: i64) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            sqlx::query("INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(key.job.to_string())
+                .bind(key.attempt)
+                .bind(claimed_ms)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets an attempt and all that is in the outbox for it.
+    pub async fn close_attempt(&self, key: AttemptKey) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            sqlx::query("DELETE FROM attempt WHERE job = ? AND attempt = ?")
+                .bind(key.job.to_string())
+                .bind(key.attempt)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts closed chunks and perhaps the end of an attempt into the outbox, all or nothing.
+    pub async fn put(
+        &self,
+        key: AttemptKey,
+        chunks: Vec<StoredChunk>,
+        finish: Option<Finish>,
+    ) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            let mut transaction = pool.begin().await?;
+            for chunk in &chunks {
+                sqlx::query("INSERT INTO chunk VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+                    .bind(key.job.to_string())
+                    .bind(key.attempt)
+                    .bind(chunk.commit.index)
+                    .bind(to_json(chunk))
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            if let Some(finish) = &finish {
+                sqlx::query("INSERT INTO finish VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                    .bind(key.job.to_string())
+                    .bind(key.attempt)
+                    .bind(to_json(finish))
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// The balancer has the attempt's first `chunks` chunks.
+    pub async fn acknowledge(&self, key: AttemptKey, chunks: u32) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            sqlx::query("DELETE FROM chunk WHERE job = ? AND attempt = ? AND number < ?")
+                .bind(key.job.to_string())
+                .bind(key.attempt)
+                .bind(chunks)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What an earlier run left open, oldest first.
+    pub async fn open_attempts(&self) -> Result<Vec<OpenAttempt>, StoreError> {
+        self.run(|pool| async move {
+            let rows = sqlx::query("SELECT job, attempt FROM attempt ORDER BY claimed_ms")
+                .fetch_all(&pool)
+                .await?;
+            let mut open = Vec::new();
+            for row in rows {
+                let (job, attempt): (String, u32) = (row.try_get(0)?, row.try_get(1)?);
+                let chunks = sqlx::query(
+                    "SELECT body FROM chunk WHERE job = ? AND attempt = ? ORDER BY number",
+                )
+                .bind(job.clone())
+                .bind(attempt)
+                .fetch_all(&pool)
+                .await?;
+                let finish = sqlx::query("SELECT body FROM finish WHERE job = ? AND attempt = ?")
+                    .bind(job.clone())
+                    .bind(attempt)
+                    .fetch_optional(&pool)
+                    .await?;
+                open.push(OpenAttempt {
+                    key: AttemptKey {
+                        job: id(&job)?,
+                        attempt,
+                    },
+                    chunks: chunks
+                        .iter()
+                        .map(|row| json(&row.try_get::<String, _>(0)?))
+                        .collect::<Result<_, _>>()?,
+                    finish: finish
+                        .map(|row| json(&row.try_get::<String, _>(0)?))
+                        .transpose()?,
+                });
+            }
+            Ok(open)
+        })
+        .await
+    }
+
+    pub async fn put_report(&self, stored: &StoredReport, made_ms: i64) -> Result<(), StoreError> {
+        let stored = stored.clone();
+        self.run(|pool| async move {
+            sqlx::query("INSERT INTO report VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(stored.report.audit.to_string())
+                .bind(to_json(&stored.report))
+                .bind(stored.salt.to_string())
+                .bind(made_ms)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn remove_report(&self, audit: AuditId) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            sqlx::query("DELETE FROM report WHERE audit = ?")
+                .bind(audit.to_string())
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn reports(&self) -> Result<Vec<StoredReport>, StoreError> {
+        self.run(|pool| async move {
+            let rows = sqlx::query("SELECT body, salt FROM report ORDER BY made_ms")
+                .fetch_all(&pool)
+                .await?;
+            rows.iter()
+                .map(|row| {
+                    Ok(StoredReport {
+                        report: json(&row.try_get::<String, _>(0)?)?,
+                        salt: id(&row.try_get::<String, _>(1)?)?,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Adds a piece of work, or brings its balancer's side up to date.
+    pub async fn record(&self, entry: HistoryEntry) -> Result<(), StoreError> {
+        self.run(|pool| async move {
+            let record = &entry.record;
+            sqlx::query(
+                "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET
+                    model_name = CASE excluded.model_name WHEN '' THEN model_name ELSE excluded.model_name END,
+                    input_tokens = max(input_tokens, excluded.input_tokens),
+                    output_tokens = max(output_tokens, excluded.output_tokens),
+                    finished_ms = coalesce(excluded.finished_ms, finished_ms),
+                    tokens_per_second = coalesce(excluded.tokens_per_second, tokens_per_second),
+                    verdict = CASE excluded.verdict WHEN 'pending' THEN verdict ELSE excluded.verdict END,
+                    reason = CASE excluded.reason WHEN '' THEN reason ELSE excluded.reason END,
+                    points = CASE WHEN excluded.verdict = 'pending' AND excluded.points = 0 THEN points ELSE excluded.points END",
+            )
+            .bind(to_word(&record.kind))
+            .bind(record.id.clone())
+            .bind(record.attempt)
+            .bind(record.model.to_string())
+            .bind(record.model_name.clone())
+            .bind(record.input_tokens)
+            .bind(record.output_tokens)
+            .bind(record.started_ms)
+            .bind(record.finished_ms)
+            .bind(entry.tokens_per_second)
+            .bind(to_word(&record.verdict))
+            .bind(record.reason.clone())
+            .bind(record.points)
+            .execute(&pool)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Work done, newest first.
+    pub async fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.run(|pool| async move {
+            let rows = sqlx::query("SELECT * FROM work ORDER BY started_ms DESC LIMIT ?")
+                .bind(limit)
+                .fetch_all(&pool)
+                .await?;
+            rows.iter().map(history_entry).collect()
+        })
+        .await
+    }
+
+    /// SQLite works on files: each operation runs on a thread that may block, to its end, even if
+    /// nobody waits for it any more.
+    async fn run<T, F>(&self, operation: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let future = operation(self.pool.clone());
+        let runtime = tokio::runtime::Handle::current();
+        match tokio::task::spawn_blocking(move || runtime.block_on(future)).await {
+            Ok(result) => result.map_err(|error| explain(&self.path, &error)),
+            Err(fault) => Err(StoreError::Other {
+                path: self.path.clone(),
+                fault: fault.to_string(),
+            }),
+        }
+    }
+}
+
+fn history_entry(row: &SqliteRow) -> Result<HistoryEntry, sqlx::Error> {
+    let word = |column| row.try_get::<String, _>(column);
+    Ok(HistoryEntry {
+        record: WorkRecord {
+            kind: from_word::<WorkKind>(&word("kind")?)?,
+            id: word("id")?,
+            attempt: row.try_get("attempt")?,
+            model: id(&word("model")?)?,
+            model_name: word("model_name")?,
+            input_tokens: row.try_get("input_tokens")?,
+            output_tokens: row.try_get("output_tokens")?,
+            started_ms: row.try_get("started_ms")?,
+            finished_ms: row.try_get("finished_ms")?,
+            verdict: from_word::<VerdictStatus>(&word("verdict")?)?,
+            reason: word("reason")?,
+            points: row.try_get("points")?,
+        },
+        tokens_per_second: row.try_get("tokens_per_second")?,
+    })
+}
+
+fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own messages have text keys only")
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// A unit enum variant as the word that serde writes for it.
+fn to_word<T: Serialize>(value: &T) -> String {
+    to_json(value).trim_matches('"').to_owned()
+}
+
+fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, sqlx::Error> {
+    json(&format!("\"{word}\""))
+}
+
+fn id<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    text: &str,
+) -> Result<T, sqlx::Error> {
+    text.parse()
+        .map_err(|error: T::Err| sqlx::Error::Decode(error.into()))
+}
+
+fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
+    let path = path.to_owned();
+    // The low byte is the primary result code: https://sqlite.org/rescode.html
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code()?.parse::<u32>().ok())
+        .map(|code| code & 0xff);
+    match code {
+        Some(5 | 6) => StoreError::Locked(path),
+        Some(8 | 14) => StoreError::ReadOnly(path),
+        Some(13) => StoreError::Full(path),
+        Some(11 | 26) => StoreError::Damaged(path),
+        _ => StoreError::Other {
+            path,
+            fault: error.to_string(),
+        },
+    }
+}
