@@ -194,7 +194,12 @@ fn in_q4_0(gguf: &Gguf) -> Result<Gguf, Box<dyn std::error::Error>> {
         .f32(&key("rope.freq_base"), config.rope_base)
         .f32(&key("attention.layer_norm_rms_epsilon"), config.rms_epsilon)
         .u32(&key("context_length"), config.context)
-        .strings("tokenizer.ggml.tokens", &gguf.get_strings("tokenizer.ggml.tokens")?.unwrap_or_default());
+        .strings(
+            "tokenizer.ggml.tokens",
+            &gguf
+                .get_strings("tokenizer.ggml.tokens")?
+                .unwrap_or_default(),
+        );
     for tensor in gguf.views() {
         let mut values = vec![0.0; tensor.info.values() as usize];
         infera_model::quant::dequantize(tensor.info.kind, tensor.bytes, &mut values)?;
@@ -243,7 +248,7 @@ fn write(worker: &mut Scheduler<Llama>, jobs: &[Job], sampling: Sampling) -> Vec
             logprobs: None,
             seed: job.seed,
         };
-        worker.generate(request, &mut |event| events.push(event));
+        worker.generate(&request, &mut |event| events.push(event));
     }
     while !worker.is_idle() {
         worker.step(&mut |event| events.push(event));

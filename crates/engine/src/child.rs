@@ -80,7 +80,7 @@ fn answer(
                 .unwrap_or_default(),
         )),
         (Command::Generate(request), Some(scheduler)) => {
-            output.collect(|emit| scheduler.generate(request, emit))
+            output.collect(|emit| scheduler.generate(&request, emit))
         }
         (Command::Score(request), Some(scheduler)) => {
             output.collect(|emit| scheduler.score(request, emit))
@@ -111,9 +111,9 @@ fn open(
     output: &mut Output<impl Write>,
 ) -> Result<(Loaded, Scheduler<Llama>), Failure> {
     let begun = Instant::now();
-    let gguf = Arc::new(Gguf::open(&load.path).map_err(bad_model)?);
-    let manifest = Manifest::of(&gguf).map_err(bad_model)?;
-    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).map_err(bad_model)?);
+    let gguf = Arc::new(Gguf::open(&load.path)?);
+    let manifest = Manifest::of(&gguf)?;
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let opened = device::open(&load.device)?;
     tracing::info!(
         device = opened.info.name,
@@ -139,8 +139,7 @@ fn open(
         &opened,
         load.context_tokens,
         &mut progress,
-    )
-    .map_err(bad_model)?;
+    )?;
     let loaded = Loaded {
         model: manifest.id(),
         name: gguf.name().to_owned(),
@@ -163,7 +162,7 @@ fn open(
 fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {
     let tokenizer = Arc::clone(tokenizer);
     Endings {
-        tokens: tokenizer.end_ids().to_vec(),
+        tokens: tokenizer.end_ids(),
         watch: Box::new(move |stop| {
             let mut decoder = StreamDecoder::new(Arc::clone(&tokenizer));
             let mut matcher = StopMatcher::new(stop);
@@ -172,10 +171,12 @@ fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {
     }
 }
 
-fn bad_model(error: ModelError) -> Failure {
-    Failure {
-        code: FailureCode::BadModel,
-        message: error.to_string(),
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self {
+            code: FailureCode::BadModel,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -191,7 +192,7 @@ fn read_commands(mut input: impl Read, commands: &Sender<Command>) {
         };
         decoder.push(&buffer[..read]);
         loop {
-            match decoder.next::<Command>() {
+            match decoder.message::<Command>() {
                 Ok(Some(command)) => {
                     let last = command == Command::Shutdown;
                     if commands.send(command).is_err() || last {

@@ -292,7 +292,7 @@ impl Llama {
         &self,
         index: usize,
         layer: &Layer,
-        normed: Tensor<2>,
+        normed: &Tensor<2>,
         segments: &mut [Segment<'_, KvCache>],
         spans: &[Span],
         cosines: &Tensor<3>,
@@ -385,28 +385,28 @@ impl Llama {
         to_device(mask, [1, 1, rows, positions], &self.device)
     }
 
-    /// SwiGLU.
-    fn feed_forward(&self, layer: &Layer, normed: Tensor<2>) -> Tensor<2> {
+    /// A gated linear unit with `SiLU` as its gate (`SwiGLU`).
+    fn feed_forward(&self, layer: &Layer, normed: &Tensor<2>) -> Tensor<2> {
         let rows = normed.dims()[0];
         let inner = self.shape.feed_forward;
         let both = layer.gate_up.apply(normed);
         let gate = both.clone().slice([0..rows, 0..inner]);
         let up = both.slice([0..rows, inner..2 * inner]);
-        layer.down.apply(silu(gate).mul(up))
+        layer.down.apply(&silu(gate).mul(up))
     }
 
-    fn rms_norm(&self, hidden: Tensor<2>, weight: &Tensor<1>) -> Tensor<2> {
+    fn rms_norm(&self, hidden: &Tensor<2>, weight: &Tensor<1>) -> Tensor<2> {
         let mean_square = hidden.clone().square().mean_dim(1);
         let scale = mean_square
             .add_scalar(self.shape.rms_epsilon)
             .sqrt()
             .recip();
-        hidden.mul(scale).mul(weight.clone().unsqueeze())
+        hidden.clone().mul(scale).mul(weight.clone().unsqueeze())
     }
 
     fn logits(
         &self,
-        hidden: Tensor<2>,
+        hidden: &Tensor<2>,
         segments: &[Segment<'_, KvCache>],
         spans: &[Span],
     ) -> Result<Vec<f32>, Failure> {
@@ -423,11 +423,12 @@ impl Llama {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let normed = self.rms_norm(Tensor::cat(wanted, 0), &self.norm);
-        let logits = self.head.apply(normed).try_into_data().map_err(internal)?;
+        let normed = self.rms_norm(&Tensor::cat(wanted, 0), &self.norm);
+        let logits = self.head.apply(&normed).try_into_data();
         logits
+            .map_err(|error| internal(&error))?
             .try_into_vec()
-            .map_err(|error| internal(format!("{error:?}")))
+            .map_err(|error| internal(&format!("{error:?}")))
     }
 }
 
@@ -469,18 +470,19 @@ impl Forward for Llama {
         let mut hidden = self
             .embedding
             .rows(&tokens, &self.device)
-            .map_err(internal)?;
+            .map_err(|error| internal(&error))?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = self.rms_norm(hidden.clone(), &layer.attention_norm);
-            let attended = self.attention(index, layer, normed, segments, &spans, &cosines, &sines);
-            hidden = hidden.add(layer.attention_out.apply(attended));
-            let normed = self.rms_norm(hidden.clone(), &layer.feed_forward_norm);
-            hidden = hidden.add(self.feed_forward(layer, normed));
+            let normed = self.rms_norm(&hidden, &layer.attention_norm);
+            let attended =
+                self.attention(index, layer, &normed, segments, &spans, &cosines, &sines);
+            hidden = hidden.add(layer.attention_out.apply(&attended));
+            let normed = self.rms_norm(&hidden, &layer.feed_forward_norm);
+            hidden = hidden.add(self.feed_forward(layer, &normed));
         }
         for (segment, span) in segments.iter_mut().zip(&spans) {
             segment.cache.length = span.start + span.rows.len();
         }
-        self.logits(hidden, segments, &spans)
+        self.logits(&hidden, segments, &spans)
     }
 }
 
@@ -510,7 +512,7 @@ fn append(
     (write(&mut cache.0, keys), write(&mut cache.1, values))
 }
 
-fn internal(error: impl std::fmt::Display) -> Failure {
+fn internal(error: &dyn std::fmt::Display) -> Failure {
     Failure {
         code: FailureCode::Internal,
         message: format!("The device failed: {error}"),

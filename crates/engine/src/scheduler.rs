@@ -38,11 +38,14 @@ pub struct Segment<'a, Cache> {
 /// Takes an output's tokens one by one and tells when a stop string is complete.
 pub type StopWatch = Box<dyn FnMut(u32) -> bool>;
 
+/// Makes a [`StopWatch`] for a job's stop strings.
+pub type NewStopWatch = Box<dyn Fn(&[String]) -> StopWatch>;
+
 /// What the scheduler needs to know of the text behind the ids.
 pub struct Endings {
     /// The end-of-generation tokens.
     pub tokens: Vec<u32>,
-    pub watch: Box<dyn Fn(&[String]) -> StopWatch>,
+    pub watch: NewStopWatch,
 }
 
 /// Prompt tokens in one step, all sequences together.
@@ -131,7 +134,7 @@ impl<M: Forward> Scheduler<M> {
     }
 
     /// Queues a request to continue an output; a bad one is answered at once.
-    pub fn generate(&mut self, request: Generate, emit: &mut dyn FnMut(Event)) {
+    pub fn generate(&mut self, request: &Generate, emit: &mut dyn FnMut(Event)) {
         let tokens = [request.prompt.as_slice(), &request.output].concat();
         if let Err(failure) = self.check(request.id, &request.prompt, &tokens, &request.sampling) {
             emit(Event::Failed {

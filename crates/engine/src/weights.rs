@@ -169,7 +169,7 @@ impl Part {
 
 impl Linear {
     /// `[rows, in]` to `[rows, out]`.
-    pub(crate) fn apply(&self, input: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn apply(&self, input: &Tensor<2>) -> Tensor<2> {
         let mut outputs: Vec<_> = self
             .blocks
             .iter()
@@ -296,7 +296,7 @@ mod tests {
         let input: Tensor<2> = to_device(vec![1.0, -2.0, 0.5], [1, 3], &device);
         let product = |linear: &Linear| {
             linear
-                .apply(input.clone())
+                .apply(&input)
                 .into_data()
                 .try_into_vec::<f32>()
                 .unwrap()

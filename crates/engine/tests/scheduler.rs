@@ -135,7 +135,7 @@ fn long_output(prompt: &[u32], tokens: u32) -> u64 {
 
 fn alone(request: Generate) -> (Vec<u32>, Option<FinishReason>) {
     let (mut scheduler, mut events, id) = (scheduler(1), Vec::new(), request.id);
-    scheduler.generate(request, &mut |event| events.push(event));
+    scheduler.generate(&request, &mut |event| events.push(event));
     run(&mut scheduler, &mut events);
     output(&events, id)
 }
@@ -185,9 +185,9 @@ fn ends_are_told_apart() {
 fn a_cancelled_request_ends_with_the_next_step() {
     let (mut scheduler, mut events) = (scheduler(1), Vec::new());
     let (first, second) = (long_output(&[1], 10), long_output(&[2], 3) + 1000);
-    scheduler.generate(request(first, &[1], 200), &mut |event| events.push(event));
+    scheduler.generate(&request(first, &[1], 200), &mut |event| events.push(event));
     scheduler.generate(
-        Generate {
+        &Generate {
             id: second,
             ..request(second - 1000, &[2], 3)
         },
@@ -272,7 +272,7 @@ fn bad_requests_are_answered_and_leave_nothing_behind() {
     ];
     for request in bad {
         let (mut scheduler, mut events) = (scheduler(1), Vec::new());
-        scheduler.generate(request, &mut |event| events.push(event));
+        scheduler.generate(&request, &mut |event| events.push(event));
         assert!(
             matches!(&events[..], [Event::Failed { id: Some(1), error }] if error.code == FailureCode::BadRequest),
             "{events:?}"
@@ -295,7 +295,7 @@ proptest! {
             let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7 + id) as u32 % VOCABULARY as u32).collect();
             let request = request(id as u64, &prompt, max_tokens);
             expected.insert(id as u64, alone(request.clone()));
-            scheduler.generate(request, &mut |event| events.push(event));
+            scheduler.generate(&request, &mut |event| events.push(event));
             for _ in 0..steps {
                 scheduler.step(&mut |event| events.push(event));
                 prop_assert!(scheduler.stats().running as usize <= slots);
