@@ -122,7 +122,7 @@ async fn read_events(
             return Ok(());
         }
         decoder.push(&buffer[..length]);
-        while let Some(event) = decoder.next().map_err(|error| error.to_string())? {
+        while let Some(event) = decoder.message().map_err(|error| error.to_string())? {
             if events.send(event).is_err() {
                 // Nobody listens any more; the commands' side ends the child.
                 return std::future::pending().await;
