@@ -1,2 +1,96 @@
-//! The project's commands.
-fn main() {}
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`.
+#![expect(clippy::print_stdout, reason = "this program talks to a developer")]
+
+mod bench;
+mod demo;
+mod lint;
+mod models;
+mod packages;
+mod report;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the whole system on this machine: a balancer, a worker, two reference nodes
+    Demo(DemoOptions),
+    /// Lints, then runs every test
+    Test(TestOptions),
+    /// Checks format, clippy's lints, licences and sources of dependencies
+    Lint,
+    /// Fetches the demo's model if it is not in the cache, and prints where it is
+    Model,
+    /// Measures one thing
+    Bench(BenchOptions),
+}
+
+#[derive(clap::Args)]
+struct DemoOptions {
+    /// End after the first answer; exit code 0 only if it was verified and paid
+    #[arg(long)]
+    once: bool,
+    /// Do not delete the data folders at the end
+    #[arg(long)]
+    keep_data: bool,
+    /// Another GGUF file than SmolLM2-135M-Instruct
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// What to ask
+    #[arg(long, default_value = "Tell me a story about a fox.")]
+    prompt: String,
+    /// Where the nodes compute: auto, cpu, or part of a GPU's name
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+#[derive(clap::Args)]
+struct TestOptions {
+    /// Only the crates' own tests: no lint, no whole-system tests
+    #[arg(long)]
+    fast: bool,
+    /// Only tests whose name contains one of these; no lint
+    filters: Vec<String>,
+}
+
+#[derive(clap::Args)]
+struct BenchOptions {
+    #[arg(value_enum)]
+    name: bench::Name,
+    /// Another GGUF file than SmolLM2-135M-Instruct
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Where to compute: auto, cpu, or part of a GPU's name
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Measure the build without optimisations
+    #[arg(long)]
+    dev: bool,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Lint => lint::run(),
+        Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
+        Command::Bench(options) => bench::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

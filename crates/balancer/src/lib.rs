@@ -1,1 +1,43 @@
-//! balancer
+//! The load balancer: takes requests in OpenAI's format, broadcasts them to nodes, has their
+//! output checked by reference nodes, and keeps the books.
+
+mod audits;
+mod body;
+mod catalog;
+pub mod cli;
+mod client_http;
+mod config;
+mod db;
+mod dispatch;
+mod edges;
+mod job;
+mod keys;
+mod ledger;
+mod metrics;
+mod node_http;
+mod nodes;
+mod openai;
+mod receipts;
+mod server;
+mod store;
+
+pub use catalog::{CatalogError, add as add_model, remove as remove_model};
+pub use config::{Config, ConfigError, policy};
+pub use db::{Database, DbError};
+pub use dispatch::Balancer;
+pub use edges::Edges;
+pub use keys::{KeyError, create as create_key};
+pub use ledger::{Balance, TrialBalance, trial_balance};
+pub use server::{Address, ServeError, Server, Tls};
+pub use store::NodeRow;
+
+/// Makes a node a reference node, or an ordinary one again.
+pub async fn set_reference(
+    database: &Database,
+    node: infera_protocol::NodeId,
+    reference: bool,
+) -> Result<(), DbError> {
+    let mut write = database.write().await?;
+    store::set_reference(&mut write, node, reference).await?;
+    Ok(write.commit().await?)
+}

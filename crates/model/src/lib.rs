@@ -1,1 +1,23 @@
-//! model
+//! A model file without a GPU: GGUF, tokenizer, chat template, manifest, model id.
+
+mod config;
+mod error;
+pub mod gguf;
+mod head;
+mod manifest;
+pub mod quant;
+mod stop;
+mod template;
+#[cfg(test)]
+mod testing;
+mod tokenizer;
+
+pub use config::{Architecture, Config, RopePairing};
+pub use error::ModelError;
+pub use gguf::{Gguf, TensorInfo, TensorView};
+pub use head::Head;
+pub use manifest::{Manifest, PROFILE};
+pub use quant::TensorType;
+pub use stop::{StopMatcher, StopStep};
+pub use template::{ChatMessage, ChatTemplate};
+pub use tokenizer::{StreamDecoder, Tokenizer};

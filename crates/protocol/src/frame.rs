@@ -36,7 +36,7 @@ impl Decoder {
     }
 
     /// The next complete message, if there is one.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(header) = self.0.first_chunk::<4>() else {
             return Ok(None);
         };
@@ -67,7 +67,7 @@ mod tests {
             let mut messages: Vec<Vec<u32>> = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next().unwrap() {
+                while let Some(message) = decoder.message().unwrap() {
                     messages.push(message);
                 }
             }
@@ -79,7 +79,7 @@ mod tests {
     fn a_huge_length_is_refused_before_it_is_awaited() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<u32>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(decoder.message::<u32>(), Err(FrameError::TooLong(_))));
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&[3, 0, 0, 0, b'a', b'b', b'c']);
         assert!(matches!(
-            decoder.next::<u32>(),
+            decoder.message::<u32>(),
             Err(FrameError::Malformed(_))
         ));
     }

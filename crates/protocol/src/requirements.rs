@@ -206,9 +206,8 @@ fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
             Some(bytes) if bytes >= need.own_vram_bytes - need.own_vram_bytes / 12 => {
                 Some(Mark::Pass)
             }
-            Some(_) => None,
             None if gpu.kind == GpuKind::Discrete => Some(Mark::Warn),
-            None => None,
+            Some(_) | None => None,
         },
     };
     let describe = |gpu: &Gpu| match (gpu.kind, gpu.vram_bytes) {

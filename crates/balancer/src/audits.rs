@@ -1,0 +1,701 @@
+//! Has outputs checked by reference nodes, and turns their reports into verdicts and postings.
+//!
+//! A reference accepts an audit, scores the output, commits to its report, and opens the report
+//! once every reference of the job has committed.
+
+use std::sync::Arc;
+
+use infera_protocol::audit::audit_commit_digest;
+use infera_protocol::node_api::{
+    AuditCommit, AuditReveal, NodeEvent, Refusal, RefusalCode, VerdictStatus,
+};
+use infera_protocol::{AuditId, AuditReport, AuditTask, NodeId, VERSION};
+use infera_verify::{ReferenceResult, Status, Thresholds, verdict};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::db::DbError;
+use crate::dispatch::{Core, Pause, unavailable};
+use crate::job::{
+    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Stage, VerdictView, refusal,
+};
+use crate::ledger::{self, Earning};
+use crate::metrics;
+use crate::store::{self, StoredJob};
+
+/// What is to be settled.
+struct Judgment {
+    verdict: VerdictStatus,
+    reason: String,
+    attempts: Vec<JudgedAttempt>,
+    /// How each report that counted compares over the whole output.
+    references: Vec<ReferenceResult>,
+}
+
+struct JudgedAttempt {
+    past: PastAttempt,
+    verdict: VerdictStatus,
+    reason: String,
+}
+
+impl Core {
+    /// A reference takes an audit. Doing so again gives the same task.
+    pub(crate) async fn accept_audit(
+        &self,
+        node: NodeId,
+        id: AuditId,
+    ) -> Result<AuditTask, Refusal> {
+        let Some(live) = self.audited_job(id) else {
+            return Err(self.refuse_old_audit(node, id).await?);
+        };
+        let mut job = live.state.lock().await;
+        let request = Arc::clone(&job.request);
+        let output = job.output_ids();
+        let score = self.config.audit_score;
+        let audit = find(&mut job, node, id)?;
+        match audit.step {
+            AuditStep::Offered => {
+                audit.step = AuditStep::Accepted;
+                audit.until = Some(Instant::now() + score);
+            }
+            AuditStep::Accepted => {}
+            _ => return Err(wrong_step()),
+        }
+        live.wake.notify_one();
+        Ok(AuditTask {
+            version: VERSION,
+            audit: id,
+            model: request.model.id,
+            prompt: request.prompt.clone(),
+            output,
+            sampling: request.sampling,
+            seed: request.seed,
+            deadline_ms: score.as_millis() as u64,
+        })
+    }
+
+    pub(crate) async fn decline_audit(
+        &self,
+        node: NodeId,
+        id: AuditId,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        let Some(live) = self.audited_job(id) else {
+            return Err(self.refuse_old_audit(node, id).await?);
+        };
+        let mut job = live.state.lock().await;
+        let step = find(&mut job, node, id)?.step;
+        if matches!(step, AuditStep::Reported | AuditStep::Closed) {
+            return Err(wrong_step());
+        }
+        let reason: String = reason.chars().take(200).collect();
+        tracing::info!(job = %live.id, node = %node.short(), reason, "audit declined");
+        self.close_audit(&mut job, id, "declined")
+            .await
+            .map_err(unavailable)?;
+        live.wake.notify_one();
+        Ok(())
+    }
+
+    pub(crate) async fn commit_audit(
+        &self,
+        node: NodeId,
+        id: AuditId,
+        commit: &AuditCommit,
+    ) -> Result<(), Refusal> {
+        commit
+            .signature
+            .verify(&node, audit_commit_digest(id, commit.commitment))
+            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+        let Some(live) = self.audited_job(id) else {
+            return Err(self.refuse_old_audit(node, id).await?);
+        };
+        let mut job = live.state.lock().await;
+        let audit = find(&mut job, node, id)?;
+        match audit.step {
+            AuditStep::Accepted => {}
+            AuditStep::Committed | AuditStep::Revealing | AuditStep::Reported
+                if audit.commitment == Some(commit.commitment) =>
+            {
+                return Ok(());
+            }
+            _ => return Err(wrong_step()),
+        }
+        let signature = hex::encode(commit.signature.to_bytes());
+        let mut write = self.database.write().await.map_err(unavailable)?;
+        store::commit_audit(&mut write, id, &commit.commitment, &signature)
+            .await
+            .map_err(unavailable)?;
+        write
+            .commit()
+            .await
+            .map_err(|error| unavailable(error.into()))?;
+        audit.step = AuditStep::Committed;
+        audit.commitment = Some(commit.commitment);
+        audit.until = None;
+        live.wake.notify_one();
+        Ok(())
+    }
+
+    pub(crate) async fn report_audit(
+        &self,
+        node: NodeId,
+        id: AuditId,
+        reveal: &AuditReveal,
+    ) -> Result<(), Refusal> {
+        let Some(live) = self.audited_job(id) else {
+            let state = store::audit_state(&self.database, id)
+                .await
+                .map_err(unavailable)?;
+            // Its answer may have been lost on the way.
+            return match state {
+                Some((owner, step)) if owner == node && step == "reported" => Ok(()),
+                _ => Err(self.refuse_old_audit(node, id).await?),
+            };
+        };
+        let mut job = live.state.lock().await;
+        let ids = job.output_ids();
+        let model = Arc::clone(&job.request.model);
+        let audit = find(&mut job, node, id)?;
+        match audit.step {
+            AuditStep::Revealing => {}
+            AuditStep::Reported if audit.report.as_ref() == Some(&reveal.report) => return Ok(()),
+            _ => return Err(wrong_step()),
+        }
+        if audit.commitment != Some(reveal.report.commitment(&reveal.salt)) {
+            return Err(refusal(
+                RefusalCode::BadCommitment,
+                "The report is not the one that was committed to. Send that one",
+            ));
+        }
+        check_report(&reveal.report, id, model.id, &ids, model.vocabulary)?;
+        let mut write = self.database.write().await.map_err(unavailable)?;
+        store::report_audit(&mut write, &reveal.report, self.edges.now_ms())
+            .await
+            .map_err(unavailable)?;
+        write
+            .commit()
+            .await
+            .map_err(|error| unavailable(error.into()))?;
+        audit.step = AuditStep::Reported;
+        audit.report = Some(reveal.report.clone());
+        audit.until = None;
+        self.nodes.end_work(node, None);
+        live.wake.notify_one();
+        Ok(())
+    }
+
+    /// Does what is due for a job whose output has ended: draws references, follows their steps,
+    /// judges. `None` when the job's stage has changed.
+    pub(crate) async fn audit_step(
+        &self,
+        live: &Arc<LiveJob>,
+        job: &mut Job,
+        now: Instant,
+    ) -> Result<Option<Pause>, DbError> {
+        if let Some(reason) = self.not_audited(job) {
+            let judgment = Judgment::unaudited(job, reason);
+            self.settle(live, job, judgment).await?;
+            return Ok(None);
+        }
+        self.close_late_audits(job, now).await?;
+        self.draw_references(live, job, now).await?;
+        let Stage::Auditing(audits) = &mut job.stage else {
+            return Ok(None);
+        };
+        let enough = audits.live().count() >= audits.needed;
+        let unopened =
+            |audit: &&Audit| matches!(audit.step, AuditStep::Offered | AuditStep::Accepted);
+        let all_committed = enough && !audits.live().any(|audit| unopened(&audit));
+        for audit in &mut audits.drawn {
+            if all_committed && audit.step == AuditStep::Committed {
+                audit.step = AuditStep::Revealing;
+                audit.until = Some(now + self.config.audit_reveal);
+                // Whatever the node was told before, it is now told this.
+                audit.link = u64::MAX;
+            }
+            let link = self.nodes.links(audit.node);
+            if link == audit.link {
+                continue;
+            }
+            audit.link = link;
+            match audit.step {
+                AuditStep::Offered | AuditStep::Accepted => {
+                    self.nodes.send(
+                        audit.node,
+                        &NodeEvent::Audit {
+                            audit: audit.id,
+                            model: job.request.model.id,
+                            tokens: (job.request.prompt.len() + job.output.len()) as u32,
+                            deadline_ms: self.config.audit_accept.as_millis() as u64,
+                        },
+                    );
+                }
+                AuditStep::Revealing => {
+                    self.nodes
+                        .send(audit.node, &NodeEvent::Reveal { audit: audit.id });
+                }
+                AuditStep::Committed | AuditStep::Reported | AuditStep::Closed => {}
+            }
+        }
+        let all_reported = enough && audits.live().all(|audit| audit.step == AuditStep::Reported);
+        if all_reported {
+            let reported = audits.live().count();
+            if let Some(judgment) = judge(job) {
+                self.settle(live, job, judgment).await?;
+                return Ok(None);
+            }
+            if reported < self.config.max_references {
+                tracing::warn!(job = %job.id, "the references do not decide, so another is asked");
+                if let Stage::Auditing(audits) = &mut job.stage {
+                    audits.needed = reported + 1;
+                }
+                return Ok(None);
+            }
+            return Ok(Some(Pause {
+                until: None,
+                on_nodes: false,
+            }));
+        }
+        let until = audits
+            .drawn
+            .iter()
+            .filter(|audit| !enough || audit.step != AuditStep::Closed)
+            .filter_map(|audit| audit.until)
+            .filter(|until| *until > now)
+            .min();
+        Ok(Some(Pause {
+            until,
+            on_nodes: true,
+        }))
+    }
+
+    /// The audits of a job that an earlier run of the balancer began.
+    pub(crate) fn recover_audits(&self, stored: &StoredJob, now: Instant) -> Audits {
+        let drawn: Vec<_> = stored
+            .audits
+            .iter()
+            .filter(|audit| audit.run == stored.run)
+            .map(|audit| {
+                let (step, until) = match audit.step.as_str() {
+                    "offered" => (AuditStep::Accepted, Some(now + self.config.audit_score)),
+                    "committed" => (AuditStep::Committed, None),
+                    "reported" => (AuditStep::Reported, None),
+                    _ => (AuditStep::Closed, Some(now)),
+                };
+                Audit {
+                    id: audit.id,
+                    node: audit.node,
+                    step,
+                    until,
+                    link: u64::MAX,
+                    commitment: audit.commitment,
+                    report: audit.report.clone(),
+                }
+            })
+            .collect();
+        let live = drawn
+            .iter()
+            .filter(|audit| audit.step != AuditStep::Closed)
+            .count();
+        Audits {
+            needed: match live {
+                0 => 0,
+                live => live.max(self.config.references),
+            },
+            drawn,
+        }
+    }
+
+    /// The lottery, once for each run. Gives the reason when there is no audit.
+    fn not_audited(&self, job: &mut Job) -> Option<&'static str> {
+        let empty = job.output.is_empty();
+        let Stage::Auditing(audits) = &mut job.stage else {
+            return None;
+        };
+        if audits.needed > 0 {
+            return None;
+        }
+        if empty {
+            return Some("There was no output to check.");
+        }
+        if self.edges.chance() >= self.config.audit_rate {
+            return Some("The lottery chose no audit for this job.");
+        }
+        audits.needed = self.config.references;
+        None
+    }
+
+    async fn close_late_audits(&self, job: &mut Job, now: Instant) -> Result<(), DbError> {
+        let Stage::Auditing(audits) = &job.stage else {
+            return Ok(());
+        };
+        let late: Vec<_> = audits
+            .live()
+            .filter(|audit| audit.until.is_some_and(|until| until <= now))
+            .map(|audit| (audit.id, audit.node))
+            .collect();
+        for (id, node) in late {
+            tracing::warn!(job = %job.id, node = %node.short(), "a reference node is too late");
+            self.close_audit(job, id, "expired").await?;
+        }
+        Ok(())
+    }
+
+    async fn close_audit(&self, job: &mut Job, id: AuditId, step: &str) -> Result<(), DbError> {
+        let Stage::Auditing(audits) = &mut job.stage else {
+            return Ok(());
+        };
+        let Some(audit) = audits.find(id) else {
+            return Ok(());
+        };
+        let mut write = self.database.write().await?;
+        store::set_audit_step(&mut write, id, step).await?;
+        write.commit().await?;
+        audit.step = AuditStep::Closed;
+        audit.until = Some(Instant::now() + self.config.audit_accept);
+        self.nodes.end_work(audit.node, None);
+        Ok(())
+    }
+
+    async fn draw_references(
+        &self,
+        live: &Arc<LiveJob>,
+        job: &mut Job,
+        now: Instant,
+    ) -> Result<(), DbError> {
+        let Stage::Auditing(audits) = &job.stage else {
+            return Ok(());
+        };
+        let missing = audits.needed.saturating_sub(audits.live().count());
+        if missing == 0 {
+            return Ok(());
+        }
+        let model = job.request.model.id;
+        let mut chosen = self.nodes.references(model, &self.edges.random(), now);
+        chosen.retain(|node| {
+            let worked = job.past.iter().any(|past| past.node == *node);
+            let asked = audits.drawn.iter().any(|audit| {
+                audit.node == *node
+                    && (audit.step != AuditStep::Closed || audit.until.is_some_and(|at| at > now))
+            });
+            !worked && !asked
+        });
+        // Those that have not failed to answer before come first.
+        chosen.sort_by_key(|node| audits.drawn.iter().any(|audit| audit.node == *node));
+        chosen.truncate(missing);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let drawn: Vec<_> = chosen
+            .into_iter()
+            .map(|node| Audit {
+                id: AuditId::from_bytes(self.edges.random()),
+                node,
+                step: AuditStep::Offered,
+                until: Some(now + self.config.audit_accept),
+                link: u64::MAX,
+                commitment: None,
+                report: None,
+            })
+            .collect();
+        let mut write = self.database.write().await?;
+        for audit in &drawn {
+            store::insert_audit(&mut write, job, audit.id, audit.node, self.edges.now_ms()).await?;
+        }
+        write.commit().await?;
+        for audit in &drawn {
+            self.register_audit(audit.id, live);
+            self.nodes.begin_work(audit.node);
+        }
+        if let Stage::Auditing(audits) = &mut job.stage {
+            audits.drawn.extend(drawn);
+        }
+        Ok(())
+    }
+
+    /// Writes a verdict and everything that follows from it, at once.
+    async fn settle(
+        &self,
+        live: &LiveJob,
+        job: &mut Job,
+        judgment: Judgment,
+    ) -> Result<(), DbError> {
+        let now_ms = self.edges.now_ms();
+        let failed = judgment.verdict == VerdictStatus::Failed;
+        let cost = job.cost();
+        let pay = ledger::reference_share(cost);
+        let audits: Vec<(AuditId, NodeId, AuditReport)> = match &job.stage {
+            Stage::Auditing(audits) => audits
+                .live()
+                .filter_map(|audit| Some((audit.id, audit.node, audit.report.clone()?)))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let references: Vec<_> = audits.iter().map(|(_, node, _)| *node).collect();
+        let earnings: Vec<_> = judgment
+            .attempts
+            .iter()
+            .map(|judged| Earning {
+                attempt: judged.past.number,
+                node: judged.past.node,
+                share: judged.past.share,
+                failed: judged.verdict == VerdictStatus::Failed,
+            })
+            .collect();
+        let rerun = failed
+            && job.request.rerun
+            && !job.cancelled
+            && job.client.is_some()
+            && job.run <= self.config.max_reruns;
+        let mut bans = Vec::new();
+        let mut write = self.database.write().await?;
+        job.books()
+            .settled(cost, &earnings, &references, pay, failed || job.failed)
+            .post(&mut write, now_ms)
+            .await?;
+        for judged in &judgment.attempts {
+            let node = judged.past.node;
+            store::judge_attempt(
+                &mut write,
+                job.id,
+                judged.past.number,
+                judged.verdict,
+                &judged.reason,
+            )
+            .await?;
+            match judged.verdict {
+                VerdictStatus::Verified => store::add_success(&mut write, node).await?,
+                VerdictStatus::Failed => {
+                    let ban = self.config.ban.as_millis() as i64;
+                    let until = store::add_failure(&mut write, node, ban, now_ms).await?;
+                    bans.push((node, until));
+                }
+                VerdictStatus::SampledOut | VerdictStatus::Pending => {}
+            }
+        }
+        for (id, _, report) in &audits {
+            let result = judgment
+                .references
+                .iter()
+                .find(|result| result.audit == *id);
+            store::settle_audit(&mut write, *id, &figures(report, result), pay).await?;
+        }
+        if rerun {
+            store::restart_job(&mut write, job.id, job.run + 1).await?;
+            let mut books = job.books();
+            books.run += 1;
+            books.hold(job.most_cost()).post(&mut write, now_ms).await?;
+        } else {
+            store::settle_job(
+                &mut write,
+                job.id,
+                judgment.verdict,
+                &judgment.reason,
+                now_ms,
+            )
+            .await?;
+        }
+        write.commit().await?;
+        tracing::info!(
+            job = %job.id, run = job.run, verdict = store::verdict_name(judgment.verdict),
+            reason = judgment.reason, "settled"
+        );
+        metrics::settled(store::verdict_name(judgment.verdict));
+        for (node, until) in bans {
+            self.nodes.ban(node, until);
+            job.excluded.insert(node);
+        }
+        self.tell_nodes(job, &judgment, &audits).await;
+        if rerun {
+            job.tell(Progress::Restarted);
+            job.restart(Instant::now() + self.config.reassign);
+        } else {
+            live.verdict.send_replace(VerdictView {
+                verdict: judgment.verdict,
+                reason: judgment.reason,
+                last: true,
+            });
+            job.stage = Stage::Done;
+        }
+        Ok(())
+    }
+
+    /// Tells everyone who worked on the job how it came out.
+    async fn tell_nodes(
+        &self,
+        job: &Job,
+        judgment: &Judgment,
+        audits: &[(AuditId, NodeId, AuditReport)],
+    ) {
+        for judged in &judgment.attempts {
+            let record = store::attempt_record(&self.database, job.id, judged.past.number).await;
+            self.tell_record(judged.past.node, record);
+        }
+        for (id, node, _) in audits {
+            let record = store::audit_record(&self.database, *id).await;
+            self.tell_record(*node, record);
+        }
+    }
+
+    fn tell_record(
+        &self,
+        node: NodeId,
+        record: Result<infera_protocol::node_api::WorkRecord, DbError>,
+    ) {
+        match record {
+            Ok(record) => self.nodes.send(node, &NodeEvent::Settled(record)),
+            Err(error) => tracing::warn!(%error, "a record could not be read"),
+        }
+    }
+
+    async fn refuse_old_audit(&self, node: NodeId, id: AuditId) -> Result<Refusal, Refusal> {
+        let state = store::audit_state(&self.database, id)
+            .await
+            .map_err(unavailable)?;
+        Ok(match state {
+            Some((owner, _)) if owner == node => wrong_step(),
+            _ => unknown_audit(),
+        })
+    }
+}
+
+impl Judgment {
+    fn unaudited(job: &Job, reason: &str) -> Self {
+        let judged = |past: &PastAttempt| JudgedAttempt {
+            past: *past,
+            verdict: VerdictStatus::SampledOut,
+            reason: reason.to_owned(),
+        };
+        Self {
+            verdict: VerdictStatus::SampledOut,
+            reason: reason.to_owned(),
+            attempts: job.past.iter().map(judged).collect(),
+            references: Vec::new(),
+        }
+    }
+}
+
+/// Judges each attempt's part of the output. `None` while the references do not decide.
+fn judge(job: &Job) -> Option<Judgment> {
+    let Stage::Auditing(audits) = &job.stage else {
+        return None;
+    };
+    let reports: Vec<_> = audits
+        .live()
+        .filter_map(|audit| audit.report.as_ref())
+        .collect();
+    let ids = job.output_ids();
+    let is_end = |id| job.request.model.tokenizer().is_end(id);
+    let stopped = job.end == Some(infera_protocol::FinishReason::Stop);
+    let structure = job.structure(&ids, job.end, stopped, &is_end);
+    let whole = verdict(0..ids.len() as u32, &structure, &reports, &Thresholds::P32);
+    let mut attempts = Vec::new();
+    for past in &job.past {
+        let (verdict, reason) = if past.start == past.end {
+            (
+                VerdictStatus::SampledOut,
+                "There was no output to check.".to_owned(),
+            )
+        } else {
+            let judged = verdict(past.start..past.end, &structure, &reports, &Thresholds::P32);
+            match judged.status {
+                Status::Verified => (VerdictStatus::Verified, judged.reason),
+                Status::Failed => (VerdictStatus::Failed, judged.reason),
+                Status::Undecided => return None,
+            }
+        };
+        attempts.push(JudgedAttempt {
+            past: *past,
+            verdict,
+            reason,
+        });
+    }
+    let failure = attempts
+        .iter()
+        .find(|judged| judged.verdict == VerdictStatus::Failed);
+    let (verdict, reason) = match failure {
+        Some(failure) => (VerdictStatus::Failed, failure.reason.clone()),
+        None => (VerdictStatus::Verified, whole.reason),
+    };
+    Some(Judgment {
+        verdict,
+        reason,
+        attempts,
+        references: whole.references,
+    })
+}
+
+/// What the receipt keeps of a report.
+fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json::Value {
+    let statistics = result.and_then(|result| result.statistics);
+    json!({
+        "backend": report.backend,
+        "elapsed_ms": report.elapsed_ms,
+        "positions": report.positions,
+        "mismatches": report.mismatches.len(),
+        "big_margins": statistics.map(|statistics| statistics.big_margins),
+        "largest_margin": statistics.map(|statistics| statistics.largest),
+        "match_rate": statistics.map(|statistics| statistics.match_rate()),
+        "finding": result.and_then(|result| result.finding),
+    })
+}
+
+fn find(job: &mut Job, node: NodeId, id: AuditId) -> Result<&mut Audit, Refusal> {
+    let Stage::Auditing(audits) = &mut job.stage else {
+        return Err(wrong_step());
+    };
+    audits
+        .find(id)
+        .filter(|audit| audit.node == node)
+        .ok_or_else(unknown_audit)
+}
+
+/// A report that breaks its own rules is the reference's fault: it may send a proper one in time.
+fn check_report(
+    report: &AuditReport,
+    id: AuditId,
+    model: infera_protocol::ModelId,
+    ids: &[u32],
+    vocabulary: u32,
+) -> Result<(), Refusal> {
+    let mut next = 0;
+    let in_order = report.mismatches.iter().all(|mismatch| {
+        let fits = mismatch.position >= next
+            && ids
+                .get(mismatch.position as usize)
+                .is_some_and(|claimed| *claimed != mismatch.token)
+            && mismatch.token < vocabulary
+            && mismatch.margin >= 0.0
+            && mismatch.margin.is_finite();
+        next = mismatch.position.saturating_add(1);
+        fits
+    });
+    if report.audit == id
+        && report.model == model
+        && report.positions as usize == ids.len()
+        && report.backend.len() <= 100
+        && in_order
+    {
+        Ok(())
+    } else {
+        Err(refusal(
+            RefusalCode::Malformed,
+            "The report does not fit the audit's output: check its audit, model, positions and margins",
+        ))
+    }
+}
+
+fn wrong_step() -> Refusal {
+    refusal(
+        RefusalCode::WrongStep,
+        "The audit is not open for this step. Wait for its next event, or drop it",
+    )
+}
+
+fn unknown_audit() -> Refusal {
+    refusal(
+        RefusalCode::UnknownAudit,
+        "There is no such audit for this node. Drop it",
+    )
+}

@@ -1,0 +1,426 @@
+//! The commands of `infera-balancer`.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use infera_model::{Gguf, Head, ModelError};
+use infera_protocol::node_api::Price;
+use infera_protocol::{MICRO_POINTS, NodeId};
+use serde::Serialize;
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use crate::catalog::{self, Catalog, CatalogError};
+use crate::config::{self, Config, ConfigError};
+use crate::db::{Database, DbError};
+use crate::dispatch::Balancer;
+use crate::edges::Edges;
+use crate::keys::{self, KeyError};
+use crate::ledger;
+use crate::server::{ServeError, Server, Tls};
+use crate::store;
+
+/// The load balancer of an Infera network
+#[derive(Parser)]
+#[command(name = "infera-balancer", version)]
+struct Arguments {
+    /// Folder of the database [default: the user's data folder]
+    #[arg(long, global = true, env = "INFERA_BALANCER_DATA")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the balancer
+    Serve(Serve),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Add, list and remove models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// List nodes, and say which are reference nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show every account's balance, and the sum, which is zero
+    Ledger {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Address and port; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8431")]
+    listen: SocketAddr,
+    /// What nodes must have: `public`, `practice`, or a JSON file
+    #[arg(long, default_value = "public")]
+    policy: String,
+    /// Certificate chain as a PEM file
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key as a PEM file
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// How long a node may go without sending output before its job goes to another
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    lease_ms: Option<u64>,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it, this one time
+    Create {
+        name: String,
+        /// How many points it may spend in all
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    Revoke {
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ModelCommand {
+    /// Serve a model, or change its prices; prints the model's id
+    Add {
+        file: PathBuf,
+        /// What clients call it
+        #[arg(long)]
+        name: String,
+        /// Micro-points per prompt token
+        #[arg(long)]
+        input_price: i64,
+        /// Micro-points per output token
+        #[arg(long)]
+        output_price: i64,
+    },
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    Remove {
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Let a node check other nodes' outputs
+    Trust {
+        node: NodeId,
+        /// As a reference node
+        #[arg(long, required = true)]
+        reference: bool,
+    },
+    /// Make it an ordinary node again
+    Untrust { node: NodeId },
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("No data folder is known for this user. Name one with --data")]
+    NoDataFolder,
+    #[error("Another balancer runs on the data folder {}. End it, or choose another with --data", .0.display())]
+    AlreadyRunning(PathBuf),
+    #[error("The data folder {} cannot be locked: {source}", folder.display())]
+    Lock {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("The output could not be written: {0}")]
+    Output(#[from] io::Error),
+    #[error(
+        "The ledger sums to {0} micro-points instead of zero. Stop the balancer and keep a copy of the database: this is a fault in the program"
+    )]
+    Unbalanced(i64),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Runtime::new()
+        .map_err(CliError::Output)
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when even this cannot be written.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), CliError> {
+    let folder = match arguments.data {
+        Some(folder) => folder,
+        None => directories::ProjectDirs::from("", "", "infera-balancer")
+            .ok_or(CliError::NoDataFolder)?
+            .data_dir()
+            .to_owned(),
+    };
+    match arguments.command {
+        Command::Serve(serve) => run_server(&folder, serve).await,
+        Command::Key(command) => run_key(&folder, command).await,
+        Command::Model(command) => run_model(&folder, command).await,
+        Command::Node(command) => run_node(&folder, command).await,
+        Command::Ledger { json } => show_ledger(&folder, json).await,
+    }
+}
+
+async fn run_server(folder: &Path, serve: Serve) -> Result<(), CliError> {
+    start_logs(serve.log_format);
+    let policy = config::policy(&serve.policy)?;
+    let mut config = Config::load(folder)?;
+    if let Some(lease_ms) = serve.lease_ms {
+        config.lease = Duration::from_millis(lease_ms);
+    }
+    let database = Database::open(folder).await?;
+    let _lock = lock(folder)?;
+    let balancer = Balancer::start(database.clone(), config, policy, Edges::system()).await?;
+    let tls = serve
+        .tls_cert
+        .zip(serve.tls_key)
+        .map(|(certificate, key)| Tls { certificate, key });
+    let server = Server::bind(balancer, serve.listen, tls).await?;
+    print(&format!("Listening on {}\n", server.address()?))?;
+    server.run(end_asked()).await?;
+    database.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
+    let database = Database::open(folder).await?;
+    match command {
+        KeyCommand::Create { name, limit } => {
+            let limit = limit.map(|points| i64::from(points) * MICRO_POINTS);
+            let key = keys::create(&database, &Edges::system(), &name, limit).await?;
+            print(&format!("{key}\n"))
+        }
+        KeyCommand::Revoke { name } => {
+            Ok(keys::revoke(&database, &name, Edges::system().now_ms()).await?)
+        }
+        KeyCommand::List { json } => {
+            let rows = keys::list(&database).await?;
+            print_list(json, &rows, |row| {
+                let limit = row
+                    .limit_micro
+                    .map_or_else(|| "no limit".to_owned(), |limit| points(limit));
+                let state = if row.revoked_ms.is_some() {
+                    "revoked"
+                } else {
+                    "in use"
+                };
+                format!("{:<24} {limit:>16}  {state}", row.name)
+            })
+        }
+    }
+}
+
+async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError> {
+    let database = Database::open(folder).await?;
+    match command {
+        ModelCommand::Add {
+            file,
+            name,
+            input_price,
+            output_price,
+        } => {
+            let head = Head::from_gguf(&Gguf::open(&file)?)?;
+            let price = Price {
+                input: input_price,
+                output: output_price,
+            };
+            let now_ms = Edges::system().now_ms();
+            let id = catalog::add(&database, &head, &name, price, now_ms).await?;
+            print(&format!("{id}\n"))
+        }
+        ModelCommand::Remove { name } => {
+            Ok(catalog::remove(&database, &name, Edges::system().now_ms()).await?)
+        }
+        ModelCommand::List { json } => {
+            let catalog = Catalog::default();
+            catalog.refresh(&database).await?;
+            let offers: Vec<_> = catalog.list().iter().map(|model| model.offer()).collect();
+            print_list(json, &offers, |offer| {
+                format!(
+                    "{:<32} {}  {} / {} micro-points per input / output token, context {}",
+                    offer.name,
+                    offer.model,
+                    offer.price.input,
+                    offer.price.output,
+                    offer.context_tokens
+                )
+            })
+        }
+    }
+}
+
+async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
+    let database = Database::open(folder).await?;
+    match command {
+        NodeCommand::Trust { node, reference } => {
+            Ok(crate::set_reference(&database, node, reference).await?)
+        }
+        NodeCommand::Untrust { node } => Ok(crate::set_reference(&database, node, false).await?),
+        NodeCommand::List { json } => {
+            let rows = store::nodes(&database).await?;
+            print_list(json, &rows, |row| {
+                let role = if row.reference { "reference" } else { "worker" };
+                format!(
+                    "{} {role:<10} {} verified, {} failed",
+                    row.node, row.verified, row.failures
+                )
+            })
+        }
+    }
+}
+
+async fn show_ledger(folder: &Path, json: bool) -> Result<(), CliError> {
+    let database = Database::open(folder).await?;
+    let trial = ledger::trial_balance(&database).await?;
+    if json {
+        print(&format!("{}\n", json!(trial)))?;
+    } else {
+        for account in &trial.accounts {
+            print(&format!(
+                "{:<80} {:>20}\n",
+                account.account,
+                points(account.balance)
+            ))?;
+        }
+        print(&format!("{:<80} {:>20}\n", "sum", points(trial.sum)))?;
+    }
+    if trial.sum == 0 {
+        Ok(())
+    } else {
+        Err(CliError::Unbalanced(trial.sum))
+    }
+}
+
+/// Two balancers on one folder would both hand out the same jobs.
+fn lock(folder: &Path) -> Result<File, CliError> {
+    let fault = |source| CliError::Lock {
+        folder: folder.to_owned(),
+        source,
+    };
+    let file = File::create(folder.join("serve.lock")).map_err(fault)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(CliError::AlreadyRunning(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(fault(source)),
+    }
+}
+
+fn start_logs(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+/// Returns when the process was asked to end.
+async fn end_asked() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the process ends by the signal itself.
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+fn print_list<T: Serialize>(
+    json: bool,
+    rows: &[T],
+    line: impl Fn(&T) -> String,
+) -> Result<(), CliError> {
+    if json {
+        return print(&format!("{}\n", json!(rows)));
+    }
+    rows.iter()
+        .try_for_each(|row| print(&format!("{}\n", line(row))))
+}
+
+/// Micro-points as points.
+fn points(micro: i64) -> String {
+    let sign = if micro < 0 { "-" } else { "" };
+    let micro = micro.unsigned_abs();
+    let unit = MICRO_POINTS.unsigned_abs();
+    format!("{sign}{}.{:06}", micro / unit, micro % unit)
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn points_have_six_decimals() {
+        assert_eq!(points(1_500_000), "1.500000");
+        assert_eq!(points(-1), "-0.000001");
+        assert_eq!(points(i64::MIN), "-9223372036854.775808");
+    }
+}

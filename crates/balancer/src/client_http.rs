@@ -1,0 +1,758 @@
+//! The calls of clients: OpenAI's API, and what this network adds to it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::future::select_all;
+use futures_util::stream;
+use infera_model::{ChatMessage, Tokenizer};
+use infera_protocol::digest::Digest;
+use infera_protocol::job::job_seed;
+use infera_protocol::node_api::VerdictStatus;
+use infera_protocol::{FinishReason, JobId, TokenOutput};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::body::{BodyFault, Received};
+use crate::catalog::ServedModel;
+use crate::dispatch::{Core, JobClient, database_error};
+use crate::job::{Progress, Request, VerdictView};
+use crate::keys::{self, Client};
+use crate::metrics::Gauges;
+use crate::openai::{self, ApiError, Input, Prompt};
+use crate::receipts::{self, JobView};
+use crate::store;
+
+const MAX_BODY_BYTES: usize = 4 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long `/healthz` waits for the database.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Chunks that may wait for a slow client.
+const STREAM_BUFFER: usize = 64;
+
+type Shared = State<Arc<Core>>;
+
+pub(crate) fn router() -> Router<Arc<Core>> {
+    Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/models/{model}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .route("/v1/jobs/{job}", get(job))
+        .route("/v1/jobs/{job}/receipt", get(receipt))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .fallback(async || ApiError::not_found("There is nothing at this path. See /v1/models"))
+        .method_not_allowed_fallback(async || ApiError {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            ..ApiError::not_found("This path does not take this method")
+        })
+}
+
+/// The two shapes of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Chat,
+    Text,
+}
+
+/// What all chunks or the whole of an answer have in common.
+struct Answering {
+    shape: Shape,
+    request: openai::Request,
+    model: Arc<ServedModel>,
+    id: String,
+    created_s: i64,
+    /// Tokens of all prompts, each once.
+    prompt_tokens: usize,
+    verdict_wait: Duration,
+}
+
+/// One finished choice.
+#[derive(Default)]
+struct Answer {
+    text: String,
+    tokens: Vec<TokenOutput>,
+    finish: Option<FinishReason>,
+}
+
+async fn models(State(core): Shared, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+    authenticate(&core, &headers).await?;
+    let models: Vec<_> = core
+        .catalog
+        .list()
+        .iter()
+        .map(|model| describe(model))
+        .collect();
+    Ok(Json(json!({"object": "list", "data": models})))
+}
+
+async fn model(
+    State(core): Shared,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    authenticate(&core, &headers).await?;
+    let model = core
+        .catalog
+        .get(&name)
+        .ok_or_else(|| ApiError::model_not_found(&name))?;
+    Ok(Json(describe(&model)))
+}
+
+async fn chat(
+    State(core): Shared,
+    headers: HeaderMap,
+    body: Received<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    let client = authenticate(&core, &headers).await?;
+    let request = openai::chat(&body.0.map_err(body_error)?)?;
+    generate(core, client, request, Shape::Chat).await
+}
+
+async fn completions(
+    State(core): Shared,
+    headers: HeaderMap,
+    body: Received<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    let client = authenticate(&core, &headers).await?;
+    let request = openai::completion(&body.0.map_err(body_error)?)?;
+    generate(core, client, request, Shape::Text).await
+}
+
+async fn job(
+    State(core): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<Json<Value>, ApiError> {
+    let client = authenticate(&core, &headers).await?;
+    let (id, view) = owned_job(&core, &client, &id).await?;
+    let view = match query.get("wait_ms").map(|text| text.parse::<u64>()) {
+        None => view,
+        Some(Ok(wait_ms)) => {
+            let wait = Duration::from_millis(wait_ms).min(core.config.verdict_wait);
+            await_verdict(&core, id, wait).await;
+            owned_job(&core, &client, &id.to_string()).await?.1
+        }
+        Some(Err(_)) => {
+            return Err(ApiError::invalid(
+                Some("wait_ms"),
+                "`wait_ms` must be a number of milliseconds",
+            ));
+        }
+    };
+    let mut summary = view.summary();
+    if let Some((prompt, output)) = &view.text
+        && let Ok(model) = view.model.parse()
+        && let Ok(Some(model)) = core.catalog.find(&core.database, model).await
+    {
+        summary["text"] = json!(model.tokenizer().decode(prompt, output));
+    }
+    Ok(Json(summary))
+}
+
+async fn receipt(
+    State(core): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let client = authenticate(&core, &headers).await?;
+    let (id, view) = owned_job(&core, &client, &id).await?;
+    let receipt = receipts::receipt(&core.database, id, &view).await;
+    Ok(Json(receipt.map_err(|error| database_error(&error))?))
+}
+
+async fn health(State(core): Shared) -> Response {
+    let probe = tokio::time::timeout(HEALTH_TIMEOUT, core.database.probe()).await;
+    match probe {
+        Ok(Ok(())) => Json(json!({"status": "ok"})).into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the health check failed");
+            let body = Json(json!({"status": "failing", "reason": error.to_string()}));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+        Err(_) => {
+            let body = Json(json!({"status": "failing", "reason": "The database does not answer"}));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+async fn metrics(State(core): Shared) -> impl IntoResponse {
+    let (nodes, references) = core.nodes.count(Instant::now());
+    let text = core.metrics.render(Gauges {
+        jobs: core.live_jobs(),
+        nodes,
+        references,
+    });
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Answers a checked request, streaming or not.
+async fn generate(
+    core: Arc<Core>,
+    client: Client,
+    request: openai::Request,
+    shape: Shape,
+) -> Result<Response, ApiError> {
+    let model = core
+        .catalog
+        .get(&request.model)
+        .ok_or_else(|| ApiError::model_not_found(&request.model))?;
+    let now_ms = core.edges.now_ms();
+    let prompts = {
+        let (input, model) = (request.input.clone(), Arc::clone(&model));
+        // A long prompt takes a while, which other requests must not wait for.
+        tokio::task::spawn_blocking(move || prompts(&input, &model, now_ms))
+            .await
+            .map_err(|_| ApiError::server("The prompt could not be read"))??
+    };
+    let max_tokens: Vec<u32> = prompts
+        .iter()
+        .map(|prompt| fit(&core, &request, &model, prompt.len()))
+        .collect::<Result<_, _>>()?;
+    let prompt_tokens = prompts.iter().map(Vec::len).sum();
+    let jobs: Vec<_> = prompts
+        .into_iter()
+        .zip(max_tokens)
+        .flat_map(|(prompt, max_tokens)| {
+            (0..request.choices as u32).map(move |choice| (prompt.clone(), max_tokens, choice))
+        })
+        .map(|(prompt, max_tokens, choice)| {
+            let entropy = match request.seed {
+                Some(seed) => *Digest::new("infera/client-seed/v1")
+                    .u64(seed as u64)
+                    .finish()
+                    .as_bytes(),
+                None => core.edges.random(),
+            };
+            Request {
+                client: client.name.clone(),
+                seed: job_seed(&entropy, &model.id, &prompt, &request.sampling, choice),
+                model: Arc::clone(&model),
+                prompt,
+                sampling: request.sampling,
+                max_tokens,
+                stop: request.stop.clone(),
+                logprobs: request.logprobs,
+                price: model.price,
+                wait: request.wait,
+                keep: request.keep,
+                rerun: request.wait && !request.stream,
+            }
+        })
+        .collect();
+    let stream = request.stream;
+    let clients = core.submit(&client, jobs).await?;
+    let first = clients
+        .first()
+        .ok_or_else(|| ApiError::server("The request holds no job"))?;
+    let prefix = match shape {
+        Shape::Chat => "chatcmpl",
+        Shape::Text => "cmpl",
+    };
+    let answering = Answering {
+        shape,
+        model,
+        id: format!("{prefix}-{}", first.job.id),
+        created_s: now_ms / 1000,
+        prompt_tokens,
+        verdict_wait: core.config.verdict_wait,
+        request,
+    };
+    if stream {
+        answering.stream(clients).await
+    } else {
+        Ok(Json(answering.whole(clients).await?).into_response())
+    }
+}
+
+impl Answering {
+    /// Collects all choices into one answer.
+    async fn whole(&self, mut clients: Vec<JobClient>) -> Result<Value, ApiError> {
+        let until = Instant::now() + self.verdict_wait;
+        let collected = clients.iter_mut().map(|client| self.collect(client, until));
+        let answers = futures_util::future::try_join_all(collected).await?;
+        let choices: Vec<_> = (0..)
+            .zip(&answers)
+            .map(|(index, answer): (usize, _)| {
+                let finish = answer.finish.map(finish_name);
+                match self.shape {
+                    Shape::Chat => json!({
+                        "index": index,
+                        "message": {"role": "assistant", "content": answer.text, "refusal": null},
+                        "logprobs": self.logprobs(&answer.tokens, 0),
+                        "finish_reason": finish,
+                    }),
+                    Shape::Text => json!({
+                        "index": index,
+                        "text": answer.text,
+                        "logprobs": self.logprobs(&answer.tokens, 0),
+                        "finish_reason": finish,
+                    }),
+                }
+            })
+            .collect();
+        let produced = answers.iter().map(|answer| answer.tokens.len()).sum();
+        Ok(json!({
+            "id": self.id,
+            "object": match self.shape {
+                Shape::Chat => "chat.completion",
+                Shape::Text => "text_completion",
+            },
+            "created": self.created_s,
+            "model": self.model.name,
+            "choices": choices,
+            "usage": self.usage(produced),
+            "infera": verdicts(&clients),
+        }))
+    }
+
+    async fn collect(&self, client: &mut JobClient, until: Instant) -> Result<Answer, ApiError> {
+        let mut answer = Answer::default();
+        loop {
+            let finished = answer.finish.is_some();
+            if finished && !self.request.wait {
+                return Ok(answer);
+            }
+            let progress = tokio::select! {
+                progress = client.progress.recv() => progress,
+                verdict = final_verdict(&mut client.verdict), if finished => {
+                    return match verdict {
+                        Some(VerdictStatus::Failed) => Err(verification_failed()),
+                        _ => Ok(answer),
+                    };
+                }
+                () = tokio::time::sleep_until(until), if finished => return Ok(answer),
+            };
+            match progress {
+                Some(Progress::Started) => {}
+                Some(Progress::Tokens { text, tokens }) => {
+                    answer.text.push_str(&text);
+                    answer.tokens.extend(tokens);
+                }
+                Some(Progress::Restarted) => answer = Answer::default(),
+                Some(Progress::Finished(reason)) => answer.finish = Some(reason),
+                Some(Progress::Failed(error)) => return Err(error),
+                None => return Err(ended_early()),
+            }
+        }
+    }
+
+    /// Answers with server-sent events. Until a node has begun, a failure is still an HTTP error.
+    async fn stream(self, mut clients: Vec<JobClient>) -> Result<Response, ApiError> {
+        let begun = match clients.first_mut() {
+            Some(first) => first.progress.recv().await,
+            None => None,
+        };
+        match begun {
+            Some(Progress::Failed(error)) => return Err(error),
+            None => return Err(ended_early()),
+            Some(_) => {}
+        }
+        let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+        tokio::spawn(async move {
+            tokio::select! {
+                // The client has hung up: dropping its jobs tells the nodes.
+                () = sender.closed() => {}
+                _ = self.send_all(&sender, clients) => {}
+            }
+        });
+        let events = stream::unfold(receiver, |mut receiver| async {
+            let data: String = receiver.recv().await?;
+            Some((Ok::<_, Infallible>(Event::default().data(data)), receiver))
+        });
+        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+        Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+    }
+
+    /// Sends every chunk. Ends early when the client has gone.
+    async fn send_all(
+        &self,
+        sender: &mpsc::Sender<String>,
+        mut clients: Vec<JobClient>,
+    ) -> Result<(), mpsc::error::SendError<String>> {
+        let mut open: Vec<bool> = vec![true; clients.len()];
+        let mut produced = vec![0usize; clients.len()];
+        let mut sent_text = vec![0usize; clients.len()];
+        for (index, client) in clients.iter().enumerate() {
+            let mut chunk = self.chunk(json!([self.delta(index, Some(""), None, None)]));
+            chunk["infera"] = json!({"job_id": client.job.id});
+            sender.send(chunk.to_string()).await?;
+        }
+        while open.contains(&true) {
+            let (index, progress) = {
+                let waiting = clients
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(index, _)| open[*index])
+                    .map(|(index, client)| {
+                        Box::pin(async move { (index, client.progress.recv().await) })
+                    });
+                select_all(waiting).await.0
+            };
+            match progress {
+                Some(Progress::Started | Progress::Restarted) => {}
+                Some(Progress::Tokens { text, tokens }) => {
+                    let logprobs = self.logprobs(&tokens, sent_text[index]);
+                    produced[index] += tokens.len();
+                    sent_text[index] += text.len();
+                    if !text.is_empty() || !logprobs.is_null() {
+                        let choice = self.delta(index, Some(&text), Some(logprobs), None);
+                        sender.send(self.chunk(json!([choice])).to_string()).await?;
+                    }
+                }
+                Some(Progress::Finished(reason)) => {
+                    open[index] = false;
+                    let choice = self.delta(index, None, None, Some(reason));
+                    let mut chunk = self.chunk(json!([choice]));
+                    if !open.contains(&true) && !self.request.wait {
+                        chunk["infera"] = verdicts(&clients);
+                    }
+                    sender.send(chunk.to_string()).await?;
+                }
+                Some(Progress::Failed(error)) => {
+                    return sender.send(error.body().to_string()).await;
+                }
+                None => return sender.send(ended_early().body().to_string()).await,
+            }
+        }
+        if self.request.include_usage {
+            let mut chunk = self.chunk(json!([]));
+            chunk["usage"] = self.usage(produced.iter().sum());
+            sender.send(chunk.to_string()).await?;
+        }
+        if self.request.wait {
+            let until = Instant::now() + self.verdict_wait;
+            for client in &mut clients {
+                let verdict = final_verdict(&mut client.verdict);
+                // When time is up, the verdict is sent as pending.
+                let _ = tokio::time::timeout_at(until, verdict).await;
+            }
+            let mut chunk = self.chunk(json!([]));
+            chunk["infera"] = verdicts(&clients);
+            sender.send(chunk.to_string()).await?;
+        }
+        sender.send("[DONE]".to_owned()).await
+    }
+
+    fn chunk(&self, choices: Value) -> Value {
+        let mut chunk = json!({
+            "id": self.id,
+            "object": match self.shape {
+                Shape::Chat => "chat.completion.chunk",
+                Shape::Text => "text_completion",
+            },
+            "created": self.created_s,
+            "model": self.model.name,
+            "choices": choices,
+        });
+        if self.request.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    /// A choice within a chunk. The first one of a choice has no log probabilities yet.
+    fn delta(
+        &self,
+        index: usize,
+        text: Option<&str>,
+        logprobs: Option<Value>,
+        finish: Option<FinishReason>,
+    ) -> Value {
+        let first = logprobs.is_none() && finish.is_none();
+        let finish = finish.map(finish_name);
+        let logprobs = logprobs.unwrap_or_default();
+        match self.shape {
+            Shape::Text => json!({
+                "index": index,
+                "text": text.unwrap_or_default(),
+                "logprobs": logprobs,
+                "finish_reason": finish,
+            }),
+            Shape::Chat => {
+                let delta = match text {
+                    Some(text) if first => json!({"role": "assistant", "content": text}),
+                    Some(text) => json!({"content": text}),
+                    None => json!({}),
+                };
+                json!({
+                    "index": index,
+                    "delta": delta,
+                    "logprobs": logprobs,
+                    "finish_reason": finish,
+                })
+            }
+        }
+    }
+
+    /// Log probabilities in the shape asked for; null when none were. `offset` is where the text
+    /// of the first token begins.
+    fn logprobs(&self, tokens: &[TokenOutput], offset: usize) -> Value {
+        let tokenizer = self.model.tokenizer();
+        let shown: Vec<_> = tokens
+            .iter()
+            .filter(|token| !tokenizer.is_end(token.id))
+            .collect();
+        if self.request.logprobs.is_none() || shown.is_empty() {
+            return Value::Null;
+        }
+        match self.shape {
+            Shape::Chat => {
+                let content: Vec<_> = shown
+                    .into_iter()
+                    .map(|token| {
+                        let mut entry = logprob(tokenizer, token.id, token.logprob);
+                        let top: Vec<_> = token
+                            .alternatives
+                            .iter()
+                            .map(|(id, value)| logprob(tokenizer, *id, Some(*value)))
+                            .collect();
+                        entry["top_logprobs"] = Value::Array(top);
+                        entry
+                    })
+                    .collect();
+                json!({"content": content, "refusal": null})
+            }
+            Shape::Text => {
+                let mut at = offset;
+                let mut offsets = Vec::new();
+                for token in &shown {
+                    offsets.push(at);
+                    at += token_text(tokenizer, token.id).len();
+                }
+                let top = |token: &&TokenOutput| -> Value {
+                    let pairs = token
+                        .alternatives
+                        .iter()
+                        .map(|(id, value)| (token_text(tokenizer, *id), json!(value)));
+                    Value::Object(pairs.collect())
+                };
+                let texts = shown.iter().map(|token| token_text(tokenizer, token.id));
+                json!({
+                    "tokens": texts.collect::<Vec<_>>(),
+                    "token_logprobs": shown.iter().map(|token| token.logprob).collect::<Vec<_>>(),
+                    "top_logprobs": shown.iter().map(top).collect::<Vec<_>>(),
+                    "text_offset": offsets,
+                })
+            }
+        }
+    }
+
+    fn usage(&self, completion_tokens: usize) -> Value {
+        json!({
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": self.prompt_tokens + completion_tokens,
+        })
+    }
+}
+
+async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiError> {
+    let key = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::trim)
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| {
+            ApiError::unauthorized(
+                "An API key is missing. Send it as `Authorization: Bearer sk-infera-...`",
+            )
+        })?;
+    keys::find(&core.database, key)
+        .await
+        .map_err(|error| database_error(&error))?
+        .ok_or_else(|| ApiError::unauthorized("This API key is not valid here. Check the key"))
+}
+
+/// The token ids of each prompt.
+fn prompts(input: &Input, model: &ServedModel, now_ms: i64) -> Result<Vec<Vec<u32>>, ApiError> {
+    let tokenizer = model.tokenizer();
+    match input {
+        Input::Chat(messages) => {
+            let messages: Vec<_> = messages
+                .iter()
+                .map(|message| ChatMessage {
+                    role: message.role.to_owned(),
+                    content: message.content.clone(),
+                })
+                .collect();
+            let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
+            let text = model
+                .head()
+                .chat_template()
+                .and_then(|template| template.render(&messages, true, now))
+                .map_err(|error| ApiError::invalid(Some("messages"), error.to_string()))?;
+            Ok(vec![tokenizer.encode_prompt(&text, true)])
+        }
+        Input::Prompts(prompts) => prompts
+            .iter()
+            .map(|prompt| match prompt {
+                Prompt::Text(text) => Ok(tokenizer.encode_prompt(text, true)),
+                Prompt::Tokens(ids) => match ids.iter().find(|id| **id >= model.vocabulary) {
+                    None => Ok(ids.clone()),
+                    Some(id) => Err(ApiError::invalid(
+                        Some("prompt"),
+                        format!(
+                            "Token id {id} is beyond the model's vocabulary of {}",
+                            model.vocabulary
+                        ),
+                    )),
+                },
+            })
+            .collect(),
+    }
+}
+
+/// How many tokens may be generated after a prompt.
+fn fit(
+    core: &Core,
+    request: &openai::Request,
+    model: &ServedModel,
+    prompt: usize,
+) -> Result<u32, ApiError> {
+    if prompt == 0 {
+        return Err(ApiError::invalid(
+            Some("prompt"),
+            "The prompt is empty: send at least one token",
+        ));
+    }
+    let room = (model.context as usize).saturating_sub(prompt) as u32;
+    match request.max_tokens {
+        _ if room == 0 => Err(ApiError::context_exceeded(model.context, prompt, None)),
+        Some(asked) if asked > room => Err(ApiError::context_exceeded(
+            model.context,
+            prompt,
+            Some(asked),
+        )),
+        Some(asked) => Ok(asked),
+        None => Ok(room.min(core.config.default_max_tokens)),
+    }
+}
+
+async fn owned_job(core: &Core, client: &Client, id: &str) -> Result<(JobId, JobView), ApiError> {
+    let unknown = || ApiError::not_found("There is no such job of this key");
+    let id: JobId = id.parse().map_err(|_| unknown())?;
+    let view = receipts::job(&core.database, id)
+        .await
+        .map_err(|error| database_error(&error))?
+        .filter(|view| view.client == client.name)
+        .ok_or_else(unknown)?;
+    Ok((id, view))
+}
+
+async fn await_verdict(core: &Core, id: JobId, wait: Duration) {
+    if let Some(live) = core.job(id) {
+        let mut verdict = live.verdict.subscribe();
+        // When time is up, what is known by then is answered.
+        let _ = tokio::time::timeout(wait, final_verdict(&mut verdict)).await;
+    }
+}
+
+async fn final_verdict(
+    verdict: &mut tokio::sync::watch::Receiver<VerdictView>,
+) -> Option<VerdictStatus> {
+    let view = verdict.wait_for(|view| view.last).await.ok()?;
+    Some(view.verdict)
+}
+
+/// The `infera` object: the worst verdict stands for all jobs of a request.
+fn verdicts(clients: &[JobClient]) -> Value {
+    let views: Vec<_> = clients
+        .iter()
+        .map(|client| (client.job.id, client.verdict.borrow().clone()))
+        .collect();
+    let rank = |verdict: VerdictStatus| match verdict {
+        VerdictStatus::Failed => 0,
+        VerdictStatus::Pending => 1,
+        VerdictStatus::SampledOut => 2,
+        VerdictStatus::Verified => 3,
+    };
+    let Some((_, worst)) = views.iter().min_by_key(|(_, view)| rank(view.verdict)) else {
+        return Value::Null;
+    };
+    let mut object = json!({
+        "job_id": views.first().map(|(id, _)| *id),
+        "verdict": store::verdict_name(worst.verdict),
+        "reason": worst.reason,
+    });
+    if views.len() > 1 {
+        let jobs = views.iter().map(|(id, view)| {
+            json!({
+                "job_id": id,
+                "verdict": store::verdict_name(view.verdict),
+                "reason": view.reason,
+            })
+        });
+        object["jobs"] = Value::Array(jobs.collect());
+    }
+    object
+}
+
+fn describe(model: &ServedModel) -> Value {
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": model.added_ms / 1000,
+        "owned_by": "infera",
+        "infera": {
+            "model_id": model.id,
+            "context_tokens": model.context,
+            "price": model.price,
+        },
+    })
+}
+
+fn finish_name(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Length => "length",
+        FinishReason::EndOfText | FinishReason::Stop | FinishReason::Cancelled => "stop",
+    }
+}
+
+fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+    String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned()
+}
+
+fn logprob(tokenizer: &Tokenizer, id: u32, value: Option<f32>) -> Value {
+    json!({
+        "token": token_text(tokenizer, id),
+        "logprob": value,
+        "bytes": tokenizer.token_bytes(id),
+    })
+}
+
+fn body_error(fault: BodyFault) -> ApiError {
+    match fault {
+        BodyFault::TooLarge => ApiError::too_large(),
+        BodyFault::TooSlow | BodyFault::Broken => ApiError {
+            status: StatusCode::REQUEST_TIMEOUT,
+            ..ApiError::invalid(None, format!("The request could not be read: {fault}"))
+        },
+    }
+}
+
+fn verification_failed() -> ApiError {
+    ApiError {
+        code: Some("verification_failed"),
+        ..ApiError::server(
+            "Reference nodes found the answer wrong, and so were those of the nodes asked after. Nothing was charged. Try again",
+        )
+    }
+}
+
+fn ended_early() -> ApiError {
+    ApiError::server("The job ended without an answer. Try again")
+}

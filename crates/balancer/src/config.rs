@@ -1,0 +1,236 @@
+//! What can be set about a balancer, as data, with the defaults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use infera_protocol::requirements::Policy;
+use serde::{Deserialize, Deserializer};
+
+/// Name of the optional settings file inside the data folder.
+pub(crate) const FILE_NAME: &str = "balancer.toml";
+
+/// Every setting. Durations are written in milliseconds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long a node may go without sending output before its job goes to another.
+    #[serde(deserialize_with = "milliseconds")]
+    pub lease: Duration,
+    /// Until the first token, a lease also covers the prompt: this much for each of its tokens.
+    #[serde(deserialize_with = "milliseconds")]
+    pub lease_per_prompt_token: Duration,
+    /// How long an offer stands before it is made anew.
+    #[serde(deserialize_with = "milliseconds")]
+    pub offer_deadline: Duration,
+    /// How many nodes are offered a job first.
+    pub first_ring: usize,
+    /// When the other nodes are offered it too.
+    #[serde(deserialize_with = "milliseconds")]
+    pub widen_after: Duration,
+    /// How long a new job may wait for a free node.
+    #[serde(deserialize_with = "milliseconds")]
+    pub queue: Duration,
+    /// How long a job that has begun may wait for another node.
+    #[serde(deserialize_with = "milliseconds")]
+    pub reassign: Duration,
+    /// How many nodes may try a job before it fails.
+    pub max_attempts: u32,
+    /// How often a waiting client's job is run again after verification failed.
+    pub max_reruns: u32,
+    /// The part of jobs that is audited, from 0 to 1.
+    pub audit_rate: f64,
+    /// How many reference nodes check a job.
+    pub references: usize,
+    /// How many may be drawn when the first ones do not decide.
+    pub max_references: usize,
+    /// How long a reference may take to accept, to score, and to open its report.
+    #[serde(deserialize_with = "milliseconds")]
+    pub audit_accept: Duration,
+    #[serde(deserialize_with = "milliseconds")]
+    pub audit_score: Duration,
+    #[serde(deserialize_with = "milliseconds")]
+    pub audit_reveal: Duration,
+    /// How long a node gets no jobs after its first failed verification; doubled with each more.
+    #[serde(deserialize_with = "milliseconds")]
+    pub ban: Duration,
+    /// How long a client that waits is kept waiting for the verdict.
+    #[serde(deserialize_with = "milliseconds")]
+    pub verdict_wait: Duration,
+    /// When a text that was never delivered or never verified is deleted anyway.
+    #[serde(deserialize_with = "milliseconds")]
+    pub keep_text: Duration,
+    /// A node counts as gone when nothing was heard of it for so long.
+    #[serde(deserialize_with = "milliseconds")]
+    pub node_timeout: Duration,
+    /// How often an idle event stream shows that it lives.
+    #[serde(deserialize_with = "milliseconds")]
+    pub keep_alive: Duration,
+    /// How many events a node can miss and still resume.
+    pub event_buffer: usize,
+    /// How many jobs one API key may have at once.
+    pub jobs_per_key: usize,
+    /// Output tokens when the client names no limit.
+    pub default_max_tokens: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            lease_per_prompt_token: Duration::from_millis(20),
+            offer_deadline: Duration::from_secs(10),
+            first_ring: 3,
+            widen_after: Duration::from_millis(150),
+            queue: Duration::from_secs(10),
+            reassign: Duration::from_secs(60),
+            max_attempts: 5,
+            max_reruns: 2,
+            audit_rate: 1.0,
+            references: 2,
+            max_references: 4,
+            audit_accept: Duration::from_secs(10),
+            audit_score: Duration::from_secs(120),
+            audit_reveal: Duration::from_secs(30),
+            ban: Duration::from_secs(600),
+            verdict_wait: Duration::from_secs(120),
+            keep_text: Duration::from_secs(24 * 3600),
+            node_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(5),
+            event_buffer: 512,
+            jobs_per_key: 256,
+            default_max_tokens: 4096,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is not a valid settings file: {message}", path.display())]
+    Settings { path: PathBuf, message: String },
+    #[error("{} is not a valid policy: {message}. A policy has a `name` and any of `ram_bytes`, `free_disk_bytes`, `network_bytes_per_second`, `gpu`", path.display())]
+    Policy { path: PathBuf, message: String },
+}
+
+impl Config {
+    /// Reads the settings file in `folder`; without one, the defaults.
+    pub fn load(folder: &Path) -> Result<Self, ConfigError> {
+        let path = folder.join(FILE_NAME);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Settings {
+            path: path.clone(),
+            message: error.message().to_owned(),
+        })?;
+        config
+            .check()
+            .map_err(|message| ConfigError::Settings { path, message })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.audit_rate) {
+            return Err("`audit_rate` must be from 0 to 1".to_owned());
+        }
+        if self.lease.is_zero() || self.node_timeout.is_zero() {
+            return Err("`lease` and `node_timeout` must be above 0".to_owned());
+        }
+        if self.references == 0 || self.max_references < self.references {
+            return Err("`references` must be at least 1 and at most `max_references`".to_owned());
+        }
+        if self.first_ring == 0 || self.max_attempts == 0 || self.event_buffer == 0 {
+            return Err(
+                "`first_ring`, `max_attempts` and `event_buffer` must be at least 1".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The requirements policy that `--policy` names: `public`, `practice`, or a JSON file.
+pub fn policy(name: &str) -> Result<Policy, ConfigError> {
+    match name {
+        "public" => Ok(Policy::public()),
+        "practice" => Ok(Policy::practice()),
+        path => {
+            let path = PathBuf::from(path);
+            let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            serde_json::from_str(&text).map_err(|error| ConfigError::Policy {
+                path,
+                message: error.to_string(),
+            })
+        }
+    }
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+        Config::load(folder.path())
+    }
+
+    #[test]
+    fn settings_are_read_and_the_rest_are_defaults() {
+        let config = load("lease = 500\naudit_rate = 0.25").unwrap();
+        assert_eq!(config.lease, Duration::from_millis(500));
+        assert_eq!(config.audit_rate.to_bits(), 0.25f64.to_bits());
+        assert_eq!(config.max_attempts, Config::default().max_attempts);
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (text, named) in [
+            ("leese = 5", "leese"),
+            ("audit_rate = 2.0", "audit_rate"),
+            ("audit_rate = nan", "audit_rate"),
+            ("lease = 0", "lease"),
+            ("references = 5", "references"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn policies_are_named_or_read() {
+        assert_eq!(policy("practice").unwrap(), Policy::practice());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.json");
+        std::fs::write(&path, r#"{"name":"club","ram_bytes":1}"#).unwrap();
+        assert_eq!(policy(path.to_str().unwrap()).unwrap().name, "club");
+        std::fs::write(&path, r#"{"name":"club","ram":1}"#).unwrap();
+        assert!(
+            policy(path.to_str().unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("ram")
+        );
+        assert!(
+            policy("nowhere.json")
+                .unwrap_err()
+                .to_string()
+                .contains("nowhere.json")
+        );
+    }
+}

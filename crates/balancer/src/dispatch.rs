@@ -1,0 +1,987 @@
+//! Finds a node for each job, follows its work, and hands the job on when the node is lost.
+//!
+//! Each live job has one driver task, which does what is due when time passes. Calls of nodes and
+//! clients change the job under its lock, write to the database first, and wake the driver.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use infera_protocol::node_api::{
+    Claim, NodeEvent, Offer, Refusal, RefusalCode, Release, claim_digest,
+};
+use infera_protocol::output::OutputAck;
+use infera_protocol::requirements::Policy;
+use infera_protocol::{AuditId, FinishReason, JobId, JobSpec, NodeId, OutputBatch, VERSION};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::config::Config;
+use crate::db::{Database, DbError};
+use crate::edges::Edges;
+use crate::job::{
+    Attempt, Audits, Job, LiveJob, PastAttempt, Progress, Request, Seeking, Stage, VerdictView,
+    lease_ended, refusal,
+};
+use crate::keys::Client;
+use crate::metrics::Metrics;
+use crate::nodes::{Availability, Nodes};
+use crate::openai::ApiError;
+use crate::store::{self, JobEnd};
+use crate::{ledger, metrics};
+
+/// How long a driver waits before it tries again what the database refused.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// Changes among nodes within this time are looked at together.
+const CHANGES_PAUSE: Duration = Duration::from_millis(2);
+
+/// A running balancer; copies share it.
+#[derive(Clone)]
+pub struct Balancer(pub(crate) Arc<Core>);
+
+pub(crate) struct Core {
+    pub(crate) database: Database,
+    pub(crate) config: Config,
+    pub(crate) policy: Policy,
+    pub(crate) edges: Edges,
+    pub(crate) nodes: Nodes,
+    pub(crate) catalog: Catalog,
+    pub(crate) metrics: Metrics,
+    live: Mutex<Live>,
+}
+
+#[derive(Default)]
+struct Live {
+    jobs: HashMap<JobId, Arc<LiveJob>>,
+    audits: HashMap<AuditId, Arc<LiveJob>>,
+    /// How many jobs each client has.
+    per_client: HashMap<String, usize>,
+}
+
+/// A client's end of a job. Dropping it tells the balancer that the client has gone.
+pub(crate) struct JobClient {
+    pub(crate) job: Arc<LiveJob>,
+    pub(crate) progress: mpsc::UnboundedReceiver<Progress>,
+    pub(crate) verdict: watch::Receiver<VerdictView>,
+    core: Arc<Core>,
+}
+
+/// When a driver has to look at its job again, besides when it is woken.
+pub(crate) struct Pause {
+    pub(crate) until: Option<Instant>,
+    /// Also when a node comes, goes or frees a slot.
+    pub(crate) on_nodes: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AttemptEnd {
+    Finished,
+    Released,
+    LeaseEnded,
+}
+
+impl Drop for JobClient {
+    fn drop(&mut self) {
+        let (core, job) = (Arc::clone(&self.core), Arc::clone(&self.job));
+        tokio::spawn(async move { core.client_left(&job).await });
+    }
+}
+
+impl Balancer {
+    /// Takes up what an earlier run left unfinished.
+    pub async fn start(
+        database: Database,
+        config: Config,
+        policy: Policy,
+        edges: Edges,
+    ) -> Result<Self, CatalogError> {
+        let first_event = u64::try_from(edges.now_ms()).unwrap_or(0) * 1000 + 1;
+        let nodes = Nodes::new(config.node_timeout, config.event_buffer, first_event);
+        let core = Arc::new(Core {
+            database,
+            config,
+            policy,
+            edges,
+            nodes,
+            catalog: Catalog::default(),
+            metrics: metrics::install(),
+            live: Mutex::default(),
+        });
+        core.catalog.refresh(&core.database).await?;
+        core.recover().await?;
+        Ok(Self(core))
+    }
+
+    /// Follows what commands change in the database, and deletes old texts. Never returns.
+    pub async fn keep_up(&self) {
+        let mut round = 0u64;
+        loop {
+            if let Err(error) = self.0.catalog.refresh(&self.0.database).await {
+                tracing::warn!(%error, "the models could not be read again");
+            }
+            match store::references(&self.0.database).await {
+                Ok(references) => {
+                    let references: HashSet<_> = references.into_iter().collect();
+                    self.0.nodes.sweep(&references, Instant::now());
+                }
+                Err(error) => tracing::warn!(%error, "the reference nodes could not be read again"),
+            }
+            if round.is_multiple_of(120)
+                && let Err(error) = self.0.delete_old_text().await
+            {
+                tracing::warn!(%error, "old texts could not be deleted");
+            }
+            round += 1;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+impl Core {
+    /// Accepts one request's jobs: all or none.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        client: &Client,
+        requests: Vec<Request>,
+    ) -> Result<Vec<JobClient>, ApiError> {
+        let now = Instant::now();
+        if let Some(model) = requests.first().map(|request| &request.model) {
+            let availability = self.nodes.availability(model.id, now, self.edges.now_ms());
+            if let Some(error) = no_node(availability, &model.name) {
+                return Err(error);
+            }
+        }
+        let count = requests.len();
+        self.reserve(&client.name, count)?;
+        let jobs: Vec<_> = requests
+            .into_iter()
+            .map(|request| {
+                let id = JobId::from_bytes(self.edges.random());
+                Job::new(id, Arc::new(request), 1, now + self.config.queue)
+            })
+            .collect();
+        if let Err(error) = self.write_jobs(client, &jobs).await {
+            self.release_places(&client.name, count);
+            return Err(error);
+        }
+        Ok(jobs.into_iter().map(|job| self.enlist(job)).collect())
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<Arc<LiveJob>> {
+        self.lock().jobs.get(&id).cloned()
+    }
+
+    pub(crate) fn audited_job(&self, id: AuditId) -> Option<Arc<LiveJob>> {
+        self.lock().audits.get(&id).cloned()
+    }
+
+    pub(crate) fn register_audit(&self, id: AuditId, job: &Arc<LiveJob>) {
+        self.lock().audits.insert(id, Arc::clone(job));
+    }
+
+    pub(crate) fn live_jobs(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    /// A node wants a job.
+    pub(crate) async fn claim(
+        &self,
+        node: NodeId,
+        id: JobId,
+        claim: &Claim,
+    ) -> Result<JobSpec, Refusal> {
+        check_version(claim.version)?;
+        let signed = claim_digest(id, claim.attempt, &node, &claim.nonce);
+        claim
+            .signature
+            .verify(&node, signed)
+            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+        let Some(live) = self.job(id) else {
+            return Err(self.refuse_claim_of_old_job(id, claim).await?);
+        };
+        let mut job = live.state.lock().await;
+        if job.nonces.contains(&claim.nonce) {
+            return Err(refusal(
+                RefusalCode::Replayed,
+                "This claim was already used. Make a new one with a fresh nonce",
+            ));
+        }
+        let now = Instant::now();
+        if let Stage::Running(attempt) = &job.stage
+            && attempt.node == node
+            && attempt.number == claim.attempt
+            && attempt.lease_until > now
+        {
+            // The answer to the first claim was lost on its way.
+            let spec = job.spec(attempt.number, self.config.lease);
+            job.nonces.insert(claim.nonce);
+            return Ok(spec);
+        }
+        let Stage::Seeking(seeking) = &job.stage else {
+            return Err(taken());
+        };
+        if claim.attempt != job.attempts + 1 || job.cancelled {
+            return Err(taken());
+        }
+        if !seeking.offered.contains_key(&node) || job.excluded.contains(&node) {
+            return Err(refusal(
+                RefusalCode::NotEligible,
+                "This job was not offered to this node. Wait for an offer",
+            ));
+        }
+        if let Some(fault) =
+            self.nodes
+                .claim_fault(node, job.request.model.id, now, self.edges.now_ms())
+        {
+            return Err(refusal(RefusalCode::NotEligible, fault));
+        }
+        let others: Vec<_> = seeking
+            .offered
+            .keys()
+            .filter(|other| **other != node)
+            .copied()
+            .collect();
+        let prompt = job.request.prompt.len() as u32 + job.received();
+        let first_lease = self.config.lease + self.config.lease_per_prompt_token * prompt;
+        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now + first_lease);
+        let mut write = self.database.write().await.map_err(unavailable)?;
+        store::insert_attempt(
+            &mut write,
+            &job,
+            &attempt,
+            &claim.nonce,
+            self.edges.now_ms(),
+        )
+        .await
+        .map_err(unavailable)?;
+        write
+            .commit()
+            .await
+            .map_err(|error| unavailable(error.into()))?;
+        job.nonces.insert(claim.nonce);
+        job.attempts = claim.attempt;
+        job.stage = Stage::Running(attempt);
+        self.nodes.begin_work(node);
+        for other in others {
+            self.nodes.send(
+                other,
+                &NodeEvent::Withdrawn {
+                    job: id,
+                    attempt: claim.attempt,
+                },
+            );
+        }
+        job.tell(Progress::Started);
+        live.wake.notify_one();
+        tracing::info!(job = %id, attempt = claim.attempt, node = %node.short(), "claimed");
+        Ok(job.spec(claim.attempt, self.config.lease))
+    }
+
+    /// A node sends output.
+    pub(crate) async fn output(
+        &self,
+        node: NodeId,
+        id: JobId,
+        batch: &OutputBatch,
+    ) -> Result<OutputAck, Refusal> {
+        check_version(batch.version)?;
+        let Some(live) = self.job(id) else {
+            return self.repeated_output(node, id, batch).await;
+        };
+        let mut job = live.state.lock().await;
+        let now = Instant::now();
+        let accepted = match job.check_output(node, batch, now) {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                drop(job);
+                let code = refused.code;
+                if matches!(code, RefusalCode::LeaseEnded | RefusalCode::NotYours) {
+                    return self.repeated_output(node, id, batch).await;
+                }
+                tracing::warn!(job = %id, node = %node.short(), ?code, "output refused");
+                return Err(refused);
+            }
+        };
+        if accepted.durable
+            && let Stage::Running(attempt) = &job.stage
+        {
+            let ids = job.ids_with(&accepted);
+            let commitment = accepted.commitment(attempt);
+            let mut write = self.database.write().await.map_err(unavailable)?;
+            store::save_output(
+                &mut write,
+                id,
+                &ids,
+                attempt.number,
+                commitment,
+                accepted.finish(),
+            )
+            .await
+            .map_err(unavailable)?;
+            write
+                .commit()
+                .await
+                .map_err(|error| unavailable(error.into()))?;
+        }
+        job.apply(accepted, self.config.lease, now);
+        let ack = job.ack();
+        if ack.finished {
+            live.wake.notify_one();
+        }
+        Ok(ack)
+    }
+
+    /// A node hands a job back.
+    pub(crate) async fn release(
+        &self,
+        node: NodeId,
+        id: JobId,
+        release: &Release,
+    ) -> Result<(), Refusal> {
+        check_version(release.version)?;
+        let Some(live) = self.job(id) else {
+            return Err(lease_ended());
+        };
+        let mut job = live.state.lock().await;
+        let attempt = job.held_by(node, release.attempt, Instant::now())?;
+        if attempt.finish.is_some() {
+            return Err(lease_ended());
+        }
+        let reason: String = release.reason.chars().take(200).collect();
+        tracing::info!(job = %id, node = %node.short(), reason, "released");
+        self.end_attempt(&mut job, AttemptEnd::Released)
+            .await
+            .map_err(unavailable)?;
+        live.wake.notify_one();
+        Ok(())
+    }
+
+    /// The client has its answer, or has hung up.
+    async fn client_left(&self, live: &LiveJob) {
+        let mut job = live.state.lock().await;
+        job.client = None;
+        let ended = matches!(job.stage, Stage::Auditing(_) | Stage::Done);
+        if !ended {
+            job.cancelled = true;
+            if let Stage::Running(attempt) = &job.stage {
+                self.nodes.send(
+                    attempt.node,
+                    &NodeEvent::Cancel {
+                        job: live.id,
+                        attempt: attempt.number,
+                    },
+                );
+            }
+            tracing::info!(job = %live.id, "the client left");
+        }
+        job.delivered = true;
+        let written = async {
+            let mut write = self.database.write().await?;
+            store::deliver_job(&mut write, live.id).await?;
+            Ok::<_, DbError>(write.commit().await?)
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(job = %live.id, %error, "the delivery could not be noted");
+        }
+        live.wake.notify_one();
+    }
+
+    /// Runs one job to its end.
+    async fn drive(self: Arc<Self>, live: Arc<LiveJob>) {
+        let mut changes = self.nodes.changes();
+        loop {
+            changes.mark_unchanged();
+            let pause = {
+                let mut job = live.state.lock().await;
+                match self.step(&live, &mut job).await {
+                    Ok(Some(pause)) => pause,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(job = %live.id, %error, "the job has to wait for the database");
+                        Pause {
+                            until: Some(Instant::now() + DATABASE_PAUSE),
+                            on_nodes: false,
+                        }
+                    }
+                }
+            };
+            let sleep = async {
+                match pause.until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let nodes_change = async {
+                if pause.on_nodes {
+                    // The sender lives in `self`.
+                    let _ = changes.changed().await;
+                    tokio::time::sleep(CHANGES_PAUSE).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = live.wake.notified() => {}
+                () = sleep => {}
+                () = nodes_change => {}
+            }
+        }
+        let mut inner = self.lock();
+        inner.jobs.remove(&live.id);
+        inner.audits.retain(|_, job| job.id != live.id);
+    }
+
+    /// Does what is due. `None` when the job is done.
+    async fn step(&self, live: &Arc<LiveJob>, job: &mut Job) -> Result<Option<Pause>, DbError> {
+        loop {
+            let now = Instant::now();
+            match &job.stage {
+                Stage::Running(attempt) => {
+                    if attempt.finish.is_some() {
+                        self.end_attempt(job, AttemptEnd::Finished).await?;
+                    } else if attempt.lease_until <= now {
+                        tracing::warn!(
+                            job = %job.id, attempt = attempt.number, node = %attempt.node.short(),
+                            "the lease has run out"
+                        );
+                        self.end_attempt(job, AttemptEnd::LeaseEnded).await?;
+                    } else {
+                        return Ok(Some(Pause {
+                            until: Some(attempt.lease_until),
+                            on_nodes: false,
+                        }));
+                    }
+                }
+                Stage::Seeking(_) => {
+                    if let Some(pause) = self.seek(job, now).await? {
+                        return Ok(Some(pause));
+                    }
+                }
+                Stage::Auditing(_) => {
+                    if let Some(pause) = self.audit_step(live, job, now).await? {
+                        return Ok(Some(pause));
+                    }
+                }
+                Stage::Done => return Ok(None),
+            }
+        }
+    }
+
+    /// Offers the job, or ends it when it needs no node or finds none.
+    async fn seek(&self, job: &mut Job, now: Instant) -> Result<Option<Pause>, DbError> {
+        if let Some(end) = job.end {
+            self.end_output(job, Ok(end)).await?;
+            return Ok(None);
+        }
+        if job.cancelled {
+            self.end_output(job, Ok(FinishReason::Cancelled)).await?;
+            return Ok(None);
+        }
+        let model = Arc::clone(&job.request.model);
+        let now_ms = self.edges.now_ms();
+        if job.past.len() as u32 >= self.config.max_attempts {
+            let error = ApiError::unavailable(
+                "no_node_finished",
+                format!(
+                    "{} nodes took the job and lost it. Try again",
+                    job.past.len()
+                ),
+            );
+            self.end_output(job, Err(error)).await?;
+            return Ok(None);
+        }
+        let Stage::Seeking(seeking) = &mut job.stage else {
+            return Ok(None);
+        };
+        if seeking.until <= now {
+            let availability = self.nodes.availability(model.id, now, now_ms);
+            let error = no_node(availability, &model.name).unwrap_or_else(|| busy(&model.name));
+            self.end_output(job, Err(error)).await?;
+            return Ok(None);
+        }
+        let widen_at = seeking.offered_at.map(|at| at + self.config.widen_after);
+        let again_at = seeking.offered_at.map(|at| at + self.config.offer_deadline);
+        if again_at.is_some_and(|at| at <= now) {
+            seeking.offered_at = None;
+            seeking.offered.clear();
+        }
+        let mut candidates = self.nodes.candidates(model.id, &job.excluded, now, now_ms);
+        candidates.sort_by_key(|candidate| job.lost.contains(&candidate.node));
+        let wide = widen_at.is_some_and(|at| at <= now);
+        if !wide {
+            candidates.truncate(self.config.first_ring);
+        }
+        let offer = NodeEvent::Offer(Offer {
+            job: job.id,
+            attempt: job.attempts + 1,
+            model: model.id,
+            prompt_tokens: job.request.prompt.len() as u32,
+            output_tokens: job.output.len() as u32,
+            max_tokens: job.request.max_tokens,
+            price: job.request.price,
+            deadline_ms: self.config.offer_deadline.as_millis() as u64,
+        });
+        for candidate in candidates {
+            if seeking.offered.insert(candidate.node, candidate.round) != Some(candidate.round) {
+                seeking.offered_at.get_or_insert(now);
+                self.nodes.send(candidate.node, &offer);
+            }
+        }
+        let next = seeking.offered_at.map(|at| {
+            if wide {
+                at + self.config.offer_deadline
+            } else {
+                at + self.config.widen_after
+            }
+        });
+        Ok(Some(Pause {
+            until: Some(next.map_or(seeking.until, |next| next.min(seeking.until))),
+            on_nodes: true,
+        }))
+    }
+
+    /// Ends the running attempt, books what it earned, and looks for another node.
+    async fn end_attempt(&self, job: &mut Job, how: AttemptEnd) -> Result<(), DbError> {
+        let now = Instant::now();
+        let Stage::Running(attempt) = &job.stage else {
+            return Ok(());
+        };
+        let price = job.request.price;
+        let paid = attempt.paid_until() - attempt.start;
+        let prompt_is_paid = job.past.iter().any(|past| past.gross > 0);
+        let gross = match paid {
+            0 => 0,
+            _ if prompt_is_paid => ledger::cost(price, 0, paid),
+            _ => ledger::cost(price, job.request.prompt.len() as u32, paid),
+        };
+        let past = PastAttempt {
+            number: attempt.number,
+            node: attempt.node,
+            start: attempt.start,
+            end: job.received(),
+            share: ledger::worker_share(gross),
+            gross,
+        };
+        let produced = past.end - past.start;
+        let speed = attempt
+            .first_token
+            .map(|first| now.duration_since(first).as_secs_f64())
+            .filter(|seconds| produced >= 8 && *seconds > 0.0)
+            .map(|seconds| f64::from(produced) / seconds);
+        let ended = match how {
+            AttemptEnd::Finished => "finished",
+            AttemptEnd::Released => "released",
+            AttemptEnd::LeaseEnded => "lease_ended",
+        };
+        let now_ms = self.edges.now_ms();
+        let mut write = self.database.write().await?;
+        store::end_attempt(
+            &mut write,
+            job.id,
+            &job.output_ids(),
+            &past,
+            paid,
+            ended,
+            now_ms,
+        )
+        .await?;
+        job.books()
+            .earned(past.number, past.node, past.share)
+            .post(&mut write, now_ms)
+            .await?;
+        if let Some(speed) = speed {
+            store::set_speed(&mut write, past.node, speed).await?;
+        }
+        write.commit().await?;
+        if how != AttemptEnd::Finished {
+            job.lost.insert(past.node);
+        }
+        job.past.push(past);
+        job.stage = Stage::Seeking(Seeking::new(now + self.config.reassign));
+        self.nodes.end_work(past.node, speed);
+        metrics::attempt_ended(ended);
+        Ok(())
+    }
+
+    /// The output is complete, or will never be: settles what the client pays, and has what there
+    /// is checked.
+    async fn end_output(
+        &self,
+        job: &mut Job,
+        outcome: Result<FinishReason, ApiError>,
+    ) -> Result<(), DbError> {
+        let now_ms = self.edges.now_ms();
+        let ids = job.output_ids();
+        let cost = job.cost();
+        let ended = match &outcome {
+            Ok(FinishReason::EndOfText) => "end_of_text",
+            Ok(FinishReason::Stop) => "stop",
+            Ok(FinishReason::Length) => "length",
+            Ok(FinishReason::Cancelled) => "cancelled",
+            Err(_) => "failed",
+        };
+        let message = outcome.as_ref().err().map(ToString::to_string);
+        let mut write = self.database.write().await?;
+        let end = JobEnd {
+            ended,
+            error: message.as_deref(),
+            cost,
+        };
+        store::end_output(&mut write, job.id, &ids, &end, now_ms).await?;
+        job.books()
+            .unspent(job.most_cost() - cost)
+            .post(&mut write, now_ms)
+            .await?;
+        write.commit().await?;
+        if let Stage::Seeking(seeking) = &job.stage {
+            for node in seeking.offered.keys() {
+                self.nodes.send(
+                    *node,
+                    &NodeEvent::Withdrawn {
+                        job: job.id,
+                        attempt: job.attempts + 1,
+                    },
+                );
+            }
+        }
+        job.failed = outcome.is_err();
+        job.end = outcome.as_ref().ok().copied();
+        job.stage = Stage::Auditing(Audits::default());
+        tracing::info!(job = %job.id, ended, tokens = ids.len(), "output ended");
+        metrics::job_ended(ended, ids.len());
+        match outcome {
+            Ok(reason) => {
+                let text = job.flush_text();
+                if !text.is_empty() {
+                    job.tell(Progress::Tokens {
+                        text,
+                        tokens: Vec::new(),
+                    });
+                }
+                job.tell(Progress::Finished(reason));
+            }
+            Err(error) => job.tell(Progress::Failed(error)),
+        }
+        if std::mem::take(&mut job.counted) {
+            self.release_places(&job.request.client, 1);
+        }
+        Ok(())
+    }
+
+    /// Checks limits and writes the jobs with what they may cost at most.
+    async fn write_jobs(&self, client: &Client, jobs: &[Job]) -> Result<(), ApiError> {
+        let now_ms = self.edges.now_ms();
+        let holds: Vec<_> = jobs.iter().map(Job::most_cost).collect();
+        let written = async {
+            let mut write = self.database.write().await?;
+            if let Some(limit) = client.limit_micro {
+                let account = ledger::Account::Client(client.name.clone());
+                let spent = -ledger::balance_within(&mut write, &account).await?;
+                let asked = holds
+                    .iter()
+                    .fold(0i64, |sum, hold| sum.saturating_add(*hold));
+                if spent.saturating_add(asked) > limit {
+                    return Ok(false);
+                }
+            }
+            for (job, hold) in jobs.iter().zip(&holds) {
+                store::insert_job(&mut write, job, now_ms).await?;
+                job.books().hold(*hold).post(&mut write, now_ms).await?;
+            }
+            write.commit().await?;
+            Ok::<_, DbError>(true)
+        };
+        match written.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ApiError {
+                retry_after_s: None,
+                ..ApiError::too_many(
+                    "insufficient_quota",
+                    "This key's limit of points would be exceeded. Ask for fewer tokens, or raise the key's limit",
+                )
+            }),
+            Err(error) => Err(database_error(&error)),
+        }
+    }
+
+    /// Takes a written job among the live ones and starts its driver.
+    fn enlist(self: &Arc<Self>, mut job: Job) -> JobClient {
+        let (sender, progress) = mpsc::unbounded_channel();
+        job.client = Some(sender);
+        metrics::job_started();
+        let live = self.start_driver(job);
+        JobClient {
+            verdict: live.verdict.subscribe(),
+            job: live,
+            progress,
+            core: Arc::clone(self),
+        }
+    }
+
+    fn start_driver(self: &Arc<Self>, job: Job) -> Arc<LiveJob> {
+        let live = Arc::new(LiveJob {
+            id: job.id,
+            wake: Notify::new(),
+            verdict: watch::Sender::new(VerdictView::pending()),
+            state: tokio::sync::Mutex::new(job),
+        });
+        self.lock().jobs.insert(live.id, Arc::clone(&live));
+        tokio::spawn(Arc::clone(self).drive(Arc::clone(&live)));
+        live
+    }
+
+    /// Takes up the jobs of an earlier run. Their clients' connections ended with it.
+    async fn recover(self: &Arc<Self>) -> Result<(), CatalogError> {
+        let now = Instant::now();
+        for stored in store::open_jobs(&self.database).await? {
+            let id = stored.id;
+            let model = stored.model.parse().ok();
+            let model = match model {
+                Some(model) => self.catalog.find(&self.database, model).await?,
+                None => None,
+            };
+            let Some(model) = model else {
+                tracing::error!(job = %id, "the job's model is gone, so it stays as it is");
+                continue;
+            };
+            let seed = stored
+                .seed
+                .parse()
+                .map_err(|_| DbError::Content("a job's seed".to_owned()))?;
+            let request = Request {
+                client: stored.client.clone(),
+                model,
+                prompt: stored.prompt.clone(),
+                sampling: stored.sampling,
+                max_tokens: stored.max_tokens,
+                stop: stored.stop.clone(),
+                logprobs: None,
+                seed,
+                price: stored.price,
+                wait: false,
+                keep: stored.keep,
+                rerun: false,
+            };
+            let mut job = Job::new(
+                id,
+                Arc::new(request),
+                stored.run,
+                now + self.config.reassign,
+            );
+            job.restore_output(&stored.output);
+            job.cancelled = true;
+            job.delivered = true;
+            job.counted = false;
+            for attempt in &stored.attempts {
+                job.nonces.insert(attempt.nonce);
+                job.attempts = attempt.number;
+                if attempt.run != stored.run {
+                    continue;
+                }
+                if attempt.open {
+                    let until = now + self.config.lease;
+                    let mut open =
+                        Attempt::new(id, attempt.number, attempt.node, attempt.start, until);
+                    for token in &stored.output[attempt.start as usize..] {
+                        open.closed.extend(open.chain.push(*token));
+                    }
+                    open.committed = attempt.chunks as usize;
+                    open.finish.clone_from(&attempt.finish);
+                    if open.finish.is_some() {
+                        open.closed.extend(open.chain.close_last());
+                    }
+                    job.stage = Stage::Running(open);
+                } else {
+                    job.past.push(PastAttempt {
+                        number: attempt.number,
+                        node: attempt.node,
+                        start: attempt.start,
+                        end: attempt.received,
+                        share: attempt.share,
+                        gross: attempt.gross,
+                    });
+                }
+            }
+            if stored.auditing {
+                job.failed = stored.failed;
+                job.stage = Stage::Auditing(self.recover_audits(&stored, now));
+            }
+            tracing::info!(job = %id, "taken up again after a restart");
+            let live = self.start_driver(job);
+            for audit in &stored.audits {
+                self.register_audit(audit.id, &live);
+            }
+            let mut write = self.database.write().await?;
+            store::deliver_job(&mut write, id).await?;
+            write.commit().await.map_err(DbError::from)?;
+        }
+        Ok(())
+    }
+
+    async fn delete_old_text(&self) -> Result<(), DbError> {
+        let before = self.edges.now_ms() - self.config.keep_text.as_millis() as i64;
+        let mut write = self.database.write().await?;
+        let deleted = store::delete_old_text(&mut write, before).await?;
+        write.commit().await?;
+        if deleted > 0 {
+            tracing::info!(deleted, "deleted texts that were kept long enough");
+        }
+        Ok(())
+    }
+
+    /// An output that is not for a running attempt: harmless if it repeats what is stored.
+    async fn repeated_output(
+        &self,
+        node: NodeId,
+        id: JobId,
+        batch: &OutputBatch,
+    ) -> Result<OutputAck, Refusal> {
+        let state = store::attempt_state(&self.database, id, batch.attempt)
+            .await
+            .map_err(unavailable)?;
+        match state {
+            Some(state) if state.node == node => {
+                let end = batch.position as usize + batch.tokens.len();
+                if state.finished && end <= state.received as usize {
+                    Ok(OutputAck {
+                        received: state.received,
+                        chunks: state.chunks,
+                        finished: true,
+                        cancel: false,
+                    })
+                } else {
+                    Err(lease_ended())
+                }
+            }
+            Some(_) => Err(not_yours()),
+            None if store::job_exists(&self.database, id)
+                .await
+                .map_err(unavailable)? =>
+            {
+                Err(not_yours())
+            }
+            None => Err(unknown_job()),
+        }
+    }
+
+    async fn refuse_claim_of_old_job(&self, id: JobId, claim: &Claim) -> Result<Refusal, Refusal> {
+        if store::nonce_used(&self.database, &claim.nonce)
+            .await
+            .map_err(unavailable)?
+        {
+            return Ok(refusal(
+                RefusalCode::Replayed,
+                "This claim was already used, and its job has ended",
+            ));
+        }
+        let exists = store::job_exists(&self.database, id)
+            .await
+            .map_err(unavailable)?;
+        Ok(if exists { taken() } else { unknown_job() })
+    }
+
+    fn reserve(&self, client: &str, count: usize) -> Result<(), ApiError> {
+        let mut live = self.lock();
+        let held = live.per_client.entry(client.to_owned()).or_default();
+        if *held + count > self.config.jobs_per_key {
+            return Err(ApiError::too_many(
+                "rate_limit_exceeded",
+                format!(
+                    "This key may have {} jobs at once. Wait for one to end",
+                    self.config.jobs_per_key
+                ),
+            ));
+        }
+        *held += count;
+        Ok(())
+    }
+
+    fn release_places(&self, client: &str, count: usize) {
+        let mut live = self.lock();
+        if let Some(held) = live.per_client.get_mut(client) {
+            *held = held.saturating_sub(count);
+            if *held == 0 {
+                live.per_client.remove(client);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        // Every change of the maps is complete before anything that could panic.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn check_version(version: u16) -> Result<(), Refusal> {
+    if version == VERSION {
+        return Ok(());
+    }
+    Err(refusal(
+        RefusalCode::UnknownVersion,
+        format!(
+            "This node speaks protocol version {version}, and this balancer version {VERSION}. Update the older of the two"
+        ),
+    ))
+}
+
+pub(crate) fn unavailable(error: DbError) -> Refusal {
+    tracing::error!(%error, "the database refused");
+    refusal(
+        RefusalCode::Unavailable,
+        "The balancer cannot write to its database now. Try again",
+    )
+}
+
+pub(crate) fn database_error(error: &DbError) -> ApiError {
+    tracing::error!(%error, "the database refused");
+    ApiError::unavailable(
+        "storage_unavailable",
+        "The balancer cannot use its database now. Try again",
+    )
+}
+
+fn no_node(availability: Availability, model: &str) -> Option<ApiError> {
+    let message = match availability {
+        Availability::Free | Availability::Busy(_) => return None,
+        Availability::Nobody => {
+            format!("No node that is online has the model `{model}`. Try again later")
+        }
+        Availability::Paused(count) => {
+            format!("All nodes with the model `{model}` are paused ({count}). Try again later")
+        }
+        Availability::Unfit(count) => format!(
+            "None of the nodes with the model `{model}` may take jobs now ({count}): they do not meet the network's requirements. Try again later"
+        ),
+    };
+    Some(ApiError::unavailable("no_eligible_node", message))
+}
+
+fn busy(model: &str) -> ApiError {
+    ApiError::unavailable(
+        "all_nodes_busy",
+        format!("All nodes with the model `{model}` are busy. Try again later"),
+    )
+}
+
+fn taken() -> Refusal {
+    refusal(
+        RefusalCode::Taken,
+        "Another node was first, or the job has ended. Wait for the next offer",
+    )
+}
+
+fn not_yours() -> Refusal {
+    refusal(
+        RefusalCode::NotYours,
+        "This node does not hold this attempt of the job. Drop it",
+    )
+}
+
+fn unknown_job() -> Refusal {
+    refusal(
+        RefusalCode::UnknownJob,
+        "There is no such job here. Drop it",
+    )
+}

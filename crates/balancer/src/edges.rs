@@ -1,0 +1,62 @@
+//! Time and randomness, passed in so that tests can choose them.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where the balancer gets the time of day and its random bytes from.
+pub struct Edges {
+    now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
+    random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+}
+
+impl Edges {
+    pub fn new(
+        now_ms: impl Fn() -> i64 + Send + Sync + 'static,
+        random: impl Fn(&mut [u8]) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            now_ms: Box::new(now_ms),
+            random: Box::new(random),
+        }
+    }
+
+    /// The machine's clock and its source of randomness.
+    pub fn system() -> Self {
+        Self::new(unix_ms, |bytes| {
+            getrandom::fill(bytes).expect("the operating system gives random bytes once booted");
+        })
+    }
+
+    /// Unix time in milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        (self.now_ms)()
+    }
+
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.random)(&mut bytes);
+        bytes
+    }
+
+    /// Uniform in [0, 1).
+    pub fn chance(&self) -> f64 {
+        (u64::from_le_bytes(self.random()) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Bytes that do not compress, for as long as asked.
+    pub fn fill(&self, bytes: &mut [u8]) {
+        (self.random)(bytes);
+    }
+}
+
+impl fmt::Debug for Edges {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Edges")
+    }
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,714 @@
+//! A live job: what was asked, what has arrived, and the rules for what may arrive next. No I/O.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_model::{StopMatcher, StreamDecoder};
+use infera_protocol::node_api::{Price, Refusal, RefusalCode, VerdictStatus};
+use infera_protocol::output::OutputAck;
+use infera_protocol::{
+    AuditId, ChunkChain, ChunkCommit, Finish, FinishReason, Hash, JobId, JobSeed, JobSpec, NodeId,
+    OutputBatch, Sampling, TokenOutput, VERSION,
+};
+use infera_verify::{Structure, judge_structure};
+use serde::Serialize;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::catalog::ServedModel;
+use crate::ledger::{self, RunBooks};
+use crate::openai::ApiError;
+
+/// What the client asked for, as it was accepted.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub client: String,
+    pub model: Arc<ServedModel>,
+    pub prompt: Vec<u32>,
+    pub sampling: Sampling,
+    pub max_tokens: u32,
+    pub stop: Vec<String>,
+    pub logprobs: Option<u8>,
+    pub seed: JobSeed,
+    pub price: Price,
+    pub wait: bool,
+    pub keep: bool,
+    /// The client gets nothing before the verdict, so that failed output can be written anew.
+    pub rerun: bool,
+}
+
+/// What the client's connection is told.
+#[derive(Debug, Clone)]
+pub(crate) enum Progress {
+    /// A node has the job.
+    Started,
+    Tokens {
+        text: String,
+        tokens: Vec<TokenOutput>,
+    },
+    /// What was sent failed verification and is void: another node writes it anew.
+    Restarted,
+    Finished(FinishReason),
+    Failed(ApiError),
+}
+
+/// What is known of a job's verification.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct VerdictView {
+    pub verdict: VerdictStatus,
+    pub reason: String,
+    /// No later verdict comes.
+    #[serde(skip)]
+    pub last: bool,
+}
+
+/// A job that the balancer works on, shared by its driver, its nodes' calls and its client.
+pub(crate) struct LiveJob {
+    pub id: JobId,
+    pub state: Mutex<Job>,
+    /// Wakes the driver.
+    pub wake: Notify,
+    pub verdict: watch::Sender<VerdictView>,
+}
+
+pub(crate) struct Job {
+    pub id: JobId,
+    pub request: Arc<Request>,
+    pub run: u32,
+    pub stage: Stage,
+    pub output: Vec<TokenOutput>,
+    text: Text,
+    /// How the output has ended by its own content.
+    pub end: Option<FinishReason>,
+    /// Attempts of this run that are over.
+    pub past: Vec<PastAttempt>,
+    /// The number of the latest attempt; 0 before the first.
+    pub attempts: u32,
+    /// Nodes that may not take it: they failed verification.
+    pub excluded: HashSet<NodeId>,
+    /// Nodes that lost it before, asked last.
+    pub lost: HashSet<NodeId>,
+    /// Nonces of all claims that were accepted.
+    pub nonces: HashSet<Hash>,
+    /// The client left before the output ended.
+    pub cancelled: bool,
+    pub client: Option<mpsc::UnboundedSender<Progress>>,
+    /// The client has got its answer, or has gone.
+    pub delivered: bool,
+    /// The network could not finish it: the client pays nothing.
+    pub failed: bool,
+    /// It counts against its key's jobs at once.
+    pub counted: bool,
+}
+
+pub(crate) enum Stage {
+    /// No node has it.
+    Seeking(Seeking),
+    Running(Attempt),
+    /// The output has ended; reference nodes check it.
+    Auditing(Audits),
+    Done,
+}
+
+/// A search for a node.
+pub(crate) struct Seeking {
+    pub until: Instant,
+    /// When the first offer went out, and when all are made anew.
+    pub offered_at: Option<Instant>,
+    pub offered: HashMap<NodeId, u64>,
+}
+
+/// A node's hold on a job.
+pub(crate) struct Attempt {
+    pub number: u32,
+    pub node: NodeId,
+    pub start: u32,
+    /// The chain's head before the first token.
+    pub origin: Hash,
+    pub chain: ChunkChain,
+    /// Chunks that the tokens close, of which the node has committed the first `committed`.
+    pub closed: Vec<ChunkCommit>,
+    pub committed: usize,
+    pub lease_until: Instant,
+    pub first_token: Option<Instant>,
+    pub finish: Option<Finish>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PastAttempt {
+    pub number: u32,
+    pub node: NodeId,
+    pub start: u32,
+    pub end: u32,
+    pub share: i64,
+    pub gross: i64,
+}
+
+/// The reference checks of a run.
+#[derive(Default)]
+pub(crate) struct Audits {
+    pub needed: usize,
+    pub drawn: Vec<Audit>,
+}
+
+pub(crate) struct Audit {
+    pub id: AuditId,
+    pub node: NodeId,
+    pub step: AuditStep,
+    /// When the step is given up, or for a closed one when the node may be asked again.
+    pub until: Option<Instant>,
+    /// The node's event stream when it was last told.
+    pub link: u64,
+    pub commitment: Option<Hash>,
+    pub report: Option<infera_protocol::AuditReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditStep {
+    Offered,
+    Accepted,
+    Committed,
+    /// Committed, and asked to open the report.
+    Revealing,
+    Reported,
+    /// Declined, or too late.
+    Closed,
+}
+
+/// Output that was checked and may be applied.
+pub(crate) struct AcceptedOutput {
+    tokens: Vec<TokenOutput>,
+    text: Text,
+    emitted: String,
+    end: Option<FinishReason>,
+    chain: ChunkChain,
+    closed: Vec<ChunkCommit>,
+    committed: usize,
+    finish: Option<Finish>,
+    /// Whether it must be in the database before it is acknowledged.
+    pub durable: bool,
+}
+
+/// Token ids become text here; stop strings end it.
+#[derive(Clone)]
+struct Text {
+    decoder: StreamDecoder,
+    matcher: StopMatcher,
+}
+
+impl Job {
+    pub(crate) fn new(id: JobId, request: Arc<Request>, run: u32, until: Instant) -> Self {
+        let text = Text::new(&request);
+        Self {
+            id,
+            request,
+            run,
+            stage: Stage::Seeking(Seeking::new(until)),
+            output: Vec::new(),
+            text,
+            end: None,
+            past: Vec::new(),
+            attempts: 0,
+            excluded: HashSet::new(),
+            lost: HashSet::new(),
+            nonces: HashSet::new(),
+            cancelled: false,
+            client: None,
+            delivered: false,
+            failed: false,
+            counted: true,
+        }
+    }
+
+    /// Puts output back that was read from the database.
+    pub(crate) fn restore_output(&mut self, ids: &[u32]) {
+        for id in ids {
+            self.output.push(TokenOutput {
+                id: *id,
+                logprob: None,
+                alternatives: Vec::new(),
+            });
+            let (_, end) = self.text.push(&self.request, *id, self.output.len() as u32);
+            self.end = self.end.or(end);
+        }
+    }
+
+    /// Voids the output, so that another node writes it anew.
+    pub(crate) fn restart(&mut self, until: Instant) {
+        self.run += 1;
+        self.output.clear();
+        self.text = Text::new(&self.request);
+        self.end = None;
+        self.past.clear();
+        self.stage = Stage::Seeking(Seeking::new(until));
+    }
+
+    pub(crate) fn books(&self) -> RunBooks {
+        RunBooks {
+            job: self.id,
+            run: self.run,
+            client: self.request.client.clone(),
+        }
+    }
+
+    /// The most this run can cost the client.
+    pub(crate) fn most_cost(&self) -> i64 {
+        let request = &self.request;
+        ledger::cost(
+            request.price,
+            request.prompt.len() as u32,
+            request.max_tokens,
+        )
+    }
+
+    /// What the output so far costs. Without any, nothing.
+    pub(crate) fn cost(&self) -> i64 {
+        let request = &self.request;
+        match self.received() {
+            0 => 0,
+            tokens => ledger::cost(request.price, request.prompt.len() as u32, tokens),
+        }
+    }
+
+    pub(crate) fn received(&self) -> u32 {
+        self.output.len() as u32
+    }
+
+    pub(crate) fn output_ids(&self) -> Vec<u32> {
+        self.output.iter().map(|token| token.id).collect()
+    }
+
+    pub(crate) fn tell(&self, progress: Progress) {
+        if let Some(client) = &self.client {
+            // A client that has gone is noticed by its connection's end.
+            let _ = client.send(progress);
+        }
+    }
+
+    pub(crate) fn spec(&self, attempt: u32, lease: Duration) -> JobSpec {
+        let request = &self.request;
+        JobSpec {
+            version: VERSION,
+            job: self.id,
+            attempt,
+            model: request.model.id,
+            prompt: request.prompt.clone(),
+            output: self.output_ids(),
+            sampling: request.sampling,
+            max_tokens: request.max_tokens,
+            stop: request.stop.clone(),
+            logprobs: request.logprobs,
+            seed: request.seed,
+            lease_ms: lease.as_millis() as u64,
+        }
+    }
+
+    /// The attempt that `node` holds, if it is this one and its lease runs.
+    pub(crate) fn held_by(
+        &self,
+        node: NodeId,
+        number: u32,
+        now: Instant,
+    ) -> Result<&Attempt, Refusal> {
+        let held_before = |number| {
+            self.past
+                .iter()
+                .any(|past| past.node == node && past.number == number)
+        };
+        match &self.stage {
+            Stage::Running(attempt) if attempt.node == node && attempt.number == number => {
+                if attempt.lease_until <= now {
+                    return Err(lease_ended());
+                }
+                Ok(attempt)
+            }
+            _ if held_before(number) => Err(lease_ended()),
+            _ => Err(refusal(
+                RefusalCode::NotYours,
+                "This node does not hold this attempt of the job. Drop it",
+            )),
+        }
+    }
+
+    /// Checks what a node sent against everything that is known. Changes nothing.
+    pub(crate) fn check_output(
+        &self,
+        node: NodeId,
+        batch: &OutputBatch,
+        now: Instant,
+    ) -> Result<AcceptedOutput, Refusal> {
+        let attempt = self.held_by(node, batch.attempt, now)?;
+        let received = self.received();
+        if batch.position < attempt.start || batch.position > received {
+            return Err(out_of_order(received));
+        }
+        let known = &self.output[batch.position as usize..];
+        if known
+            .iter()
+            .zip(&batch.tokens)
+            .any(|(known, sent)| known.id != sent.id)
+        {
+            return Err(refusal(
+                RefusalCode::OutOfOrder,
+                "The output differs from what was sent before for the same positions. Release the job",
+            ));
+        }
+        let mut step = AcceptedOutput {
+            tokens: batch.tokens.iter().skip(known.len()).cloned().collect(),
+            text: self.text.clone(),
+            emitted: String::new(),
+            end: self.end,
+            chain: attempt.chain.clone(),
+            closed: Vec::new(),
+            committed: attempt.committed,
+            finish: None,
+            durable: false,
+        };
+        self.add_tokens(&mut step)?;
+        Self::add_commits(attempt, batch, &mut step)?;
+        if let Some(finish) = &batch.finish {
+            self.add_finish(attempt, finish, &mut step)?;
+        }
+        step.durable = step.committed > attempt.committed || step.finish.is_some();
+        Ok(step)
+    }
+
+    /// Takes in what [`Self::check_output`] accepted, and passes the text on.
+    pub(crate) fn apply(&mut self, step: AcceptedOutput, lease: Duration, now: Instant) {
+        let Stage::Running(attempt) = &mut self.stage else {
+            return;
+        };
+        attempt.chain = step.chain;
+        attempt.closed.extend(step.closed);
+        attempt.committed = step.committed;
+        attempt.finish = step.finish;
+        attempt.lease_until = now + lease;
+        if !step.tokens.is_empty() {
+            attempt.first_token.get_or_insert(now);
+        }
+        self.text = step.text;
+        self.end = step.end;
+        if !step.tokens.is_empty() || !step.emitted.is_empty() {
+            let logged = self.request.logprobs.is_some();
+            self.output
+                .extend(step.tokens.iter().cloned().map(|mut token| {
+                    if !logged {
+                        token.logprob = None;
+                        token.alternatives.clear();
+                    }
+                    token
+                }));
+            self.tell(Progress::Tokens {
+                text: step.emitted,
+                tokens: step.tokens,
+            });
+        }
+    }
+
+    /// The text that was held back because it might have begun a stop string.
+    pub(crate) fn flush_text(&mut self) -> String {
+        if self.end == Some(FinishReason::Stop) {
+            String::new()
+        } else {
+            self.text.finish()
+        }
+    }
+
+    pub(crate) fn ack(&self) -> OutputAck {
+        let (chunks, finished) = match &self.stage {
+            Stage::Running(attempt) => (attempt.committed as u32, attempt.finish.is_some()),
+            _ => (0, true),
+        };
+        OutputAck {
+            received: self.received(),
+            chunks,
+            finished,
+            cancel: self.cancelled,
+        }
+    }
+
+    /// Output ids after a step, for the database.
+    pub(crate) fn ids_with(&self, step: &AcceptedOutput) -> Vec<u32> {
+        let new = step.tokens.iter().map(|token| token.id);
+        self.output
+            .iter()
+            .map(|token| token.id)
+            .chain(new)
+            .collect()
+    }
+
+    /// The rules that an output with these ids has to keep.
+    pub(crate) fn structure<'a>(
+        &self,
+        ids: &'a [u32],
+        reason: Option<FinishReason>,
+        stopped: bool,
+        is_end: &'a dyn Fn(u32) -> bool,
+    ) -> Structure<'a> {
+        let model = &self.request.model;
+        Structure {
+            output: ids,
+            vocabulary: model.vocabulary,
+            max_tokens: self.request.max_tokens,
+            room: model
+                .context
+                .saturating_sub(self.request.prompt.len() as u32),
+            reason,
+            is_end,
+            stop_at: stopped.then_some(ids.len() as u32),
+        }
+    }
+
+    fn add_tokens(&self, step: &mut AcceptedOutput) -> Result<(), Refusal> {
+        let request = &self.request;
+        let mut length = self.received();
+        for token in &step.tokens {
+            if step.end.is_some() || length >= request.max_tokens {
+                return Err(bad_output("it goes on after its end"));
+            }
+            let most = usize::from(request.logprobs.unwrap_or(u8::MAX));
+            let known = |id: u32| id < request.model.vocabulary;
+            let alternatives_fit = token.alternatives.len() <= most
+                && token.alternatives.iter().all(|(id, _)| known(*id));
+            if !known(token.id) || !alternatives_fit {
+                return Err(bad_output("a token id is beyond the vocabulary"));
+            }
+            if request.logprobs.is_some() && token.logprob.is_none() {
+                return Err(bad_output(
+                    "the log probabilities that were asked for are missing",
+                ));
+            }
+            length += 1;
+            let (text, end) = step.text.push(request, token.id, length);
+            step.emitted.push_str(&text);
+            step.end = end;
+            step.closed.extend(step.chain.push(token.id));
+        }
+        Ok(())
+    }
+
+    fn add_commits(
+        attempt: &Attempt,
+        batch: &OutputBatch,
+        step: &mut AcceptedOutput,
+    ) -> Result<(), Refusal> {
+        let last = batch
+            .finish
+            .as_ref()
+            .and_then(|_| step.chain.clone().close_last());
+        let all: Vec<_> = attempt
+            .closed
+            .iter()
+            .chain(&step.closed)
+            .chain(&last)
+            .copied()
+            .collect();
+        for commit in &batch.commits {
+            let index = commit.index as usize;
+            if index > step.committed {
+                return Err(refusal(
+                    RefusalCode::OutOfOrder,
+                    format!(
+                        "Chunk {index} came before chunk {}. Send that one first",
+                        step.committed
+                    ),
+                ));
+            }
+            if all.get(index) != Some(commit) {
+                return Err(refusal(
+                    RefusalCode::BadCommitment,
+                    format!(
+                        "The commitment of chunk {index} does not match its tokens. Release the job"
+                    ),
+                ));
+            }
+            step.committed = step.committed.max(index + 1);
+        }
+        Ok(())
+    }
+
+    fn add_finish(
+        &self,
+        attempt: &Attempt,
+        finish: &Finish,
+        step: &mut AcceptedOutput,
+    ) -> Result<(), Refusal> {
+        let ids = self.ids_with(step);
+        if finish.end != ids.len() as u32 {
+            return Err(bad_output("its signed length is not the number of tokens"));
+        }
+        step.closed.extend(step.chain.close_last());
+        if finish.head != step.chain.head() {
+            return Err(refusal(
+                RefusalCode::BadCommitment,
+                "The signed head of the hash chain does not match the tokens. Release the job",
+            ));
+        }
+        finish
+            .verify(&attempt.node, self.id, attempt.number)
+            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+        if finish.reason == FinishReason::Cancelled && !self.cancelled {
+            return Err(bad_output(
+                "it is said to be cancelled, which nobody asked for",
+            ));
+        }
+        let stopped = step.end == Some(FinishReason::Stop);
+        let is_end = |id| self.request.model.tokenizer().is_end(id);
+        judge_structure(&self.structure(&ids, Some(finish.reason), stopped, &is_end))
+            .map_err(|fault| bad_output(&fault.to_string()))?;
+        // The signed head covers every chunk, also those whose own message never came.
+        step.committed = attempt.closed.len() + step.closed.len();
+        step.end = step.end.or(Some(finish.reason));
+        step.finish = Some(finish.clone());
+        Ok(())
+    }
+}
+
+impl AcceptedOutput {
+    /// How many chunks the node has committed, where the last of them ends, and the chain's head there.
+    pub(crate) fn commitment(&self, attempt: &Attempt) -> (u32, u32, Hash) {
+        let last = self
+            .committed
+            .checked_sub(1)
+            .and_then(|index| attempt.closed.iter().chain(&self.closed).nth(index));
+        last.map_or((0, attempt.start, attempt.origin), |commit| {
+            (self.committed as u32, commit.end, commit.head)
+        })
+    }
+
+    pub(crate) fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
+    }
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        job: JobId,
+        number: u32,
+        node: NodeId,
+        start: u32,
+        lease_until: Instant,
+    ) -> Self {
+        let chain = ChunkChain::new(job, number, start);
+        Self {
+            number,
+            node,
+            start,
+            origin: chain.head(),
+            chain,
+            closed: Vec::new(),
+            committed: 0,
+            lease_until,
+            first_token: None,
+            finish: None,
+        }
+    }
+
+    /// The output position up to which the node is paid: everything once it has signed the end,
+    /// else the closed chunks.
+    pub(crate) fn paid_until(&self) -> u32 {
+        match &self.finish {
+            Some(finish) => finish.end,
+            None => self
+                .committed
+                .checked_sub(1)
+                .and_then(|index| self.closed.get(index))
+                .map_or(self.start, |commit| commit.end),
+        }
+    }
+}
+
+impl Seeking {
+    pub(crate) fn new(until: Instant) -> Self {
+        Self {
+            until,
+            offered_at: None,
+            offered: HashMap::new(),
+        }
+    }
+}
+
+impl Audits {
+    /// Those that have neither been declined nor come too late.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Audit> {
+        self.drawn
+            .iter()
+            .filter(|audit| audit.step != AuditStep::Closed)
+    }
+
+    pub(crate) fn find(&mut self, id: AuditId) -> Option<&mut Audit> {
+        self.drawn.iter_mut().find(|audit| audit.id == id)
+    }
+}
+
+impl VerdictView {
+    pub(crate) fn pending() -> Self {
+        Self {
+            verdict: VerdictStatus::Pending,
+            reason: "Reference nodes have not checked it yet.".to_owned(),
+            last: false,
+        }
+    }
+}
+
+impl Text {
+    fn new(request: &Request) -> Self {
+        Self {
+            decoder: StreamDecoder::after(Arc::clone(request.model.tokenizer()), &request.prompt),
+            matcher: StopMatcher::new(&request.stop),
+        }
+    }
+
+    /// Adds the token that makes the output `length` long: the text that may be sent, and whether
+    /// the output ends with it.
+    fn push(&mut self, request: &Request, id: u32, length: u32) -> (String, Option<FinishReason>) {
+        if request.model.tokenizer().is_end(id) {
+            return (String::new(), Some(FinishReason::EndOfText));
+        }
+        let step = self.matcher.push(&self.decoder.push(id));
+        let end = if step.matched {
+            Some(FinishReason::Stop)
+        } else {
+            (length >= request.max_tokens).then_some(FinishReason::Length)
+        };
+        (step.emit, end)
+    }
+
+    fn finish(&mut self) -> String {
+        let step = self.matcher.push(&self.decoder.finish());
+        if step.matched {
+            step.emit
+        } else {
+            step.emit + &self.matcher.finish()
+        }
+    }
+}
+
+pub(crate) fn refusal(code: RefusalCode, message: impl Into<String>) -> Refusal {
+    Refusal {
+        code,
+        message: message.into(),
+    }
+}
+
+pub(crate) fn lease_ended() -> Refusal {
+    refusal(
+        RefusalCode::LeaseEnded,
+        "The lease has run out or the attempt has ended. Drop the job",
+    )
+}
+
+fn out_of_order(next: u32) -> Refusal {
+    refusal(
+        RefusalCode::OutOfOrder,
+        format!("The next output position is {next}. Send again from there"),
+    )
+}
+
+fn bad_output(fault: &str) -> Refusal {
+    refusal(
+        RefusalCode::BadOutput,
+        format!("The output breaks the job's rules: {fault}. Release the job"),
+    )
+}

@@ -1,0 +1,79 @@
+//! Counters for Prometheus. No label holds a client's or a node's name.
+
+use std::sync::OnceLock;
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Renders what was counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics(PrometheusHandle);
+
+/// What is measured at the moment of asking.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gauges {
+    pub jobs: usize,
+    pub nodes: usize,
+    pub references: usize,
+}
+
+/// Starts counting, once for the process.
+pub(crate) fn install() -> Metrics {
+    let handle = INSTALLED.get_or_init(|| {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Another recorder can only be there in a program that embeds this crate; it then counts.
+        let _ = metrics::set_global_recorder(recorder);
+        describe_counter!("infera_jobs_started_total", "Jobs that were accepted");
+        describe_counter!("infera_jobs_ended_total", "Outputs that ended, by how");
+        describe_counter!("infera_output_tokens_total", "Tokens of ended outputs");
+        describe_counter!(
+            "infera_attempts_ended_total",
+            "Nodes' holds on jobs, by how they ended"
+        );
+        describe_counter!("infera_verdicts_total", "Final verdicts");
+        describe_counter!(
+            "infera_refusals_total",
+            "Calls of nodes that were refused, by code"
+        );
+        describe_gauge!(
+            "infera_jobs_live",
+            "Jobs that are queued, running or being checked"
+        );
+        describe_gauge!("infera_nodes", "Nodes that are here, by role");
+        handle
+    });
+    Metrics(handle.clone())
+}
+
+impl Metrics {
+    pub(crate) fn render(&self, now: Gauges) -> String {
+        gauge!("infera_jobs_live").set(now.jobs as f64);
+        gauge!("infera_nodes", "role" => "worker").set(now.nodes as f64);
+        gauge!("infera_nodes", "role" => "reference").set(now.references as f64);
+        self.0.render()
+    }
+}
+
+pub(crate) fn job_started() {
+    counter!("infera_jobs_started_total").increment(1);
+}
+
+pub(crate) fn job_ended(how: &'static str, tokens: usize) {
+    counter!("infera_jobs_ended_total", "how" => how).increment(1);
+    counter!("infera_output_tokens_total").increment(tokens as u64);
+}
+
+pub(crate) fn attempt_ended(how: &'static str) {
+    counter!("infera_attempts_ended_total", "how" => how).increment(1);
+}
+
+pub(crate) fn settled(verdict: &'static str) {
+    counter!("infera_verdicts_total", "verdict" => verdict).increment(1);
+}
+
+pub(crate) fn refused(code: String) {
+    counter!("infera_refusals_total", "code" => code).increment(1);
+}

@@ -1,0 +1,754 @@
+//! The nodes that are here now: challenges, sessions, what each can take, and its stream of events.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use infera_protocol::digest::Digest;
+use infera_protocol::node_api::{NodeEvent, NodeState, Refusal, RefusalCode};
+use infera_protocol::{Hash, ModelId, NodeId};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// How long a node may take to answer a challenge.
+const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
+/// More open challenges than this are not kept: the oldest make room.
+const MAX_CHALLENGES: usize = 10_000;
+/// A session that was silent for so long is forgotten.
+const SESSION_LIFE: Duration = Duration::from_secs(3600);
+
+/// All nodes with a session. It lives in memory: after a restart nodes open new sessions.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+    timeout: Duration,
+    buffer: usize,
+    first_event: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    challenges: VecDeque<(Hash, NodeId, Instant)>,
+    sessions: HashMap<Hash, NodeId>,
+    nodes: HashMap<NodeId, LiveNode>,
+}
+
+#[derive(Debug)]
+struct LiveNode {
+    session: Option<Hash>,
+    reference: bool,
+    meets_requirements: bool,
+    state: Option<NodeState>,
+    /// Jobs and audits given since the node last told its free slots.
+    taken: u32,
+    running: u32,
+    last_heard: Instant,
+    banned_until_ms: i64,
+    tokens_per_second: Option<f64>,
+    events: EventLog,
+    /// Number of the event stream that is open now.
+    stream: Option<u64>,
+    streams: u64,
+    round: u64,
+    links: u64,
+}
+
+/// The last events of a node, with ids that only grow.
+#[derive(Debug)]
+struct EventLog {
+    next: u64,
+    kept: VecDeque<(u64, Arc<str>)>,
+    added: Arc<Notify>,
+}
+
+/// What opens a session, besides the proof of the key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admission {
+    pub reference: bool,
+    pub meets_requirements: bool,
+    pub banned_until_ms: i64,
+    pub tokens_per_second: Option<f64>,
+}
+
+/// Whether a job for a model can be taken now, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Availability {
+    Free,
+    /// So many nodes could, but have no free slot.
+    Busy(usize),
+    Nobody,
+    /// So many nodes have the model, and all are paused.
+    Paused(usize),
+    /// So many nodes have the model, and none of the unpaused meets the requirements.
+    Unfit(usize),
+}
+
+/// A node to offer a job to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    pub node: NodeId,
+    /// Grows whenever the node may have become able to take what it let go before.
+    pub round: u64,
+}
+
+/// Where a node's event stream stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscription {
+    pub node: NodeId,
+    stream: u64,
+    after: u64,
+    added: Arc<Notify>,
+}
+
+/// What comes next on an event stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Event(u64, Arc<str>),
+    /// The balancer no longer keeps what should come next.
+    Lost,
+    /// Another stream or session has taken this one's place.
+    Closed,
+}
+
+impl Nodes {
+    /// `first_event` must be above every event id of earlier runs.
+    pub(crate) fn new(timeout: Duration, buffer: usize, first_event: u64) -> Self {
+        Self {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(0),
+            timeout,
+            buffer,
+            first_event,
+        }
+    }
+
+    /// Fires when a node came, went, or became able to take more or less.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn add_challenge(&self, node: NodeId, challenge: Hash, now: Instant) {
+        let mut inner = self.lock();
+        while inner
+            .challenges
+            .front()
+            .is_some_and(|(_, _, made)| now.duration_since(*made) > CHALLENGE_LIFE)
+            || inner.challenges.len() >= MAX_CHALLENGES
+        {
+            inner.challenges.pop_front();
+        }
+        inner.challenges.push_back((challenge, node, now));
+    }
+
+    /// Uses a challenge up. False if it is unknown, another node's, used or too old.
+    pub(crate) fn take_challenge(&self, node: NodeId, challenge: Hash, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let found = inner
+            .challenges
+            .iter()
+            .position(|(hash, owner, _)| *hash == challenge && *owner == node);
+        found
+            .and_then(|at| inner.challenges.remove(at))
+            .is_some_and(|(_, _, made)| now.duration_since(made) <= CHALLENGE_LIFE)
+    }
+
+    /// Opens a session in place of the node's earlier one.
+    pub(crate) fn open_session(
+        &self,
+        node: NodeId,
+        token: Hash,
+        admission: Admission,
+        now: Instant,
+    ) {
+        let mut inner = self.lock();
+        let live = inner.nodes.entry(node).or_insert_with(|| LiveNode {
+            session: None,
+            reference: false,
+            meets_requirements: false,
+            state: None,
+            taken: 0,
+            running: 0,
+            last_heard: now,
+            banned_until_ms: 0,
+            tokens_per_second: None,
+            events: EventLog {
+                next: self.first_event,
+                kept: VecDeque::new(),
+                added: Arc::new(Notify::new()),
+            },
+            stream: None,
+            streams: 0,
+            round: 0,
+            links: 0,
+        });
+        let earlier = live.session.replace(token);
+        live.reference = admission.reference;
+        live.meets_requirements = admission.meets_requirements;
+        live.banned_until_ms = admission.banned_until_ms;
+        live.tokens_per_second = admission.tokens_per_second;
+        live.state = None;
+        live.taken = 0;
+        live.stream = None;
+        live.last_heard = now;
+        live.events.added.notify_waiters();
+        if let Some(earlier) = earlier {
+            inner.sessions.remove(&earlier);
+        }
+        inner.sessions.insert(token, node);
+        drop(inner);
+        self.announce();
+    }
+
+    /// Ends a node's session, so that it has to open a new one.
+    pub(crate) fn end_session(&self, node: NodeId) {
+        let mut inner = self.lock();
+        if let Some(live) = inner.nodes.get_mut(&node) {
+            let session = live.session.take();
+            live.state = None;
+            live.stream = None;
+            live.events.added.notify_waiters();
+            if let Some(session) = session {
+                inner.sessions.remove(&session);
+            }
+        }
+        drop(inner);
+        self.announce();
+    }
+
+    /// Finds the node of a session token, by the token's hash.
+    pub(crate) fn authenticate(
+        &self,
+        token: Option<Hash>,
+        now: Instant,
+    ) -> Result<NodeId, Refusal> {
+        let mut inner = self.lock();
+        let node = token.and_then(|token| inner.sessions.get(&token).copied());
+        let live = node.and_then(|node| inner.nodes.get_mut(&node));
+        match (node, live) {
+            (Some(node), Some(live)) => {
+                live.last_heard = now;
+                Ok(node)
+            }
+            _ => Err(Refusal {
+                code: RefusalCode::NoSession,
+                message: "The session is missing, unknown or expired. Open a new session"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    pub(crate) fn set_state(&self, node: NodeId, state: NodeState, meets_requirements: bool) {
+        let mut inner = self.lock();
+        if let Some(live) = inner.nodes.get_mut(&node) {
+            live.meets_requirements = meets_requirements;
+            live.taken = 0;
+            if state.free_slots > 0 {
+                live.round += 1;
+            }
+            live.state = Some(state);
+        }
+        drop(inner);
+        self.announce();
+    }
+
+    /// Opens the node's event stream, in place of an earlier one. With the id of the last event
+    /// that the node saw, it goes on after it; without, it begins with what comes now.
+    pub(crate) fn subscribe(&self, node: NodeId, last_seen: Option<u64>) -> Option<Subscription> {
+        let mut inner = self.lock();
+        let live = inner.nodes.get_mut(&node)?;
+        live.streams += 1;
+        live.stream = Some(live.streams);
+        if last_seen.is_none() {
+            live.round += 1;
+            live.links += 1;
+        }
+        live.events.added.notify_waiters();
+        let subscription = Subscription {
+            node,
+            stream: live.streams,
+            after: last_seen.unwrap_or(live.events.next - 1),
+            added: Arc::clone(&live.events.added),
+        };
+        drop(inner);
+        self.announce();
+        Some(subscription)
+    }
+
+    /// The connection under an event stream has ended.
+    pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
+        let mut inner = self.lock();
+        if let Some(live) = inner.nodes.get_mut(&subscription.node)
+            && live.stream == Some(subscription.stream)
+        {
+            live.stream = None;
+        }
+        drop(inner);
+        self.announce();
+    }
+
+    /// Waits for the next event of a stream.
+    pub(crate) async fn next_event(&self, subscription: &mut Subscription) -> Delivery {
+        loop {
+            let added = Arc::clone(&subscription.added);
+            let mut waiting = std::pin::pin!(added.notified());
+            waiting.as_mut().enable();
+            if let Some(delivery) = self.poll_event(subscription) {
+                return delivery;
+            }
+            waiting.await;
+        }
+    }
+
+    fn poll_event(&self, subscription: &mut Subscription) -> Option<Delivery> {
+        let mut inner = self.lock();
+        let Some(live) = inner
+            .nodes
+            .get_mut(&subscription.node)
+            .filter(|live| live.stream == Some(subscription.stream))
+        else {
+            return Some(Delivery::Closed);
+        };
+        let wanted = subscription.after + 1;
+        let oldest = live
+            .events
+            .kept
+            .front()
+            .map_or(live.events.next, |(id, _)| *id);
+        if wanted < oldest || wanted > live.events.next {
+            subscription.after = live.events.next - 1;
+            live.round += 1;
+            live.links += 1;
+            drop(inner);
+            self.announce();
+            return Some(Delivery::Lost);
+        }
+        let (id, data) = live.events.kept.get((wanted - oldest) as usize)?;
+        subscription.after = *id;
+        Some(Delivery::Event(*id, Arc::clone(data)))
+    }
+
+    /// Adds an event to a node's stream; a node without a session misses it.
+    pub(crate) fn send(&self, node: NodeId, event: &NodeEvent) {
+        let Ok(data) = serde_json::to_string(event) else {
+            return;
+        };
+        let mut inner = self.lock();
+        let Some(live) = inner.nodes.get_mut(&node) else {
+            return;
+        };
+        if live.events.kept.len() == self.buffer {
+            live.events.kept.pop_front();
+        }
+        live.events.kept.push_back((live.events.next, data.into()));
+        live.events.next += 1;
+        live.events.added.notify_waiters();
+    }
+
+    /// The node has taken a job or was asked for an audit.
+    pub(crate) fn begin_work(&self, node: NodeId) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.taken += 1;
+            live.running += 1;
+        }
+    }
+
+    /// What [`Self::begin_work`] counted is over; `tokens_per_second` if it was measured.
+    pub(crate) fn end_work(&self, node: NodeId, tokens_per_second: Option<f64>) {
+        let mut inner = self.lock();
+        if let Some(live) = inner.nodes.get_mut(&node) {
+            live.taken = live.taken.saturating_sub(1);
+            live.running = live.running.saturating_sub(1);
+            live.round += 1;
+            if let Some(rate) = tokens_per_second {
+                live.tokens_per_second = Some(
+                    live.tokens_per_second
+                        .map_or(rate, |known| 0.7 * known + 0.3 * rate),
+                );
+            }
+        }
+        drop(inner);
+        self.announce();
+    }
+
+    pub(crate) fn ban(&self, node: NodeId, until_ms: i64) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.banned_until_ms = until_ms;
+        }
+    }
+
+    /// Nodes that could take a job for this model now, the best first: idle before busy, then the
+    /// faster; a node that nobody has measured yet is tried early.
+    pub(crate) fn candidates(
+        &self,
+        model: ModelId,
+        excluded: &HashSet<NodeId>,
+        now: Instant,
+        now_ms: i64,
+    ) -> Vec<Candidate> {
+        let inner = self.lock();
+        let mut found: Vec<_> = inner
+            .nodes
+            .iter()
+            .filter(|(node, live)| {
+                !excluded.contains(node)
+                    && !live.reference
+                    && live.fits(model, now, self.timeout, now_ms)
+                    && live.free() > 0
+            })
+            .map(|(node, live)| {
+                let speed = live.tokens_per_second.unwrap_or(f64::INFINITY);
+                let candidate = Candidate {
+                    node: *node,
+                    round: live.round,
+                };
+                (live.running, speed, candidate)
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        found
+            .into_iter()
+            .map(|(_, _, candidate)| candidate)
+            .collect()
+    }
+
+    /// Why a claim by this node is to be refused, if it is.
+    pub(crate) fn claim_fault(
+        &self,
+        node: NodeId,
+        model: ModelId,
+        now: Instant,
+        now_ms: i64,
+    ) -> Option<&'static str> {
+        let inner = self.lock();
+        let Some(live) = inner.nodes.get(&node) else {
+            return Some("The node has no session");
+        };
+        if live.reference {
+            Some("A reference node checks jobs and takes none")
+        } else if !live.meets_requirements {
+            Some("The node does not meet the network's requirements")
+        } else if live.is_banned(now_ms) {
+            Some("The node gets no jobs for a while, because its last output failed verification")
+        } else if !live.fits(model, now, Duration::MAX, now_ms) {
+            Some("The node has said that it is paused, or that the model is not loaded")
+        } else {
+            None
+        }
+    }
+
+    /// Reference nodes that could check an output of this model now: those with least to do first,
+    /// and among equals drawn by `lot`.
+    pub(crate) fn references(&self, model: ModelId, lot: &[u8; 32], now: Instant) -> Vec<NodeId> {
+        let inner = self.lock();
+        let mut found: Vec<_> = inner
+            .nodes
+            .iter()
+            .filter(|(_, live)| {
+                live.reference && live.fits(model, now, self.timeout, i64::MAX) && live.free() > 0
+            })
+            .map(|(node, live)| {
+                let drawn = Digest::new("infera/audit-draw/v1")
+                    .fixed(lot)
+                    .fixed(node.as_bytes())
+                    .finish();
+                (live.running, drawn, *node)
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, _, node)| node).collect()
+    }
+
+    /// How often the node's event stream has begun anew: what was sent before may have been missed.
+    pub(crate) fn links(&self, node: NodeId) -> u64 {
+        self.lock().nodes.get(&node).map_or(0, |live| live.links)
+    }
+
+    pub(crate) fn availability(&self, model: ModelId, now: Instant, now_ms: i64) -> Availability {
+        let inner = self.lock();
+        let has_model = || {
+            inner.nodes.values().filter(|live| {
+                !live.reference && live.is_here(now, self.timeout) && live.has(model)
+            })
+        };
+        let count = has_model().count();
+        let unpaused: Vec<_> = has_model().filter(|live| !live.is_paused()).collect();
+        let fit: Vec<_> = unpaused
+            .iter()
+            .filter(|live| live.meets_requirements && !live.is_banned(now_ms))
+            .collect();
+        if count == 0 {
+            Availability::Nobody
+        } else if unpaused.is_empty() {
+            Availability::Paused(count)
+        } else if fit.is_empty() {
+            Availability::Unfit(count)
+        } else if fit.iter().all(|live| live.free() == 0) {
+            Availability::Busy(fit.len())
+        } else {
+            Availability::Free
+        }
+    }
+
+    /// The nodes that are here, as (workers, references).
+    pub(crate) fn count(&self, now: Instant) -> (usize, usize) {
+        let inner = self.lock();
+        let here = || {
+            inner
+                .nodes
+                .values()
+                .filter(|live| live.is_here(now, self.timeout))
+        };
+        let references = here().filter(|live| live.reference).count();
+        (here().count() - references, references)
+    }
+
+    /// Forgets long silent sessions, and ends those whose node became a reference or stopped being one.
+    pub(crate) fn sweep(&self, references: &HashSet<NodeId>, now: Instant) {
+        let ended: Vec<_> = {
+            let inner = self.lock();
+            inner
+                .nodes
+                .iter()
+                .filter(|(node, live)| {
+                    live.session.is_some()
+                        && (now.duration_since(live.last_heard) > SESSION_LIFE
+                            || live.reference != references.contains(node))
+                })
+                .map(|(node, _)| *node)
+                .collect()
+        };
+        for node in ended {
+            self.end_session(node);
+        }
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change below is complete before anything that could panic.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveNode {
+    fn is_here(&self, now: Instant, timeout: Duration) -> bool {
+        self.stream.is_some() && now.duration_since(self.last_heard) < timeout
+    }
+
+    fn has(&self, model: ModelId) -> bool {
+        self.state
+            .as_ref()
+            .is_some_and(|state| state.models.contains(&model))
+    }
+
+    fn is_paused(&self) -> bool {
+        self.state
+            .as_ref()
+            .is_none_or(|state| state.paused.is_some())
+    }
+
+    fn is_banned(&self, now_ms: i64) -> bool {
+        self.banned_until_ms > now_ms
+    }
+
+    fn free(&self) -> u32 {
+        self.state
+            .as_ref()
+            .map_or(0, |state| state.free_slots.saturating_sub(self.taken))
+    }
+
+    fn fits(&self, model: ModelId, now: Instant, timeout: Duration, now_ms: i64) -> bool {
+        (timeout == Duration::MAX || self.is_here(now, timeout))
+            && self.has(model)
+            && !self.is_paused()
+            && self.meets_requirements
+            && !self.is_banned(now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::requirements::Hardware;
+
+    use super::*;
+
+    const MODEL: ModelId = ModelId::from_bytes([9; 32]);
+
+    fn id(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    fn hash(number: u8) -> Hash {
+        Hash::from_bytes([number; 32])
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(Duration::from_secs(30), 4, 1000)
+    }
+
+    fn admission() -> Admission {
+        Admission {
+            reference: false,
+            meets_requirements: true,
+            banned_until_ms: 0,
+            tokens_per_second: None,
+        }
+    }
+
+    fn state(free_slots: u32) -> NodeState {
+        NodeState {
+            models: vec![MODEL],
+            free_slots,
+            paused: None,
+            hardware: Hardware::default(),
+        }
+    }
+
+    fn join(nodes: &Nodes, number: u8, admission: Admission, state: NodeState) -> Subscription {
+        nodes.open_session(id(number), hash(number), admission, Instant::now());
+        nodes.set_state(id(number), state, admission.meets_requirements);
+        nodes.subscribe(id(number), None).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_challenge_is_good_once_for_its_node_and_a_minute() {
+        let nodes = nodes();
+        nodes.add_challenge(id(1), hash(1), Instant::now());
+        assert!(!nodes.take_challenge(id(2), hash(1), Instant::now()));
+        assert!(nodes.take_challenge(id(1), hash(1), Instant::now()));
+        assert!(!nodes.take_challenge(id(1), hash(1), Instant::now()));
+        nodes.add_challenge(id(1), hash(2), Instant::now());
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(!nodes.take_challenge(id(1), hash(2), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn availability_tells_why_nobody_takes_a_job() {
+        let nodes = nodes();
+        let now = Instant::now();
+        let availability = || nodes.availability(MODEL, Instant::now(), 0);
+        assert_eq!(availability(), Availability::Nobody);
+        let reference = Admission {
+            reference: true,
+            ..admission()
+        };
+        join(&nodes, 1, reference, state(1));
+        assert_eq!(
+            availability(),
+            Availability::Nobody,
+            "references take no jobs"
+        );
+        let paused = NodeState {
+            paused: Some("by the user".to_owned()),
+            ..state(1)
+        };
+        join(&nodes, 2, admission(), paused);
+        assert_eq!(availability(), Availability::Paused(1));
+        join(
+            &nodes,
+            3,
+            Admission {
+                meets_requirements: false,
+                ..admission()
+            },
+            state(1),
+        );
+        assert_eq!(availability(), Availability::Unfit(2));
+        join(
+            &nodes,
+            4,
+            Admission {
+                banned_until_ms: 10,
+                ..admission()
+            },
+            state(1),
+        );
+        assert_eq!(availability(), Availability::Unfit(3));
+        assert_eq!(
+            nodes.availability(MODEL, now, 10),
+            Availability::Free,
+            "the ban is over"
+        );
+        join(&nodes, 5, admission(), state(1));
+        assert_eq!(availability(), Availability::Free);
+        nodes.begin_work(id(5));
+        assert_eq!(availability(), Availability::Busy(1));
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(
+            availability(),
+            Availability::Nobody,
+            "all have been silent for too long"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_and_fast_nodes_come_first() {
+        let nodes = nodes();
+        for (number, rate) in [(1, 10.0), (2, 50.0), (3, 30.0)] {
+            let admission = Admission {
+                tokens_per_second: Some(rate),
+                ..admission()
+            };
+            join(&nodes, number, admission, state(2));
+        }
+        nodes.begin_work(id(2));
+        let order: Vec<_> = nodes
+            .candidates(MODEL, &HashSet::from([id(9)]), Instant::now(), 0)
+            .iter()
+            .map(|candidate| candidate.node)
+            .collect();
+        assert_eq!(order, [id(3), id(1), id(2)]);
+        let rest = nodes.candidates(MODEL, &HashSet::from([id(3), id(1)]), Instant::now(), 0);
+        assert_eq!(rest.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_resume_after_the_last_seen_and_reset_when_it_is_too_old() {
+        let nodes = nodes();
+        let mut stream = join(&nodes, 1, admission(), state(1));
+        let next = async |stream: &mut Subscription| nodes.next_event(stream).await;
+        for _ in 0..3 {
+            nodes.send(id(1), &NodeEvent::Reset);
+        }
+        let Delivery::Event(first, _) = next(&mut stream).await else {
+            panic!("an event")
+        };
+        assert_eq!(first, 1000);
+        let mut resumed = nodes.subscribe(id(1), Some(first)).unwrap();
+        assert_eq!(
+            next(&mut stream).await,
+            Delivery::Closed,
+            "the later stream took over"
+        );
+        for id in [1001, 1002] {
+            assert!(matches!(next(&mut resumed).await, Delivery::Event(got, _) if got == id));
+        }
+        for _ in 0..9 {
+            nodes.send(id(1), &NodeEvent::Reset);
+        }
+        assert_eq!(next(&mut resumed).await, Delivery::Lost);
+        nodes.send(id(1), &NodeEvent::Reset);
+        assert!(matches!(next(&mut resumed).await, Delivery::Event(1012, _)));
+        let mut earlier_run = nodes.subscribe(id(1), Some(3)).unwrap();
+        assert_eq!(next(&mut earlier_run).await, Delivery::Lost);
+        let mut beyond = nodes.subscribe(id(1), Some(99_999)).unwrap();
+        assert_eq!(next(&mut beyond).await, Delivery::Lost);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn becoming_a_reference_ends_the_session() {
+        let nodes = nodes();
+        let mut stream = join(&nodes, 1, admission(), state(1));
+        nodes.sweep(&HashSet::new(), Instant::now());
+        assert!(nodes.authenticate(Some(hash(1)), Instant::now()).is_ok());
+        nodes.sweep(&HashSet::from([id(1)]), Instant::now());
+        let refusal = nodes
+            .authenticate(Some(hash(1)), Instant::now())
+            .unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::NoSession);
+        assert_eq!(nodes.next_event(&mut stream).await, Delivery::Closed);
+    }
+}

@@ -1,0 +1,749 @@
+//! The OpenAI request format, checked: what is wrong is named, what is unknown is ignored, and
+//! what we lack but would change the answer is refused.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use infera_protocol::{MAX_TOP_K, Sampling};
+use serde_json::{Map, Value, json};
+
+/// The most answers one request may ask for.
+pub(crate) const MAX_CHOICES: usize = 8;
+/// The most stop strings, and the longest.
+const MAX_STOPS: usize = 4;
+const MAX_STOP_BYTES: usize = 256;
+/// The most prompts in one request.
+const MAX_PROMPTS: usize = 64;
+
+/// An error in OpenAI's format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ApiError {
+    pub status: StatusCode,
+    /// OpenAI's `type`.
+    pub kind: &'static str,
+    pub code: Option<&'static str>,
+    pub param: Option<String>,
+    pub message: String,
+    pub retry_after_s: Option<u64>,
+}
+
+/// A request to generate text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Request {
+    pub model: String,
+    pub input: Input,
+    /// How many answers to each prompt.
+    pub choices: usize,
+    /// `None` for as many as fit.
+    pub max_tokens: Option<u32>,
+    pub sampling: Sampling,
+    pub seed: Option<i64>,
+    pub stop: Vec<String>,
+    pub logprobs: Option<u8>,
+    pub stream: bool,
+    pub include_usage: bool,
+    /// Answer only when verified.
+    pub wait: bool,
+    /// Do not delete the text.
+    pub keep: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Input {
+    Chat(Vec<Message>),
+    Prompts(Vec<Prompt>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub role: &'static str,
+    pub content: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl ApiError {
+    pub(crate) fn invalid(param: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: "invalid_request_error",
+            code: None,
+            param: param.map(str::to_owned),
+            message: message.into(),
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            code: Some("invalid_api_key"),
+            ..Self::invalid(None, message)
+        }
+    }
+
+    pub(crate) fn model_not_found(model: &str) -> Self {
+        let name: String = model.chars().take(100).collect();
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: Some("model_not_found"),
+            ..Self::invalid(
+                Some("model"),
+                format!(
+                    "The model `{name}` does not exist here. GET /v1/models lists those that do"
+                ),
+            )
+        }
+    }
+
+    pub(crate) fn not_found(message: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: Some("not_found"),
+            ..Self::invalid(None, message)
+        }
+    }
+
+    pub(crate) fn context_exceeded(context: u32, prompt: usize, completion: Option<u32>) -> Self {
+        let completion = completion.map_or_else(
+            || "leaves no room for an answer".to_owned(),
+            |tokens| format!("with `max_tokens` of {tokens} goes beyond it"),
+        );
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(
+                Some("messages"),
+                format!(
+                    "This model's context is {context} tokens; the prompt has {prompt}, which {completion}. Shorten the prompt or lower `max_tokens`"
+                ),
+            )
+        }
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            code: Some("request_too_large"),
+            ..Self::invalid(None, "The request body is over the limit of 4 MB")
+        }
+    }
+
+    pub(crate) fn too_many(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            kind: code,
+            code: Some(code),
+            param: None,
+            message: message.into(),
+            retry_after_s: Some(1),
+        }
+    }
+
+    pub(crate) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "server_error",
+            code: Some(code),
+            param: None,
+            message: message.into(),
+            retry_after_s: Some(5),
+        }
+    }
+
+    pub(crate) fn server(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            kind: "server_error",
+            code: None,
+            param: None,
+            message: message.into(),
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn body(&self) -> Value {
+        json!({ "error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Reads the body of `POST /v1/chat/completions`.
+pub(crate) fn chat(body: &[u8]) -> Result<Request, ApiError> {
+    let fields = Fields::parse(body)?;
+    refuse_unsupported(&fields)?;
+    let messages = fields.messages()?;
+    let asked = fields.bool("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0, 20)?;
+    let logprobs = match (asked, top) {
+        (true, top) => Some(top.unwrap_or(0) as u8),
+        (false, None | Some(0)) => None,
+        (false, Some(_)) => {
+            return Err(ApiError::invalid(
+                Some("top_logprobs"),
+                "`top_logprobs` needs `logprobs` to be true",
+            ));
+        }
+    };
+    fields.request(Input::Chat(messages), logprobs)
+}
+
+/// Reads the body of `POST /v1/completions`.
+pub(crate) fn completion(body: &[u8]) -> Result<Request, ApiError> {
+    let fields = Fields::parse(body)?;
+    refuse_unsupported(&fields)?;
+    let prompts = fields.prompts()?;
+    let logprobs = fields.integer("logprobs", 0, 5)?.map(|top| top as u8);
+    let request = fields.request(Input::Prompts(prompts), logprobs)?;
+    Ok(request)
+}
+
+/// A JSON object; fields that are `null` count as absent.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(ApiError::invalid(
+                None,
+                "The request body must be a JSON object",
+            )),
+            Err(error) => Err(ApiError::invalid(
+                None,
+                format!(
+                    "The request body is not valid JSON (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ),
+            )),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn bool(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.get(name)
+            .map(|value| value.as_bool().ok_or_else(|| wrong(name, "true or false")))
+            .transpose()
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f32>, ApiError> {
+        self.get(name)
+            .map(|value| {
+                value
+                    .as_f64()
+                    .map(|number| number as f32)
+                    .ok_or_else(|| wrong(name, "a number"))
+            })
+            .transpose()
+    }
+
+    fn integer(&self, name: &str, low: i64, high: i64) -> Result<Option<i64>, ApiError> {
+        self.get(name)
+            .map(|value| {
+                value
+                    .as_i64()
+                    .filter(|number| (low..=high).contains(number))
+                    .ok_or_else(|| wrong(name, &format!("an integer from {low} to {high}")))
+            })
+            .transpose()
+    }
+
+    fn model(&self) -> Result<String, ApiError> {
+        match self.get("model") {
+            Some(Value::String(model)) if !model.is_empty() => Ok(model.clone()),
+            _ => Err(wrong("model", "the name of a model")),
+        }
+    }
+
+    fn messages(&self) -> Result<Vec<Message>, ApiError> {
+        let Some(Value::Array(items)) = self.get("messages") else {
+            return Err(wrong("messages", "a list of messages"));
+        };
+        if items.is_empty() {
+            return Err(ApiError::invalid(
+                Some("messages"),
+                "`messages` is empty: send at least one message",
+            ));
+        }
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| message(index, item))
+            .collect()
+    }
+
+    fn prompts(&self) -> Result<Vec<Prompt>, ApiError> {
+        let expected = || wrong("prompt", "a text, a list of texts, or a list of token ids");
+        let ids = |items: &[Value]| -> Option<Vec<u32>> {
+            items
+                .iter()
+                .map(|item| item.as_u64().and_then(|id| u32::try_from(id).ok()))
+                .collect()
+        };
+        let prompts = match self.get("prompt") {
+            Some(Value::String(text)) => vec![Prompt::Text(text.clone())],
+            Some(Value::Array(items)) if items.first().is_some_and(Value::is_number) => {
+                vec![Prompt::Tokens(ids(items).ok_or_else(expected)?)]
+            }
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Value::String(text) => Ok(Prompt::Text(text.clone())),
+                    Value::Array(items) => ids(items).map(Prompt::Tokens).ok_or_else(expected),
+                    _ => Err(expected()),
+                })
+                .collect::<Result<_, _>>()?,
+            _ => return Err(expected()),
+        };
+        if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
+            return Err(ApiError::invalid(
+                Some("prompt"),
+                format!("`prompt` must hold 1 to {MAX_PROMPTS} prompts"),
+            ));
+        }
+        Ok(prompts)
+    }
+
+    fn stop(&self) -> Result<Vec<String>, ApiError> {
+        let expected = || {
+            wrong(
+                "stop",
+                &format!("a text or up to {MAX_STOPS} texts of 1 to {MAX_STOP_BYTES} bytes"),
+            )
+        };
+        let stop: Vec<String> = match self.get("stop") {
+            None => Vec::new(),
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(expected))
+                .collect::<Result<_, _>>()?,
+            Some(_) => return Err(expected()),
+        };
+        let fits = |text: &String| (1..=MAX_STOP_BYTES).contains(&text.len());
+        if stop.len() > MAX_STOPS || !stop.iter().all(fits) {
+            return Err(expected());
+        }
+        Ok(stop)
+    }
+
+    fn sampling(&self) -> Result<Sampling, ApiError> {
+        let top_k = match self.get("top_k").map(Value::as_i64) {
+            // Other servers take 0 and -1 for "all"; here that is the most there is.
+            None | Some(Some(-1 | 0)) => MAX_TOP_K,
+            Some(Some(value)) => u32::try_from(value).unwrap_or(0),
+            Some(None) => return Err(wrong("top_k", "an integer")),
+        };
+        let sampling = Sampling {
+            temperature: self.number("temperature")?.unwrap_or(1.0),
+            top_k,
+            top_p: self.number("top_p")?.unwrap_or(1.0),
+            min_p: self.number("min_p")?.unwrap_or(0.0),
+        };
+        sampling
+            .validate()
+            .map_err(|fault| ApiError::invalid(Some(fault.name), fault.to_string()))?;
+        Ok(sampling)
+    }
+
+    fn max_tokens(&self) -> Result<Option<u32>, ApiError> {
+        let high = i64::from(u32::MAX);
+        let newer = self.integer("max_completion_tokens", 1, high)?;
+        let older = self.integer("max_tokens", 1, high)?;
+        Ok(newer.or(older).map(|tokens| tokens as u32))
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Self>, ApiError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(Self(fields.clone()))),
+            Some(_) => Err(wrong(name, "an object")),
+        }
+    }
+
+    fn request(&self, input: Input, logprobs: Option<u8>) -> Result<Request, ApiError> {
+        let stream = self.bool("stream")?.unwrap_or(false);
+        let include_usage = match self.object("stream_options")? {
+            Some(options) if stream => options.bool("include_usage")?.unwrap_or(false),
+            Some(_) => {
+                return Err(ApiError::invalid(
+                    Some("stream_options"),
+                    "`stream_options` needs `stream` to be true",
+                ));
+            }
+            None => false,
+        };
+        let extra = self.object("infera")?.unwrap_or(Self(Map::new()));
+        let choices = self.integer("n", 1, MAX_CHOICES as i64)?.unwrap_or(1) as usize;
+        Ok(Request {
+            model: self.model()?,
+            input,
+            choices,
+            max_tokens: self.max_tokens()?,
+            sampling: self.sampling()?,
+            seed: self.integer("seed", i64::MIN, i64::MAX)?,
+            stop: self.stop()?,
+            logprobs,
+            stream,
+            include_usage,
+            wait: extra.bool("wait")?.unwrap_or(false),
+            keep: extra.bool("keep")?.unwrap_or(false),
+        })
+    }
+}
+
+fn wrong(name: &str, expected: &str) -> ApiError {
+    ApiError::invalid(Some(name), format!("`{name}` must be {expected}"))
+}
+
+fn unsupported(name: &str) -> ApiError {
+    ApiError {
+        code: Some("unsupported_parameter"),
+        ..ApiError::invalid(
+            Some(name),
+            format!(
+                "`{name}` is not supported here, and the answer would not be what it asks for. Leave it out"
+            ),
+        )
+    }
+}
+
+/// Fields that change the answer, each with the values that change nothing.
+fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
+    let empty = |value: &Value| match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    };
+    let is = |wanted: Value| move |value: &Value| *value == wanted;
+    let number = |wanted: f64| {
+        move |value: &Value| {
+            value
+                .as_f64()
+                .is_some_and(|number| number.to_bits() == wanted.to_bits())
+        }
+    };
+    let zero = |value: &Value| {
+        value
+            .as_f64()
+            .is_some_and(|number| number.abs() < f64::MIN_POSITIVE)
+    };
+    type Harmless<'a> = &'a dyn Fn(&Value) -> bool;
+    let table: [(&str, Harmless<'_>); 22] = [
+        ("tools", &empty),
+        ("tool_choice", &is(json!("none"))),
+        ("functions", &empty),
+        ("function_call", &is(json!("none"))),
+        ("response_format", &|value| {
+            value.get("type") == Some(&json!("text"))
+        }),
+        ("logit_bias", &empty),
+        ("frequency_penalty", &zero),
+        ("presence_penalty", &zero),
+        ("repetition_penalty", &number(1.0)),
+        ("best_of", &is(json!(1))),
+        ("suffix", &empty),
+        ("echo", &is(json!(false))),
+        ("audio", &|_| false),
+        ("modalities", &is(json!(["text"]))),
+        ("prediction", &|_| false),
+        ("web_search_options", &|_| false),
+        ("min_tokens", &zero),
+        ("ignore_eos", &is(json!(false))),
+        ("stop_token_ids", &empty),
+        ("guided_json", &|_| false),
+        ("guided_regex", &|_| false),
+        ("grammar", &empty),
+    ];
+    for (name, harmless) in table {
+        if fields.get(name).is_some_and(|value| !harmless(value)) {
+            return Err(unsupported(name));
+        }
+    }
+    Ok(())
+}
+
+fn message(index: usize, item: &Value) -> Result<Message, ApiError> {
+    let name = |field: &str| format!("messages[{index}].{field}");
+    let role = match item.get("role").and_then(Value::as_str) {
+        Some("system" | "developer") => "system",
+        Some("user") => "user",
+        Some("assistant") => "assistant",
+        Some("tool" | "function") => return Err(unsupported(&name("role"))),
+        _ => {
+            return Err(wrong(
+                &name("role"),
+                "`system`, `developer`, `user` or `assistant`",
+            ));
+        }
+    };
+    let calls = |field| {
+        item.get(field).is_some_and(|value: &Value| {
+            !value.is_null() && value.as_array().is_none_or(|calls| !calls.is_empty())
+        })
+    };
+    for field in ["tool_calls", "function_call", "audio"] {
+        if calls(field) {
+            return Err(unsupported(&name(field)));
+        }
+    }
+    let content = match item.get("content") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .map(|part| {
+                match (
+                    part.get("type").and_then(Value::as_str),
+                    part.get("text").and_then(Value::as_str),
+                ) {
+                    (Some("text"), Some(text)) => Ok(text),
+                    (Some("text"), None) | (None, _) => {
+                        Err(wrong(&name("content"), "a text or a list of text parts"))
+                    }
+                    (Some(_), _) => Err(unsupported(&name("content"))),
+                }
+            })
+            .collect::<Result<String, _>>()?,
+        _ => return Err(wrong(&name("content"), "a text or a list of text parts")),
+    };
+    Ok(Message { role, content })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(extra: Value) -> Result<Request, ApiError> {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        chat(body.to_string().as_bytes())
+    }
+
+    fn completion_with(extra: Value) -> Result<Request, ApiError> {
+        let mut body = json!({"model": "m", "prompt": "hi"});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        completion(body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_defaults_are_openais() {
+        let request = with(json!({})).unwrap();
+        assert_eq!(request.choices, 1);
+        assert_eq!(request.sampling.temperature.to_bits(), 1f32.to_bits());
+        assert_eq!(request.max_tokens, None);
+        assert!(!request.stream && !request.wait && !request.keep);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let cases = [
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": "hi"}), "messages"),
+            (
+                json!({"messages": [{"role": "king", "content": "x"}]}),
+                "messages[0].role",
+            ),
+            (
+                json!({"messages": [{"role": "user"}]}),
+                "messages[0].content",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": 5}]}),
+                "messages[0].content",
+            ),
+            (json!({"model": 5}), "model"),
+            (json!({"model": ""}), "model"),
+            (json!({"temperature": -1}), "temperature"),
+            (json!({"temperature": 3}), "temperature"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"temperature": 1e300}), "temperature"),
+            (json!({"top_p": 0}), "top_p"),
+            (json!({"top_p": -0.5}), "top_p"),
+            (json!({"min_p": 2}), "min_p"),
+            (json!({"top_k": 65}), "top_k"),
+            (json!({"top_k": -5}), "top_k"),
+            (json!({"top_k": 1.5}), "top_k"),
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (json!({"max_tokens": -3}), "max_tokens"),
+            (
+                json!({"max_completion_tokens": 1.5}),
+                "max_completion_tokens",
+            ),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 9}), "n"),
+            (json!({"seed": "x"}), "seed"),
+            (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+            (json!({"stop": ""}), "stop"),
+            (json!({"stop": [5]}), "stop"),
+            (json!({"logprobs": 5}), "logprobs"),
+            (json!({"top_logprobs": 5}), "top_logprobs"),
+            (
+                json!({"logprobs": true, "top_logprobs": 21}),
+                "top_logprobs",
+            ),
+            (json!({"stream": "yes"}), "stream"),
+            (
+                json!({"stream_options": {"include_usage": true}}),
+                "stream_options",
+            ),
+            (json!({"infera": 5}), "infera"),
+            (json!({"infera": {"wait": "yes"}}), "wait"),
+        ];
+        for (extra, param) in cases {
+            let error = with(extra.clone()).expect_err(&extra.to_string());
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{extra}");
+            assert_eq!(error.param.as_deref(), Some(param), "{extra}");
+            assert!(error.message.contains(param), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_answer_is_refused_by_name() {
+        let cases = [
+            (json!({"tools": [{"type": "function"}]}), "tools"),
+            (json!({"tool_choice": "auto"}), "tool_choice"),
+            (json!({"functions": [{}]}), "functions"),
+            (json!({"function_call": "auto"}), "function_call"),
+            (
+                json!({"response_format": {"type": "json_object"}}),
+                "response_format",
+            ),
+            (json!({"logit_bias": {"5": 1}}), "logit_bias"),
+            (json!({"frequency_penalty": 0.5}), "frequency_penalty"),
+            (json!({"presence_penalty": -0.5}), "presence_penalty"),
+            (json!({"repetition_penalty": 1.1}), "repetition_penalty"),
+            (json!({"best_of": 2}), "best_of"),
+            (json!({"suffix": "x"}), "suffix"),
+            (json!({"echo": true}), "echo"),
+            (json!({"audio": {}}), "audio"),
+            (json!({"modalities": ["text", "audio"]}), "modalities"),
+            (
+                json!({"messages": [{"role": "tool", "content": "x"}]}),
+                "messages[0].role",
+            ),
+            (
+                json!({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}),
+                "messages[0].tool_calls",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
+                "messages[0].content",
+            ),
+        ];
+        for (extra, param) in cases {
+            let error = with(extra.clone()).expect_err(&extra.to_string());
+            assert_eq!(error.code, Some("unsupported_parameter"), "{extra}");
+            assert_eq!(error.param.as_deref(), Some(param), "{extra}");
+        }
+    }
+
+    #[test]
+    fn harmless_and_unknown_fields_pass() {
+        with(json!({
+            "tools": [], "tool_choice": "none", "functions": null, "logit_bias": {},
+            "response_format": {"type": "text"}, "frequency_penalty": 0, "presence_penalty": 0.0,
+            "user": "u", "store": true, "metadata": {"a": "b"}, "brand_new": {"x": [1]},
+            "parallel_tool_calls": true, "modalities": ["text"], "top_k": -1,
+        }))
+        .unwrap();
+    }
+
+    #[test]
+    fn contents_may_be_parts_and_developers_are_systems() {
+        let request = with(json!({"messages": [
+            {"role": "developer", "content": "be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        ]}))
+        .unwrap();
+        let Input::Chat(messages) = request.input else {
+            panic!("chat")
+        };
+        assert_eq!(messages[0].role, "system");
+        assert_eq!(messages[1].content, "ab");
+    }
+
+    #[test]
+    fn prompts_come_in_four_shapes() {
+        let text = |text: &str| Prompt::Text(text.to_owned());
+        let cases = [
+            (json!("a"), vec![text("a")]),
+            (json!(["a", "b"]), vec![text("a"), text("b")]),
+            (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
+            (
+                json!([[1], [2]]),
+                vec![Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2])],
+            ),
+        ];
+        for (prompt, expected) in cases {
+            let request = completion_with(json!({"prompt": prompt})).unwrap();
+            assert_eq!(request.input, Input::Prompts(expected));
+        }
+        for prompt in [
+            json!([]),
+            json!(5),
+            json!([-1]),
+            json!([1, "a"]),
+            json!([{}]),
+        ] {
+            let error = completion_with(json!({"prompt": prompt})).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("prompt"));
+        }
+    }
+
+    #[test]
+    fn broken_json_tells_where_and_never_echoes_the_body() {
+        for body in [
+            "",
+            "{",
+            "[]",
+            "nonsense-secret",
+            "{\"temperature\": NaN}",
+            "{\"a\": 1e999}",
+        ] {
+            let error = chat(body.as_bytes()).unwrap_err();
+            assert_eq!(error.status, StatusCode::BAD_REQUEST);
+            assert!(!error.message.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn logprobs_have_two_shapes() {
+        let request = with(json!({"logprobs": true, "top_logprobs": 3})).unwrap();
+        assert_eq!(request.logprobs, Some(3));
+        assert_eq!(with(json!({"logprobs": true})).unwrap().logprobs, Some(0));
+        assert_eq!(with(json!({"logprobs": false})).unwrap().logprobs, None);
+        assert_eq!(
+            completion_with(json!({"logprobs": 2})).unwrap().logprobs,
+            Some(2)
+        );
+        assert!(completion_with(json!({"logprobs": 6})).is_err());
+    }
+}

@@ -1,0 +1,791 @@
+//! Jobs, attempts, audits and nodes in the database.
+
+use infera_protocol::node_api::{Price, VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::{
+    AuditId, AuditReport, Finish, Hash, JobId, NodeId, Sampling, digest::Digest,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::db::{Database, DbError, Write};
+use crate::job::{Attempt, Job, PastAttempt};
+
+/// A job that was not done when the balancer stopped.
+pub(crate) struct StoredJob {
+    pub id: JobId,
+    pub client: String,
+    pub model: String,
+    pub prompt: Vec<u32>,
+    pub sampling: Sampling,
+    pub max_tokens: u32,
+    pub stop: Vec<String>,
+    pub seed: String,
+    pub price: Price,
+    pub keep: bool,
+    pub run: u32,
+    pub auditing: bool,
+    pub failed: bool,
+    pub output: Vec<u32>,
+    pub attempts: Vec<StoredAttempt>,
+    pub audits: Vec<StoredAudit>,
+}
+
+pub(crate) struct StoredAttempt {
+    pub number: u32,
+    pub run: u32,
+    pub node: NodeId,
+    pub nonce: Hash,
+    pub start: u32,
+    pub received: u32,
+    pub chunks: u32,
+    pub share: i64,
+    pub gross: i64,
+    pub open: bool,
+    pub finish: Option<Finish>,
+}
+
+pub(crate) struct StoredAudit {
+    pub id: AuditId,
+    pub run: u32,
+    pub node: NodeId,
+    pub step: String,
+    pub commitment: Option<Hash>,
+    pub report: Option<AuditReport>,
+}
+
+/// What an attempt of any job, live or not, has come to.
+pub(crate) struct AttemptState {
+    pub node: NodeId,
+    pub received: u32,
+    pub chunks: u32,
+    pub finished: bool,
+}
+
+/// What is known of a node besides its session.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeRow {
+    pub node: NodeId,
+    pub reference: bool,
+    pub software: String,
+    pub first_seen_ms: Option<i64>,
+    pub last_seen_ms: Option<i64>,
+    pub verified: i64,
+    pub failures: i64,
+    pub banned_until_ms: i64,
+    pub tokens_per_second: Option<f64>,
+}
+
+/// How a run's output ended, for the job's row.
+pub(crate) struct JobEnd<'a> {
+    pub ended: &'a str,
+    pub error: Option<&'a str>,
+    pub cost: i64,
+}
+
+pub(crate) async fn insert_job(
+    write: &mut Write<'_>,
+    job: &Job,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    let request = &job.request;
+    sqlx::query(
+        "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens, prompt_hash,
+             sampling, max_tokens, stop, seed, input_price, output_price, wait, keep, state,
+             created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+    )
+    .bind(job.id.to_string())
+    .bind(&request.client)
+    .bind(request.model.id.to_string())
+    .bind(&request.model.name)
+    .bind(blob(&request.prompt))
+    .bind(request.prompt.len() as i64)
+    .bind(tokens_hash(&request.prompt).to_string())
+    .bind(json(&request.sampling))
+    .bind(i64::from(request.max_tokens))
+    .bind(json(&request.stop))
+    .bind(request.seed.to_string())
+    .bind(request.price.input)
+    .bind(request.price.output)
+    .bind(request.wait)
+    .bind(request.keep)
+    .bind(now_ms)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn insert_attempt(
+    write: &mut Write<'_>,
+    job: &Job,
+    attempt: &Attempt,
+    nonce: &Hash,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO attempts (job, attempt, run, node, nonce, start, received, committed, head,
+             claimed_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.id.to_string())
+    .bind(attempt.number)
+    .bind(job.run)
+    .bind(attempt.node.to_string())
+    .bind(nonce.to_string())
+    .bind(attempt.start)
+    .bind(attempt.start)
+    .bind(attempt.start)
+    .bind(attempt.origin.to_string())
+    .bind(now_ms)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the output so far, and how far the attempt has committed to it.
+pub(crate) async fn save_output(
+    write: &mut Write<'_>,
+    job: JobId,
+    ids: &[u32],
+    attempt: u32,
+    (chunks, committed, head): (u32, u32, Hash),
+    finish: Option<&Finish>,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE jobs SET output = ?, output_tokens = ? WHERE id = ?")
+        .bind(blob(ids))
+        .bind(ids.len() as i64)
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    sqlx::query(
+        "UPDATE attempts SET received = ?, committed = ?, chunks = ?, head = ?, finish = ?
+         WHERE job = ? AND attempt = ?",
+    )
+    .bind(ids.len() as i64)
+    .bind(committed)
+    .bind(chunks)
+    .bind(head.to_string())
+    .bind(finish.map(json))
+    .bind(job.to_string())
+    .bind(attempt)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn end_attempt(
+    write: &mut Write<'_>,
+    job: JobId,
+    ids: &[u32],
+    past: &PastAttempt,
+    paid_tokens: u32,
+    ended: &str,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE jobs SET output = ?, output_tokens = ? WHERE id = ?")
+        .bind(blob(ids))
+        .bind(ids.len() as i64)
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    sqlx::query(
+        "UPDATE attempts SET received = ?, ended_ms = ?, ended = ?, paid_tokens = ?, gross = ?,
+             share = ?
+         WHERE job = ? AND attempt = ?",
+    )
+    .bind(past.end)
+    .bind(now_ms)
+    .bind(ended)
+    .bind(paid_tokens)
+    .bind(past.gross)
+    .bind(past.share)
+    .bind(job.to_string())
+    .bind(past.number)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// The output is complete.
+pub(crate) async fn end_output(
+    write: &mut Write<'_>,
+    job: JobId,
+    ids: &[u32],
+    end: &JobEnd<'_>,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE jobs SET state = 'auditing', ended = ?, error = ?, cost = ?, output_hash = ?,
+             finished_ms = ?
+         WHERE id = ?",
+    )
+    .bind(end.ended)
+    .bind(end.error)
+    .bind(end.cost)
+    .bind(tokens_hash(ids).to_string())
+    .bind(now_ms)
+    .bind(job.to_string())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// The verdict is final.
+pub(crate) async fn settle_job(
+    write: &mut Write<'_>,
+    job: JobId,
+    verdict: VerdictStatus,
+    reason: &str,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE jobs SET state = 'done', verdict = ?, reason = ?, settled_ms = ? WHERE id = ?",
+    )
+    .bind(verdict_name(verdict))
+    .bind(reason)
+    .bind(now_ms)
+    .bind(job.to_string())
+    .execute(&mut **write)
+    .await?;
+    delete_delivered_text(write, job).await
+}
+
+/// The output is void; another node writes it anew as the next run.
+pub(crate) async fn restart_job(
+    write: &mut Write<'_>,
+    job: JobId,
+    run: u32,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE jobs SET state = 'running', run = ?, ended = NULL, output = NULL,
+             output_tokens = 0, output_hash = NULL, cost = 0, finished_ms = NULL
+         WHERE id = ?",
+    )
+    .bind(run)
+    .bind(job.to_string())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// The client has its answer, or has gone.
+pub(crate) async fn deliver_job(write: &mut Write<'_>, job: JobId) -> Result<(), DbError> {
+    sqlx::query("UPDATE jobs SET delivered = 1 WHERE id = ?")
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    delete_delivered_text(write, job).await
+}
+
+/// Deletes what is settled and delivered, and whatever is older than `before_ms`.
+pub(crate) async fn delete_old_text(write: &mut Write<'_>, before_ms: i64) -> Result<u64, DbError> {
+    let outcome = sqlx::query(
+        "UPDATE jobs SET prompt = NULL, output = NULL, stop = '[]'
+         WHERE prompt IS NOT NULL AND keep = 0 AND state = 'done' AND finished_ms < ?",
+    )
+    .bind(before_ms)
+    .execute(&mut **write)
+    .await?;
+    Ok(outcome.rows_affected())
+}
+
+pub(crate) async fn judge_attempt(
+    write: &mut Write<'_>,
+    job: JobId,
+    attempt: u32,
+    verdict: VerdictStatus,
+    reason: &str,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE attempts SET verdict = ?, reason = ? WHERE job = ? AND attempt = ?")
+        .bind(verdict_name(verdict))
+        .bind(reason)
+        .bind(job.to_string())
+        .bind(attempt)
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn insert_audit(
+    write: &mut Write<'_>,
+    job: &Job,
+    audit: AuditId,
+    node: NodeId,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO audits (id, job, run, node, step, offered_ms)
+         VALUES (?, ?, ?, ?, 'offered', ?)",
+    )
+    .bind(audit.to_string())
+    .bind(job.id.to_string())
+    .bind(job.run)
+    .bind(node.to_string())
+    .bind(now_ms)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn set_audit_step(
+    write: &mut Write<'_>,
+    audit: AuditId,
+    step: &str,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE audits SET step = ? WHERE id = ?")
+        .bind(step)
+        .bind(audit.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn commit_audit(
+    write: &mut Write<'_>,
+    audit: AuditId,
+    commitment: &Hash,
+    signature: &str,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE audits SET step = 'committed', commitment = ?, signature = ? WHERE id = ?")
+        .bind(commitment.to_string())
+        .bind(signature)
+        .bind(audit.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn report_audit(
+    write: &mut Write<'_>,
+    report: &AuditReport,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE audits SET step = 'reported', report = ?, finished_ms = ? WHERE id = ?")
+        .bind(json(report))
+        .bind(now_ms)
+        .bind(report.audit.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn settle_audit(
+    write: &mut Write<'_>,
+    audit: AuditId,
+    figures: &serde_json::Value,
+    pay: i64,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE audits SET figures = ?, pay = ? WHERE id = ?")
+        .bind(figures.to_string())
+        .bind(pay)
+        .bind(audit.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// Every job that is not done, with its attempts and audits.
+pub(crate) async fn open_jobs(database: &Database) -> Result<Vec<StoredJob>, DbError> {
+    let rows = sqlx::query("SELECT * FROM jobs WHERE state <> 'done' ORDER BY created_ms")
+        .fetch_all(database.read())
+        .await?;
+    let mut jobs = Vec::new();
+    for row in rows {
+        let id: JobId = parse(&row, "id")?;
+        let attempts = sqlx::query("SELECT * FROM attempts WHERE job = ? ORDER BY attempt")
+            .bind(id.to_string())
+            .fetch_all(database.read())
+            .await?;
+        let audits = sqlx::query("SELECT * FROM audits WHERE job = ? ORDER BY offered_ms")
+            .bind(id.to_string())
+            .fetch_all(database.read())
+            .await?;
+        jobs.push(StoredJob {
+            id,
+            client: row.try_get("client")?,
+            model: row.try_get("model")?,
+            prompt: tokens(row.try_get::<Option<Vec<u8>>, _>("prompt")?.as_deref()),
+            sampling: from_json(&row, "sampling")?,
+            max_tokens: row.try_get("max_tokens")?,
+            stop: from_json(&row, "stop")?,
+            seed: row.try_get("seed")?,
+            price: Price {
+                input: row.try_get("input_price")?,
+                output: row.try_get("output_price")?,
+            },
+            keep: row.try_get("keep")?,
+            run: row.try_get("run")?,
+            auditing: row.try_get::<String, _>("state")? == "auditing",
+            failed: row.try_get::<Option<String>, _>("ended")?.as_deref() == Some("failed"),
+            output: tokens(row.try_get::<Option<Vec<u8>>, _>("output")?.as_deref()),
+            attempts: attempts
+                .iter()
+                .map(stored_attempt)
+                .collect::<Result<_, _>>()?,
+            audits: audits.iter().map(stored_audit).collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(jobs)
+}
+
+pub(crate) async fn attempt_state(
+    database: &Database,
+    job: JobId,
+    attempt: u32,
+) -> Result<Option<AttemptState>, DbError> {
+    let row = sqlx::query(
+        "SELECT node, received, chunks, finish IS NOT NULL AS finished FROM attempts
+         WHERE job = ? AND attempt = ?",
+    )
+    .bind(job.to_string())
+    .bind(attempt)
+    .fetch_optional(database.read())
+    .await?;
+    row.map(|row| {
+        Ok(AttemptState {
+            node: parse(&row, "node")?,
+            received: row.try_get("received")?,
+            chunks: row.try_get("chunks")?,
+            finished: row.try_get("finished")?,
+        })
+    })
+    .transpose()
+}
+
+/// Which node an audit was given to, and how far it has come.
+pub(crate) async fn audit_state(
+    database: &Database,
+    audit: AuditId,
+) -> Result<Option<(NodeId, String)>, DbError> {
+    let row = sqlx::query("SELECT node, step FROM audits WHERE id = ?")
+        .bind(audit.to_string())
+        .fetch_optional(database.read())
+        .await?;
+    row.map(|row| Ok((parse(&row, "node")?, row.try_get("step")?)))
+        .transpose()
+}
+
+pub(crate) async fn job_exists(database: &Database, job: JobId) -> Result<bool, DbError> {
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?)")
+            .bind(job.to_string())
+            .fetch_one(database.read())
+            .await?,
+    )
+}
+
+pub(crate) async fn nonce_used(database: &Database, nonce: &Hash) -> Result<bool, DbError> {
+    Ok(
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM attempts WHERE nonce = ?)")
+            .bind(nonce.to_string())
+            .fetch_one(database.read())
+            .await?,
+    )
+}
+
+/// Notes that a node opened a session, and gives what is known of it.
+pub(crate) async fn see_node(
+    write: &mut Write<'_>,
+    node: NodeId,
+    software: &str,
+    now_ms: i64,
+) -> Result<NodeRow, DbError> {
+    let row = sqlx::query(
+        "INSERT INTO nodes (id, software, first_seen_ms, last_seen_ms) VALUES (?1, ?2, ?3, ?3)
+         ON CONFLICT (id) DO UPDATE SET software = ?2, last_seen_ms = ?3,
+             first_seen_ms = coalesce(first_seen_ms, ?3)
+         RETURNING *",
+    )
+    .bind(node.to_string())
+    .bind(software.chars().take(100).collect::<String>())
+    .bind(now_ms)
+    .fetch_one(&mut **write)
+    .await?;
+    node_row(&row)
+}
+
+pub(crate) async fn set_reference(
+    write: &mut Write<'_>,
+    node: NodeId,
+    reference: bool,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO nodes (id, reference) VALUES (?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET reference = ?2",
+    )
+    .bind(node.to_string())
+    .bind(reference)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
+    let rows = sqlx::query("SELECT * FROM nodes ORDER BY reference DESC, id")
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(node_row).collect()
+}
+
+pub(crate) async fn references(database: &Database) -> Result<Vec<NodeId>, DbError> {
+    let rows = sqlx::query("SELECT id FROM nodes WHERE reference = 1")
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(|row| parse(row, "id")).collect()
+}
+
+/// An output of this node passed.
+pub(crate) async fn add_success(write: &mut Write<'_>, node: NodeId) -> Result<(), DbError> {
+    sqlx::query("UPDATE nodes SET verified = verified + 1 WHERE id = ?")
+        .bind(node.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// An output of this node failed: it is kept from jobs, twice as long each time. Gives until when.
+pub(crate) async fn add_failure(
+    write: &mut Write<'_>,
+    node: NodeId,
+    ban_ms: i64,
+    now_ms: i64,
+) -> Result<i64, DbError> {
+    let until: Option<i64> = sqlx::query_scalar(
+        "UPDATE nodes SET failures = failures + 1,
+             banned_until_ms = ?1 + (?2 << min(failures, 10))
+         WHERE id = ?3 RETURNING banned_until_ms",
+    )
+    .bind(now_ms)
+    .bind(ban_ms)
+    .bind(node.to_string())
+    .fetch_optional(&mut **write)
+    .await?;
+    Ok(until.unwrap_or(now_ms))
+}
+
+pub(crate) async fn set_speed(
+    write: &mut Write<'_>,
+    node: NodeId,
+    tokens_per_second: f64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE nodes SET tokens_per_second =
+             0.7 * coalesce(tokens_per_second, ?1) + 0.3 * ?1
+         WHERE id = ?2",
+    )
+    .bind(tokens_per_second)
+    .bind(node.to_string())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// Micro-points that verification took from a node.
+pub(crate) async fn forfeited(database: &Database, node: NodeId) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar(
+        "SELECT coalesce(sum(share), 0) FROM attempts WHERE node = ? AND verdict = 'failed'",
+    )
+    .bind(node.to_string())
+    .fetch_one(database.read())
+    .await?)
+}
+
+const ATTEMPT_RECORD: &str = "SELECT 'job' AS kind, a.job AS id, a.attempt, j.model, j.model_name,
+        j.prompt_tokens, a.received - a.start AS output_tokens, a.claimed_ms AS started_ms,
+        a.ended_ms AS finished_ms, a.verdict, a.reason,
+        CASE a.verdict WHEN 'failed' THEN 0 ELSE a.share END AS points
+    FROM attempts a JOIN jobs j ON j.id = a.job";
+
+const AUDIT_RECORD: &str =
+    "SELECT 'audit' AS kind, u.id AS id, 0 AS attempt, j.model, j.model_name,
+        j.prompt_tokens, j.output_tokens, u.offered_ms AS started_ms, u.finished_ms,
+        j.verdict, j.reason, u.pay AS points
+    FROM audits u JOIN jobs j ON j.id = u.job";
+
+pub(crate) async fn attempt_record(
+    database: &Database,
+    job: JobId,
+    attempt: u32,
+) -> Result<WorkRecord, DbError> {
+    let query = format!("{ATTEMPT_RECORD} WHERE a.job = ? AND a.attempt = ?");
+    let row = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(job.to_string())
+        .bind(attempt)
+        .fetch_one(database.read())
+        .await?;
+    work_record(&row)
+}
+
+pub(crate) async fn audit_record(
+    database: &Database,
+    audit: AuditId,
+) -> Result<WorkRecord, DbError> {
+    let query = format!("{AUDIT_RECORD} WHERE u.id = ?");
+    let row = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(audit.to_string())
+        .fetch_one(database.read())
+        .await?;
+    work_record(&row)
+}
+
+/// A node's jobs and finished audits, newest first.
+pub(crate) async fn history(
+    database: &Database,
+    node: NodeId,
+    limit: u32,
+) -> Result<Vec<WorkRecord>, DbError> {
+    let query = format!(
+        "{ATTEMPT_RECORD} WHERE a.node = ?1
+         UNION ALL {AUDIT_RECORD} WHERE u.node = ?1 AND u.step = 'reported'
+         ORDER BY started_ms DESC LIMIT ?2"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(node.to_string())
+        .bind(limit)
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(work_record).collect()
+}
+
+/// The hash that stands for a text once it is deleted.
+pub(crate) fn tokens_hash(ids: &[u32]) -> Hash {
+    Digest::new("infera/tokens/v1").tokens(ids).finish()
+}
+
+pub(crate) fn tokens(blob: Option<&[u8]>) -> Vec<u32> {
+    blob.unwrap_or_default()
+        .chunks_exact(4)
+        .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        .collect()
+}
+
+pub(crate) fn verdict_name(verdict: VerdictStatus) -> &'static str {
+    match verdict {
+        VerdictStatus::Verified => "verified",
+        VerdictStatus::SampledOut => "sampled_out",
+        VerdictStatus::Pending => "pending",
+        VerdictStatus::Failed => "failed",
+    }
+}
+
+pub(crate) fn verdict_from(name: &str) -> Result<VerdictStatus, DbError> {
+    match name {
+        "verified" => Ok(VerdictStatus::Verified),
+        "sampled_out" => Ok(VerdictStatus::SampledOut),
+        "pending" => Ok(VerdictStatus::Pending),
+        "failed" => Ok(VerdictStatus::Failed),
+        other => Err(DbError::Content(format!("the verdict `{other}`"))),
+    }
+}
+
+/// Reads an id or a hash.
+pub(crate) fn parse<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
+    let text: String = row.try_get(column)?;
+    text.parse()
+        .map_err(|_| DbError::Content(format!("the {column} `{text}`")))
+}
+
+async fn delete_delivered_text(write: &mut Write<'_>, job: JobId) -> Result<(), DbError> {
+    let outcome = sqlx::query(
+        "UPDATE jobs SET prompt = NULL, output = NULL, stop = '[]'
+         WHERE id = ? AND delivered = 1 AND state = 'done' AND keep = 0",
+    )
+    .bind(job.to_string())
+    .execute(&mut **write)
+    .await?;
+    if outcome.rows_affected() > 0 {
+        // A report holds a reference's own tokens.
+        sqlx::query("UPDATE audits SET report = NULL WHERE job = ?")
+            .bind(job.to_string())
+            .execute(&mut **write)
+            .await?;
+    }
+    Ok(())
+}
+
+fn stored_attempt(row: &SqliteRow) -> Result<StoredAttempt, DbError> {
+    Ok(StoredAttempt {
+        number: row.try_get("attempt")?,
+        run: row.try_get("run")?,
+        node: parse(row, "node")?,
+        nonce: parse(row, "nonce")?,
+        start: row.try_get("start")?,
+        received: row.try_get("received")?,
+        chunks: row.try_get("chunks")?,
+        share: row.try_get("share")?,
+        gross: row.try_get("gross")?,
+        open: row.try_get::<Option<i64>, _>("ended_ms")?.is_none(),
+        finish: row
+            .try_get::<Option<String>, _>("finish")?
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|_| DbError::Content("an attempt's end".to_owned()))?,
+    })
+}
+
+fn stored_audit(row: &SqliteRow) -> Result<StoredAudit, DbError> {
+    let report: Option<String> = row.try_get("report")?;
+    let commitment: Option<String> = row.try_get("commitment")?;
+    let unreadable = |what: &str| DbError::Content(format!("an audit's {what}"));
+    Ok(StoredAudit {
+        id: parse(row, "id")?,
+        run: row.try_get("run")?,
+        node: parse(row, "node")?,
+        step: row.try_get("step")?,
+        commitment: commitment
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|_| unreadable("commitment"))?,
+        report: report
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|_| unreadable("report"))?,
+    })
+}
+
+fn node_row(row: &SqliteRow) -> Result<NodeRow, DbError> {
+    Ok(NodeRow {
+        node: parse(row, "id")?,
+        reference: row.try_get("reference")?,
+        software: row.try_get("software")?,
+        first_seen_ms: row.try_get("first_seen_ms")?,
+        last_seen_ms: row.try_get("last_seen_ms")?,
+        verified: row.try_get("verified")?,
+        failures: row.try_get("failures")?,
+        banned_until_ms: row.try_get("banned_until_ms")?,
+        tokens_per_second: row.try_get("tokens_per_second")?,
+    })
+}
+
+fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
+    let job = row.try_get::<String, _>("kind")? == "job";
+    Ok(WorkRecord {
+        kind: if job { WorkKind::Job } else { WorkKind::Audit },
+        id: row.try_get("id")?,
+        attempt: row.try_get("attempt")?,
+        model: parse(row, "model")?,
+        model_name: row.try_get("model_name")?,
+        input_tokens: row.try_get("prompt_tokens")?,
+        output_tokens: row.try_get("output_tokens")?,
+        started_ms: row.try_get("started_ms")?,
+        finished_ms: row.try_get("finished_ms")?,
+        verdict: verdict_from(&row.try_get::<String, _>("verdict")?)?,
+        reason: row.try_get("reason")?,
+        points: row.try_get("points")?,
+    })
+}
+
+fn blob(ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own types have text keys and finite numbers")
+}
+
+fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
+    let text: String = row.try_get(column)?;
+    serde_json::from_str(&text).map_err(|_| DbError::Content(format!("a job's {column}")))
+}

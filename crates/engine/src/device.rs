@@ -1,0 +1,285 @@
+//! Which adapters there are, and which device a model runs on.
+
+use burn::tensor::wgpu::WgpuBackend;
+use burn::tensor::{Device, DeviceKind};
+use infera_protocol::requirements::{Gpu, GpuKind};
+
+use crate::message::{DeviceChoice, DeviceInfo, Failure, FailureCode};
+
+/// An opened device and what the engine must respect on it.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub device: Device,
+    pub info: DeviceInfo,
+    /// No tensor may need a larger binding.
+    pub max_binding_bytes: u64,
+}
+
+/// Every adapter that wgpu sees, software ones included. Opens no device.
+pub fn adapters() -> Vec<Gpu> {
+    enumerate().into_iter().map(|adapter| adapter.gpu).collect()
+}
+
+/// Opens the wanted device; with [`DeviceChoice::Auto`] a discrete GPU, else an integrated one,
+/// else the CPU. A software adapter is used only when it is named.
+pub fn open(choice: &DeviceChoice) -> Result<Opened, Failure> {
+    if *choice == DeviceChoice::Cpu {
+        return Ok(cpu("it was asked for"));
+    }
+    let adapters = enumerate();
+    match select(choice, &adapters)? {
+        Some((index, reason)) => open_adapter(&adapters[index], &adapters[..index], reason),
+        None => Ok(cpu("no GPU was found")),
+    }
+}
+
+struct Adapter {
+    gpu: Gpu,
+    backend: wgpu::Backend,
+    device_type: wgpu::DeviceType,
+    max_binding_bytes: u64,
+}
+
+/// One graphics API per adapter: the best that shows it.
+fn enumerate() -> Vec<Adapter> {
+    let apis: &[wgpu::Backend] = if cfg!(target_os = "macos") {
+        &[wgpu::Backend::Metal]
+    } else {
+        &[wgpu::Backend::Vulkan, wgpu::Backend::Dx12]
+    };
+    let mut found: Vec<Adapter> = Vec::new();
+    for api in apis {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: (*api).into(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        for adapter in pollster::block_on(instance.enumerate_adapters((*api).into())) {
+            let info = adapter.get_info();
+            let shown_already = found
+                .iter()
+                .any(|other| other.backend != *api && other.gpu.name == info.name);
+            if !shown_already {
+                found.push(Adapter {
+                    gpu: describe(&info),
+                    backend: *api,
+                    device_type: info.device_type,
+                    max_binding_bytes: adapter.limits().max_storage_buffer_binding_size,
+                });
+            }
+        }
+    }
+    found
+}
+
+fn describe(info: &wgpu::AdapterInfo) -> Gpu {
+    let kind = match info.device_type {
+        _ if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") => {
+            GpuKind::AppleSilicon
+        }
+        wgpu::DeviceType::DiscreteGpu => GpuKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => GpuKind::Integrated,
+        wgpu::DeviceType::Cpu => GpuKind::Software,
+        wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => GpuKind::Other,
+    };
+    Gpu {
+        name: info.name.clone(),
+        kind,
+        api: api_name(info.backend).to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        pci_id: Some(info.device_pci_bus_id.clone()).filter(|id| !id.is_empty()),
+        vram_bytes: None,
+    }
+}
+
+fn api_name(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::Vulkan => "Vulkan",
+        wgpu::Backend::Metal => "Metal",
+        wgpu::Backend::Dx12 => "DX12",
+        wgpu::Backend::Gl => "GL",
+        wgpu::Backend::BrowserWebGpu => "WebGPU",
+        wgpu::Backend::Noop => "none",
+    }
+}
+
+/// The index of the adapter to use and why, or none for the CPU.
+fn select(choice: &DeviceChoice, adapters: &[Adapter]) -> Result<Option<(usize, String)>, Failure> {
+    let first = |wanted: &[GpuKind]| {
+        adapters
+            .iter()
+            .position(|adapter| wanted.contains(&adapter.gpu.kind))
+    };
+    match choice {
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Auto => {
+            let discrete = first(&[GpuKind::Discrete, GpuKind::AppleSilicon])
+                .map(|index| (index, "it is the first discrete GPU"));
+            let other = first(&[GpuKind::Integrated]).map(|index| {
+                (
+                    index,
+                    "there is no discrete GPU, and it is the first integrated one",
+                )
+            });
+            Ok(discrete
+                .or(other)
+                .map(|(index, reason)| (index, reason.to_owned())))
+        }
+        DeviceChoice::Named(name) => {
+            let wanted = name.to_lowercase();
+            let matches = |gpu: &Gpu| {
+                gpu.name.to_lowercase().contains(&wanted) || gpu.api.to_lowercase() == wanted
+            };
+            let index = adapters.iter().position(|adapter| matches(&adapter.gpu));
+            index
+                .map(|index| Some((index, format!("`{name}` was asked for"))))
+                .ok_or_else(|| Failure {
+                    code: FailureCode::NoDevice,
+                    message: no_such_device(name, adapters),
+                })
+        }
+    }
+}
+
+fn no_such_device(name: &str, adapters: &[Adapter]) -> String {
+    if adapters.is_empty() {
+        return format!(
+            "No adapter matches `{name}`: no graphics driver shows any. Use `cpu`, or install the GPU's driver"
+        );
+    }
+    let names: Vec<_> = adapters
+        .iter()
+        .map(|adapter| format!("{} ({})", adapter.gpu.name, adapter.gpu.api))
+        .collect();
+    format!(
+        "No adapter matches `{name}`. There are: {}, and cpu",
+        names.join(", ")
+    )
+}
+
+fn cpu(reason: &str) -> Opened {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    Opened {
+        device: Device::flex(),
+        info: DeviceInfo {
+            name: format!("CPU ({threads} threads)"),
+            backend: "flex/cpu".to_owned(),
+            reason: reason.to_owned(),
+        },
+        max_binding_bytes: u64::MAX,
+    }
+}
+
+/// `before` are the adapters listed before this one: burn counts each kind of adapter on its own.
+fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result<Opened, Failure> {
+    let index = before
+        .iter()
+        .filter(|other| {
+            other.backend == adapter.backend && other.device_type == adapter.device_type
+        })
+        .count();
+    let kind = match adapter.device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(index),
+        wgpu::DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(index),
+        wgpu::DeviceType::VirtualGpu => DeviceKind::VirtualGpu(index),
+        wgpu::DeviceType::Cpu => DeviceKind::Cpu,
+        wgpu::DeviceType::Other => DeviceKind::DefaultDevice,
+    };
+    let api = match adapter.backend {
+        wgpu::Backend::Vulkan => WgpuBackend::Vulkan,
+        wgpu::Backend::Metal => WgpuBackend::Metal,
+        wgpu::Backend::Dx12 => WgpuBackend::Dx12,
+        wgpu::Backend::Gl => WgpuBackend::Gl,
+        wgpu::Backend::BrowserWebGpu | wgpu::Backend::Noop => WgpuBackend::Auto,
+    };
+    let device = Device::wgpu_options()
+        .device_kind(kind)
+        .graphics_api(api)
+        .init()
+        .map_err(|error| Failure {
+            code: FailureCode::NoDevice,
+            message: format!(
+                "{} could not be opened: {error}. Update its driver, or use `cpu`",
+                adapter.gpu.name
+            ),
+        })?;
+    Ok(Opened {
+        device,
+        info: DeviceInfo {
+            name: adapter.gpu.name.clone(),
+            backend: format!("wgpu/{}", api_name(adapter.backend).to_lowercase()),
+            reason,
+        },
+        max_binding_bytes: adapter.max_binding_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, kind: GpuKind) -> Adapter {
+        Adapter {
+            gpu: Gpu {
+                name: name.to_owned(),
+                kind,
+                api: "Vulkan".to_owned(),
+                driver: String::new(),
+                pci_id: None,
+                vram_bytes: None,
+            },
+            backend: wgpu::Backend::Vulkan,
+            device_type: wgpu::DeviceType::Other,
+            max_binding_bytes: 1 << 27,
+        }
+    }
+
+    #[test]
+    fn the_choice_as_a_table() {
+        use GpuKind::{AppleSilicon, Discrete, Integrated, Software};
+        let auto = DeviceChoice::Auto;
+        let named = |name: &str| DeviceChoice::Named(name.to_owned());
+        let software = || adapter("llvmpipe", Software);
+        let cases = [
+            (&auto, vec![], None),
+            (&auto, vec![software()], None),
+            (
+                &auto,
+                vec![software(), adapter("iGPU", Integrated)],
+                Some(1),
+            ),
+            (
+                &auto,
+                vec![adapter("iGPU", Integrated), adapter("Card", Discrete)],
+                Some(1),
+            ),
+            (&auto, vec![adapter("Apple M2", AppleSilicon)], Some(0)),
+            (
+                &named("LLVM"),
+                vec![adapter("Card", Discrete), software()],
+                Some(1),
+            ),
+            (
+                &named("vulkan"),
+                vec![adapter("Card", Discrete), software()],
+                Some(0),
+            ),
+        ];
+        for (choice, adapters, expected) in cases {
+            let selected = select(choice, &adapters).unwrap().map(|(index, _)| index);
+            assert_eq!(selected, expected, "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_what_there_is() {
+        let choice = DeviceChoice::Named("radeon".to_owned());
+        let Err(failure) = select(&choice, &[adapter("Card", GpuKind::Discrete)]) else {
+            panic!("`radeon` matched `Card`");
+        };
+        assert_eq!(failure.code, FailureCode::NoDevice);
+        assert!(failure.message.contains("Card (Vulkan)"), "{failure}");
+        assert!(open(&choice).is_err());
+    }
+}

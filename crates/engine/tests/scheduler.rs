@@ -1,0 +1,310 @@
+//! The scheduler over a model that is only arithmetic: what a sequence sees depends on nothing but
+//! its own tokens, so every schedule must give the same output.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use infera_engine::message::{Event, Failure, FailureCode, Generate, Score};
+use infera_engine::scheduler::{Endings, Forward, Scheduler, Segment};
+use infera_protocol::{FinishReason, JobSeed, Sampling};
+use proptest::prelude::*;
+
+const VOCABULARY: usize = 50;
+const END: u32 = 0;
+
+/// Logits are a hash of all tokens before; the cache is the tokens themselves.
+struct Arithmetic;
+
+impl Forward for Arithmetic {
+    type Cache = Vec<u32>;
+
+    fn vocabulary(&self) -> usize {
+        VOCABULARY
+    }
+
+    fn context(&self) -> usize {
+        300
+    }
+
+    fn new_cache(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn cache_bytes(&self, cache: &Vec<u32>) -> u64 {
+        cache.len() as u64
+    }
+
+    fn forward(&self, segments: &mut [Segment<'_, Vec<u32>>]) -> Result<Vec<f32>, Failure> {
+        let mut rows = Vec::new();
+        for segment in segments {
+            assert!(
+                !segment.tokens.is_empty(),
+                "a segment without tokens is wasted work"
+            );
+            for (index, token) in segment.tokens.iter().enumerate() {
+                segment.cache.push(*token);
+                if segment.wanted.contains(&index) {
+                    rows.extend(logits(segment.cache));
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn logits(history: &[u32]) -> Vec<f32> {
+    let mut state = history.iter().fold(17_u32, |state, token| {
+        state.wrapping_mul(31).wrapping_add(token + 1)
+    });
+    (0..VOCABULARY)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as f32 / 16384.0
+        })
+        .collect()
+}
+
+fn scheduler(slots: usize) -> Scheduler<Arithmetic> {
+    // The stop string is written as the token ids it ends with.
+    let watch = |stop: &[String]| -> Box<dyn FnMut(u32) -> bool> {
+        let wanted: Vec<u32> = stop.iter().filter_map(|text| text.parse().ok()).collect();
+        Box::new(move |token| wanted.contains(&token))
+    };
+    Scheduler::new(
+        Arithmetic,
+        Endings {
+            tokens: vec![END],
+            watch: Box::new(watch),
+        },
+        slots,
+        Instant::now,
+    )
+}
+
+fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
+    Generate {
+        id,
+        prompt: prompt.to_vec(),
+        output: Vec::new(),
+        sampling: Sampling {
+            temperature: 1.0,
+            ..Sampling::GREEDY
+        },
+        max_tokens,
+        stop: Vec::new(),
+        logprobs: None,
+        seed: JobSeed::from_bytes([id as u8; 32]),
+    }
+}
+
+fn run(scheduler: &mut Scheduler<Arithmetic>, events: &mut Vec<Event>) {
+    for _ in 0..10_000 {
+        if scheduler.is_idle() {
+            return;
+        }
+        scheduler.step(&mut |event| events.push(event));
+    }
+    panic!("the scheduler does not come to an end");
+}
+
+fn output(events: &[Event], wanted: u64) -> (Vec<u32>, Option<FinishReason>) {
+    let mut tokens = Vec::new();
+    let mut reason = None;
+    for event in events {
+        match event {
+            Event::Tokens { id, tokens: new } if *id == wanted => {
+                assert_eq!(reason, None, "tokens after the end");
+                tokens.extend(new.iter().map(|token| token.id));
+            }
+            Event::Finished(finished) if finished.id == wanted => {
+                assert_eq!(reason, None, "two ends");
+                reason = Some(finished.reason);
+            }
+            _ => {}
+        }
+    }
+    (tokens, reason)
+}
+
+/// A request id, and so a seed, whose output has at least so many tokens.
+fn long_output(prompt: &[u32], tokens: u32) -> u64 {
+    (0..200)
+        .find(|id| alone(request(*id, prompt, tokens)).1 == Some(FinishReason::Length))
+        .unwrap()
+}
+
+fn alone(request: Generate) -> (Vec<u32>, Option<FinishReason>) {
+    let (mut scheduler, mut events, id) = (scheduler(1), Vec::new(), request.id);
+    scheduler.generate(&request, &mut |event| events.push(event));
+    run(&mut scheduler, &mut events);
+    output(&events, id)
+}
+
+#[test]
+fn an_output_goes_on_where_another_engine_stopped() {
+    let id = long_output(&[1, 2, 3], 40);
+    let (whole, reason) = alone(request(id, &[1, 2, 3], 60));
+    for split in 0..=whole.len() {
+        let mut rest = request(id, &[1, 2, 3], 60);
+        rest.output = whole[..split].to_vec();
+        let (tokens, end) = alone(rest);
+        assert_eq!(
+            [&whole[..split], &tokens].concat(),
+            whole,
+            "split at {split}"
+        );
+        assert_eq!(end, reason, "split at {split}");
+    }
+}
+
+#[test]
+fn ends_are_told_apart() {
+    let id = long_output(&[1], 5);
+    let (tokens, reason) = alone(request(id, &[1], 5));
+    assert_eq!((tokens.len(), reason), (5, Some(FinishReason::Length)));
+    let mut stopping = request(id, &[1], 5);
+    stopping.stop = vec![tokens[2].to_string()];
+    assert_eq!(
+        alone(stopping),
+        (tokens[..3].to_vec(), Some(FinishReason::Stop))
+    );
+    let ended = (0..200)
+        .map(|id| alone(request(id, &[1], 200)))
+        .find(|(_, reason)| *reason == Some(FinishReason::EndOfText));
+    assert_eq!(ended.unwrap().0.last(), Some(&END));
+    let id = long_output(&[3; 298], 2);
+    let (tokens, reason) = alone(request(id, &[3; 298], 100));
+    assert_eq!(
+        (tokens.len(), reason),
+        (2, Some(FinishReason::Length)),
+        "the context holds 300"
+    );
+}
+
+#[test]
+fn a_cancelled_request_ends_with_the_next_step() {
+    let (mut scheduler, mut events) = (scheduler(1), Vec::new());
+    let (first, second) = (long_output(&[1], 10), long_output(&[2], 3) + 1000);
+    scheduler.generate(&request(first, &[1], 200), &mut |event| events.push(event));
+    scheduler.generate(
+        &Generate {
+            id: second,
+            ..request(second - 1000, &[2], 3)
+        },
+        &mut |event| events.push(event),
+    );
+    scheduler.step(&mut |event| events.push(event));
+    scheduler.cancel(first);
+    scheduler.cancel(99_999);
+    scheduler.step(&mut |event| events.push(event));
+    let (tokens, reason) = output(&events, first);
+    assert_eq!((tokens.len(), reason), (1, Some(FinishReason::Cancelled)));
+    run(&mut scheduler, &mut events);
+    assert_eq!(
+        output(&events, second).0.len(),
+        3,
+        "the one that waited got its turn"
+    );
+}
+
+#[test]
+fn scoring_finds_exactly_the_changed_tokens() {
+    let honest = request(long_output(&[4, 5, 6], 40), &[4, 5, 6], 100);
+    let (mut tokens, _) = alone(honest.clone());
+    let score = |output: &[u32]| {
+        let (mut scheduler, mut events) = (scheduler(1), Vec::new());
+        let task = Score {
+            id: 1,
+            prompt: honest.prompt.clone(),
+            output: output.to_vec(),
+            sampling: honest.sampling,
+            seed: honest.seed,
+        };
+        scheduler.score(task, &mut |event| events.push(event));
+        run(&mut scheduler, &mut events);
+        match events.as_slice() {
+            [Event::Scored(scored)] => scored.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let clean = score(&tokens);
+    assert_eq!(
+        (clean.positions as usize, clean.mismatches.len()),
+        (tokens.len(), 0)
+    );
+    let last = tokens.len() - 1;
+    let own = tokens[last];
+    tokens[last] = (own + 1) % VOCABULARY as u32;
+    let changed = score(&tokens);
+    assert_eq!(changed.mismatches.len(), 1);
+    assert_eq!(
+        (
+            changed.mismatches[0].position as usize,
+            changed.mismatches[0].token
+        ),
+        (last, own)
+    );
+}
+
+#[test]
+fn bad_requests_are_answered_and_leave_nothing_behind() {
+    let good = request(1, &[1], 5);
+    let bad = [
+        Generate {
+            prompt: vec![],
+            ..good.clone()
+        },
+        Generate {
+            prompt: vec![VOCABULARY as u32],
+            ..good.clone()
+        },
+        Generate {
+            prompt: vec![1; 301],
+            ..good.clone()
+        },
+        Generate {
+            sampling: Sampling {
+                temperature: f32::NAN,
+                ..good.sampling
+            },
+            ..good.clone()
+        },
+    ];
+    for request in bad {
+        let (mut scheduler, mut events) = (scheduler(1), Vec::new());
+        scheduler.generate(&request, &mut |event| events.push(event));
+        assert!(
+            matches!(&events[..], [Event::Failed { id: Some(1), error }] if error.code == FailureCode::BadRequest),
+            "{events:?}"
+        );
+        assert!(scheduler.is_idle());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_schedule_gives_each_sequence_its_own_output(
+        slots in 1_usize..6,
+        requests in proptest::collection::vec((1_usize..150, 1_u32..40, 0_usize..10), 1..12),
+    ) {
+        let mut scheduler = scheduler(slots);
+        let mut events = Vec::new();
+        let mut expected = HashMap::new();
+        for (id, (prompt, max_tokens, steps)) in requests.into_iter().enumerate() {
+            let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7 + id) as u32 % VOCABULARY as u32).collect();
+            let request = request(id as u64, &prompt, max_tokens);
+            expected.insert(id as u64, alone(request.clone()));
+            scheduler.generate(&request, &mut |event| events.push(event));
+            for _ in 0..steps {
+                scheduler.step(&mut |event| events.push(event));
+                prop_assert!(scheduler.stats().running as usize <= slots);
+            }
+        }
+        run(&mut scheduler, &mut events);
+        for (id, output_alone) in expected {
+            prop_assert_eq!(output(&events, id), output_alone);
+        }
+        prop_assert_eq!(scheduler.stats().kv_bytes, 0);
+    }
+}

@@ -1,0 +1,296 @@
+//! What a balancer keeps of a model: everything but the weights.
+
+use std::sync::Arc;
+
+use infera_protocol::{Hash, ModelId};
+
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+use crate::manifest::{Manifest, hash_weights};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+const MAGIC: [u8; 4] = *b"INFH";
+const VERSION: u16 = 1;
+
+/// A model without its weights: metadata, tokenizer, chat template, and the id of the whole.
+#[derive(Debug)]
+pub struct Head {
+    gguf: Gguf,
+    config: Config,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Arc<ChatTemplate>>,
+    manifest: Manifest,
+}
+
+impl Head {
+    /// Reads all weights once, to hash them.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let head = Gguf::head_from_bytes(gguf.head(), gguf.file())?;
+        Self::new(head, hash_weights(gguf))
+    }
+
+    /// Checks the bytes with the same parser that reads model files.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        let fault = |fault: &str| ModelError::BadHead {
+            fault: fault.to_owned(),
+        };
+        let short = || fault("it is cut off");
+        let (magic, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
+        if *magic != MAGIC {
+            return Err(fault("it does not begin with the letters INFH"));
+        }
+        let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let version = u16::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(fault(&format!(
+                "its version is {version}, and this program reads version {VERSION}"
+            )));
+        }
+        let (weights, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let length = u16::from_le_bytes(*length).into();
+        let (file, gguf) = rest.split_at_checked(length).ok_or_else(short)?;
+        let file = std::str::from_utf8(file).map_err(|_| fault("its file name is not UTF-8"))?;
+        let gguf = Gguf::head_from_bytes(gguf, file)?;
+        Self::new(gguf, Hash::from_bytes(*weights))
+    }
+
+    /// Magic `INFH`, version (u16), weights hash (32 bytes), the file's name (u16 length, UTF-8),
+    /// then the GGUF file up to the tensor data. Little-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let file = self.gguf.file();
+        let length = u16::try_from(file.len()).unwrap_or(0);
+        let file = &file.as_bytes()[..length.into()];
+        [
+            MAGIC.as_slice(),
+            &VERSION.to_le_bytes(),
+            self.manifest.weights.as_bytes(),
+            &length.to_le_bytes(),
+            file,
+            self.gguf.head(),
+        ]
+        .concat()
+    }
+
+    /// The name in the metadata, else the file's.
+    pub fn name(&self) -> &str {
+        self.gguf.name()
+    }
+
+    /// The model file's name without its folder.
+    pub fn file(&self) -> &str {
+        self.gguf.file()
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// An error that says so when the model has none.
+    pub fn chat_template(&self) -> Result<&Arc<ChatTemplate>, ModelError> {
+        self.template
+            .as_ref()
+            .ok_or_else(|| ModelError::NoChatTemplate {
+                file: self.gguf.file().to_owned(),
+            })
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The same id as the whole file's.
+    pub fn id(&self) -> ModelId {
+        self.manifest.id()
+    }
+
+    fn new(gguf: Gguf, weights: Hash) -> Result<Self, ModelError> {
+        let config = Config::from_gguf(&gguf)?;
+        let manifest = Manifest::with_weights(&gguf, &config, weights)?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
+        let template = if ChatTemplate::is_in(&gguf) {
+            Some(Arc::new(ChatTemplate::from_gguf(&gguf)?))
+        } else {
+            None
+        };
+        Ok(Self {
+            gguf,
+            config,
+            tokenizer,
+            template,
+            manifest,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::gguf::write::GgufBuilder;
+    use crate::quant::TensorType;
+    use crate::template::ChatMessage;
+    use crate::testing::{llama_metadata, llama_tensors, model_file, sentence_pieces, tiny};
+
+    fn id_of(file: &GgufBuilder) -> ModelId {
+        Manifest::of(&Gguf::from_bytes(file.build(), "x").unwrap())
+            .unwrap()
+            .id()
+    }
+
+    fn file() -> GgufBuilder {
+        llama_tensors(sentence_pieces(llama_metadata(GgufBuilder::new())))
+    }
+
+    #[test]
+    fn a_head_has_the_id_of_the_whole_file() {
+        let gguf = tiny();
+        let head = Head::from_gguf(&gguf).unwrap();
+        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        let bytes = head.to_bytes();
+        let again = Head::from_bytes(&bytes).unwrap();
+        assert_eq!(again.manifest(), head.manifest());
+        assert_eq!(again.to_bytes(), bytes);
+        assert_eq!((again.name(), again.file()), ("Tiny", "tiny.gguf"));
+        assert_eq!(again.config(), &Config::from_gguf(&gguf).unwrap());
+        assert_eq!(again.tokenizer().encode_prompt("ab", false), [1, 3, 6]);
+        let messages = [ChatMessage {
+            role: "user".to_owned(),
+            content: "ab".to_owned(),
+        }];
+        let template = again.chat_template().unwrap();
+        assert_eq!(
+            template.render(&messages, true, UNIX_EPOCH).unwrap(),
+            "<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    /// A change here changes the id of every model in the network.
+    #[test]
+    fn the_id_stays_what_it_is() {
+        assert_eq!(
+            id_of(&file()).to_string(),
+            "b9058e35f221feffaebdad6e42e8f707d353b100caea243b1277166ae3223c9e"
+        );
+    }
+
+    #[test]
+    fn the_id_depends_on_what_the_answers_depend_on() {
+        let id = id_of(&file());
+        let changed =
+            |first: GgufBuilder| id_of(&llama_tensors(sentence_pieces(llama_metadata(first))));
+        let new = GgufBuilder::new;
+        assert_eq!(changed(new().str("general.name", "Other")), id);
+        assert_eq!(changed(new().u32("general.quantization_version", 2)), id);
+        assert_ne!(changed(new().f32("llama.rope.freq_base", 9999.0)), id);
+        assert_ne!(changed(new().str("tokenizer.chat_template", "")), id);
+        assert_ne!(
+            changed(new().bool("tokenizer.ggml.add_bos_token", false)),
+            id
+        );
+        let norm = new().f32_tensor("output_norm.weight", &[32], &[1.0; 32]);
+        let gguf = Gguf::from_bytes(file().build(), "x").unwrap();
+        let rest = gguf
+            .views()
+            .filter(|view| view.info.name != "output_norm.weight");
+        let tensors = rest.fold(norm, |file, view| {
+            file.tensor(
+                &view.info.name,
+                view.info.kind,
+                &view.info.dims,
+                view.bytes.to_vec(),
+            )
+        });
+        assert_ne!(id_of(&sentence_pieces(llama_metadata(tensors))), id);
+    }
+
+    #[test]
+    fn the_order_of_tensors_does_not_matter() {
+        let gguf = tiny();
+        let mut views: Vec<_> = gguf.views().collect();
+        views.reverse();
+        let turned = views.iter().fold(GgufBuilder::new(), |file, view| {
+            file.tensor(
+                &view.info.name,
+                view.info.kind,
+                &view.info.dims,
+                view.bytes.to_vec(),
+            )
+        });
+        let id = id_of(&sentence_pieces(llama_metadata(turned)));
+        assert_eq!(id, Manifest::of(&gguf).unwrap().id());
+    }
+
+    #[test]
+    fn broken_heads_are_refused() {
+        let bytes = Head::from_gguf(&tiny()).unwrap().to_bytes();
+        for length in 0..bytes.len() {
+            assert!(Head::from_bytes(&bytes[..length]).is_err(), "{length}");
+        }
+        let fault = |bytes: &[u8]| Head::from_bytes(bytes).unwrap_err().to_string();
+        assert!(fault(&[b"GGUF", &bytes[4..]].concat()).contains("letters INFH"));
+        assert!(fault(&[b"INFH\x09\0", &bytes[6..]].concat()).contains("its version is 9"));
+        assert!(fault(&[&bytes[..], &[0]].concat()).contains("something follows"));
+    }
+
+    #[test]
+    fn a_model_without_template_says_so() {
+        let bare = GgufBuilder::new()
+            .str("tokenizer.ggml.model", "llama")
+            .strings("tokenizer.ggml.tokens", &["a"])
+            .f32s("tokenizer.ggml.scores", &[0.0]);
+        let sizes = [
+            ("token_embd.weight", vec![32, 1]),
+            ("output_norm.weight", vec![32]),
+        ];
+        let gguf = tiny();
+        let file = gguf
+            .tensors()
+            .iter()
+            .filter(|info| info.name.starts_with("blk."))
+            .map(|info| (info.name.as_str(), info.dims.clone()))
+            .chain(sizes)
+            .fold(llama_metadata(bare), |file, (name, dims)| {
+                let values: u64 = dims.iter().product();
+                file.tensor(name, TensorType::F32, &dims, vec![0; 4 * values as usize])
+            });
+        let head = Head::from_gguf(&Gguf::from_bytes(file.build(), "bare.gguf").unwrap()).unwrap();
+        let error = head.chat_template().unwrap_err().to_string();
+        assert!(
+            error.contains("`bare.gguf` has no chat template"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn smollm2_has_a_head_of_a_few_megabytes() {
+        let Some(path) = model_file("SmolLM2-135M-Instruct.Q4_1.gguf") else {
+            return;
+        };
+        let gguf = Gguf::open(&path).unwrap();
+        let bytes = Head::from_gguf(&gguf).unwrap().to_bytes();
+        assert!(bytes.len() < 4 << 20, "{}", bytes.len());
+        let head = Head::from_bytes(&bytes).unwrap();
+        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        let user = ChatMessage {
+            role: "user".to_owned(),
+            content: "Hi".to_owned(),
+        };
+        let text = head
+            .chat_template()
+            .unwrap()
+            .render(&[user], true, UNIX_EPOCH);
+        assert_eq!(
+            text.unwrap(),
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging \
+             Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+}

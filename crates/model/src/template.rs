@@ -1,0 +1,380 @@
+//! A model's chat template: messages become the text of a prompt.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+
+const KEY: &str = "tokenizer.chat_template";
+const NAME: &str = "chat";
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+const MAX_DEPTH: usize = 64;
+/// Steps a rendering may take, to begin with and for each message.
+const BASE_FUEL: u64 = 500_000;
+const MESSAGE_FUEL: u64 = 5_000;
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// `system`, `user`, `assistant`, or what else the template knows.
+    pub role: String,
+    pub content: String,
+}
+
+/// A compiled template. It comes with the model file, so it runs with limits on steps, depth and
+/// output. Cheap to share in an `Arc`.
+///
+/// The whitespace rules and the two functions `raise_exception` and `strftime_now` are those of
+/// Hugging Face's transformers, for which the templates are written.
+pub struct ChatTemplate {
+    file: String,
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// Reads `tokenizer.chat_template`. A file without one is an error: no format is assumed.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let source = gguf
+            .get_str(KEY)?
+            .ok_or_else(|| ModelError::NoChatTemplate {
+                file: gguf.file().to_owned(),
+            })?;
+        let tokens = gguf
+            .get_strings("tokenizer.ggml.tokens")?
+            .unwrap_or_default();
+        let text = |key: &str| -> Result<String, ModelError> {
+            let id = gguf.get_u32(key)?;
+            let text = id.and_then(|id| tokens.get(id as usize));
+            Ok(text.copied().unwrap_or_default().to_owned())
+        };
+        Self::new(
+            gguf.file(),
+            source,
+            text("tokenizer.ggml.bos_token_id")?,
+            text("tokenizer.ggml.eos_token_id")?,
+        )
+    }
+
+    /// Whether the file has a template at all.
+    pub(crate) fn is_in(gguf: &Gguf) -> bool {
+        gguf.contains(KEY)
+    }
+
+    fn new(file: &str, source: &str, bos: String, eos: String) -> Result<Self, ModelError> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|error| broken(file, &error))?;
+        environment.set_syntax(syntax);
+        environment.set_recursion_limit(MAX_DEPTH);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<(), Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message)))
+        });
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| broken(file, &error))?;
+        Ok(Self {
+            file: file.to_owned(),
+            environment,
+            bos,
+            eos,
+        })
+    }
+
+    /// The prompt's text, special tokens included: encode it with `parse_special`. With
+    /// `add_generation_prompt` it ends where the assistant's answer begins. `now` is what a
+    /// template that writes the date takes for today, in UTC.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<String, ModelError> {
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(BASE_FUEL + MESSAGE_FUEL * messages.len() as u64));
+        environment.add_function("strftime_now", move |format: String| strftime(&format, now));
+        let turns: Vec<Value> = messages
+            .iter()
+            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
+            .collect();
+        let mut output = Limited(Vec::new());
+        environment
+            .get_template(NAME)
+            .and_then(|template| {
+                template.render_captured_to(
+                    context! {
+                        messages => turns,
+                        add_generation_prompt,
+                        bos_token => self.bos.as_str(),
+                        eos_token => self.eos.as_str(),
+                    },
+                    &mut output,
+                )
+            })
+            .map_err(|error| match raised(&error) {
+                Some(message) => ModelError::MessagesRefused {
+                    message: message.chars().take(500).collect(),
+                },
+                None => broken(&self.file, &error),
+            })?;
+        String::from_utf8(output.0).map_err(|_| ModelError::BadTemplate {
+            file: self.file.clone(),
+            fault: "its output is not UTF-8".to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ChatTemplate")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a template said with `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn raised(error: &Error) -> Option<&str> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return Some(message);
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn broken(file: &str, error: &Error) -> ModelError {
+    let fault = match error.kind() {
+        ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
+        ErrorKind::WriteFailure => format!("it writes more than {MAX_OUTPUT_BYTES} bytes"),
+        _ => {
+            let line = error
+                .line()
+                .map_or_else(String::new, |line| format!(" in line {line}"));
+            let text = error.detail().map_or_else(
+                || error.kind().to_string(),
+                |detail| format!("{}: {detail}", error.kind()),
+            );
+            format!("{}{line}", text.chars().take(300).collect::<String>())
+        }
+    };
+    ModelError::BadTemplate {
+        file: file.to_owned(),
+        fault,
+    }
+}
+
+/// Collects output up to the limit.
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+const WEEKDAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
+
+/// The date and time codes that chat templates use, in UTC. Other codes stay as they are.
+fn strftime(format: &str, now: SystemTime) -> String {
+    let seconds = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, date) = civil(day);
+    let month_name = MONTHS[month as usize - 1];
+    let weekday = WEEKDAYS[(day as usize + 4) % 7];
+    let two_digits = |number: u64| format!("{number:02}");
+    let mut text = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            text.push(letter);
+            continue;
+        }
+        let part = match letters.next() {
+            Some('Y') => year.to_string(),
+            Some('y') => two_digits(year % 100),
+            Some('m') => two_digits(month),
+            Some('d') => two_digits(date),
+            Some('B') => month_name.to_owned(),
+            Some('b') => month_name[..3].to_owned(),
+            Some('A') => weekday.to_owned(),
+            Some('a') => weekday[..3].to_owned(),
+            Some('H') => two_digits(second / 3600),
+            Some('M') => two_digits(second / 60 % 60),
+            Some('S') => two_digits(second % 60),
+            Some('%') | None => "%".to_owned(),
+            Some(other) => format!("%{other}"),
+        };
+        text.push_str(&part);
+    }
+    text
+}
+
+/// Year, month and day of the day so many days after 1970-01-01.
+fn civil(mut day: u64) -> (u64, u64, u64) {
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    // A cycle of 400 years always has 146,097 days; the loop below then ends soon.
+    let mut year = 1970 + day / 146_097 * 400;
+    day %= 146_097;
+    loop {
+        let days = if is_leap(year) { 366 } else { 365 };
+        if day < days {
+            break;
+        }
+        day -= days;
+        year += 1;
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    (year, month, day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn template(source: &str) -> Result<ChatTemplate, ModelError> {
+        ChatTemplate::new("x.gguf", source, "<s>".to_owned(), "</s>".to_owned())
+    }
+
+    fn message(role: &str, content: &str) -> ChatMessage {
+        ChatMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        }
+    }
+
+    /// 2024-02-29 13:05:09 UTC, a Thursday.
+    fn leap_day() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_709_211_909)
+    }
+
+    fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ModelError> {
+        template(source)?.render(messages, true, leap_day())
+    }
+
+    #[test]
+    fn a_template_gets_messages_tokens_and_python_methods() {
+        let source = "{{ bos_token }}{% for message in messages %}\n\
+             {{- message['role'].upper() + ':' + message.content.strip() + eos_token }}\n\
+             {%- endfor %}\n\
+             {% if add_generation_prompt %}\nASSISTANT:{% endif %}";
+        let text = render(source, &[message("user", " hi "), message("tool", "x")]).unwrap();
+        assert_eq!(text, "<s>USER:hi</s>TOOL:x</s>ASSISTANT:");
+        let text = template(source).unwrap().render(&[], false, leap_day());
+        assert_eq!(text.unwrap(), "<s>");
+    }
+
+    #[test]
+    fn a_template_can_write_the_date() {
+        let source = "{{ strftime_now('%d %B %Y, %a %b %H:%M:%S %y %m %A %% %q') }}";
+        assert_eq!(
+            render(source, &[]).unwrap(),
+            "29 February 2024, Thu Feb 13:05:09 24 02 Thursday % %q"
+        );
+        let day = |seconds| strftime("%Y-%m-%d", UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(951_868_799), "2000-02-29");
+        assert_eq!(day(951_868_800), "2000-03-01");
+        assert_eq!(day(4_107_542_399), "2100-02-28");
+        assert_eq!(day(4_107_542_400), "2100-03-01");
+        assert_eq!(day(13_569_465_600), "2400-01-01");
+    }
+
+    #[test]
+    fn a_template_that_refuses_is_quoted() {
+        let source = "{{ raise_exception('Roles must alternate.') }}";
+        let error = render(source, &[]).unwrap_err();
+        assert!(matches!(error, ModelError::MessagesRefused { .. }));
+        assert!(error.to_string().ends_with(": Roles must alternate."));
+    }
+
+    #[test]
+    fn a_template_without_end_is_stopped() {
+        let loops =
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        let grows = "{% for a in range(99999) %}{{ 'x' * 99999 }}{% endfor %}";
+        let calls = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
+        let repeats = "{{ 'x' * 99999999999 }}";
+        for (source, fault) in [
+            (loops, "it does not come to an end"),
+            (grows, "it writes more than"),
+            (calls, "recursion limit"),
+            (repeats, "too large"),
+        ] {
+            let text = render(source, &[]).unwrap_err().to_string();
+            assert!(text.contains("`x.gguf`") && text.contains(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_does_not_compile_is_refused_with_the_line() {
+        let text = template("fine\n{% for %}").unwrap_err().to_string();
+        assert!(
+            text.contains("`x.gguf`") && text.contains("line 2"),
+            "{text}"
+        );
+    }
+}

