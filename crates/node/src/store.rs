@@ -440,3 +440,36 @@ fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_is_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("node.sqlite"))
+            .await
+            .unwrap();
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&store.pool)
+            .await
+            .unwrap();
+        let text = "x".repeat(1 << 20);
+        let error = store.set_setting("big", &text).await.unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn settings_survive() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.setting::<u32>("a").await.unwrap(), None);
+        store.set_setting("a", &1).await.unwrap();
+        store.set_setting("a", &2).await.unwrap();
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.setting::<u32>("a").await.unwrap(), Some(2));
+    }
+}

@@ -293,13 +293,16 @@ impl Controller {
     pub(crate) async fn run(mut self) {
         self.probe_hardware();
         self.act();
+        let mut held = true;
         while !self.has_ended() {
             let wake = self.next_wake();
             tokio::select! {
-                request = self.requests.recv() => match request {
+                request = self.requests.recv(), if held => match request {
                     Some(request) => self.on_request(request),
-                    // Nobody holds the node any more.
-                    None => if self.closing.is_none() { self.close(None) },
+                    None => {
+                        held = false;
+                        self.close(None);
+                    }
                 },
                 Some(input) = self.inputs.recv() => self.on_input(input),
                 Some(event) = self.session_events.recv() => self.on_session(event),

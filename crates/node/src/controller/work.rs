@@ -8,11 +8,10 @@ use infera_protocol::node_api::{
     Claim, Offer, Refusal, RefusalCode, Release, VerdictStatus, WorkKind, WorkRecord, claim_digest,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::{FinishReason, Hash, JobSpec, TokenOutput, VERSION};
+use infera_protocol::{FinishReason, Hash, JobSpec, NodeKey, TokenOutput, VERSION};
 use tokio::time::Instant;
 
 use super::{Claimed, Controller, Input, ShipError, Work};
-use crate::balancer_link::LinkError;
 use crate::caller::Caller;
 use crate::clock::{Backoff, random_32};
 use crate::jobs::{Production, Shipment, owed_batches};
@@ -103,31 +102,19 @@ impl Controller {
     fn claim(&mut self, offer: Offer, ends: Instant, slot: usize) {
         let key = key_of(&offer);
         self.claiming.insert(key, slot);
-        let nonce = Hash::from_bytes(random_32(&*self.edges.entropy));
-        let claim = Claim {
-            version: VERSION,
-            attempt: key.attempt,
-            nonce,
-            signature: self
-                .key
-                .sign(claim_digest(key.job, key.attempt, &self.key.id(), &nonce)),
-        };
         let (caller, store, claimed_ms) = (self.caller.clone(), self.store.clone(), self.now_ms());
+        let node_key = Arc::clone(&self.key);
         let limit = CLAIM_LIMIT.min(ends.duration_since(Instant::now()) + Duration::from_secs(5));
         self.report(async move {
             // It is on disk before anything is owed, and costs the claim no time.
             let (stored, answer) = tokio::join!(
                 store.open_attempt(key, claimed_ms),
-                tokio::time::timeout(
-                    limit,
-                    caller.once(|link, token| link.claim(token, key.job, claim))
-                )
+                tokio::time::timeout(limit, claim_until_answered(&caller, &node_key, key))
             );
             let result = match answer {
                 Ok(Ok(spec)) if stored.is_ok() => Claimed::Got(Box::new(spec)),
-                Ok(Err(LinkError::Refused(refusal)))
-                    if refusal.code != RefusalCode::Malformed
-                        && refusal.code != RefusalCode::Replayed =>
+                Ok(Err(refusal))
+                    if !matches!(refusal.code, RefusalCode::Malformed | RefusalCode::Replayed) =>
                 {
                     Claimed::Refused(refusal)
                 }
@@ -436,6 +423,27 @@ impl Controller {
         }
         self.settle_reports().await
     }
+}
+
+/// Each try is a new claim: the balancer gives a job again to the node that holds it.
+async fn claim_until_answered(
+    caller: &Caller,
+    node_key: &NodeKey,
+    key: AttemptKey,
+) -> Result<JobSpec, Refusal> {
+    let node = node_key.id();
+    caller
+        .until_answered(|link, token| {
+            let nonce = Hash::from_bytes(random_32(&*caller.entropy));
+            let claim = Claim {
+                version: VERSION,
+                attempt: key.attempt,
+                nonce,
+                signature: node_key.sign(claim_digest(key.job, key.attempt, &node, &nonce)),
+            };
+            link.claim(token, key.job, claim)
+        })
+        .await
 }
 
 async fn ship(

@@ -1,0 +1,947 @@
+//! A balancer that keeps books, an engine that produces tokens by rule, a machine, a clock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use infera_engine::message::{
+    Command, DeviceChoice, DeviceInfo, Event, Failure, FailureCode, Finished, Generate, Loaded,
+    Scored,
+};
+use infera_node::balancer_link::{
+    BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
+};
+use infera_node::clock::{Clock, Entropy};
+use infera_node::engine_link::{Engine, EngineError, EngineLink};
+use infera_node::governor::GovernorPolicy;
+use infera_node::hardware::HardwareProbe;
+use infera_node::state::{Connection, NodeSnapshot};
+use infera_node::store::Store;
+use infera_node::{Edges, ModelConfig, Node, NodeConfig};
+use infera_protocol::audit::audit_commit_digest;
+use infera_protocol::node_api::{
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
+    NodeState, Offer, Points, Price, Refusal, RefusalCode, Release, Session, SessionRequest,
+    WorkRecord, claim_digest, session_digest,
+};
+use infera_protocol::output::OutputAck;
+use infera_protocol::requirements::{Hardware, Policy};
+use infera_protocol::{
+    AuditId, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec, ModelId, NodeId,
+    NodeKey, OutputBatch, Sampling, TokenOutput, VERSION,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
+pub(crate) const SECRET: [u8; 32] = [5; 32];
+const TOKEN_TIME: Duration = Duration::from_millis(10);
+
+/// What the fake engine produces at an output position.
+pub(crate) fn token_at(position: u32) -> u32 {
+    1000 + position * 7 % 501
+}
+
+pub(crate) fn node_id() -> NodeId {
+    NodeKey::from_secret(&SECRET).id()
+}
+
+// ---------------------------------------------------------------------------------------------
+
+pub(crate) struct FakeClock {
+    start: Instant,
+}
+
+impl FakeClock {
+    pub(crate) const START_MS: i64 = 1_700_000_000_000;
+}
+
+impl Clock for FakeClock {
+    fn now_ms(&self) -> i64 {
+        Self::START_MS + self.start.elapsed().as_millis() as i64
+    }
+
+    fn describe(&self, unix_ms: i64) -> String {
+        format!("+{} s", (unix_ms - Self::START_MS) / 1000)
+    }
+}
+
+/// Numbers that never repeat and are the same in every run.
+#[derive(Default)]
+pub(crate) struct CountingEntropy(Mutex<u64>);
+
+impl Entropy for CountingEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.0.lock().unwrap();
+        for byte in bytes {
+            *state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            *byte = (*state >> 33) as u8;
+        }
+    }
+}
+
+pub(crate) struct FakeMachine(pub(crate) Mutex<Hardware>);
+
+impl HardwareProbe for FakeMachine {
+    fn probe(&self) -> BoxFuture<'static, Hardware> {
+        let hardware = self.0.lock().unwrap().clone();
+        Box::pin(async move { hardware })
+    }
+
+    fn free_disk(&self) -> BoxFuture<'static, Option<u64>> {
+        let bytes = self.0.lock().unwrap().free_disk_bytes;
+        Box::pin(async move { bytes })
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+#[derive(Default)]
+pub(crate) struct EngineScript {
+    /// The engine dies when it has produced the token before one of these positions.
+    pub(crate) die_at: VecDeque<u32>,
+    pub(crate) load_failure: Option<Failure>,
+    pub(crate) fail_requests: Option<Failure>,
+    /// Engines that were started, and those that run.
+    pub(crate) started: u32,
+    pub(crate) running: u32,
+    pub(crate) cancels: u32,
+    /// `Generate.output.len()` of each request, in order.
+    pub(crate) continued_from: Vec<usize>,
+    /// An end-of-generation token comes at this position.
+    pub(crate) ends_at: Option<u32>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeEngine(pub(crate) Arc<Mutex<EngineScript>>);
+
+impl FakeEngine {
+    pub(crate) fn script(&self) -> MutexGuard<'_, EngineScript> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl EngineLink for FakeEngine {
+    fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>> {
+        let script = self.0.clone();
+        Box::pin(async move {
+            let (commands, incoming) = mpsc::unbounded_channel();
+            let (outgoing, events) = mpsc::unbounded_channel();
+            {
+                let mut script = script.lock().unwrap();
+                script.started += 1;
+                script.running += 1;
+            }
+            tokio::spawn(async move {
+                run_engine(&script, incoming, outgoing).await;
+                script.lock().unwrap().running -= 1;
+            });
+            Ok(Engine { commands, events })
+        })
+    }
+}
+
+async fn run_engine(
+    script: &Mutex<EngineScript>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    let mut running: Vec<(Generate, u32)> = Vec::new();
+    let _ = events.send(Event::Started {
+        version: "fake".to_owned(),
+    });
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                None | Some(Command::Shutdown) => return,
+                Some(Command::Load(_)) => {
+                    let failure = script.lock().unwrap().load_failure.clone();
+                    let _ = events.send(match failure {
+                        Some(error) => Event::Failed { id: None, error },
+                        None => Event::Loaded(loaded()),
+                    });
+                }
+                Some(Command::Generate(generate)) => {
+                    let mut script = script.lock().unwrap();
+                    script.continued_from.push(generate.output.len());
+                    if let Some(error) = script.fail_requests.clone() {
+                        let _ = events.send(Event::Failed { id: Some(generate.id), error });
+                    } else {
+                        let position = generate.output.len() as u32;
+                        running.push((generate, position));
+                    }
+                }
+                Some(Command::Score(score)) => {
+                    let _ = events.send(Event::Scored(Scored {
+                        id: score.id,
+                        positions: score.output.len() as u32,
+                        mismatches: Vec::new(),
+                        elapsed_ms: 3,
+                    }));
+                }
+                Some(Command::Cancel { id }) => {
+                    script.lock().unwrap().cancels += 1;
+                    if let Some(index) = running.iter().position(|(generate, _)| generate.id == id) {
+                        running.remove(index);
+                        let _ = events.send(finished(id, FinishReason::Cancelled));
+                    }
+                }
+                Some(Command::Adapters | Command::Stats) => {}
+            },
+            () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() => {
+                let mut index = 0;
+                while index < running.len() {
+                    let (generate, position) = &mut running[index];
+                    let mut script = script.lock().unwrap();
+                    if script.die_at.front() == Some(position) {
+                        script.die_at.pop_front();
+                        return;
+                    }
+                    let _ = events.send(Event::Tokens {
+                        id: generate.id,
+                        tokens: vec![TokenOutput {
+                            id: token_at(*position),
+                            logprob: None,
+                            alternatives: Vec::new(),
+                        }],
+                    });
+                    *position += 1;
+                    let reason = if script.ends_at == Some(*position) {
+                        Some(FinishReason::EndOfText)
+                    } else {
+                        (*position >= generate.max_tokens).then_some(FinishReason::Length)
+                    };
+                    if let Some(reason) = reason {
+                        let _ = events.send(finished(generate.id, reason));
+                        running.remove(index);
+                    } else {
+                        index += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn loaded() -> Loaded {
+    Loaded {
+        model: MODEL,
+        name: "tiny".to_owned(),
+        architecture: "llama".to_owned(),
+        device: DeviceInfo {
+            name: "Fake".to_owned(),
+            backend: "flex/cpu".to_owned(),
+            reason: "it is the only one".to_owned(),
+        },
+        context_tokens: 4096,
+        vocabulary: 2000,
+        load_ms: 1,
+        weight_bytes: 1,
+    }
+}
+
+fn finished(id: u64, reason: FinishReason) -> Event {
+    Event::Finished(Finished {
+        id,
+        reason,
+        prefill_ms: 4,
+        decode_ms: 9,
+    })
+}
+
+pub(crate) fn failure(code: FailureCode, message: &str) -> Failure {
+    Failure {
+        code,
+        message: message.to_owned(),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// A job in the fake balancer's books.
+pub(crate) struct BookedJob {
+    pub(crate) spec: JobSpec,
+    pub(crate) holder: bool,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) commits: u32,
+    chain: ChunkChain,
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) released: Option<String>,
+    pub(crate) cancel: bool,
+    nonces: BTreeSet<Hash>,
+}
+
+#[derive(Default)]
+pub(crate) struct BookedAudit {
+    pub(crate) accepted: u32,
+    pub(crate) commitment: Option<Hash>,
+    pub(crate) open: bool,
+    pub(crate) reported: bool,
+    pub(crate) declined: Option<String>,
+}
+
+#[derive(Default)]
+pub(crate) struct Books {
+    pub(crate) unreachable: bool,
+    pub(crate) refuse_version: bool,
+    /// The answer to so many output calls is lost after they took effect.
+    pub(crate) lose_answers: u32,
+    pub(crate) lose_claims: u32,
+    pub(crate) refuse_claims: Option<RefusalCode>,
+    pub(crate) refuse_output: Option<RefusalCode>,
+    pub(crate) lose_commits: u32,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) reference: bool,
+    pub(crate) jobs: BTreeMap<JobId, BookedJob>,
+    pub(crate) audits: BTreeMap<AuditId, BookedAudit>,
+    /// What went wrong that a balancer would never accept.
+    pub(crate) violations: Vec<String>,
+    pub(crate) sessions: u32,
+    pub(crate) challenges: u32,
+    pub(crate) claims: u32,
+    pub(crate) output_calls: u32,
+    pub(crate) concurrent_outputs: u32,
+    pub(crate) most_concurrent_outputs: u32,
+    pub(crate) speed_tests: u32,
+    pub(crate) last_event_ids: Vec<Option<String>>,
+    pub(crate) states: Vec<NodeState>,
+    pub(crate) points: Points,
+    token: Option<String>,
+    challenge: Option<Hash>,
+    stream: Option<mpsc::UnboundedSender<Result<ReceivedEvent, LinkError>>>,
+    event_id: u64,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeBalancer(Arc<Mutex<Books>>);
+
+impl FakeBalancer {
+    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn send(&self, event: NodeEvent) {
+        let mut books = self.books();
+        books.event_id += 1;
+        let id = Some(books.event_id.to_string());
+        let stream = books.stream.as_ref().expect("the node listens");
+        let _ = stream.send(Ok(ReceivedEvent { id, event }));
+    }
+
+    /// Ends the event stream; the session stays.
+    pub(crate) fn cut(&self) {
+        self.books().stream = None;
+    }
+
+    /// Forgets the session, as after a restart.
+    pub(crate) fn restart(&self) {
+        let mut books = self.books();
+        books.token = None;
+        books.stream = None;
+    }
+
+    /// Forgets the session, but keeps the event stream open.
+    pub(crate) fn forget_token(&self) {
+        self.books().token = None;
+    }
+
+    pub(crate) fn go_away(&self) {
+        let mut books = self.books();
+        books.unreachable = true;
+        books.stream = None;
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.books().unreachable = false;
+    }
+
+    pub(crate) fn book(&self, number: u8, max_tokens: u32) -> JobId {
+        self.book_attempt(number, max_tokens, 1, &[])
+    }
+
+    pub(crate) fn book_attempt(
+        &self,
+        number: u8,
+        max_tokens: u32,
+        attempt: u32,
+        output: &[u32],
+    ) -> JobId {
+        let job = JobId::from_bytes([number; 16]);
+        let spec = JobSpec {
+            version: VERSION,
+            job,
+            attempt,
+            model: MODEL,
+            prompt: vec![1, 2, 3],
+            output: output.to_vec(),
+            sampling: Sampling::GREEDY,
+            max_tokens,
+            stop: Vec::new(),
+            logprobs: None,
+            seed: JobSeed::from_bytes([3; 32]),
+            lease_ms: 10_000,
+        };
+        let booked = BookedJob {
+            chain: ChunkChain::new(job, attempt, spec.start()),
+            tokens: output.to_vec(),
+            spec,
+            holder: false,
+            commits: 0,
+            finish: None,
+            released: None,
+            cancel: false,
+            nonces: BTreeSet::new(),
+        };
+        self.books().jobs.insert(job, booked);
+        job
+    }
+
+    pub(crate) fn offer(&self, job: JobId) {
+        let offer = {
+            let books = self.books();
+            let spec = &books.jobs[&job].spec;
+            Offer {
+                job,
+                attempt: spec.attempt,
+                model: spec.model,
+                prompt_tokens: spec.prompt.len() as u32,
+                output_tokens: spec.output.len() as u32,
+                max_tokens: spec.max_tokens,
+                price: Price {
+                    input: 1,
+                    output: 2,
+                },
+                deadline_ms: 5_000,
+            }
+        };
+        self.send(NodeEvent::Offer(offer));
+    }
+
+    pub(crate) fn book_audit(&self, number: u8) -> AuditId {
+        let audit = AuditId::from_bytes([number; 16]);
+        self.books().audits.insert(audit, BookedAudit::default());
+        audit
+    }
+
+    pub(crate) fn announce(&self, audit: AuditId) {
+        self.send(NodeEvent::Audit {
+            audit,
+            model: MODEL,
+            tokens: 43,
+            deadline_ms: 60_000,
+        });
+    }
+
+    pub(crate) fn reveal(&self, audit: AuditId) {
+        self.books().audits.get_mut(&audit).unwrap().open = true;
+        self.send(NodeEvent::Reveal { audit });
+    }
+
+    /// The whole output is what an undisturbed engine would have produced.
+    pub(crate) fn assert_unbroken(&self, job: JobId, length: u32) {
+        let books = self.books();
+        let expected: Vec<_> = (0..length).map(token_at).collect();
+        assert_eq!(books.jobs[&job].tokens, expected);
+        assert_eq!(books.violations, Vec::<String>::new());
+        assert!(
+            books.most_concurrent_outputs <= 1,
+            "one call at a time for a job"
+        );
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        token: Option<Token>,
+        act: impl FnOnce(&mut Books) -> Result<T, LinkError> + Send + 'static,
+    ) -> Call<T> {
+        let books = self.0.clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let mut books = books.lock().unwrap();
+            if books.unreachable {
+                return Err(LinkError::Unreachable("connection refused".to_owned()));
+            }
+            if let Some(token) = token
+                && books.token.as_deref() != Some(token.secret())
+            {
+                return Err(refused(RefusalCode::NoSession));
+            }
+            act(&mut books)
+        })
+    }
+}
+
+pub(crate) fn refused(code: RefusalCode) -> LinkError {
+    LinkError::Refused(Refusal {
+        code,
+        message: format!("refused: {code:?}"),
+    })
+}
+
+fn lost() -> LinkError {
+    LinkError::Unreachable("the connection broke".to_owned())
+}
+
+impl BalancerLink for FakeBalancer {
+    fn url(&self) -> &'static str {
+        "https://fake.example"
+    }
+
+    fn challenge(&self, request: ChallengeRequest) -> Call<Challenge> {
+        self.call(None, move |books| {
+            books.challenges += 1;
+            if books.refuse_version {
+                return Err(refused(RefusalCode::UnknownVersion));
+            }
+            assert_eq!(request.node, node_id());
+            let challenge = Hash::from_bytes([books.challenges as u8; 32]);
+            books.challenge = Some(challenge);
+            Ok(Challenge { challenge })
+        })
+    }
+
+    fn open_session(&self, request: SessionRequest) -> Call<Session> {
+        self.call(None, move |books| {
+            let challenge = books.challenge.take();
+            assert_eq!(
+                challenge,
+                Some(request.challenge),
+                "a challenge serves once"
+            );
+            request
+                .signature
+                .verify(
+                    &request.node,
+                    session_digest(&request.node, &request.challenge),
+                )
+                .unwrap();
+            books.sessions += 1;
+            let token = format!("session-{}", books.sessions);
+            books.token = Some(token.clone());
+            Ok(Session {
+                token,
+                reference: books.reference,
+                policy: books.policy.clone().unwrap_or_else(Policy::practice),
+                requirements: Vec::new(),
+                timeout_ms: 30_000,
+            })
+        })
+    }
+
+    fn requirements(&self) -> Call<Policy> {
+        self.call(None, |_| Ok(Policy::practice()))
+    }
+
+    fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream> {
+        self.call(Some(token), |books| {
+            books.last_event_ids.push(last_event_id);
+            let (stream, events) = mpsc::unbounded_channel();
+            books.stream = Some(stream);
+            let events = futures_util::stream::unfold(events, |mut events| async move {
+                events.recv().await.map(|event| (event, events))
+            });
+            Ok(events.boxed())
+        })
+    }
+
+    fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
+        self.call(Some(token), |_| {
+            Ok(vec![ModelOffer {
+                model: MODEL,
+                name: "tiny-chat".to_owned(),
+                price: Price {
+                    input: 1,
+                    output: 2,
+                },
+                context_tokens: 4096,
+            }])
+        })
+    }
+
+    fn speed_test(&self, token: Token, _: u64) -> Call<u64> {
+        self.call(Some(token), |books| {
+            books.speed_tests += 1;
+            Ok(20_000_000)
+        })
+    }
+
+    fn state(&self, token: Token, state: NodeState) -> Call<()> {
+        self.call(Some(token), |books| {
+            books.states.push(state);
+            Ok(())
+        })
+    }
+
+    fn claim(&self, token: Token, job: JobId, claim: Claim) -> Call<JobSpec> {
+        self.call(Some(token), move |books| {
+            books.claims += 1;
+            claim
+                .signature
+                .verify(
+                    &node_id(),
+                    claim_digest(job, claim.attempt, &node_id(), &claim.nonce),
+                )
+                .unwrap();
+            if let Some(code) = books.refuse_claims {
+                return Err(refused(code));
+            }
+            let booked = books.jobs.get_mut(&job).unwrap();
+            assert_eq!(booked.spec.attempt, claim.attempt);
+            assert!(
+                booked.nonces.insert(claim.nonce),
+                "a claim is new each time"
+            );
+            booked.holder = true;
+            let spec = booked.spec.clone();
+            if books.lose_claims > 0 {
+                books.lose_claims -= 1;
+                return Err(lost());
+            }
+            Ok(spec)
+        })
+    }
+
+    fn output(&self, token: Token, job: JobId, batch: OutputBatch) -> Call<OutputAck> {
+        {
+            let mut books = self.books();
+            books.concurrent_outputs += 1;
+            books.most_concurrent_outputs =
+                books.most_concurrent_outputs.max(books.concurrent_outputs);
+        }
+        let answer = self.call(Some(token), move |books| {
+            books.output_calls += 1;
+            if let Some(code) = books.refuse_output {
+                return Err(refused(code));
+            }
+            let booked = books
+                .jobs
+                .get_mut(&job)
+                .ok_or_else(|| refused(RefusalCode::UnknownJob))?;
+            if !booked.holder || booked.spec.attempt != batch.attempt {
+                return Err(refused(RefusalCode::LeaseEnded));
+            }
+            let fault = take(booked, &batch);
+            let ack = OutputAck {
+                received: booked.tokens.len() as u32,
+                chunks: booked.commits,
+                finished: booked.finish.is_some(),
+                cancel: booked.cancel,
+            };
+            books.violations.extend(fault);
+            if books.lose_answers > 0 {
+                books.lose_answers -= 1;
+                return Err(lost());
+            }
+            Ok(ack)
+        });
+        let books = self.0.clone();
+        Box::pin(async move {
+            let answer = answer.await;
+            books.lock().unwrap().concurrent_outputs -= 1;
+            answer
+        })
+    }
+
+    fn release(&self, token: Token, job: JobId, release: Release) -> Call<()> {
+        self.call(Some(token), move |books| {
+            let booked = books
+                .jobs
+                .get_mut(&job)
+                .ok_or_else(|| refused(RefusalCode::UnknownJob))?;
+            if !booked.holder || booked.spec.attempt != release.attempt {
+                return Err(refused(RefusalCode::NotYours));
+            }
+            booked.holder = false;
+            booked.released = Some(release.reason);
+            Ok(())
+        })
+    }
+
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
+        self.call(Some(token), move |books| {
+            books.audits.get_mut(&audit).unwrap().accepted += 1;
+            Ok(AuditTask {
+                version: VERSION,
+                audit,
+                model: MODEL,
+                prompt: vec![1, 2, 3],
+                output: (0..40).map(token_at).collect(),
+                sampling: Sampling::GREEDY,
+                seed: JobSeed::from_bytes([3; 32]),
+                deadline_ms: 60_000,
+            })
+        })
+    }
+
+    fn decline_audit(&self, token: Token, audit: AuditId, decline: Decline) -> Call<()> {
+        self.call(Some(token), move |books| {
+            books.audits.get_mut(&audit).unwrap().declined = Some(decline.reason);
+            Ok(())
+        })
+    }
+
+    fn commit_audit(&self, token: Token, audit: AuditId, commit: AuditCommit) -> Call<()> {
+        self.call(Some(token), move |books| {
+            commit
+                .signature
+                .verify(&node_id(), audit_commit_digest(audit, commit.commitment))
+                .unwrap();
+            let Some(booked) = books.audits.get_mut(&audit) else {
+                return Err(refused(RefusalCode::UnknownAudit));
+            };
+            if booked.commitment.is_some() {
+                return Err(refused(RefusalCode::WrongStep));
+            }
+            booked.commitment = Some(commit.commitment);
+            if books.lose_commits > 0 {
+                books.lose_commits -= 1;
+                return Err(lost());
+            }
+            Ok(())
+        })
+    }
+
+    fn report_audit(&self, token: Token, audit: AuditId, reveal: AuditReveal) -> Call<()> {
+        self.call(Some(token), move |books| {
+            let booked = books.audits.get_mut(&audit).unwrap();
+            if !booked.open || booked.reported {
+                return Err(refused(RefusalCode::WrongStep));
+            }
+            assert_eq!(
+                booked.commitment,
+                Some(reveal.report.commitment(&reveal.salt)),
+                "the report is the one that was committed to"
+            );
+            booked.reported = true;
+            Ok(())
+        })
+    }
+
+    fn points(&self, token: Token) -> Call<Points> {
+        self.call(Some(token), |books| Ok(books.points))
+    }
+
+    fn history(&self, token: Token, _: u32) -> Call<Vec<WorkRecord>> {
+        self.call(Some(token), |_| Ok(Vec::new()))
+    }
+}
+
+/// Takes a batch as a balancer does; gives what is wrong with it.
+fn take(booked: &mut BookedJob, batch: &OutputBatch) -> Option<String> {
+    let known = booked.tokens.len();
+    let position = batch.position as usize;
+    if position > known {
+        return Some(format!("a gap: {position} after {known}"));
+    }
+    for (offset, token) in batch.tokens.iter().enumerate() {
+        match booked.tokens.get(position + offset) {
+            Some(have) if *have == token.id => {}
+            Some(have) => return Some(format!("{have} became {}", token.id)),
+            None => booked.tokens.push(token.id),
+        }
+    }
+    for commit in &batch.commits {
+        if commit.index < booked.commits {
+            continue;
+        }
+        while booked.chain.position() < commit.end {
+            let Some(token) = booked.tokens.get(booked.chain.position() as usize) else {
+                return Some("a commitment before its tokens".to_owned());
+            };
+            booked.chain.push(*token);
+        }
+        booked.chain.close_last();
+        if booked.chain.head() != commit.head {
+            return Some(format!("chunk {} is not what it commits to", commit.index));
+        }
+        booked.commits += 1;
+    }
+    if let Some(finish) = &batch.finish {
+        if finish
+            .verify(&node_id(), booked.spec.job, batch.attempt)
+            .is_err()
+            || finish.head != booked.chain.head()
+            || finish.end as usize != booked.tokens.len()
+        {
+            return Some("the signed end is not that of this output".to_owned());
+        }
+        booked.finish = Some(finish.reason);
+    }
+    None
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/// A node with all its fakes.
+pub(crate) struct Rig {
+    pub(crate) balancer: FakeBalancer,
+    pub(crate) engine: FakeEngine,
+    pub(crate) machine: Arc<FakeMachine>,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) store: Store,
+    pub(crate) node: Node,
+    pub(crate) folder: Arc<tempfile::TempDir>,
+}
+
+impl Rig {
+    /// A node that is connected and has its model loaded. The clock is paused from then on.
+    pub(crate) async fn ready() -> Self {
+        let rig = Self::start(FakeBalancer::default(), FakeEngine::default()).await;
+        rig.until_ready().await;
+        rig
+    }
+
+    pub(crate) async fn start(balancer: FakeBalancer, engine: FakeEngine) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), balancer, engine).await
+    }
+
+    pub(crate) async fn start_in(
+        folder: Arc<tempfile::TempDir>,
+        balancer: FakeBalancer,
+        engine: FakeEngine,
+    ) -> Self {
+        let store = Store::open(&folder.path().join("node.sqlite"))
+            .await
+            .unwrap();
+        tokio::time::pause();
+        let machine = Arc::new(FakeMachine(Mutex::new(Hardware {
+            os: "Test".to_owned(),
+            cpu: "Test".to_owned(),
+            cpu_cores: Some(4),
+            ram_bytes: Some(32 << 30),
+            free_disk_bytes: Some(64 << 30),
+            network_bytes_per_second: None,
+            gpus: Vec::new(),
+        })));
+        let clock = Arc::new(FakeClock {
+            start: Instant::now(),
+        });
+        let node = Node::start(
+            NodeConfig {
+                models: vec![ModelConfig {
+                    path: PathBuf::from("tiny.gguf"),
+                    device: DeviceChoice::Auto,
+                    context_tokens: None,
+                    sequences: 2,
+                }],
+                governor: GovernorPolicy::default(),
+            },
+            NodeKey::from_secret(&SECRET),
+            store.clone(),
+            Edges {
+                balancer: Arc::new(balancer.clone()),
+                engine: Arc::new(engine.clone()),
+                hardware: machine.clone(),
+                clock: clock.clone(),
+                entropy: Arc::new(CountingEntropy::default()),
+            },
+        )
+        .await
+        .unwrap();
+        Self {
+            balancer,
+            engine,
+            machine,
+            clock,
+            store,
+            node,
+            folder,
+        }
+    }
+
+    /// The node's program dies: nothing is told to anyone. Another one starts on the same folder.
+    pub(crate) async fn crash_and_restart(self) -> Self {
+        let Self {
+            balancer,
+            folder,
+            store,
+            ..
+        } = self.kill();
+        store.close().await;
+        tokio::time::resume();
+        Self::start_in(folder, balancer, FakeEngine::default()).await
+    }
+
+    /// Cuts the node off from the balancer first, so that its ending is as silent as a crash.
+    fn kill(self) -> Self {
+        let books = std::mem::take(&mut *self.balancer.books());
+        let balancer = FakeBalancer::default();
+        *balancer.books() = Books {
+            token: None,
+            stream: None,
+            unreachable: false,
+            ..books
+        };
+        self.balancer.books().unreachable = true;
+        Self { balancer, ..self }
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        self.until("the node is ready", || {
+            self.balancer.books().stream.is_some()
+                && self
+                    .balancer
+                    .books()
+                    .states
+                    .last()
+                    .is_some_and(|state| state.models == [MODEL] && state.free_slots > 0)
+        })
+        .await;
+    }
+
+    /// Waits in the clock's time, at most ten minutes of it.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        let mut step = Duration::from_millis(5);
+        while !condition() {
+            assert!(
+                start.elapsed() < Duration::from_secs(600),
+                "never happened: {what}; {:?}",
+                self.node.snapshots().borrow().state
+            );
+            tokio::time::sleep(step).await;
+            if start.elapsed() > Duration::from_secs(20) {
+                step = Duration::from_secs(1);
+            }
+        }
+    }
+
+    pub(crate) async fn until_finished(&self, job: JobId) {
+        self.until("the job is finished", || {
+            self.balancer.books().jobs[&job].finish.is_some()
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_tokens(&self, job: JobId, count: usize) {
+        self.until("tokens arrive", || {
+            self.balancer.books().jobs[&job].tokens.len() >= count
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_sentence(&self, part: &str) -> NodeSnapshot {
+        let snapshots = self.node.snapshots();
+        self.until(part, || snapshots.borrow().state.sentence.contains(part))
+            .await;
+        snapshots.borrow().clone()
+    }
+
+    pub(crate) async fn until_connected(&self) {
+        let snapshots = self.node.snapshots();
+        self.until("connected", || {
+            matches!(snapshots.borrow().connection, Connection::Connected { .. })
+        })
+        .await;
+    }
+
+    pub(crate) async fn after(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}

@@ -1,0 +1,147 @@
+//! The session: reconnecting, expiry, versions, replays.
+
+use std::time::Duration;
+
+use infera_node::state::{Connection, StateKind};
+use infera_protocol::node_api::{NodeEvent, VerdictStatus, WorkKind, WorkRecord};
+
+use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig};
+
+#[tokio::test]
+async fn a_balancer_that_is_away_for_an_hour_is_found_again() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 5000);
+    rig.balancer.offer(job);
+    rig.until_tokens(job, 50).await;
+    rig.balancer.go_away();
+    let snapshot = rig
+        .until_sentence("Cannot reach the balancer at https://fake.example; trying again in")
+        .await;
+    assert_eq!(snapshot.state.kind, StateKind::Waiting);
+    rig.after(Duration::from_secs(3600)).await;
+    let challenges = rig.balancer.books().challenges;
+    assert!(challenges < 10, "unreachable calls are not counted");
+    rig.balancer.come_back();
+    rig.until_finished(job).await;
+    rig.balancer.assert_unbroken(job, 5000);
+    rig.until_sentence("Waiting for jobs").await;
+}
+
+#[tokio::test]
+async fn a_balancer_that_is_away_at_the_start_is_waited_for() {
+    let balancer = FakeBalancer::default();
+    balancer.go_away();
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    rig.until_sentence("Cannot reach the balancer").await;
+    rig.after(Duration::from_secs(600)).await;
+    rig.balancer.come_back();
+    rig.until_ready().await;
+    assert_eq!(rig.balancer.books().sessions, 1);
+}
+
+#[tokio::test]
+async fn a_broken_event_stream_is_resumed_where_it_stopped() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 10);
+    rig.balancer.offer(job);
+    rig.until_finished(job).await;
+    rig.balancer.cut();
+    rig.until("a second stream", || {
+        rig.balancer.books().last_event_ids.len() == 2
+    })
+    .await;
+    assert_eq!(
+        rig.balancer.books().last_event_ids,
+        [None, Some("1".to_owned())]
+    );
+    assert_eq!(rig.balancer.books().sessions, 1);
+    // The balancer repeats what it is not sure of.
+    rig.balancer.offer(job);
+    rig.after(Duration::from_secs(10)).await;
+    assert_eq!(rig.balancer.books().claims, 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_session_is_opened_anew_and_the_job_goes_on() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 300);
+    rig.balancer.offer(job);
+    rig.until_tokens(job, 50).await;
+    rig.balancer.restart();
+    rig.until_finished(job).await;
+    rig.balancer.assert_unbroken(job, 300);
+    assert_eq!(rig.balancer.books().sessions, 2);
+}
+
+#[tokio::test]
+async fn a_session_that_only_a_call_finds_expired_is_opened_anew() {
+    let rig = Rig::ready().await;
+    rig.balancer.forget_token();
+    rig.until("a second session", || rig.balancer.books().sessions == 2)
+        .await;
+    rig.until_ready().await;
+}
+
+#[tokio::test]
+async fn another_protocol_version_is_final_and_said_plainly() {
+    let balancer = FakeBalancer::default();
+    balancer.books().refuse_version = true;
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    let snapshot = rig.until_sentence("UnknownVersion").await;
+    assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
+    assert!(matches!(snapshot.connection, Connection::Refused { .. }));
+    rig.after(Duration::from_secs(3600)).await;
+    assert_eq!(rig.balancer.books().challenges, 1);
+}
+
+#[tokio::test]
+async fn the_state_is_sent_as_a_sign_of_life() {
+    let rig = Rig::ready().await;
+    let before = rig.balancer.books().states.len();
+    rig.after(Duration::from_secs(100)).await;
+    let sent = rig.balancer.books().states.len() - before;
+    assert!(
+        (9..=12).contains(&sent),
+        "{sent} in 100 s, with a limit of 30 s"
+    );
+}
+
+#[tokio::test]
+async fn a_verdict_brings_history_and_points_up_to_date() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 40);
+    rig.balancer.offer(job);
+    rig.until_finished(job).await;
+    rig.until_sentence("Waiting for jobs").await;
+    rig.balancer.books().points.confirmed = 4_200_000;
+    rig.balancer.send(NodeEvent::Settled(WorkRecord {
+        kind: WorkKind::Job,
+        id: job.to_string(),
+        attempt: 1,
+        model: MODEL,
+        model_name: "tiny-chat".to_owned(),
+        input_tokens: 3,
+        output_tokens: 40,
+        started_ms: 1,
+        finished_ms: Some(2),
+        verdict: VerdictStatus::Verified,
+        reason: "Two references agree".to_owned(),
+        points: 4_200_000,
+    }));
+    let snapshots = rig.node.snapshots();
+    rig.until("the points", || {
+        snapshots
+            .borrow()
+            .points
+            .is_some_and(|points| points.confirmed == 4_200_000)
+    })
+    .await;
+    let history = rig.node.history(10).await.unwrap();
+    assert_eq!(history.len(), 1);
+    assert_eq!(history[0].record.verdict, VerdictStatus::Verified);
+    assert_eq!(history[0].record.reason, "Two references agree");
+    assert!(
+        history[0].tokens_per_second.is_some(),
+        "its own figures stay"
+    );
+}
