@@ -11,11 +11,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How long a node may take to answer a challenge.
-const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
+const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
 /// More open challenges than this are not kept: the oldest make room.
 const MAX_CHALLENGES: usize = 10_000;
 /// A session that was silent for so long is forgotten.
-const SESSION_LIFE: Duration = Duration::from_secs(3600);
+const SESSION_LIFE: Duration = Duration::from_hours(1);
 
 /// All nodes with a session. It lives in memory: after a restart nodes open new sessions.
 #[derive(Debug)]

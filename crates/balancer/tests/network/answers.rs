@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::support::{
-    ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, quick, sim_answer, until,
+    ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, patient, sim_answer, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streamed_answer_is_verified_and_paid() {
-    let network = Network::start(quick()).await;
+    let network = Network::start(patient()).await;
     let references = network.references().await;
     let mut worker = SimNode::worker(&network, 1).await;
     let answer = network.stream(&json!({
@@ -56,7 +56,7 @@ async fn a_streamed_answer_is_verified_and_paid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_answer_has_openais_shape() {
-    let network = Network::start(quick()).await;
+    let network = Network::start(patient()).await;
     network.references().await;
     SimNode::worker(&network, 1)
         .await

@@ -1,5 +1,7 @@
 //! A balancer in this process on a loopback port, and simulated nodes that speak its real protocol.
 
+#![expect(clippy::unwrap_used, reason = "only tests and measurements use it")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -92,19 +94,23 @@ pub(crate) struct Streamed {
     pub done: bool,
 }
 
-/// Settings that make tests quick.
-pub(crate) fn quick() -> Config {
+/// Settings under which nothing runs out of time by itself.
+pub(crate) fn patient() -> Config {
     Config {
-        lease: Duration::from_millis(400),
-        lease_per_prompt_token: Duration::ZERO,
         widen_after: Duration::from_millis(20),
-        queue: Duration::from_millis(600),
-        reassign: Duration::from_secs(5),
-        audit_accept: Duration::from_millis(400),
-        audit_score: Duration::from_secs(2),
-        audit_reveal: Duration::from_millis(500),
-        verdict_wait: Duration::from_secs(5),
+        audit_accept: LIMIT,
         ..Config::default()
+    }
+}
+
+/// Settings under which leases and audits run out soon, for tests of just that.
+pub(crate) fn hasty() -> Config {
+    Config {
+        lease: Duration::from_millis(500),
+        lease_per_prompt_token: Duration::ZERO,
+        audit_accept: Duration::from_millis(300),
+        audit_reveal: Duration::from_millis(700),
+        ..patient()
     }
 }
 
@@ -185,10 +191,6 @@ impl Network {
             address,
             runtime: Some(runtime),
         }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Ends the balancer as a crash would: nothing is finished or said.
@@ -566,7 +568,8 @@ impl SimNode {
                     }
                     NodeEvent::Reveal { audit } => {
                         if let Some((report, salt)) = reports.get(&audit) {
-                            self.reveal(report, salt).await.unwrap();
+                            // A reveal that comes too late is refused.
+                            let _ = self.reveal(report, salt).await;
                         }
                     }
                     _ => {}
