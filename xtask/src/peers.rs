@@ -1,0 +1,79 @@
+//! The peer that the engine is measured against: llama.cpp, prebuilt, from the npm package
+//! `node-llama-cpp`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use xtask::{Result, cache, process};
+
+use crate::report;
+
+/// What a bench tells of one engine on one device.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Figures {
+    pub device: String,
+    pub load_ms: f64,
+    pub ttft_ms: f64,
+    pub prefill: Vec<Prefill>,
+    pub decode: Vec<Decode>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Prefill {
+    pub tokens: u32,
+    pub tok_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Decode {
+    pub batch: u32,
+    pub tok_s: f64,
+}
+
+/// Measures llama.cpp on a device, `cpu` or `vulkan`, with as many threads as there are cores.
+pub(crate) fn llama_cpp(model: &Path, device: &str, prefills: &str, decode: u32) -> Result<Figures> {
+    let folder = install()?;
+    let threads = std::thread::available_parallelism()?;
+    let mut command = Command::new("node");
+    command
+        .current_dir(&folder)
+        .arg("llama_cpp.mjs")
+        .arg(fs::canonicalize(model)?)
+        .args([device, &threads.to_string(), prefills, &decode.to_string()])
+        // Software Vulkan is left out unless it is named.
+        .env("GGML_VK_VISIBLE_DEVICES", "0");
+    let printed = process::output(command)?;
+    let line = printed.lines().rfind(|line| line.starts_with('{'));
+    let line = line.ok_or("llama.cpp's bench printed no figures")?;
+    Ok(serde_json::from_str(line)?)
+}
+
+fn install() -> Result<PathBuf> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err("the prebuilt llama.cpp is set up for x86-64 Linux only".into());
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let folder = cache::folder()?.join("peers");
+    fs::create_dir_all(&folder)?;
+    fs::copy(source.join("llama_cpp.mjs"), folder.join("llama_cpp.mjs"))?;
+    let wanted = fs::read(source.join("package.json"))?;
+    let ready = folder.join("ready");
+    if fs::read(&ready).ok().as_ref() != Some(&wanted) {
+        report::fact("peer", "installing llama.cpp (prebuilt, about 85 MB)");
+        fs::write(folder.join("package.json"), &wanted)?;
+        let mut npm = Command::new("npm");
+        npm.current_dir(&folder).args([
+            "install",
+            "--ignore-scripts",
+            "--omit=optional",
+            "--force",
+            "--no-audit",
+            "--no-fund",
+        ]);
+        process::output(npm)?;
+        fs::write(&ready, &wanted)?;
+    }
+    Ok(folder)
+}
