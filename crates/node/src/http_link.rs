@@ -26,7 +26,7 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-const SPEED_TEST_LIMIT: Duration = Duration::from_secs(60);
+const SPEED_TEST_LIMIT: Duration = Duration::from_mins(1);
 
 /// The real [`BalancerLink`].
 #[derive(Debug, Clone)]
@@ -38,13 +38,13 @@ pub struct HttpLink {
 /// An address that a node does not talk to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
-    #[error("`{0}` is not a web address: it looks like `https://balancer.example`")]
+    #[error("`{0}` is not a web address: write it like `https://balancer.example`")]
     NotUrl(String),
     #[error(
-        "`{0}` is plain HTTP, which anyone on the way could read and change: use https:// (http:// is for a balancer on this machine only)"
+        "`{0}` is plain HTTP, which anyone on the way could read and change: use https:// (http:// is only for a balancer on this machine)"
     )]
     PlainHttp(String),
-    #[error("the certificates cannot be used: {0}")]
+    #[error("the certificates cannot be used: {0}. Name a file with PEM certificates")]
     Tls(String),
 }
 

@@ -42,13 +42,13 @@ pub enum IdentityError {
         "the keychain's entry for Infera Node is no key: remove the entry to get a new identity"
     )]
     KeychainDamaged,
-    #[error("the key file {} cannot be used: {fault}", path.display())]
+    #[error("the key file {} cannot be used: {fault}. Name a file that you may read and write", path.display())]
     File { path: PathBuf, fault: io::Error },
     #[error(
         "the key file {} can be read by others than its owner: run `chmod 600` on it, and think of who has seen it", .0.display()
     )]
     FileOpenToOthers(PathBuf),
-    #[error("the key file {} does not hold 64 hexadecimal digits", .0.display())]
+    #[error("the key file {} does not hold 64 hexadecimal digits: restore it from a copy, or move it away to get a new identity", .0.display())]
     FileDamaged(PathBuf),
 }
 
@@ -168,7 +168,8 @@ fn refuse_if_open_to_others(file: &fs::File, path: &Path) -> Result<(), Identity
         path: path.to_owned(),
         fault,
     })?;
-    if metadata.permissions().mode() & 0o077 == 0 {
+    let others = 0o077;
+    if metadata.permissions().mode() & others == 0 {
         Ok(())
     } else {
         Err(IdentityError::FileOpenToOthers(path.to_owned()))

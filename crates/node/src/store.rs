@@ -1,4 +1,4 @@
-//! The node's own SQLite: history, settings, and the outbox of what the balancer has not
+//! The node's own `SQLite`: history, settings, and the outbox of what the balancer has not
 //! acknowledged yet.
 
 use std::future::Future;
@@ -38,7 +38,7 @@ pub enum StoreError {
     Locked(PathBuf),
     #[error("{} is damaged or no database: move it away and start again; points are safe at the balancer", .0.display())]
     Damaged(PathBuf),
-    #[error("the database {} cannot be used: {fault}", path.display())]
+    #[error("the database {} cannot be used: {fault}. Try again, or choose another data folder", path.display())]
     Other { path: PathBuf, fault: String },
 }
 
@@ -358,7 +358,7 @@ impl Store {
         .await
     }
 
-    /// SQLite works on files: each operation runs on a thread that may block, to its end, even if
+    /// `SQLite` works on files: each operation runs on a thread that may block, to its end, even if
     /// nobody waits for it any more.
     async fn run<T, F>(&self, operation: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
     where
