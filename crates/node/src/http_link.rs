@@ -308,8 +308,6 @@ fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkEr
     }
 }
 
-// By value: it is used as a function in `map_err`.
-#[expect(clippy::needless_pass_by_value)]
 fn transport(error: reqwest::Error) -> LinkError {
     unreachable_because(chain(&error.without_url()))
 }

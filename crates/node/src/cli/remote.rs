@@ -225,14 +225,14 @@ fn describe(snapshot: &NodeSnapshot) -> String {
             WorkKind::Job => "Job",
             WorkKind::Audit => "Check",
         };
-        let mut text = format!("{} · {} in", work.model, work.input_tokens);
+        let mut parts = vec![work.model.clone(), format!("{} in", work.input_tokens)];
         if work.kind == WorkKind::Job {
-            text += &format!(" · {} of {}", work.output_tokens, work.max_tokens);
+            parts.push(format!("{} of {}", work.output_tokens, work.max_tokens));
         }
         if let Some(speed) = work.tokens_per_second {
-            text += &format!(" · {} tokens/s", rate(speed));
+            parts.push(format!("{} tokens/s", rate(speed)));
         }
-        rows.push(vec![kind.to_owned(), text]);
+        rows.push(vec![kind.to_owned(), parts.join(" · ")]);
     }
     if let Some(points) = snapshot.points {
         rows.push(vec![

@@ -47,10 +47,11 @@ impl Fault {
 
     /// Writes it to standard error.
     pub(super) fn show(&self) -> ExitCode {
-        let mut text = format!("error:  {}\nmeans:  {}\n", self.what, self.means);
-        if let Some(advice) = &self.advice {
-            text += &format!("to do:  {advice}\n");
-        }
+        let advice = self
+            .advice
+            .as_ref()
+            .map_or_else(String::new, |advice| format!("to do:  {advice}\n"));
+        let text = format!("error:  {}\nmeans:  {}\n{advice}", self.what, self.means);
         // There is nowhere left to complain.
         let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.code)
@@ -86,16 +87,19 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let lines: Vec<_> = rows
         .iter()
         .map(|row| {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths[column] - cell.chars().count());
-                if right.contains(&column) {
-                    line += &format!("{pad}{cell}  ");
-                } else {
-                    line += &format!("{cell}{pad}  ");
-                }
-            }
-            line.trim_end().to_owned()
+            let cells: Vec<_> = row
+                .iter()
+                .enumerate()
+                .map(|(column, cell)| {
+                    let pad = " ".repeat(widths[column] - cell.chars().count());
+                    if right.contains(&column) {
+                        pad + cell
+                    } else {
+                        cell.clone() + &pad
+                    }
+                })
+                .collect();
+            cells.join("  ").trim_end().to_owned()
         })
         .collect();
     lines.join("\n")
