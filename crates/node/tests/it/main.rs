@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where a fake cannot go on")]
 
 mod audits;
+mod cli;
+mod control;
 mod fakes;
 mod governing;
+mod http;
 mod jobs;
 mod session;
 mod storage;
