@@ -309,7 +309,19 @@ fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkEr
 }
 
 fn transport(error: reqwest::Error) -> LinkError {
-    unreachable_because(chain(&error.without_url()))
+    if error.is_timeout() {
+        return unreachable_because("it did not answer in time");
+    }
+    let error = error.without_url();
+    if !error.is_connect() {
+        return unreachable_because(chain(&error));
+    }
+    // Above the innermost cause stand only the names of libraries.
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    unreachable_because(cause)
 }
 
 fn unreachable_because(reason: impl Display) -> LinkError {

@@ -20,19 +20,17 @@ pub trait Keychain: Send + Sync + 'static {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeychainFault {
-    #[error("it is locked")]
+    #[error("it is locked. Unlock it, or keep the key in a file with `--key-file FILE`")]
     Locked,
-    #[error("there is none on this machine")]
+    #[error("there is none on this machine. Keep the key in a file with `--key-file FILE`")]
     Missing,
-    #[error("{0}")]
+    #[error("{0}. Repair it, or keep the key in a file with `--key-file FILE`")]
     Other(String),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error(
-        "the keychain cannot be used: {0}. Unlock it, or keep the key in a file with `--key-file FILE`"
-    )]
+    #[error("the keychain cannot be used: {0}")]
     Keychain(#[source] KeychainFault),
     #[error(
         "the keychain did not answer within {} s. Unlock it, or keep the key in a file with `--key-file FILE`", LIMIT.as_secs()
