@@ -2,7 +2,8 @@
 //! hundred simulated nodes. The nodes compute nothing: this measures the balancer.
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use infera_protocol::{FinishReason, NodeKey, TokenOutput};
@@ -18,11 +19,22 @@ const CLIENTS: usize = 16;
 const JOBS_PER_CLIENT: usize = 40;
 const TOKENS: u32 = 64;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<()> {
     let world = World::start_with(BalancerOptions::default(), 0, 0)?;
     let model = world.model_id.parse()?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let mut nodes = Vec::new();
         for number in 1..=NODES {
             let key = NodeKey::from_secret(&[number; 32]);
             if number <= REFERENCES {
@@ -34,11 +46,19 @@ fn main() -> Result<()> {
                 model,
                 Box::new(|spec| Ok(canned(spec.max_tokens))),
             )?;
-            scope.spawn(|| node.work(&stop));
+            nodes.push(scope.spawn(|| node.work(&stop)));
         }
         let outcome = measure(&world);
         stop.store(true, Ordering::Relaxed);
-        outcome
+        for node in nodes {
+            // A node that stopped early explains a bad outcome.
+            node.join().map_err(|_| "a node panicked")??;
+        }
+        outcome.map_err(|error| {
+            world
+                .balancer
+                .fault(&format!("did not do its work ({error})"))
+        })
     })
 }
 
@@ -53,6 +73,7 @@ fn measure(world: &World) -> Result<()> {
         let all = (f64::from(NODES - REFERENCES), f64::from(REFERENCES));
         Ok((here == Some(all)).then_some(()))
     })?;
+    let refused = &AtomicU32::new(0);
     let start = Instant::now();
     let latencies: Vec<Duration> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -62,7 +83,9 @@ fn measure(world: &World) -> Result<()> {
                     let mut latencies = Vec::new();
                     for _ in 0..JOBS_PER_CLIENT {
                         let start = Instant::now();
-                        client.post("/v1/completions", &request())?.success()?;
+                        while client.post("/v1/completions", &request())?.status == 503 {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
                         latencies.push(start.elapsed());
                     }
                     Ok(latencies)
@@ -97,6 +120,10 @@ fn measure(world: &World) -> Result<()> {
         "latency   {:.0} ms median, {:.0} ms at 95 %",
         at(50),
         at(95)
+    );
+    println!(
+        "refused   {} times with 503",
+        refused.load(Ordering::Relaxed)
     );
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use infera_model::{ChatMessage, ChatTemplate, Gguf, Tokenizer};
@@ -17,7 +18,17 @@ use xtask::{Result, process};
 
 const ROUNDS: usize = 21;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<()> {
     let mut words = env::args().skip(1);
     let (Some(model), Some(device)) = (words.next().map(PathBuf::from), words.next()) else {
         return Err("usage: network-bench MODEL.gguf DEVICE".into());

@@ -120,7 +120,7 @@ impl Engine {
     fn next(&mut self) -> Result<Value> {
         let mut buffer = [0; 4096];
         loop {
-            if let Some(event) = self.frames.next()? {
+            if let Some(event) = self.frames.message()? {
                 return Ok(event);
             }
             let count = self.output.read(&mut buffer)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use ureq::Agent;
 use xtask::Result;
+
+const SIGN_OF_LIFE: Duration = Duration::from_secs(8);
 
 /// A job's whole output, and why it ended.
 pub type Answer = (Vec<TokenOutput>, FinishReason);
@@ -84,11 +86,16 @@ impl SimulatedNode {
     pub fn work(mut self, stop: &AtomicBool) -> Result<()> {
         let events = self.events()?;
         self.tell_state()?;
+        let mut told = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            match events.recv_timeout(Duration::from_secs(2)) {
+            match events.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => self.react(event)?,
-                Err(RecvTimeoutError::Timeout) => self.tell_state()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err("the events ended".into()),
+            }
+            if told.elapsed() > SIGN_OF_LIFE {
+                self.tell_state()?;
+                told = Instant::now();
             }
         }
         Ok(())
@@ -97,10 +104,11 @@ impl SimulatedNode {
     fn react(&mut self, event: NodeEvent) -> Result<()> {
         match event {
             NodeEvent::Offer(offer) => {
-                if let Some(spec) = self.claim(&offer)? {
-                    let answer = (self.conduct)(&spec)?;
-                    self.deliver(&spec, answer)?;
-                }
+                let Some(spec) = self.claim(&offer)? else {
+                    return Ok(());
+                };
+                let answer = (self.conduct)(&spec)?;
+                self.deliver(&spec, answer)?;
                 self.tell_state()
             }
             NodeEvent::Audit { audit, .. } => self.check(audit),

@@ -145,7 +145,7 @@ impl Balancer {
         if let Some(lease) = self.options.lease {
             command.arg("--lease-ms").arg(lease.as_millis().to_string());
         }
-        let process = Process::start("the balancer", command, &self.data.join("log.txt"))?;
+        let process = Process::start("the balancer", command, &self.log())?;
         self.url = process.line_after("Listening on ", START_LIMIT)?;
         self.process = Some(process);
         Ok(())
@@ -157,6 +157,15 @@ impl Balancer {
 
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
+    }
+
+    /// An error with the last lines of the balancer's log.
+    pub fn fault(&self, what: &str) -> crate::Error {
+        fault("the balancer", what, &self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.join("log.txt")
     }
 
     pub fn client(&self, key: &str) -> Client {
@@ -401,13 +410,7 @@ impl Node {
 
     /// An error with the last lines of the node's log.
     pub fn fault(&self, what: &str) -> crate::Error {
-        format!(
-            "node {} {what}; its log is {}:\n{}",
-            self.name,
-            self.log().display(),
-            process::last_lines(&self.log(), 15)
-        )
-        .into()
+        fault(&format!("node {}", self.name), what, &self.log())
     }
 
     fn key_file(&self) -> PathBuf {
@@ -419,6 +422,11 @@ impl Node {
         command.args(words).arg("--data").arg(&self.data);
         command
     }
+}
+
+fn fault(who: &str, what: &str, log: &Path) -> crate::Error {
+    let lines = process::last_lines(log, 15);
+    format!("{who} {what}; its log is {}:\n{lines}", log.display()).into()
 }
 
 fn target_folder(profile: &Path) -> Result<&Path> {

@@ -126,10 +126,7 @@ impl Core {
         store::commit_audit(&mut write, id, &commit.commitment, &signature)
             .await
             .map_err(unavailable)?;
-        write
-            .commit()
-            .await
-            .map_err(|error| unavailable(error.into()))?;
+        write.commit().await.map_err(unavailable)?;
         audit.step = AuditStep::Committed;
         audit.commitment = Some(commit.commitment);
         audit.until = None;
@@ -173,10 +170,7 @@ impl Core {
         store::report_audit(&mut write, &reveal.report, self.edges.now_ms())
             .await
             .map_err(unavailable)?;
-        write
-            .commit()
-            .await
-            .map_err(|error| unavailable(error.into()))?;
+        write.commit().await.map_err(unavailable)?;
         audit.step = AuditStep::Reported;
         audit.report = Some(reveal.report.clone());
         audit.until = None;

@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, Request};
 use futures_util::StreamExt;
 
 /// How long a body may take to arrive.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// A body over its limit is read so far before it is refused: a client that is still sending
 /// would see a broken connection instead of the answer.
 const MAX_DISCARDED: usize = 64 << 20;

@@ -245,7 +245,7 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
             print_list(json, &rows, |row| {
                 let limit = row
                     .limit_micro
-                    .map_or_else(|| "no limit".to_owned(), |limit| points(limit));
+                    .map_or_else(|| "no limit".to_owned(), points);
                 let state = if row.revoked_ms.is_some() {
                     "revoked"
                 } else {

@@ -1,4 +1,4 @@
-//! The calls of clients: OpenAI's API, and what this network adds to it.
+//! The calls of clients: `OpenAI`'s API, and what this network adds to it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -386,7 +386,7 @@ impl Answering {
         let mut produced = vec![0usize; clients.len()];
         let mut sent_text = vec![0usize; clients.len()];
         for (index, client) in clients.iter().enumerate() {
-            let mut chunk = self.chunk(json!([self.delta(index, Some(""), None, None)]));
+            let mut chunk = self.chunk(&json!([self.delta(index, Some(""), None, None)]));
             chunk["infera"] = json!({"job_id": client.job.id});
             sender.send(chunk.to_string()).await?;
         }
@@ -409,13 +409,15 @@ impl Answering {
                     sent_text[index] += text.len();
                     if !text.is_empty() || !logprobs.is_null() {
                         let choice = self.delta(index, Some(&text), Some(logprobs), None);
-                        sender.send(self.chunk(json!([choice])).to_string()).await?;
+                        sender
+                            .send(self.chunk(&json!([choice])).to_string())
+                            .await?;
                     }
                 }
                 Some(Progress::Finished(reason)) => {
                     open[index] = false;
                     let choice = self.delta(index, None, None, Some(reason));
-                    let mut chunk = self.chunk(json!([choice]));
+                    let mut chunk = self.chunk(&json!([choice]));
                     if !open.contains(&true) && !self.request.wait {
                         chunk["infera"] = verdicts(&clients);
                     }
@@ -428,7 +430,7 @@ impl Answering {
             }
         }
         if self.request.include_usage {
-            let mut chunk = self.chunk(json!([]));
+            let mut chunk = self.chunk(&json!([]));
             chunk["usage"] = self.usage(produced.iter().sum());
             sender.send(chunk.to_string()).await?;
         }
@@ -439,14 +441,14 @@ impl Answering {
                 // When time is up, the verdict is sent as pending.
                 let _ = tokio::time::timeout_at(until, verdict).await;
             }
-            let mut chunk = self.chunk(json!([]));
+            let mut chunk = self.chunk(&json!([]));
             chunk["infera"] = verdicts(&clients);
             sender.send(chunk.to_string()).await?;
         }
         sender.send("[DONE]".to_owned()).await
     }
 
-    fn chunk(&self, choices: Value) -> Value {
+    fn chunk(&self, choices: &Value) -> Value {
         let mut chunk = json!({
             "id": self.id,
             "object": match self.shape {

@@ -1,4 +1,4 @@
-//! The balancer's SQLite database: opened, migrated, and its faults put into sentences.
+//! The balancer's `SQLite` database: opened, migrated, and its faults put into sentences.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) const FILE_NAME: &str = "balancer.db";
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// SQLite knows one writer at a time: writes queue here for one connection, reads have their own.
+/// `SQLite` knows one writer at a time: writes queue here for one connection, reads have their own.
 #[derive(Debug, Clone)]
 pub struct Database {
     writer: SqlitePool,

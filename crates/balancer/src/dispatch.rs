@@ -256,13 +256,10 @@ impl Core {
         )
         .await
         .map_err(unavailable)?;
-        write
-            .commit()
-            .await
-            .map_err(|error| unavailable(error.into()))?;
+        write.commit().await.map_err(unavailable)?;
         job.nonces.insert(claim.nonce);
         job.attempts = claim.attempt;
-        job.stage = Stage::Running(attempt);
+        job.stage = Stage::Running(Box::new(attempt));
         self.nodes.begin_work(node);
         for other in others {
             self.nodes.send(
@@ -320,10 +317,7 @@ impl Core {
             )
             .await
             .map_err(unavailable)?;
-            write
-                .commit()
-                .await
-                .map_err(|error| unavailable(error.into()))?;
+            write.commit().await.map_err(unavailable)?;
         }
         job.apply(accepted, self.config.lease, now);
         let ack = job.ack();
@@ -419,7 +413,7 @@ impl Core {
                     let _ = changes.changed().await;
                     tokio::time::sleep(CHANGES_PAUSE).await;
                 } else {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -792,7 +786,7 @@ impl Core {
                     if open.finish.is_some() {
                         open.closed.extend(open.chain.close_last());
                     }
-                    job.stage = Stage::Running(open);
+                    job.stage = Stage::Running(Box::new(open));
                 } else {
                     job.past.push(PastAttempt {
                         number: attempt.number,
@@ -926,7 +920,8 @@ pub(crate) fn check_version(version: u16) -> Result<(), Refusal> {
     ))
 }
 
-pub(crate) fn unavailable(error: DbError) -> Refusal {
+pub(crate) fn unavailable(error: impl Into<DbError>) -> Refusal {
+    let error = error.into();
     tracing::error!(%error, "the database refused");
     refusal(
         RefusalCode::Unavailable,

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+type Random = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// Where the balancer gets the time of day and its random bytes from.
 pub struct Edges {
     now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
-    random: Box<dyn Fn(&mut [u8]) + Send + Sync>,
+    random: Box<Random>,
 }
 
 impl Edges {

@@ -105,7 +105,7 @@ pub(crate) struct Job {
 pub(crate) enum Stage {
     /// No node has it.
     Seeking(Seeking),
-    Running(Attempt),
+    Running(Box<Attempt>),
     /// The output has ended; reference nodes check it.
     Auditing(Audits),
     Done,

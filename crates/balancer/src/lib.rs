@@ -1,4 +1,4 @@
-//! The load balancer: takes requests in OpenAI's format, broadcasts them to nodes, has their
+//! The load balancer: takes requests in `OpenAI`'s format, broadcasts them to nodes, has their
 //! output checked by reference nodes, and keeps the books.
 
 mod audits;

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::db::DbError;
 use crate::dispatch::{Core, check_version, unavailable};
 use crate::job::refusal;
 use crate::ledger::{self, Account};
@@ -112,7 +113,7 @@ async fn session(State(core): Shared, body: Received) -> Result<Json<Session>, R
         let known =
             store::see_node(&mut write, node, &request.software, core.edges.now_ms()).await?;
         write.commit().await?;
-        Ok(known)
+        Ok::<_, DbError>(known)
     };
     let known = known.await.map_err(unavailable)?;
     let token = hex::encode(core.edges.random::<32>());
@@ -322,7 +323,7 @@ async fn report(
 async fn points(State(core): Shared, headers: HeaderMap) -> Result<Json<Points>, Refused> {
     let node = authenticate(&core, &headers)?;
     let points = async {
-        Ok(Points {
+        Ok::<_, DbError>(Points {
             confirmed: ledger::balance(&core.database, &Account::Confirmed(node)).await?,
             pending: ledger::balance(&core.database, &Account::Pending(node)).await?,
             forfeited: store::forfeited(&core.database, node).await?,

@@ -1,4 +1,4 @@
-//! The OpenAI request format, checked: what is wrong is named, what is unknown is ignored, and
+//! The `OpenAI` request format, checked: what is wrong is named, what is unknown is ignored, and
 //! what we lack but would change the answer is refused.
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,12 +14,12 @@ const MAX_STOP_BYTES: usize = 256;
 /// The most prompts in one request.
 const MAX_PROMPTS: usize = 64;
 
-/// An error in OpenAI's format.
+/// An error in `OpenAI`'s format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct ApiError {
     pub status: StatusCode,
-    /// OpenAI's `type`.
+    /// `OpenAI`'s `type`.
     pub kind: &'static str,
     pub code: Option<&'static str>,
     pub param: Option<String>,
@@ -537,7 +537,7 @@ fn message(index: usize, item: &Value) -> Result<Message, ApiError> {
 mod tests {
     use super::*;
 
-    fn with(extra: Value) -> Result<Request, ApiError> {
+    fn with(extra: &Value) -> Result<Request, ApiError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
@@ -545,7 +545,7 @@ mod tests {
         chat(body.to_string().as_bytes())
     }
 
-    fn completion_with(extra: Value) -> Result<Request, ApiError> {
+    fn completion_with(extra: &Value) -> Result<Request, ApiError> {
         let mut body = json!({"model": "m", "prompt": "hi"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
@@ -555,7 +555,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_openais() {
-        let request = with(json!({})).unwrap();
+        let request = with(&json!({})).unwrap();
         assert_eq!(request.choices, 1);
         assert_eq!(request.sampling.temperature.to_bits(), 1f32.to_bits());
         assert_eq!(request.max_tokens, None);
@@ -618,7 +618,7 @@ mod tests {
             (json!({"infera": {"wait": "yes"}}), "wait"),
         ];
         for (extra, param) in cases {
-            let error = with(extra.clone()).expect_err(&extra.to_string());
+            let error = with(&extra).expect_err(&extra.to_string());
             assert_eq!(error.status, StatusCode::BAD_REQUEST, "{extra}");
             assert_eq!(error.param.as_deref(), Some(param), "{extra}");
             assert!(error.message.contains(param), "{error}");
@@ -659,7 +659,7 @@ mod tests {
             ),
         ];
         for (extra, param) in cases {
-            let error = with(extra.clone()).expect_err(&extra.to_string());
+            let error = with(&extra).expect_err(&extra.to_string());
             assert_eq!(error.code, Some("unsupported_parameter"), "{extra}");
             assert_eq!(error.param.as_deref(), Some(param), "{extra}");
         }
@@ -667,7 +667,7 @@ mod tests {
 
     #[test]
     fn harmless_and_unknown_fields_pass() {
-        with(json!({
+        with(&json!({
             "tools": [], "tool_choice": "none", "functions": null, "logit_bias": {},
             "response_format": {"type": "text"}, "frequency_penalty": 0, "presence_penalty": 0.0,
             "user": "u", "store": true, "metadata": {"a": "b"}, "brand_new": {"x": [1]},
@@ -678,7 +678,7 @@ mod tests {
 
     #[test]
     fn contents_may_be_parts_and_developers_are_systems() {
-        let request = with(json!({"messages": [
+        let request = with(&json!({"messages": [
             {"role": "developer", "content": "be kind"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         ]}))
@@ -703,7 +703,7 @@ mod tests {
             ),
         ];
         for (prompt, expected) in cases {
-            let request = completion_with(json!({"prompt": prompt})).unwrap();
+            let request = completion_with(&json!({"prompt": prompt})).unwrap();
             assert_eq!(request.input, Input::Prompts(expected));
         }
         for prompt in [
@@ -713,7 +713,7 @@ mod tests {
             json!([1, "a"]),
             json!([{}]),
         ] {
-            let error = completion_with(json!({"prompt": prompt})).unwrap_err();
+            let error = completion_with(&json!({"prompt": prompt})).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("prompt"));
         }
     }
@@ -736,14 +736,14 @@ mod tests {
 
     #[test]
     fn logprobs_have_two_shapes() {
-        let request = with(json!({"logprobs": true, "top_logprobs": 3})).unwrap();
+        let request = with(&json!({"logprobs": true, "top_logprobs": 3})).unwrap();
         assert_eq!(request.logprobs, Some(3));
-        assert_eq!(with(json!({"logprobs": true})).unwrap().logprobs, Some(0));
-        assert_eq!(with(json!({"logprobs": false})).unwrap().logprobs, None);
+        assert_eq!(with(&json!({"logprobs": true})).unwrap().logprobs, Some(0));
+        assert_eq!(with(&json!({"logprobs": false})).unwrap().logprobs, None);
         assert_eq!(
-            completion_with(json!({"logprobs": 2})).unwrap().logprobs,
+            completion_with(&json!({"logprobs": 2})).unwrap().logprobs,
             Some(2)
         );
-        assert!(completion_with(json!({"logprobs": 6})).is_err());
+        assert!(completion_with(&json!({"logprobs": 6})).is_err());
     }
 }

@@ -171,7 +171,7 @@ fn scheduler(
     let model = Llama::load(Arc::clone(gguf), &opened, None, &mut |_| {})?;
     let endings = Endings {
         tokens: tokenizer.end_ids().to_vec(),
-        watch: Box::new(|_| Box::new(|_| false)),
+        watch: Box::new(|_, _| Box::new(|_| false)),
     };
     Ok(Scheduler::new(model, endings, 8, Instant::now))
 }

@@ -163,8 +163,8 @@ fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {
     let tokenizer = Arc::clone(tokenizer);
     Endings {
         tokens: tokenizer.end_ids(),
-        watch: Box::new(move |stop| {
-            let mut decoder = StreamDecoder::new(Arc::clone(&tokenizer));
+        watch: Box::new(move |prompt, stop| {
+            let mut decoder = StreamDecoder::after(Arc::clone(&tokenizer), prompt);
             let mut matcher = StopMatcher::new(stop);
             Box::new(move |token| matcher.push(&decoder.push(token)).matched)
         }),

@@ -38,8 +38,8 @@ pub struct Segment<'a, Cache> {
 /// Takes an output's tokens one by one and tells when a stop string is complete.
 pub type StopWatch = Box<dyn FnMut(u32) -> bool>;
 
-/// Makes a [`StopWatch`] for a job's stop strings.
-pub type NewStopWatch = Box<dyn Fn(&[String]) -> StopWatch>;
+/// Makes a [`StopWatch`] from a job's prompt and its stop strings.
+pub type NewStopWatch = Box<dyn Fn(&[u32], &[String]) -> StopWatch>;
 
 /// What the scheduler needs to know of the text behind the ids.
 pub struct Endings {
@@ -143,7 +143,8 @@ impl<M: Forward> Scheduler<M> {
             });
             return;
         }
-        let mut stop = (!request.stop.is_empty()).then(|| (self.endings.watch)(&request.stop));
+        let mut stop = (!request.stop.is_empty())
+            .then(|| (self.endings.watch)(&request.prompt, &request.stop));
         let mut ended = None;
         for token in &request.output {
             let stopped = stop.as_mut().is_some_and(|watch| watch(*token));

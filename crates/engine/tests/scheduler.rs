@@ -66,7 +66,7 @@ fn logits(history: &[u32]) -> Vec<f32> {
 
 fn scheduler(slots: usize) -> Scheduler<Arithmetic> {
     // The stop string is written as the token ids it ends with.
-    let watch = |stop: &[String]| -> Box<dyn FnMut(u32) -> bool> {
+    let watch = |_: &[u32], stop: &[String]| -> Box<dyn FnMut(u32) -> bool> {
         let wanted: Vec<u32> = stop.iter().filter_map(|text| text.parse().ok()).collect();
         Box::new(move |token| wanted.contains(&token))
     };

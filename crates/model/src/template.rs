@@ -28,7 +28,8 @@ pub struct ChatMessage {
 }
 
 /// A compiled template. It comes with the model file, so it runs with limits on steps, depth and
-/// output. Cheap to share in an `Arc`.
+/// output. Not limited is the memory of texts that a template doubles again and again without
+/// writing them; take model files from people you trust that far. Cheap to share in an `Arc`.
 ///
 /// The whitespace rules and the two functions `raise_exception` and `strftime_now` are those of
 /// Hugging Face's transformers, for which the templates are written.

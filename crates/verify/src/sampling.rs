@@ -32,7 +32,7 @@ pub fn choose(logits: &[f32], sampling: &Sampling, seed: &JobSeed, position: u32
     if is_greedy(sampling) {
         return greedy(logits);
     }
-    let kept = Kept::new(logits, sampling, None);
+    let kept = Kept::new(logits, sampling);
     winner(&kept.race(seed, position))
 }
 
@@ -41,12 +41,12 @@ pub fn choose(logits: &[f32], sampling: &Sampling, seed: &JobSeed, position: u32
 ///
 /// `margin = max(edge(c), max over v in A that beat c of min(edge(v), lead of v over c))`,
 ///
-/// where the edge of a kept token is its distance from being cut, that of a cut token its distance
-/// from being kept (0 for a kept `c`). For top-k the distance is to the next logit on the other
-/// side, for min-p to the cut-off, both over the temperature; for top-p it is the difference of
-/// the log odds of the probability ranked above the token and of `top_p`. A token that only one of
-/// several filters has to change for takes the smaller distance, one that all have to change for
-/// the larger.
+/// where the edge of a kept token is its distance from being cut and that of a cut token its
+/// distance from being kept (0 for a kept `c`). Each distance is twice the smallest uniform error
+/// of the logits, over the temperature, that could move the token over that edge: for top-k the
+/// gap to the next logit on the other side, for min-p the gap to the cut-off, and for top-p the
+/// change in log odds of the probability ranked above the token, taking into account that within
+/// the same error tokens may change their rank or be cut themselves.
 ///
 /// Generalises the margin of Karvonen et al., "`DiFR`: inference verification despite
 /// nondeterminism", arXiv 2511.20621, to truncated sampling.
@@ -71,23 +71,28 @@ pub fn score(
             margin: finite(best - f64::from(defined(*claimed_logit))),
         };
     }
-    let kept = Kept::new(logits, sampling, Some(claimed));
+    let kept = Kept::new(logits, sampling);
     let race = kept.race(seed, position);
     let token = winner(&race);
-    let (claim_edge, claim_level) = kept.claim(seed, position);
-    let margin = race
-        .iter()
-        .zip(&kept.tokens)
-        .filter(|((_, level), _)| *level > claim_level)
-        .map(|((_, level), candidate)| candidate.edge.min(level - claim_level))
-        .fold(claim_edge, f64::max);
+    if token == claimed {
+        return Scored { token, margin: 0.0 };
+    }
+    let edges = Edges::new(logits, sampling, &kept.filters);
+    let claim = Candidate {
+        id: claimed,
+        level: kept.filters.level(defined(*claimed_logit)),
+    };
+    let noisy_claim = claim.level + f64::from(noise(seed, position, claimed));
+    let mut margin = edges.to_being_kept(&claim);
+    for ((_, noisy), rival) in race.iter().zip(&kept.tokens) {
+        let lead = noisy - noisy_claim;
+        if lead > margin {
+            margin = margin.max(lead.min(edges.to_being_cut(rival)));
+        }
+    }
     Scored {
         token,
-        margin: if token == claimed {
-            0.0
-        } else {
-            finite(margin)
-        },
+        margin: finite(margin),
     }
 }
 
@@ -121,101 +126,56 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
     )
 }
 
-/// A token that takes part in the race.
+/// A token and its logit over the temperature.
+#[derive(Clone, Copy)]
 struct Candidate {
     id: u32,
-    /// The logit over the temperature.
     level: f64,
-    /// How far it is from being cut.
-    edge: f64,
 }
 
 /// What the filters leave.
 struct Kept {
+    filters: Filters,
     /// By falling logit, then by rising id.
     tokens: Vec<Candidate>,
-    /// The claimed token, its logit over the temperature and its distance from being kept.
-    claim: Option<(u32, f64, f64)>,
 }
 
 impl Kept {
-    /// `claimed`, when given, must be in the vocabulary.
-    fn new(logits: &[f32], sampling: &Sampling, claimed: Option<u32>) -> Self {
-        let temperature = f64::from(sampling.temperature);
-        let level = |logit: f32| f64::from(logit) / temperature;
-
+    fn new(logits: &[f32], sampling: &Sampling) -> Self {
         let (last_kept, first_cut) = thresholds(logits, sampling.top_k as usize);
+        let mut filters = Filters {
+            temperature: f64::from(sampling.temperature),
+            last_kept,
+            first_cut,
+            min_p_cut: f64::NEG_INFINITY,
+        };
         let mut tokens: Vec<Candidate> = at_least(logits, last_kept)
             .into_iter()
             .map(|(id, logit)| Candidate {
                 id,
-                level: level(logit),
-                edge: first_cut.map_or(f64::INFINITY, |cut| level(logit) - level(cut)),
+                level: filters.level(logit),
             })
             .collect();
-        let claimed_at = |tokens: &[Candidate]| {
-            claimed.and_then(|id| tokens.iter().position(|token| token.id == id))
-        };
-        let mut claim = claimed.map(|id| {
-            let own = level(defined(logits[id as usize]));
-            (id, own, (level(last_kept) - own).max(0.0))
-        });
-
-        if sampling.min_p > 0.0
-            && let Some(best) = tokens.first()
-        {
-            let cut = best.level + libm::log(f64::from(sampling.min_p));
-            tokens.retain(|token| token.level >= cut);
-            for token in &mut tokens {
-                token.edge = token.edge.min(token.level - cut);
-            }
-            if let Some((_, own, edge)) = &mut claim {
-                *edge = edge.max(cut - *own);
-            }
+        let best = tokens.first().map_or(0.0, |token| token.level);
+        if sampling.min_p > 0.0 {
+            filters.min_p_cut = best + libm::log(f64::from(sampling.min_p));
+            tokens.retain(|token| token.level >= filters.min_p_cut);
         }
-
-        if sampling.top_p < 1.0
-            && let Some(best) = tokens.first()
-        {
-            let (best, outside) = (best.level, claimed_at(&tokens).is_none());
-            let weights: Vec<f64> = tokens
-                .iter()
-                .map(|token| libm::exp(token.level - best))
-                .collect();
-            let total: f64 = weights.iter().sum();
-            let limit = f64::from(sampling.top_p);
-            if outside && let Some((_, own, edge)) = &mut claim {
-                // Where it would stand if the earlier filters had let it in, last of all.
-                let above = total - weights.last().copied().unwrap_or(0.0);
-                let odds = log_odds(above / (above + libm::exp(*own - best)));
-                *edge = edge.max(odds - log_odds(limit));
-            }
+        if sampling.top_p < 1.0 {
+            let weight = |token: &Candidate| libm::exp(token.level - best);
+            let limit = f64::from(sampling.top_p) * tokens.iter().map(weight).sum::<f64>();
             let mut above = 0.0;
             let mut kept = 0;
-            for (rank, (token, weight)) in tokens.iter_mut().zip(&weights).enumerate() {
-                let share = above / total;
-                let distance = log_odds(share) - log_odds(limit);
-                if rank == 0 {
-                    kept = 1;
-                } else if share < limit {
-                    kept = rank + 1;
-                    token.edge = token.edge.min(-distance);
-                } else if let Some((id, _, edge)) = &mut claim
-                    && *id == token.id
-                {
-                    *edge = edge.max(distance);
+            for token in &tokens {
+                if kept > 0 && above >= limit {
+                    break;
                 }
-                above += weight;
+                above += weight(token);
+                kept += 1;
             }
             tokens.truncate(kept);
         }
-
-        if claimed_at(&tokens).is_some()
-            && let Some((_, _, edge)) = &mut claim
-        {
-            *edge = 0.0;
-        }
-        Self { tokens, claim }
+        Self { filters, tokens }
     }
 
     /// Ids and noisy levels of the kept tokens, in their order.
@@ -228,14 +188,175 @@ impl Kept {
             })
             .collect()
     }
+}
 
-    /// Distance from being kept and noisy level of the claimed token.
-    fn claim(&self, seed: &JobSeed, position: u32) -> (f64, f64) {
-        self.claim
-            .map_or((0.0, f64::INFINITY), |(id, level, edge)| {
-                (edge, level + f64::from(noise(seed, position, id)))
-            })
+/// Temperature, top-k and min-p, as far as they depend on the logits.
+struct Filters {
+    temperature: f64,
+    /// The logit of the last token that top-k keeps, and of the first that it cuts.
+    last_kept: f32,
+    first_cut: Option<f32>,
+    /// The lowest level that min-p keeps.
+    min_p_cut: f64,
+}
+
+impl Filters {
+    fn level(&self, logit: f32) -> f64 {
+        f64::from(logit) / self.temperature
     }
+
+    /// Of a kept level the distance from being cut, from 0; of a cut one the distance from being
+    /// kept, negative.
+    fn standing(&self, level: f64) -> f64 {
+        let last_kept = self.level(self.last_kept);
+        let top_k = if level >= last_kept {
+            self.first_cut
+                .map_or(f64::INFINITY, |cut| level - self.level(cut))
+        } else {
+            level - last_kept
+        };
+        top_k.min(level - self.min_p_cut)
+    }
+}
+
+/// How far tokens are from the filters' edges.
+struct Edges<'a> {
+    filters: &'a Filters,
+    nucleus: Option<Nucleus>,
+}
+
+impl<'a> Edges<'a> {
+    fn new(logits: &[f32], sampling: &Sampling, filters: &'a Filters) -> Self {
+        let nucleus = (sampling.top_p < 1.0)
+            .then(|| Nucleus::new(logits, f64::from(sampling.top_p), filters));
+        Self { filters, nucleus }
+    }
+
+    fn to_being_kept(&self, token: &Candidate) -> f64 {
+        let other = (-self.filters.standing(token.level)).max(0.0);
+        self.nucleus.as_ref().map_or(other, |nucleus| {
+            least_error(|error| nucleus.may_keep(token, error)).max(other)
+        })
+    }
+
+    fn to_being_cut(&self, token: &Candidate) -> f64 {
+        let other = self.filters.standing(token.level).max(0.0);
+        self.nucleus.as_ref().map_or(other, |nucleus| {
+            least_error(|error| nucleus.may_cut(token, error)).min(other)
+        })
+    }
+}
+
+/// The tokens near and above the edge of top-k and min-p, for the edge of top-p.
+struct Nucleus {
+    log_odds: f64,
+    tokens: Vec<Standing>,
+}
+
+struct Standing {
+    token: Candidate,
+    /// In proportion to its probability.
+    weight: f64,
+    /// See [`Filters::standing`].
+    distance: f64,
+}
+
+impl Nucleus {
+    /// Tokens further than this below the edge of top-k are left out. It is ten times what any
+    /// honest margin may be, and above that a margin's size no longer matters.
+    const REACH: f64 = 0.1;
+    const MOST: usize = 256;
+
+    fn new(logits: &[f32], top_p: f64, filters: &Filters) -> Self {
+        let floor = f64::from(filters.last_kept) - Self::REACH * filters.temperature;
+        let mut near = at_least(logits, floor as f32);
+        near.truncate(Self::MOST);
+        let best = near.first().map_or(0.0, |(_, logit)| filters.level(*logit));
+        let tokens = near
+            .into_iter()
+            .map(|(id, logit)| {
+                let level = filters.level(logit);
+                Standing {
+                    token: Candidate { id, level },
+                    weight: libm::exp(level - best),
+                    distance: filters.standing(level),
+                }
+            })
+            .collect();
+        Self {
+            log_odds: libm::log(top_p) - libm::log(1.0 - top_p),
+            tokens,
+        }
+    }
+
+    /// Whether `token`, let in by the other filters, may be inside the nucleus when levels are off
+    /// by `error` in all, half of it up and half of it down: only what surely ranks above it
+    /// counts against it.
+    fn may_keep(&self, token: &Candidate, error: f64) -> bool {
+        let (mut above, mut rest) = (0.0, 0.0);
+        for other in self
+            .tokens
+            .iter()
+            .filter(|other| other.token.id != token.id)
+        {
+            if other.distance > error && other.token.level > token.level + error {
+                above += other.weight;
+            } else if other.distance >= -error {
+                rest += other.weight;
+            }
+        }
+        rest += self.weight(token);
+        libm::log(above) - libm::log(rest) - error <= self.log_odds
+    }
+
+    /// Whether `token` may be outside the nucleus: all that may rank above it counts against it.
+    fn may_cut(&self, token: &Candidate, error: f64) -> bool {
+        let (mut above, mut rest) = (0.0, 0.0);
+        for other in self
+            .tokens
+            .iter()
+            .filter(|other| other.token.id != token.id)
+        {
+            if other.distance >= -error && other.token.level >= token.level - error {
+                above += other.weight;
+            } else if other.distance > error {
+                rest += other.weight;
+            }
+        }
+        rest += self.weight(token);
+        above > 0.0 && libm::log(above) - libm::log(rest) + error >= self.log_odds
+    }
+
+    fn weight(&self, token: &Candidate) -> f64 {
+        self.tokens
+            .first()
+            .map_or(1.0, |best| libm::exp(token.level - best.token.level))
+    }
+}
+
+/// The smallest error at which a condition holds that holds for every larger one; infinite
+/// when it holds for none.
+fn least_error(holds: impl Fn(f64) -> bool) -> f64 {
+    if holds(0.0) {
+        return 0.0;
+    }
+    let mut high = Nucleus::REACH / 1024.0;
+    while !holds(high) {
+        high *= 2.0;
+        if high > 1e6 {
+            return f64::INFINITY;
+        }
+    }
+    let mut low = 0.0;
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if holds(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high
 }
 
 fn is_greedy(sampling: &Sampling) -> bool {
@@ -273,12 +394,6 @@ fn defined(logit: f32) -> f32 {
 
 fn finite(margin: f64) -> f32 {
     margin.clamp(0.0, f64::from(f32::MAX)) as f32
-}
-
-/// `ln(x / (1 - x))`, with `x` kept away from 0 and 1 by a millionth of a millionth.
-fn log_odds(share: f64) -> f64 {
-    let share = share.clamp(1e-12, 1.0 - 1e-12);
-    libm::log(share / (1.0 - share))
 }
 
 /// The `count`-th largest logit and the one after it; the smallest of all when there are fewer.

@@ -1,0 +1,16 @@
+//! The balancer over real HTTP, with simulated nodes.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share")]
+
+mod support;
+
+#[path = "network/answers.rs"]
+mod answers;
+#[path = "network/clients.rs"]
+mod clients;
+#[path = "network/nodes.rs"]
+mod nodes;
+#[path = "network/program.rs"]
+mod program;
+#[path = "network/verdicts.rs"]
+mod verdicts;

@@ -1,0 +1,252 @@
+//! The program itself: its commands, its logs, its end, and TLS.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use infera_balancer::{Balancer, Config, Database, Edges, Server, Tls};
+use infera_protocol::requirements::Policy;
+use serde_json::{Value, json};
+
+use crate::support::{Conduct, SimNode, chat_body, hardware, http, key, read_stream, until};
+
+const MODEL_FILE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/model/tiny-llama.gguf"
+);
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infera-balancer"));
+    command.args(arguments).arg("--data").arg(folder);
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The one sentence on stderr, and that the exit code was 1.
+fn fault(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(text.starts_with("error: "), "{text}");
+    text
+}
+
+fn serve(folder: &Path) -> (Child, String) {
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--policy",
+        "practice",
+        "--log-format",
+        "json",
+    ];
+    let mut child = command(folder, &arguments)
+        .env("INFERA_LOG", "info,infera_balancer=trace")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let base = line
+        .trim()
+        .strip_prefix("Listening on ")
+        .unwrap()
+        .to_owned();
+    (child, base)
+}
+
+fn end(child: &mut Child) -> String {
+    let signal = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signal.success());
+    let mut logs = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut logs)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{logs}");
+    logs
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (mut child, base) = serve(folder);
+    let api_key = stdout(&run(folder, &["key", "create", "ann", "--limit", "5"]))
+        .trim()
+        .to_owned();
+    let add = [
+        "model",
+        "add",
+        MODEL_FILE,
+        "--name",
+        "tiny",
+        "--input-price",
+        "3",
+        "--output-price",
+        "10",
+    ];
+    let id = stdout(&run(folder, &add)).trim().to_owned();
+    assert_eq!(id, crate::support::model_id().to_string());
+    for number in [201, 202] {
+        let node = key(number).id().to_string();
+        stdout(&run(folder, &["node", "trust", &node, "--reference"]));
+        let reference = SimNode::join_at(&base, number, 4, hardware()).await;
+        assert!(reference.session.reference);
+        reference.spawn_reference();
+    }
+    let worker = SimNode::join_at(&base, 1, 1, hardware()).await;
+    let token = worker.session.token.clone();
+    worker.spawn_worker(Conduct::Honest);
+    let marker = "marker-of-a-private-prompt";
+    let body = chat_body(&json!({
+        "messages": [{"role": "user", "content": marker}],
+        "stream": true, "stop": ["private-stop"], "infera": {"wait": true},
+    }));
+    let answer = until("the model to be served", async || {
+        let request = http().post(format!("{base}/v1/chat/completions"));
+        let response = request
+            .bearer_auth(&api_key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        (response.status() == 200).then_some(response)
+    })
+    .await;
+    let answer = read_stream(answer).await;
+    assert_eq!(
+        answer.chunks.last().unwrap()["infera"]["verdict"],
+        "verified"
+    );
+    let ledger: Value = serde_json::from_str(&stdout(&run(folder, &["ledger", "--json"]))).unwrap();
+    assert_eq!(ledger["sum"], 0);
+    assert!(ledger["accounts"].as_array().unwrap().len() >= 5);
+    assert!(stdout(&run(folder, &["ledger"])).contains("client:ann"));
+    let nodes: Value =
+        serde_json::from_str(&stdout(&run(folder, &["node", "list", "--json"]))).unwrap();
+    assert_eq!(nodes.as_array().unwrap().len(), 3);
+    for list in [["key", "list"], ["model", "list"], ["node", "list"]] {
+        assert!(!stdout(&run(folder, &list)).is_empty());
+        let json = stdout(&run(folder, &[list[0], list[1], "--json"]));
+        assert!(!json.contains(&api_key));
+        serde_json::from_str::<Value>(&json).unwrap();
+    }
+    let second = fault(&run(folder, &["serve", "--listen", "127.0.0.1:0"]));
+    assert!(second.contains("Another balancer"), "{second}");
+    stdout(&run(folder, &["key", "revoke", "ann"]));
+    let request = http()
+        .get(format!("{base}/v1/models"))
+        .bearer_auth(&api_key);
+    assert_eq!(request.send().await.unwrap().status(), 401);
+    let logs = end(&mut child);
+    assert!(logs.contains("settled"), "{logs}");
+    for secret in [marker, "private-stop", &api_key, &token, &answer.text] {
+        assert!(!logs.contains(secret), "the logs hold `{secret}`");
+    }
+    for line in logs.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+}
+
+#[test]
+fn faults_are_one_sentence_and_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(fault(&run(&file, &["ledger"])).contains("--data"));
+    let data = folder.path().join("data");
+    let wrong = fault(&run(&data, &["serve", "--policy", "nowhere.json"]));
+    assert!(wrong.contains("nowhere.json"), "{wrong}");
+    let missing = [
+        "model",
+        "add",
+        "nowhere.gguf",
+        "--name",
+        "x",
+        "--input-price",
+        "1",
+        "--output-price",
+        "1",
+    ];
+    assert!(fault(&run(&data, &missing)).contains("nowhere.gguf"));
+    let negative = [
+        "model",
+        "add",
+        MODEL_FILE,
+        "--name",
+        "x",
+        "--input-price=-1",
+        "--output-price",
+        "1",
+    ];
+    assert!(fault(&run(&data, &negative)).contains("negative"));
+    for arguments in [["key", "revoke", "nobody"], ["model", "remove", "nothing"]] {
+        assert!(fault(&run(&data, &arguments)).contains(arguments[2]));
+    }
+    stdout(&run(&data, &["key", "create", "ann"]));
+    assert!(fault(&run(&data, &["key", "create", "ann"])).contains("ann"));
+    std::fs::write(data.join("balancer.toml"), "lese = 5").unwrap();
+    assert!(fault(&run(&data, &["serve", "--listen", "127.0.0.1:0"])).contains("lese"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_certificate_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let tls = Tls {
+        certificate: folder.path().join("cert.pem"),
+        key: folder.path().join("key.pem"),
+    };
+    std::fs::write(&tls.certificate, issued.cert.pem()).unwrap();
+    std::fs::write(&tls.key, "not a key").unwrap();
+    let database = Database::open(folder.path()).await.unwrap();
+    let balancer = Balancer::start(
+        database,
+        Config::default(),
+        Policy::practice(),
+        Edges::system(),
+    )
+    .await
+    .unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let refused = Server::bind(balancer.clone(), address, Some(tls.clone())).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("key.pem")));
+    std::fs::write(&tls.key, issued.signing_key.serialize_pem()).unwrap();
+    let server = Server::bind(balancer, address, Some(tls)).await.unwrap();
+    let address = server.address().unwrap();
+    assert!(address.to_string().starts_with("https://127.0.0.1:"));
+    let running = tokio::spawn(server.run(std::future::pending()));
+    let certificate = reqwest::Certificate::from_pem(issued.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([certificate])
+        .resolve("localhost", address.socket)
+        .build()
+        .unwrap();
+    let url = format!("https://localhost:{}/healthz", address.socket.port());
+    let health: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(health["status"], "ok");
+    running.abort();
+}
