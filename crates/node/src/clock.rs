@@ -60,7 +60,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const FIRST: Duration = Duration::from_secs(1);
-    pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+    pub(crate) const LONGEST: Duration = Duration::from_mins(1);
 
     pub(crate) fn new(entropy: Arc<dyn Entropy>) -> Self {
         Self {

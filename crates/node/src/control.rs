@@ -62,7 +62,9 @@ pub struct PauseRequest {
 pub enum ControlError {
     #[error("the control address {0} is not on this machine: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
-    #[error("the control address {address} cannot be used: {fault}. Choose another with `--control`")]
+    #[error(
+        "the control address {address} cannot be used: {fault}. Choose another with `--control`"
+    )]
     Bind {
         address: SocketAddr,
         fault: std::io::Error,
@@ -168,9 +170,8 @@ impl Guard {
             ));
         }
         let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        let known = token.is_some_and(|token| {
-            bool::from(token.as_bytes().ct_eq(self.token.as_bytes()))
-        });
+        let known =
+            token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(self.token.as_bytes())));
         (!known).then(|| {
             Refused(
                 StatusCode::UNAUTHORIZED,
@@ -211,15 +212,15 @@ async fn status(State(node): State<Node>) -> Result<Json<NodeSnapshot>, Refused>
     Ok(Json(node.snapshot().await?))
 }
 
-async fn events(
-    State(node): State<Node>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn events(State(node): State<Node>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let mut snapshots = node.snapshots();
     // The first is the state now.
     snapshots.mark_changed();
     let events = stream::unfold(snapshots, |mut snapshots| async move {
         snapshots.changed().await.ok()?;
-        let event = Event::default().json_data(&*snapshots.borrow_and_update()).ok()?;
+        let event = Event::default()
+            .json_data(&*snapshots.borrow_and_update())
+            .ok()?;
         Some((Ok(event), snapshots))
     });
     Sse::new(events).keep_alive(KeepAlive::default())

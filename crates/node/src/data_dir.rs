@@ -1,5 +1,6 @@
 //! A node's data folder: its database, its lock, and the control API's address.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,12 @@ pub enum DataDirError {
     InUse(PathBuf),
     #[error("no node is running in the data folder {}: start one with `infera run`", .0.display())]
     NotRunning(PathBuf),
+}
+
+impl fmt::Debug for ControlFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ControlFile({})", self.url)
+    }
 }
 
 impl DataDir {
@@ -158,7 +165,7 @@ mod tests {
         };
         locked.publish_control(&control).unwrap();
         locked.publish_control(&control).unwrap();
-        assert!(data.control().unwrap() == control);
+        assert_eq!(data.control().unwrap(), control);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

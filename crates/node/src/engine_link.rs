@@ -25,7 +25,7 @@ pub struct Engine {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    #[error("the inference engine cannot be started: {0}")]
+    #[error("the inference engine cannot be started: {0}. Install Infera Node anew")]
     Start(String),
     #[error("the inference engine did not answer in time")]
     Silent,

@@ -188,12 +188,12 @@ mod tests {
 
     const NOW: i64 = 1_000_000;
 
-    fn pause(ago_ms: i64, until_ms: Option<i64>, finish_first: bool) -> Option<Pause> {
-        Some(Pause {
+    fn pause(ago_ms: i64, until_ms: Option<i64>, finish_first: bool) -> Pause {
+        Pause {
             since_ms: NOW - ago_ms,
             until_ms,
             finish_first,
-        })
+        }
     }
 
     fn row(mark: Mark) -> Requirement {
@@ -216,7 +216,7 @@ mod tests {
             (
                 "paused a moment ago: the model stays loaded",
                 Observations {
-                    pause: pause(1_000, None, false),
+                    pause: Some(pause(1_000, None, false)),
                     ..quiet()
                 },
                 Mode::StopNow,
@@ -225,7 +225,7 @@ mod tests {
             (
                 "paused for longer: the GPU is free",
                 Observations {
-                    pause: pause(10_000, None, false),
+                    pause: Some(pause(10_000, None, false)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,
@@ -234,7 +234,7 @@ mod tests {
             (
                 "snoozed: asks again when it ends",
                 Observations {
-                    pause: pause(60_000, Some(NOW + 5), false),
+                    pause: Some(pause(60_000, Some(NOW + 5), false)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,
@@ -243,7 +243,7 @@ mod tests {
             (
                 "the snooze is over",
                 Observations {
-                    pause: pause(60_000, Some(NOW), false),
+                    pause: Some(pause(60_000, Some(NOW), false)),
                     ..quiet()
                 },
                 Mode::Run,
@@ -252,7 +252,7 @@ mod tests {
             (
                 "finish, then pause: a job runs",
                 Observations {
-                    pause: pause(60_000, None, true),
+                    pause: Some(pause(60_000, None, true)),
                     running: 1,
                     ..quiet()
                 },
@@ -262,7 +262,7 @@ mod tests {
             (
                 "finish, then pause: nothing runs",
                 Observations {
-                    pause: pause(60_000, None, true),
+                    pause: Some(pause(60_000, None, true)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,
@@ -271,7 +271,7 @@ mod tests {
             (
                 "the clock was set back: the GPU is not kept",
                 Observations {
-                    pause: pause(-3_600_000, None, false),
+                    pause: Some(pause(-3_600_000, None, false)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,
@@ -281,7 +281,7 @@ mod tests {
                 "closing goes before everything",
                 Observations {
                     closing: true,
-                    pause: pause(0, None, true),
+                    pause: Some(pause(0, None, true)),
                     running: 1,
                     ..quiet()
                 },
@@ -302,7 +302,7 @@ mod tests {
                 "a pause hides a storage fault",
                 Observations {
                     storage_fault: fault,
-                    pause: pause(60_000, None, false),
+                    pause: Some(pause(60_000, None, false)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,

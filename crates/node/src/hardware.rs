@@ -50,7 +50,7 @@ impl HardwareProbe for SystemProbe {
                 tracing::warn!(%error, "the machine's figures are unknown");
                 (Hardware::default(), Vec::new())
             });
-            hardware.gpus = join(adapters, cards);
+            hardware.gpus = join(adapters, &cards);
             hardware
         })
     }
@@ -141,7 +141,7 @@ fn free_disk(folder: &Path) -> Option<u64> {
 
 /// One card may be several adapters, one for each graphics API: the one that knows most stays.
 /// The operating system's figure for VRAM goes before the adapter's.
-fn join(adapters: Vec<Gpu>, cards: Vec<Card>) -> Vec<Gpu> {
+fn join(adapters: Vec<Gpu>, cards: &[Card]) -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = Vec::new();
     for mut adapter in adapters {
         let has_own_memory = !matches!(
@@ -213,7 +213,7 @@ mod tests {
             card("0000:01:00.0", Some(24)),
             card("0000:00:02.0", Some(1)),
         ];
-        let vram: Vec<_> = join(adapters, cards)
+        let vram: Vec<_> = join(adapters, &cards)
             .iter()
             .map(|gpu| gpu.vram_bytes)
             .collect();
@@ -227,7 +227,7 @@ mod tests {
             gpu("A", "GL", GpuKind::Other, None),
             gpu("llvmpipe", "Vulkan", GpuKind::Software, None),
         ];
-        let names: Vec<_> = join(adapters, Vec::new())
+        let names: Vec<_> = join(adapters, &[])
             .into_iter()
             .map(|gpu| (gpu.name, gpu.api))
             .collect();

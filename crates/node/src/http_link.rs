@@ -26,7 +26,7 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-const SPEED_TEST_LIMIT: Duration = Duration::from_secs(60);
+const SPEED_TEST_LIMIT: Duration = Duration::from_mins(1);
 
 /// The real [`BalancerLink`].
 #[derive(Debug, Clone)]
@@ -38,13 +38,13 @@ pub struct HttpLink {
 /// An address that a node does not talk to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
-    #[error("`{0}` is not a web address: it looks like `https://balancer.example`")]
+    #[error("`{0}` is not a web address: write it like `https://balancer.example`")]
     NotUrl(String),
     #[error(
-        "`{0}` is plain HTTP, which anyone on the way could read and change: use https:// (http:// is for a balancer on this machine only)"
+        "`{0}` is plain HTTP, which anyone on the way could read and change: use https:// (http:// is only for a balancer on this machine)"
     )]
     PlainHttp(String),
-    #[error("the certificates cannot be used: {0}")]
+    #[error("the certificates cannot be used: {0}. Name a file with PEM certificates")]
     Tls(String),
 }
 
@@ -308,10 +308,20 @@ fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkEr
     }
 }
 
-// By value: it is used as a function in `map_err`.
-#[expect(clippy::needless_pass_by_value)]
 fn transport(error: reqwest::Error) -> LinkError {
-    unreachable_because(chain(&error.without_url()))
+    if error.is_timeout() {
+        return unreachable_because("it did not answer in time");
+    }
+    let error = error.without_url();
+    if !error.is_connect() {
+        return unreachable_because(chain(&error));
+    }
+    // Above the innermost cause stand only the names of libraries.
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    unreachable_because(cause)
 }
 
 fn unreachable_because(reason: impl Display) -> LinkError {

@@ -20,19 +20,17 @@ pub trait Keychain: Send + Sync + 'static {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeychainFault {
-    #[error("it is locked")]
+    #[error("it is locked. Unlock it, or keep the key in a file with `--key-file FILE`")]
     Locked,
-    #[error("there is none on this machine")]
+    #[error("there is none on this machine. Keep the key in a file with `--key-file FILE`")]
     Missing,
-    #[error("{0}")]
+    #[error("{0}. Repair it, or keep the key in a file with `--key-file FILE`")]
     Other(String),
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error(
-        "the keychain cannot be used: {0}. Unlock it, or keep the key in a file with `--key-file FILE`"
-    )]
+    #[error("the keychain cannot be used: {0}")]
     Keychain(#[source] KeychainFault),
     #[error(
         "the keychain did not answer within {} s. Unlock it, or keep the key in a file with `--key-file FILE`", LIMIT.as_secs()
@@ -42,13 +40,13 @@ pub enum IdentityError {
         "the keychain's entry for Infera Node is no key: remove the entry to get a new identity"
     )]
     KeychainDamaged,
-    #[error("the key file {} cannot be used: {fault}", path.display())]
+    #[error("the key file {} cannot be used: {fault}. Name a file that you may read and write", path.display())]
     File { path: PathBuf, fault: io::Error },
     #[error(
         "the key file {} can be read by others than its owner: run `chmod 600` on it, and think of who has seen it", .0.display()
     )]
     FileOpenToOthers(PathBuf),
-    #[error("the key file {} does not hold 64 hexadecimal digits", .0.display())]
+    #[error("the key file {} does not hold 64 hexadecimal digits: restore it from a copy, or move it away to get a new identity", .0.display())]
     FileDamaged(PathBuf),
 }
 
@@ -168,7 +166,8 @@ fn refuse_if_open_to_others(file: &fs::File, path: &Path) -> Result<(), Identity
         path: path.to_owned(),
         fault,
     })?;
-    if metadata.permissions().mode() & 0o077 == 0 {
+    let others = 0o077;
+    if metadata.permissions().mode() & others == 0 {
         Ok(())
     } else {
         Err(IdentityError::FileOpenToOthers(path.to_owned()))

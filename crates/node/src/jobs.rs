@@ -380,7 +380,7 @@ mod tests {
             chunks: shipment.chunks,
             finish: shipment.finish,
         };
-        assert_eq!(owed_batches(&open), [shipment.batch.clone()]);
+        assert_eq!(owed_batches(&open), std::slice::from_ref(&shipment.batch));
         // The first chunk was acknowledged before the crash.
         open.chunks.remove(0);
         let batches = owed_batches(&open);

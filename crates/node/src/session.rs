@@ -55,10 +55,13 @@ enum End {
 impl SessionTask {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new(Arc::clone(&self.entropy));
+        let mut short_sessions = Backoff::new(Arc::clone(&self.entropy));
         let mut last_event_id = None;
         loop {
             match self.open().await {
                 Ok(session) => {
+                    backoff.reset();
+                    let start = Instant::now();
                     let token = Token::new(&session.token);
                     self.token.send_replace(Some(token.clone()));
                     if self.events.send(SessionEvent::Opened(session)).is_err() {
@@ -69,8 +72,12 @@ impl SessionTask {
                         End::Final => return,
                     }
                     self.token.send_replace(None);
-                    // Not in a circle at full speed, should the balancer forget every session.
-                    tokio::time::sleep(backoff.next_delay()).await;
+                    if start.elapsed() >= GOOD_STREAM {
+                        short_sessions.reset();
+                    } else {
+                        // Not in a circle at full speed, should the balancer forget every session.
+                        tokio::time::sleep(short_sessions.next_delay()).await;
+                    }
                 }
                 Err(error) => match self.lost(&error, &mut backoff) {
                     Some(delay) => tokio::time::sleep(delay).await,

@@ -1,4 +1,4 @@
-//! The node's own SQLite: history, settings, and the outbox of what the balancer has not
+//! The node's own `SQLite`: history, settings, and the outbox of what the balancer has not
 //! acknowledged yet.
 
 use std::future::Future;
@@ -15,6 +15,8 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Row, migrate::MigrateError};
+
+const CONNECTIONS: u32 = 4;
 
 /// One database. Clones share it.
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ pub enum StoreError {
     Locked(PathBuf),
     #[error("{} is damaged or no database: move it away and start again; points are safe at the balancer", .0.display())]
     Damaged(PathBuf),
-    #[error("the database {} cannot be used: {fault}", path.display())]
+    #[error("the database {} cannot be used: {fault}. Try again, or choose another data folder", path.display())]
     Other { path: PathBuf, fault: String },
 }
 
@@ -97,7 +99,7 @@ impl Store {
             // Deleted tokens leave nothing behind in the file.
             .pragma("secure_delete", "ON");
         let pool = SqlitePoolOptions::new()
-            .max_connections(4)
+            .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(10))
             .connect_with(options)
             .await
@@ -314,6 +316,11 @@ impl Store {
     pub async fn record(&self, entry: HistoryEntry) -> Result<(), StoreError> {
         self.run(|pool| async move {
             let record = &entry.record;
+            // An audit is done once; what the balancer counts there is the audited attempt.
+            let attempt = match record.kind {
+                WorkKind::Job => record.attempt,
+                WorkKind::Audit => 1,
+            };
             sqlx::query(
                 "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
@@ -328,7 +335,7 @@ impl Store {
             )
             .bind(to_word(&record.kind))
             .bind(record.id.clone())
-            .bind(record.attempt)
+            .bind(attempt)
             .bind(record.model.to_string())
             .bind(record.model_name.clone())
             .bind(record.input_tokens)
@@ -358,7 +365,7 @@ impl Store {
         .await
     }
 
-    /// SQLite works on files: each operation runs on a thread that may block, to its end, even if
+    /// `SQLite` works on files: each operation runs on a thread that may block, to its end, even if
     /// nobody waits for it any more.
     async fn run<T, F>(&self, operation: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
     where
@@ -451,10 +458,17 @@ mod tests {
         let store = Store::open(&folder.path().join("node.sqlite"))
             .await
             .unwrap();
-        sqlx::query("PRAGMA max_page_count = 1")
-            .execute(&store.pool)
-            .await
-            .unwrap();
+        // SQLite then answers as on a full disk; the limit is each connection's own.
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = store.pool.acquire().await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 1")
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+            connections.push(connection);
+        }
+        drop(connections);
         let text = "x".repeat(1 << 20);
         let error = store.set_setting("big", &text).await.unwrap_err();
         assert!(matches!(error, StoreError::Full(_)), "{error}");

@@ -297,12 +297,9 @@ impl Controller {
         while !self.has_ended() {
             let wake = self.next_wake();
             tokio::select! {
-                request = self.requests.recv(), if held => match request {
-                    Some(request) => self.on_request(request),
-                    None => {
-                        held = false;
-                        self.close(None);
-                    }
+                request = self.requests.recv(), if held => if let Some(request) = request { self.on_request(request) } else {
+                    held = false;
+                    self.close(None);
                 },
                 Some(input) = self.inputs.recv() => self.on_input(input),
                 Some(event) = self.session_events.recv() => self.on_session(event),

@@ -901,7 +901,7 @@ impl Rig {
         let mut step = Duration::from_millis(5);
         while !condition() {
             assert!(
-                start.elapsed() < Duration::from_secs(600),
+                start.elapsed() < Duration::from_mins(10),
                 "never happened: {what}; {:?}",
                 self.node.snapshots().borrow().state
             );

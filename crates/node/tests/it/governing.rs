@@ -59,7 +59,7 @@ async fn a_snooze_ends_by_itself() {
     let rig = Rig::ready().await;
     let snapshot = rig
         .node
-        .pause(Some(Duration::from_secs(900)), false)
+        .pause(Some(Duration::from_mins(15)), false)
         .await
         .unwrap();
     assert!(
@@ -83,7 +83,7 @@ async fn a_pause_outlives_the_program() {
     let rig = rig.crash_and_restart().await;
     rig.until_sentence("Paused by you").await;
     rig.until_connected().await;
-    rig.after(Duration::from_secs(60)).await;
+    rig.after(Duration::from_mins(1)).await;
     assert_eq!(rig.engine.script().started, 0);
 }
 
@@ -133,7 +133,7 @@ async fn a_machine_below_the_gate_says_which_row_fails() {
     rig.balancer.restart();
     rig.until("a second session", || rig.balancer.books().sessions == 2)
         .await;
-    rig.after(Duration::from_secs(60)).await;
+    rig.after(Duration::from_mins(1)).await;
     assert_eq!(rig.balancer.books().speed_tests, 1);
 }
 
@@ -164,7 +164,7 @@ async fn a_model_that_cannot_be_loaded_is_named_and_tried_again_on_resume() {
         snapshot.models[0].engine,
         EngineStatus::Broken { .. }
     ));
-    rig.after(Duration::from_secs(600)).await;
+    rig.after(Duration::from_mins(10)).await;
     assert_eq!(rig.engine.script().started, 1, "not tried in a circle");
     rig.engine.script().load_failure = None;
     rig.node.resume().await.unwrap();
@@ -176,7 +176,7 @@ async fn an_engine_that_keeps_dying_is_started_ever_more_slowly() {
     let engine = FakeEngine::default();
     engine.script().load_failure = Some(failure(FailureCode::Internal, "the driver crashed"));
     let rig = Rig::start(FakeBalancer::default(), engine).await;
-    rig.after(Duration::from_secs(600)).await;
+    rig.after(Duration::from_mins(10)).await;
     let started = rig.engine.script().started;
     assert!((10..60).contains(&started), "{started}");
     rig.engine.script().load_failure = None;

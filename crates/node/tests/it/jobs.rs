@@ -55,7 +55,7 @@ async fn a_taken_job_is_left_to_the_other() {
     rig.balancer.offer(job);
     rig.until("a claim", || rig.balancer.books().claims == 1)
         .await;
-    rig.after(Duration::from_secs(60)).await;
+    rig.after(Duration::from_mins(1)).await;
     let books = rig.balancer.books();
     assert_eq!(books.claims, 1);
     assert_eq!(books.states.last().unwrap().free_slots, 2);
@@ -102,7 +102,7 @@ async fn offers_wait_for_a_free_slot_and_end_when_withdrawn() {
         rig.balancer.books().most_concurrent_outputs = 0;
         rig.balancer.assert_unbroken(*job, 50);
     }
-    rig.after(Duration::from_secs(60)).await;
+    rig.after(Duration::from_mins(1)).await;
     assert_eq!(rig.balancer.books().claims, 3);
 }
 
@@ -241,7 +241,7 @@ async fn a_job_whose_lease_has_ended_is_dropped() {
             .await;
         rig.until_sentence("Waiting for jobs").await;
         let calls = rig.balancer.books().output_calls;
-        rig.after(Duration::from_secs(120)).await;
+        rig.after(Duration::from_mins(2)).await;
         assert_eq!(rig.balancer.books().output_calls, calls, "{code:?}");
         assert_eq!(rig.store.open_attempts().await.unwrap(), []);
         tokio::time::resume();
@@ -288,18 +288,18 @@ async fn chunks_that_never_arrived_are_delivered_after_a_crash() {
     rig.balancer.go_away();
     rig.until("the engine is done", || {
         let snapshots = rig.node.snapshots();
-        let done = snapshots
+
+        snapshots
             .borrow()
             .work
             .first()
-            .is_some_and(|work| work.output_tokens == 70);
-        done
+            .is_some_and(|work| work.output_tokens == 70)
     })
     .await;
-    rig.after(Duration::from_secs(120)).await;
+    rig.after(Duration::from_mins(2)).await;
     let rig = rig.crash_and_restart().await;
     rig.until_connected().await;
-    rig.after(Duration::from_secs(120)).await;
+    rig.after(Duration::from_mins(2)).await;
     let books = rig.balancer.books();
     let booked = &books.jobs[&job];
     assert_eq!(books.violations, Vec::<String>::new());

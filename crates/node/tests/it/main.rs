@@ -1,8 +1,13 @@
 //! The node as a whole, with fakes at its edges and a clock that the tests move.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where a fake cannot go on")]
+
 mod audits;
+mod cli;
+mod control;
 mod fakes;
 mod governing;
+mod http;
 mod jobs;
 mod session;
 mod storage;

@@ -18,7 +18,7 @@ async fn a_balancer_that_is_away_for_an_hour_is_found_again() {
         .until_sentence("Cannot reach the balancer at https://fake.example; trying again in")
         .await;
     assert_eq!(snapshot.state.kind, StateKind::Waiting);
-    rig.after(Duration::from_secs(3600)).await;
+    rig.after(Duration::from_hours(1)).await;
     let challenges = rig.balancer.books().challenges;
     assert!(challenges < 10, "unreachable calls are not counted");
     rig.balancer.come_back();
@@ -33,7 +33,7 @@ async fn a_balancer_that_is_away_at_the_start_is_waited_for() {
     balancer.go_away();
     let rig = Rig::start(balancer, FakeEngine::default()).await;
     rig.until_sentence("Cannot reach the balancer").await;
-    rig.after(Duration::from_secs(600)).await;
+    rig.after(Duration::from_mins(10)).await;
     rig.balancer.come_back();
     rig.until_ready().await;
     assert_eq!(rig.balancer.books().sessions, 1);
@@ -90,7 +90,7 @@ async fn another_protocol_version_is_final_and_said_plainly() {
     let snapshot = rig.until_sentence("UnknownVersion").await;
     assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
     assert!(matches!(snapshot.connection, Connection::Refused { .. }));
-    rig.after(Duration::from_secs(3600)).await;
+    rig.after(Duration::from_hours(1)).await;
     assert_eq!(rig.balancer.books().challenges, 1);
 }
 

@@ -1,0 +1,245 @@
+//! The commands of `infera`.
+
+mod bench;
+mod chat;
+mod duration;
+mod local_engine;
+mod remote;
+mod run;
+mod terminal;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use infera_engine::message::DeviceChoice;
+use infera_node::data_dir::DataDir;
+use tracing_subscriber::EnvFilter;
+
+use self::duration::parse_duration;
+use self::terminal::Fault;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed; standard error says what happened and what to do
+  2  the command line is wrong
+  3  no node is running in the data folder
+  4  a hardware requirement is not met (check)
+  5  the balancer speaks another version (run)
+  6  no model could be loaded (run)";
+
+/// Answer AI requests with this machine's idle GPU, and earn points
+#[derive(Parser)]
+#[command(name = "infera", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node
+    Run(Run),
+    /// Print the node's id; makes the identity if there is none
+    Id {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Show what the node does, and why
+    Status(Show),
+    /// Take no more jobs, until `resume` or for a while
+    Pause {
+        /// For how long: 15m, 4h, 1h30m
+        #[arg(value_parser = parse_duration)]
+        duration: Option<Duration>,
+        /// Finish the jobs in progress first
+        #[arg(long)]
+        finish: bool,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Take jobs again
+    Resume(Show),
+    /// Compare this machine with what the network asks for
+    Check {
+        /// Ask this balancer, when no node is running [default: the public network's requirements]
+        #[arg(long)]
+        balancer: Option<String>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// List the work done, newest first
+    History {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Show the points earned
+    Points(Show),
+    /// Chat with a model on this machine; nothing leaves it
+    Chat(chat::Chat),
+    /// Measure a model on this machine
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    Engine,
+}
+
+#[derive(Args)]
+struct Data {
+    /// The node's data folder [default: the user's]
+    #[arg(long = "data", value_name = "DIR", env = "INFERA_DATA")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Key {
+    /// Keep the identity in this file instead of the keychain; only its owner may read it
+    #[arg(long, value_name = "FILE", env = "INFERA_KEY_FILE")]
+    key_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Show {
+    #[command(flatten)]
+    data: Data,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Run {
+    /// The balancer's address
+    #[arg(long, value_name = "URL", env = "INFERA_BALANCER")]
+    balancer: String,
+    /// A model file to serve (GGUF); may be given again
+    #[arg(long = "model", value_name = "FILE", required = true)]
+    models: Vec<PathBuf>,
+    /// Where to compute: auto, cpu, or a part of a GPU's name
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// How many jobs may run at once, for each model
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    sequences: u32,
+    /// Limit the context to so many tokens [default: the model's own]
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+    /// Where the control API listens, on this machine only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    control: SocketAddr,
+    /// Trust the certificates in this PEM file too, for a balancer of your own
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    key: Key,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    start_logging(match command {
+        Command::Run(_) | Command::Engine => "info",
+        _ => "error",
+    });
+    if let Command::Engine = command {
+        return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Fault::new(
+                &format!("the program cannot start its threads: {error}. Close other programs"),
+                "nothing was done",
+            )
+            .show();
+        }
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Id { data, key } => run::print_id(&data, &key).await,
+            Command::Status(show) => remote::status(&show).await,
+            Command::Pause {
+                duration,
+                finish,
+                show,
+            } => remote::pause(&show, duration, finish).await,
+            Command::Resume(show) => remote::resume(&show).await,
+            Command::Check { balancer, show } => remote::check(&show, balancer.as_deref()).await,
+            Command::History { limit, show } => remote::history(&show, limit).await,
+            Command::Points(show) => remote::points(&show).await,
+            Command::Chat(arguments) => chat::chat(arguments).await,
+            Command::Bench(arguments) => bench::bench(arguments).await,
+            // Handled above: it must not have these threads around it.
+            Command::Engine => Ok(ExitCode::SUCCESS),
+        }
+    });
+    // A thread that waits for a line of input must not keep the program.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|fault| fault.show())
+}
+
+impl Data {
+    fn folder(&self) -> Result<DataDir, Fault> {
+        match &self.folder {
+            Some(folder) => Ok(DataDir::new(folder)),
+            None => DataDir::default_for_user()
+                .map_err(|error| Fault::new(&error.to_string(), "the node has no place to work")),
+        }
+    }
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "" => Err("name a device, or write `auto` or `cpu`".to_owned()),
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        name => Ok(DeviceChoice::Named(name.to_owned())),
+    }
+}
+
+/// Logs go to standard error; `INFERA_LOG` sets what is logged, in the form of `tracing`'s filters.
+fn start_logging(level: &str) {
+    let filter = EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!(
+            "warn,infera={level},infera_node={level},infera_engine={level}"
+        ))
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::has_colour(&std::io::stderr()))
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn devices() {
+        assert_eq!(parse_device("auto"), Ok(DeviceChoice::Auto));
+        assert_eq!(parse_device("cpu"), Ok(DeviceChoice::Cpu));
+        let named = DeviceChoice::Named("llvmpipe".to_owned());
+        assert_eq!(parse_device("llvmpipe"), Ok(named));
+        assert!(parse_device("").is_err());
+    }
+}

@@ -1,0 +1,459 @@
+//! The commands that ask a running node: status, pause, resume, check, history, points.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_node::balancer_link::BalancerLink;
+use infera_node::clock::{Clock, SystemClock};
+use infera_node::control::PauseRequest;
+use infera_node::data_dir::{ControlFile, DataDirError};
+use infera_node::engine_link::ChildEngine;
+use infera_node::hardware::{HardwareProbe, SystemProbe};
+use infera_node::http_link::HttpLink;
+use infera_node::state::{Connection, EngineStatus, NodeSnapshot};
+use infera_node::store::HistoryEntry;
+use infera_protocol::node_api::{Points, VerdictStatus, WorkKind};
+use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
+use reqwest::{Client, Method};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Show;
+use super::terminal::{Fault, coloured, points as in_points, print, rate, table};
+
+pub(super) async fn status(show: &Show) -> Result<ExitCode, Fault> {
+    let snapshot = Control::of(show)?.get::<NodeSnapshot>("status").await?;
+    output(show, &snapshot, describe)
+}
+
+pub(super) async fn pause(
+    show: &Show,
+    duration: Option<Duration>,
+    finish_first: bool,
+) -> Result<ExitCode, Fault> {
+    let request = PauseRequest {
+        seconds: duration.map(|duration| duration.as_secs()),
+        finish_first,
+    };
+    let control = Control::of(show)?;
+    let snapshot: NodeSnapshot = control.post("pause", &request).await?;
+    output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
+}
+
+pub(super) async fn resume(show: &Show) -> Result<ExitCode, Fault> {
+    let control = Control::of(show)?;
+    let snapshot: NodeSnapshot = control.post("resume", &serde_json::json!({})).await?;
+    output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
+}
+
+pub(super) async fn history(show: &Show, limit: u32) -> Result<ExitCode, Fault> {
+    let control = Control::of(show)?;
+    let entries: Vec<HistoryEntry> = control.get(&format!("history?limit={limit}")).await?;
+    output(show, &entries, |entries| history_table(entries))
+}
+
+pub(super) async fn points(show: &Show) -> Result<ExitCode, Fault> {
+    let points: Option<Points> = Control::of(show)?.get("points").await?;
+    output(show, &points, |points| match points {
+        None => "The balancer has not told the points yet".to_owned(),
+        Some(points) => table(
+            &[
+                ("Confirmed", points.confirmed, "verified, and yours"),
+                ("Pending", points.pending, "earned, being verified"),
+                (
+                    "Forfeited",
+                    points.forfeited,
+                    "lost, because verification failed",
+                ),
+            ]
+            .map(|(title, micro, meaning)| {
+                vec![title.to_owned(), in_points(micro), meaning.to_owned()]
+            }),
+            &[1],
+        ),
+    })
+}
+
+/// The hardware gate, row by row.
+#[derive(Serialize, Deserialize)]
+struct Check {
+    policy: String,
+    met: bool,
+    requirements: Vec<Requirement>,
+    hardware: Hardware,
+}
+
+pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCode, Fault> {
+    let check = match (Control::of(show), balancer) {
+        (Ok(control), None) => match control
+            .post::<NodeSnapshot>("check", &serde_json::json!({}))
+            .await
+        {
+            Ok(NodeSnapshot {
+                policy: Some(policy),
+                hardware: Some(hardware),
+                requirements,
+                ..
+            }) => Check {
+                policy,
+                met: requirements::met(&requirements),
+                requirements,
+                hardware,
+            },
+            // It runs, but has not heard of the network's policy; or it does not run after all.
+            Ok(_) | Err(_) => check_alone(show, None).await?,
+        },
+        (_, balancer) => check_alone(show, balancer).await?,
+    };
+    output(show, &check, check_table)?;
+    Ok(if check.met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(4)
+    })
+}
+
+/// Without a running node.
+async fn check_alone(show: &Show, balancer: Option<&str>) -> Result<Check, Fault> {
+    let unknown = "what the network asks for is not known, so nothing was compared";
+    let policy = match balancer {
+        None => Policy::public(),
+        Some(url) => {
+            let link = HttpLink::new(url, None)
+                .map_err(|error| Fault::new(&error.to_string(), unknown))?;
+            link.requirements().await.map_err(|error| {
+                Fault::with_advice(
+                    &format!("the balancer at {} cannot be asked: {error}", link.url()),
+                    unknown,
+                    "check the address and your network",
+                )
+            })?
+        }
+    };
+    let engine = ChildEngine::current()
+        .map_err(|error| Fault::new(&error.to_string(), "the machine could not be looked at"))?;
+    let folder = show.data.folder()?;
+    folder
+        .create()
+        .map_err(|error| Fault::new(&error.to_string(), "the disk could not be looked at"))?;
+    let hardware = SystemProbe::new(Arc::new(engine), folder.path().to_owned())
+        .probe()
+        .await;
+    let requirements = requirements::check(&policy, &hardware);
+    Ok(Check {
+        policy: policy.name,
+        met: requirements::met(&requirements),
+        requirements,
+        hardware,
+    })
+}
+
+fn check_table(check: &Check) -> String {
+    let mut lines = vec![if check.met {
+        format!("This machine can work for the {} network", check.policy)
+    } else {
+        format!("This machine cannot work for the {} network", check.policy)
+    }];
+    let mut rows: Vec<_> = check.requirements.iter().collect();
+    // What blocks comes first.
+    rows.sort_by_key(|row| match row.mark {
+        Mark::Fail => 0,
+        Mark::Warn => 1,
+        Mark::Pass => 2,
+    });
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                mark(row.mark).to_owned(),
+                row.title.clone(),
+                format!("needs {}", row.need),
+                format!("found {}", row.found),
+            ]
+        })
+        .collect();
+    for (line, row) in table(&cells, &[]).lines().zip(&rows) {
+        let (word, rest) = line.split_at(4);
+        let colour = match row.mark {
+            Mark::Pass => 32,
+            Mark::Warn => 33,
+            Mark::Fail => 31,
+        };
+        lines.push(format!("{}{rest}", coloured(word, colour)));
+        if let Some(remedy) = &row.remedy {
+            lines.push(format!("      {remedy}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn mark(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Pass => "pass",
+        Mark::Warn => "warn",
+        Mark::Fail => "fail",
+    }
+}
+
+fn describe(snapshot: &NodeSnapshot) -> String {
+    let mut lines = vec![snapshot.state.sentence.clone()];
+    lines.extend(snapshot.state.remedy.clone());
+    lines.push(String::new());
+    let mut rows = vec![
+        vec!["Node".to_owned(), snapshot.node.to_string()],
+        vec![
+            "Balancer".to_owned(),
+            format!(
+                "{} ({})",
+                snapshot.balancer,
+                connection(&snapshot.connection)
+            ),
+        ],
+    ];
+    for model in &snapshot.models {
+        let device = model.device.as_ref().map_or(String::new(), |device| {
+            format!(" on {} ({})", device.name, device.backend)
+        });
+        rows.push(vec![
+            "Model".to_owned(),
+            format!("{}{device}: {}", model.name, engine(&model.engine)),
+        ]);
+    }
+    for work in &snapshot.work {
+        let kind = match work.kind {
+            WorkKind::Job => "Job",
+            WorkKind::Audit => "Check",
+        };
+        let mut parts = vec![work.model.clone(), format!("{} in", work.input_tokens)];
+        if work.kind == WorkKind::Job {
+            parts.push(format!("{} of {}", work.output_tokens, work.max_tokens));
+        }
+        if let Some(speed) = work.tokens_per_second {
+            parts.push(format!("{} tokens/s", rate(speed)));
+        }
+        rows.push(vec![kind.to_owned(), parts.join(" · ")]);
+    }
+    if let Some(points) = snapshot.points {
+        rows.push(vec![
+            "Points".to_owned(),
+            format!(
+                "{} confirmed, {} pending, {} forfeited",
+                in_points(points.confirmed),
+                in_points(points.pending),
+                in_points(points.forfeited)
+            ),
+        ]);
+    }
+    lines.push(table(&rows, &[]));
+    lines.join("\n")
+}
+
+fn connection(connection: &Connection) -> String {
+    match connection {
+        Connection::Connecting => "not reached yet".to_owned(),
+        Connection::Connected { reference: true } => "connected, as a reference node".to_owned(),
+        Connection::Connected { reference: false } => "connected".to_owned(),
+        Connection::Disconnected { reason, .. } => reason.clone(),
+        Connection::Refused { .. } => "it refused this version".to_owned(),
+    }
+}
+
+fn engine(status: &EngineStatus) -> String {
+    match status {
+        EngineStatus::Off => "not loaded".to_owned(),
+        EngineStatus::Loading {
+            done_bytes,
+            total_bytes,
+        } => {
+            let percent = (done_bytes * 100).checked_div(*total_bytes).unwrap_or(0);
+            format!("loading, {percent} %")
+        }
+        EngineStatus::Ready => "ready".to_owned(),
+        EngineStatus::Restarting { message, .. } => format!("starting again: {message}"),
+        EngineStatus::Broken { message } => message.clone(),
+    }
+}
+
+fn history_table(entries: &[HistoryEntry]) -> String {
+    if entries.is_empty() {
+        return "No work yet: jobs and checks will be listed here when they are done".to_owned();
+    }
+    let mut rows = vec![
+        [
+            "When", "Kind", "Model", "In", "Out", "Tokens/s", "Verdict", "Points",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    rows.extend(entries.iter().map(|entry| {
+        let record = &entry.record;
+        vec![
+            SystemClock.describe(record.started_ms),
+            match record.kind {
+                WorkKind::Job => "job",
+                WorkKind::Audit => "check",
+            }
+            .to_owned(),
+            record.model_name.clone(),
+            record.input_tokens.to_string(),
+            record.output_tokens.to_string(),
+            entry.tokens_per_second.map_or_else(|| "-".to_owned(), rate),
+            match record.verdict {
+                VerdictStatus::Verified => "verified",
+                VerdictStatus::SampledOut => "not drawn",
+                VerdictStatus::Pending => "pending",
+                VerdictStatus::Failed => "failed",
+            }
+            .to_owned(),
+            in_points(record.points),
+        ]
+    }));
+    table(&rows, &[3, 4, 5, 7])
+}
+
+fn output<T: Serialize>(
+    show: &Show,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<ExitCode, Fault> {
+    if show.json {
+        let json = serde_json::to_string_pretty(value).map_err(|error| {
+            Fault::with_advice(
+                &format!("the answer cannot be written as JSON: {error}"),
+                "nothing is shown",
+                "leave out `--json`",
+            )
+        })?;
+        print(&json)
+    } else {
+        print(&text(value))
+    }
+}
+
+/// The control API of the node that runs in a data folder.
+struct Control {
+    client: Client,
+    file: ControlFile,
+    not_running: Fault,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+}
+
+impl Control {
+    fn of(show: &Show) -> Result<Self, Fault> {
+        let folder = show.data.folder()?;
+        let not_running =
+            |error: DataDirError| Fault::new(&error.to_string(), "there is nothing to ask").code(3);
+        let file = folder.control().map_err(not_running)?;
+        // Plain HTTP to this machine: no certificates, but the client wants a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .map_err(|error| {
+                Fault::with_advice(
+                    &format!("no connection can be made: {error}"),
+                    "the node was not asked",
+                    "try again",
+                )
+            })?;
+        Ok(Self {
+            client,
+            file,
+            not_running: not_running(DataDirError::NotRunning(folder.path().to_owned())),
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Fault> {
+        let body = serde_json::to_value(body).ok();
+        self.call(Method::POST, path, body).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<T, Fault> {
+        let mut request = self
+            .client
+            .request(method, format!("{}/control/v1/{path}", self.file.url))
+            .bearer_auth(&self.file.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        // A node that was killed leaves its control file behind.
+        let response = request.send().await.map_err(|_| self.not_running.clone())?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let what = match response.json::<Refused>().await {
+                Ok(refused) => refused.error,
+                Err(_) => format!("the node answered with status {status}"),
+            };
+            return Err(Fault::with_advice(
+                &what,
+                "the node did not do what was asked",
+                "end the node and start it again if this stays so",
+            ));
+        }
+        response.json().await.map_err(|_| {
+            Fault::with_advice(
+                "the node's answer is not one this version understands",
+                "the node is of another version than this command",
+                "end the node and start it again",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::requirements::RequirementId;
+
+    use super::*;
+
+    #[test]
+    fn what_blocks_comes_first_with_its_remedy() {
+        let row = |id, title: &str, mark, remedy: Option<&str>| Requirement {
+            id,
+            title: title.to_owned(),
+            need: "8 GB".to_owned(),
+            found: "6 GB".to_owned(),
+            mark,
+            remedy: remedy.map(str::to_owned),
+        };
+        let check = Check {
+            policy: "public".to_owned(),
+            met: false,
+            requirements: vec![
+                row(RequirementId::Ram, "Memory (RAM)", Mark::Pass, None),
+                row(RequirementId::Gpu, "GPU", Mark::Fail, Some("Use another")),
+            ],
+            hardware: Hardware::default(),
+        };
+        let text = check_table(&check);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "This machine cannot work for the public network",
+                "fail  GPU           needs 8 GB  found 6 GB",
+                "      Use another",
+                "pass  Memory (RAM)  needs 8 GB  found 6 GB",
+            ]
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! The program `infera` as a person calls it: what it prints, and how it ends.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use infera_node::data_dir::DataDir;
+
+fn infera(folder: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_infera"))
+        .args(words)
+        .arg("--data")
+        .arg(folder)
+        .env_remove("INFERA_LOG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// It failed with this code and said so in three parts, the first holding `part`.
+fn assert_fault(output: &Output, code: i32, part: &str) {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines.len(), 3, "{error}");
+    assert!(
+        lines[0].starts_with("error:  ") && lines[0].contains(part),
+        "{error}"
+    );
+    assert!(lines[1].starts_with("means:  "), "{error}");
+    assert!(lines[2].starts_with("to do:  "), "{error}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_id_is_made_once_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let id = |key: &Path| {
+        let output = infera(folder.path(), &["id", "--key-file", key.to_str().unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout).to_owned()
+    };
+    let first = id(&key);
+    assert_eq!(first.trim().len(), 64);
+    assert_eq!(id(&key), first);
+    assert_ne!(id(&folder.path().join("other")), first);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_open_key_file_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let words = ["id", "--key-file", key.to_str().unwrap()];
+    assert!(infera(folder.path(), &words).status.success());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_fault(&infera(folder.path(), &words), 1, "can be read by others");
+}
+
+#[test]
+fn without_a_node_there_is_nothing_to_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["status", "pause", "resume", "history", "points"] {
+        let output = infera(folder.path(), &[command]);
+        assert_fault(&output, 3, "no node is running");
+    }
+    // What a killed node leaves behind.
+    let control = r#"{"url":"http://127.0.0.1:1","token":"x"}"#;
+    std::fs::write(folder.path().join("control.json"), control).unwrap();
+    assert_fault(&infera(folder.path(), &["status"]), 3, "no node is running");
+}
+
+#[test]
+fn a_node_that_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.gguf");
+    std::fs::write(&model, "GGUF").unwrap();
+    let key = folder.path().join("key");
+    let run = |balancer: &str, model: &Path| {
+        let words = [
+            "run",
+            "--balancer",
+            balancer,
+            "--model",
+            model.to_str().unwrap(),
+            "--key-file",
+            key.to_str().unwrap(),
+        ];
+        infera(folder.path(), &words)
+    };
+    let safe = "https://127.0.0.1:1";
+    assert_fault(&run(safe, &folder.path().join("none.gguf")), 1, "none.gguf");
+    assert_fault(&run("http://net.example", &model), 1, "plain HTTP");
+    assert_fault(&run("net.example", &model), 1, "not a web address");
+    let locked = DataDir::new(folder.path()).lock().unwrap();
+    assert_fault(&run(safe, &model), 1, "another node is running");
+    drop(locked);
+}
+
+#[test]
+fn a_wrong_command_line_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in [
+        &["pause", "soon"][..],
+        &["run"],
+        &["nonsense"],
+        &["history", "--limit", "-1"],
+    ] {
+        let output = infera(folder.path(), words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+    let help = infera(folder.path(), &["--help"]);
+    assert!(text(&help.stdout).contains("Exit codes:"));
+    assert!(
+        !text(&help.stdout).contains("engine"),
+        "the engine is not for people"
+    );
+}

@@ -1,0 +1,166 @@
+//! The link over HTTP, against a small server of the tests' own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::{StreamExt, stream};
+use infera_node::balancer_link::{BalancerLink, LinkError, Token};
+use infera_node::http_link::HttpLink;
+use infera_protocol::node_api::{NodeEvent, NodeState, Refusal, RefusalCode};
+use infera_protocol::requirements::{Hardware, Policy};
+
+async fn serve(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+async fn link(router: Router) -> HttpLink {
+    HttpLink::new(&serve(router).await, None).unwrap()
+}
+
+fn token() -> Token {
+    Token::new("secret")
+}
+
+fn state() -> NodeState {
+    NodeState {
+        models: Vec::new(),
+        free_slots: 1,
+        paused: None,
+        hardware: Hardware::default(),
+    }
+}
+
+#[tokio::test]
+async fn answers_and_refusals_come_through() {
+    let refusal = Refusal {
+        code: RefusalCode::NoSession,
+        message: "Open a new session".to_owned(),
+    };
+    let refused = refusal.clone();
+    let router = Router::new()
+        .route(
+            "/node/v1/requirements",
+            get(|| async { Json(Policy::public()) }),
+        )
+        .route(
+            "/node/v1/state",
+            post(|headers: HeaderMap| async move {
+                assert_eq!(headers[header::AUTHORIZATION], "Bearer secret");
+                StatusCode::NO_CONTENT
+            }),
+        )
+        .route(
+            "/node/v1/points",
+            get(|| async { (StatusCode::UNAUTHORIZED, Json(refused)) }),
+        );
+    let link = link(router).await;
+    assert_eq!(link.requirements().await.unwrap(), Policy::public());
+    link.state(token(), state()).await.unwrap();
+    assert_eq!(
+        link.points(token()).await.unwrap_err(),
+        LinkError::Refused(refusal)
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_balancer_counts_as_unreachable() {
+    let router = Router::new()
+        .route(
+            "/node/v1/points",
+            get(|| async { (StatusCode::BAD_GATEWAY, "<html>Bad gateway</html>") }),
+        )
+        .route("/node/v1/models", get(|| async { "not JSON" }));
+    let link = link(router).await;
+    let error = link.points(token()).await.unwrap_err();
+    assert!(
+        matches!(&error, LinkError::Unreachable(text) if text.contains("502")),
+        "{error}"
+    );
+    assert!(error.refusal().is_none(), "it is worth another try");
+    let error = link.models(token()).await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().code, RefusalCode::Malformed);
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_said_without_the_token() {
+    let link = HttpLink::new("http://127.0.0.1:1", None).unwrap();
+    let error = link.state(token(), state()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Unreachable(_)));
+    assert!(!format!("{error:?} {:?}", token()).contains("secret"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_with_the_token() {
+    let visits = Arc::new(AtomicU32::new(0));
+    let counted = visits.clone();
+    let elsewhere = serve(Router::new().fallback(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { StatusCode::OK }
+    }))
+    .await;
+    let target = format!("{elsewhere}/node/v1/points");
+    let router = Router::new().route(
+        "/node/v1/points",
+        get(move || async move { Redirect::temporary(&target) }),
+    );
+    link(router).await.points(token()).await.unwrap_err();
+    assert_eq!(visits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn events_are_read_with_their_ids_and_resumed_after_them() {
+    let router = Router::new().route(
+        "/node/v1/events",
+        get(|request: Request| async move {
+            assert_eq!(request.headers()["last-event-id"], "41");
+            let pieces = [
+                ": hello\n\nid: 42\nda",
+                "ta: {\"type\":\"reset\"}\n\n",
+                "id: 43\ndata: {\"type\":\"of a later version\"}\n\n: keep-alive\n\n",
+                "id: 44\ndata: {\"type\":\"reset\"}\n\n",
+            ];
+            let body = stream::iter(pieces).then(|piece| async move {
+                tokio::task::yield_now().await;
+                Ok::<_, std::io::Error>(piece)
+            });
+            Response::new(Body::from_stream(body))
+        }),
+    );
+    let link = link(router).await;
+    let stream = link.events(token(), Some("41".to_owned())).await.unwrap();
+    let events: Vec<_> = stream.map(Result::unwrap).collect().await;
+    let ids: Vec<_> = events.iter().map(|event| event.id.as_deref()).collect();
+    assert_eq!(ids, [Some("42"), Some("44")]);
+    assert!(events.iter().all(|event| event.event == NodeEvent::Reset));
+}
+
+#[tokio::test]
+async fn the_speed_is_that_of_the_bytes_that_came() {
+    let router = Router::new().route(
+        "/node/v1/speed-test",
+        get(|request: Request| async move {
+            assert_eq!(request.uri().query(), Some("bytes=1000000"));
+            let body = stream::iter(0..10).then(|_| async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok::<_, std::io::Error>(vec![7; 100_000])
+            });
+            Body::from_stream(body).into_response()
+        }),
+    );
+    let rate = link(router)
+        .await
+        .speed_test(token(), 1_000_000)
+        .await
+        .unwrap();
+    assert!((100_000..20_000_000).contains(&rate), "{rate}");
+}
