@@ -187,7 +187,7 @@ impl Core {
         job: &mut Job,
         now: Instant,
     ) -> Result<Option<Pause>, DbError> {
-        if let Some(reason) = self.not_audited(job) {
+        if let Some(reason) = self.not_audited(job, now) {
             let judgment = Judgment::unaudited(job, reason);
             self.settle(live, job, judgment).await?;
             return Ok(None);
@@ -235,6 +235,7 @@ impl Core {
         let all_reported = enough && audits.live().all(|audit| audit.step == AuditStep::Reported);
         if all_reported {
             let reported = audits.live().count();
+            let give_up = audits.give_up;
             if let Some(judgment) = judge(job) {
                 self.settle(live, job, judgment).await?;
                 return Ok(None);
@@ -247,7 +248,7 @@ impl Core {
                 return Ok(None);
             }
             return Ok(Some(Pause {
-                until: None,
+                until: give_up,
                 on_nodes: false,
             }));
         }
@@ -256,6 +257,7 @@ impl Core {
             .iter()
             .filter(|audit| !enough || audit.step != AuditStep::Closed)
             .filter_map(|audit| audit.until)
+            .chain(audits.give_up)
             .filter(|until| *until > now)
             .min();
         Ok(Some(Pause {
@@ -298,17 +300,19 @@ impl Core {
                 live => live.max(self.config.references),
             },
             drawn,
+            give_up: Some(now + self.config.keep_text),
         }
     }
 
-    /// The lottery, once for each run. Gives the reason when there is no audit.
-    fn not_audited(&self, job: &mut Job) -> Option<&'static str> {
+    /// The lottery, once for each run. Gives the reason when there is no audit, or no longer one.
+    fn not_audited(&self, job: &mut Job, now: Instant) -> Option<&'static str> {
         let empty = job.output.is_empty();
         let Stage::Auditing(audits) = &mut job.stage else {
             return None;
         };
         if audits.needed > 0 {
-            return None;
+            let given_up = audits.give_up.is_some_and(|at| at <= now);
+            return given_up.then_some("No reference nodes could decide in time.");
         }
         if empty {
             return Some("There was no output to check.");
@@ -317,6 +321,7 @@ impl Core {
             return Some("The lottery chose no audit for this job.");
         }
         audits.needed = self.config.references;
+        audits.give_up = Some(now + self.config.keep_text);
         None
     }
 
@@ -439,6 +444,7 @@ impl Core {
             .collect();
         let rerun = failed
             && job.request.rerun
+            && !job.failed
             && !job.cancelled
             && job.client.is_some()
             && job.run <= self.config.max_reruns;

@@ -56,7 +56,8 @@ pub struct Config {
     /// How long a client that waits is kept waiting for the verdict.
     #[serde(deserialize_with = "milliseconds")]
     pub verdict_wait: Duration,
-    /// When a text that was never delivered or never verified is deleted anyway.
+    /// When a text that was never delivered is deleted anyway, and a job that no references have
+    /// decided is settled unchecked.
     #[serde(deserialize_with = "milliseconds")]
     pub keep_text: Duration,
     /// A node counts as gone when nothing was heard of it for so long.
@@ -81,13 +82,13 @@ impl Default for Config {
             offer_deadline: Duration::from_secs(10),
             first_ring: 3,
             widen_after: Duration::from_millis(150),
-            queue: Duration::from_secs(10),
+            queue: Duration::from_secs(30),
             reassign: Duration::from_mins(1),
             max_attempts: 5,
             max_reruns: 2,
             audit_rate: 1.0,
             references: 2,
-            max_references: 4,
+            max_references: 5,
             audit_accept: Duration::from_secs(10),
             audit_score: Duration::from_mins(2),
             audit_reveal: Duration::from_secs(30),
@@ -145,8 +146,9 @@ impl Config {
         if self.lease.is_zero() || self.node_timeout.is_zero() {
             return Err("`lease` and `node_timeout` must be above 0".to_owned());
         }
-        if self.references == 0 || self.max_references < self.references {
-            return Err("`references` must be at least 1 and at most `max_references`".to_owned());
+        // One report alone never decides.
+        if self.references < 2 || self.max_references < self.references {
+            return Err("`references` must be at least 2 and at most `max_references`".to_owned());
         }
         if self.first_ring == 0 || self.max_attempts == 0 || self.event_buffer == 0 {
             return Err(
@@ -205,7 +207,8 @@ mod tests {
             ("audit_rate = 2.0", "audit_rate"),
             ("audit_rate = nan", "audit_rate"),
             ("lease = 0", "lease"),
-            ("references = 5", "references"),
+            ("references = 6", "references"),
+            ("references = 1", "references"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -193,11 +193,6 @@ impl Core {
         claim: &Claim,
     ) -> Result<JobSpec, Refusal> {
         check_version(claim.version)?;
-        let signed = claim_digest(id, claim.attempt, &node, &claim.nonce);
-        claim
-            .signature
-            .verify(&node, signed)
-            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
         let Some(live) = self.job(id) else {
             return Err(self.refuse_claim_of_old_job(id, claim).await?);
         };
@@ -209,11 +204,16 @@ impl Core {
             ));
         }
         let now = Instant::now();
-        if let Stage::Running(attempt) = &job.stage
-            && attempt.node == node
-            && attempt.number == claim.attempt
-            && attempt.lease_until > now
-        {
+        if !job.is_open_to(node, claim.attempt, now) {
+            return Err(taken());
+        }
+        // Only now: most claims are too late, and a signature takes long to check.
+        let signed = claim_digest(id, claim.attempt, &node, &claim.nonce);
+        claim
+            .signature
+            .verify(&node, signed)
+            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+        if let Stage::Running(attempt) = &job.stage {
             // The answer to the first claim was lost on its way.
             let spec = job.spec(attempt.number, self.config.lease);
             job.nonces.insert(claim.nonce);
@@ -222,9 +222,6 @@ impl Core {
         let Stage::Seeking(seeking) = &job.stage else {
             return Err(taken());
         };
-        if claim.attempt != job.attempts + 1 || job.cancelled {
-            return Err(taken());
-        }
         if !seeking.offered.contains_key(&node) || job.excluded.contains(&node) {
             return Err(refusal(
                 RefusalCode::NotEligible,
@@ -261,14 +258,9 @@ impl Core {
         job.attempts = claim.attempt;
         job.stage = Stage::Running(Box::new(attempt));
         self.nodes.begin_work(node);
+        self.nodes.end_offer(node, id);
         for other in others {
-            self.nodes.send(
-                other,
-                &NodeEvent::Withdrawn {
-                    job: id,
-                    attempt: claim.attempt,
-                },
-            );
+            self.withdraw(other, id, claim.attempt);
         }
         job.tell(Progress::Started);
         live.wake.notify_one();
@@ -499,15 +491,19 @@ impl Core {
         let again_at = seeking.offered_at.map(|at| at + self.config.offer_deadline);
         if again_at.is_some_and(|at| at <= now) {
             seeking.offered_at = None;
-            seeking.offered.clear();
+            for (node, _) in seeking.offered.drain() {
+                self.nodes.end_offer(node, job.id);
+            }
         }
-        let mut candidates = self.nodes.candidates(model.id, &job.excluded, now, now_ms);
+        let mut candidates = self
+            .nodes
+            .candidates(job.id, model.id, &job.excluded, now, now_ms);
         candidates.sort_by_key(|candidate| job.lost.contains(&candidate.node));
         let wide = widen_at.is_some_and(|at| at <= now);
         if !wide {
             candidates.truncate(self.config.first_ring);
         }
-        let offer = NodeEvent::Offer(Offer {
+        let offer = Offer {
             job: job.id,
             attempt: job.attempts + 1,
             model: model.id,
@@ -516,11 +512,11 @@ impl Core {
             max_tokens: job.request.max_tokens,
             price: job.request.price,
             deadline_ms: self.config.offer_deadline.as_millis() as u64,
-        });
+        };
         for candidate in candidates {
             if seeking.offered.insert(candidate.node, candidate.round) != Some(candidate.round) {
                 seeking.offered_at.get_or_insert(now);
-                self.nodes.send(candidate.node, &offer);
+                self.nodes.offer(candidate.node, offer.clone());
             }
         }
         let next = seeking.offered_at.map(|at| {
@@ -534,6 +530,12 @@ impl Core {
             until: Some(next.map_or(seeking.until, |next| next.min(seeking.until))),
             on_nodes: true,
         }))
+    }
+
+    fn withdraw(&self, node: NodeId, job: JobId, attempt: u32) {
+        self.nodes.end_offer(node, job);
+        self.nodes
+            .send(node, &NodeEvent::Withdrawn { job, attempt });
     }
 
     /// Ends the running attempt, books what it earned, and looks for another node.
@@ -631,13 +633,7 @@ impl Core {
         write.commit().await?;
         if let Stage::Seeking(seeking) = &job.stage {
             for node in seeking.offered.keys() {
-                self.nodes.send(
-                    *node,
-                    &NodeEvent::Withdrawn {
-                        job: job.id,
-                        attempt: job.attempts + 1,
-                    },
-                );
+                self.withdraw(*node, job.id, job.attempts + 1);
             }
         }
         job.failed = outcome.is_err();

@@ -150,6 +150,8 @@ pub(crate) struct PastAttempt {
 pub(crate) struct Audits {
     pub needed: usize,
     pub drawn: Vec<Audit>,
+    /// When the job is settled unchecked, if no references decide before.
+    pub give_up: Option<Instant>,
 }
 
 pub(crate) struct Audit {
@@ -301,6 +303,17 @@ impl Job {
             logprobs: request.logprobs,
             seed: request.seed,
             lease_ms: lease.as_millis() as u64,
+        }
+    }
+
+    /// Whether a claim of this attempt can succeed: nobody has it, or this very node.
+    pub(crate) fn is_open_to(&self, node: NodeId, number: u32, now: Instant) -> bool {
+        match &self.stage {
+            Stage::Seeking(_) => number == self.attempts + 1 && !self.cancelled,
+            Stage::Running(attempt) => {
+                attempt.node == node && attempt.number == number && attempt.lease_until > now
+            }
+            Stage::Auditing(_) | Stage::Done => false,
         }
     }
 

@@ -173,9 +173,9 @@ async fn events(
         let delivery = open.core.nodes.next_event(&mut open.subscription).await;
         let event = match delivery {
             Delivery::Event(id, data) => Event::default().id(id.to_string()).data(data),
-            Delivery::Lost => {
+            Delivery::Lost(id) => {
                 let data = serde_json::to_string(&NodeEvent::Reset).ok()?;
-                Event::default().data(data)
+                Event::default().id(id.to_string()).data(data)
             }
             Delivery::Closed => return None,
         };

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use infera_protocol::digest::Digest;
-use infera_protocol::node_api::{NodeEvent, NodeState, Refusal, RefusalCode};
-use infera_protocol::{Hash, ModelId, NodeId};
+use infera_protocol::node_api::{NodeEvent, NodeState, Offer, Refusal, RefusalCode};
+use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
 /// More open challenges than this are not kept: the oldest make room.
 const MAX_CHALLENGES: usize = 10_000;
+/// How many more offers a node gets at once than it has free slots: others may be faster.
+const SPARE_OFFERS: usize = 2;
 /// A session that was silent for so long is forgotten.
 const SESSION_LIFE: Duration = Duration::from_hours(1);
 
@@ -43,6 +45,8 @@ struct LiveNode {
     /// Jobs and audits given since the node last told its free slots.
     taken: u32,
     running: u32,
+    /// Jobs on offer to it.
+    offers: HashSet<JobId>,
     last_heard: Instant,
     banned_until_ms: i64,
     tokens_per_second: Option<f64>,
@@ -105,8 +109,8 @@ pub(crate) struct Subscription {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Delivery {
     Event(u64, Arc<str>),
-    /// The balancer no longer keeps what should come next.
-    Lost,
+    /// The balancer no longer keeps what should come next; it goes on after this id.
+    Lost(u64),
     /// Another stream or session has taken this one's place.
     Closed,
 }
@@ -169,6 +173,7 @@ impl Nodes {
             state: None,
             taken: 0,
             running: 0,
+            offers: HashSet::new(),
             last_heard: now,
             banned_until_ms: 0,
             tokens_per_second: None,
@@ -189,6 +194,7 @@ impl Nodes {
         live.tokens_per_second = admission.tokens_per_second;
         live.state = None;
         live.taken = 0;
+        live.offers.clear();
         live.stream = None;
         live.last_heard = now;
         live.events.added.notify_waiters();
@@ -316,12 +322,13 @@ impl Nodes {
             .front()
             .map_or(live.events.next, |(id, _)| *id);
         if wanted < oldest || wanted > live.events.next {
-            subscription.after = live.events.next - 1;
+            let after = live.events.next - 1;
+            subscription.after = after;
             live.round += 1;
             live.links += 1;
             drop(inner);
             self.announce();
-            return Some(Delivery::Lost);
+            return Some(Delivery::Lost(after));
         }
         let (id, data) = live.events.kept.get((wanted - oldest) as usize)?;
         subscription.after = *id;
@@ -343,6 +350,21 @@ impl Nodes {
         live.events.kept.push_back((live.events.next, data.into()));
         live.events.next += 1;
         live.events.added.notify_waiters();
+    }
+
+    /// Offers a job to a node.
+    pub(crate) fn offer(&self, node: NodeId, offer: Offer) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.offers.insert(offer.job);
+        }
+        self.send(node, &NodeEvent::Offer(offer));
+    }
+
+    /// An offer is over: another node took it, the client left, or its time is up.
+    pub(crate) fn end_offer(&self, node: NodeId, job: JobId) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.offers.remove(&job);
+        }
     }
 
     /// The node has taken a job or was asked for an audit.
@@ -377,10 +399,11 @@ impl Nodes {
         }
     }
 
-    /// Nodes that could take a job for this model now, the best first: idle before busy, then the
+    /// Nodes that could take this job for this model now, the best first: idle before busy, then the
     /// faster; a node that nobody has measured yet is tried early.
     pub(crate) fn candidates(
         &self,
+        job: JobId,
         model: ModelId,
         excluded: &HashSet<NodeId>,
         now: Instant,
@@ -395,6 +418,8 @@ impl Nodes {
                     && !live.reference
                     && live.fits(model, now, self.timeout, now_ms)
                     && live.free() > 0
+                    && (live.offers.contains(&job)
+                        || live.offers.len() < live.free() as usize + SPARE_OFFERS)
             })
             .map(|(node, live)| {
                 let speed = live.tokens_per_second.unwrap_or(f64::INFINITY);
@@ -695,13 +720,59 @@ mod tests {
         }
         nodes.begin_work(id(2));
         let order: Vec<_> = nodes
-            .candidates(MODEL, &HashSet::from([id(9)]), Instant::now(), 0)
+            .candidates(
+                JobId::from_bytes([1; 16]),
+                MODEL,
+                &HashSet::from([id(9)]),
+                Instant::now(),
+                0,
+            )
             .iter()
             .map(|candidate| candidate.node)
             .collect();
         assert_eq!(order, [id(3), id(1), id(2)]);
-        let rest = nodes.candidates(MODEL, &HashSet::from([id(3), id(1)]), Instant::now(), 0);
+        let rest = nodes.candidates(
+            JobId::from_bytes([1; 16]),
+            MODEL,
+            &HashSet::from([id(3), id(1)]),
+            Instant::now(),
+            0,
+        );
         assert_eq!(rest.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_not_offered_much_more_than_it_can_take() {
+        let nodes = nodes();
+        join(&nodes, 1, admission(), state(1));
+        let job = |number| JobId::from_bytes([number; 16]);
+        let fits = |number| {
+            let found = nodes.candidates(job(number), MODEL, &HashSet::new(), Instant::now(), 0);
+            !found.is_empty()
+        };
+        for number in 1..=3 {
+            assert!(fits(number));
+            nodes.offer(
+                id(1),
+                Offer {
+                    job: job(number),
+                    attempt: 1,
+                    model: MODEL,
+                    prompt_tokens: 1,
+                    output_tokens: 0,
+                    max_tokens: 1,
+                    price: infera_protocol::node_api::Price {
+                        input: 1,
+                        output: 1,
+                    },
+                    deadline_ms: 1,
+                },
+            );
+        }
+        assert!(!fits(4));
+        assert!(fits(2), "an offer may be repeated");
+        nodes.end_offer(id(1), job(2));
+        assert!(fits(4));
     }
 
     #[tokio::test]
@@ -728,13 +799,13 @@ mod tests {
         for _ in 0..9 {
             nodes.send(id(1), &NodeEvent::Reset);
         }
-        assert_eq!(next(&mut resumed).await, Delivery::Lost);
+        assert_eq!(next(&mut resumed).await, Delivery::Lost(1011));
         nodes.send(id(1), &NodeEvent::Reset);
         assert!(matches!(next(&mut resumed).await, Delivery::Event(1012, _)));
         let mut earlier_run = nodes.subscribe(id(1), Some(3)).unwrap();
-        assert_eq!(next(&mut earlier_run).await, Delivery::Lost);
+        assert_eq!(next(&mut earlier_run).await, Delivery::Lost(1012));
         let mut beyond = nodes.subscribe(id(1), Some(99_999)).unwrap();
-        assert_eq!(next(&mut beyond).await, Delivery::Lost);
+        assert_eq!(next(&mut beyond).await, Delivery::Lost(1012));
     }
 
     #[tokio::test]

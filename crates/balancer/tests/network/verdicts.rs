@@ -213,6 +213,22 @@ async fn the_lottery_can_pass_a_job_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_checks_is_settled_unchecked_in_the_end() {
+    let network = Network::start(Config {
+        keep_text: Duration::from_millis(50),
+        ..patient()
+    })
+    .await;
+    SimNode::worker(&network, 1)
+        .await
+        .spawn_worker(Conduct::Honest);
+    let (_, answer) = network.chat(&json!({})).await.unwrap();
+    let job = answer["infera"]["job_id"].as_str().unwrap();
+    assert_eq!(network.settled(job).await["verdict"], "sampled_out");
+    assert_eq!(network.balances().await["escrow"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_never_checks_itself() {
     let network = Network::start(patient()).await;
     network.references().await;
