@@ -11,6 +11,8 @@ pub struct Observations {
     pub pause: Option<Pause>,
     /// The program is ending.
     pub closing: bool,
+    /// The balancer will never speak to this version of the program.
+    pub refused: bool,
     /// The network's hardware gate, row by row; empty while it is unknown.
     pub requirements: Vec<Requirement>,
     /// On the disk with the data folder.
@@ -82,6 +84,7 @@ pub enum Mode {
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     Closing,
+    Refused,
     Paused {
         until_ms: Option<i64>,
         finishing: bool,
@@ -112,6 +115,9 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
     };
     if observations.closing {
         return decision(Mode::ReleaseGpu, Reason::Closing);
+    }
+    if observations.refused {
+        return decision(Mode::ReleaseGpu, Reason::Refused);
     }
     if let Some(pause) = observations.pause
         && pause.until_ms.is_none_or(|until| until > now_ms)
@@ -282,6 +288,16 @@ mod tests {
                 Observations {
                     closing: true,
                     pause: Some(pause(0, None, true)),
+                    running: 1,
+                    ..quiet()
+                },
+                Mode::ReleaseGpu,
+                None,
+            ),
+            (
+                "a network that refuses this version keeps no GPU",
+                Observations {
+                    refused: true,
                     running: 1,
                     ..quiet()
                 },

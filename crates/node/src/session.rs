@@ -222,8 +222,8 @@ pub(crate) async fn report_state(
     loop {
         let interval = *timeout.borrow_and_update() / 3;
         session.mark_unchanged();
-        let current = state.borrow_and_update().clone();
-        let wait = match caller.once(|link, token| link.state(token, current)).await {
+        let sent = caller.once(|link, token| link.state(token, state.borrow_and_update().clone()));
+        let wait = match sent.await {
             Ok(()) => {
                 backoff.reset();
                 interval

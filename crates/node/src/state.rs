@@ -185,6 +185,11 @@ fn not_running(
 ) -> (StateKind, String, Option<String>) {
     match reason {
         Reason::Closing => (StateKind::Paused, "Closing".to_owned(), None),
+        Reason::Refused => (
+            StateKind::NeedsYou,
+            "The balancer refuses this version of Infera Node".to_owned(),
+            Some("Install the current version".to_owned()),
+        ),
         Reason::Paused {
             until_ms,
             finishing,

@@ -190,9 +190,17 @@ impl Store {
         key: AttemptKey,
         chunks: Vec<StoredChunk>,
         finish: Option<Finish>,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
         self.run(|pool| async move {
             let mut transaction = pool.begin().await?;
+            // The attempt's own row is written beside its first work, which may be faster.
+            sqlx::query("INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(key.job.to_string())
+                .bind(key.attempt)
+                .bind(now_ms)
+                .execute(&mut *transaction)
+                .await?;
             for chunk in &chunks {
                 sqlx::query("INSERT INTO chunk VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
                     .bind(key.job.to_string())
@@ -452,26 +460,51 @@ fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_full_disk_is_called_that() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("node.sqlite"))
-            .await
-            .unwrap();
-        // SQLite then answers as on a full disk; the limit is each connection's own.
+    /// What a write is answered when every connection has this setting.
+    async fn fault_with(pragma: &'static str, path: &Path) -> StoreError {
+        let store = Store::open(path).await.unwrap();
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut connection = store.pool.acquire().await.unwrap();
-            sqlx::query("PRAGMA max_page_count = 1")
-                .execute(&mut *connection)
-                .await
-                .unwrap();
+            sqlx::query(pragma).execute(&mut *connection).await.unwrap();
             connections.push(connection);
         }
         drop(connections);
         let text = "x".repeat(1 << 20);
-        let error = store.set_setting("big", &text).await.unwrap_err();
+        store.set_setting("big", &text).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        // SQLite then answers as on a full disk.
+        let error = fault_with(
+            "PRAGMA max_page_count = 1",
+            &folder.path().join("node.sqlite"),
+        )
+        .await;
         assert!(matches!(error, StoreError::Full(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_read_only_database_is_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = fault_with("PRAGMA query_only = 1", &folder.path().join("node.sqlite")).await;
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_locked_database_is_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        Store::open(&path).await.unwrap().close().await;
+        let other = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path))
+            .await
+            .unwrap();
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let error = fault_with("PRAGMA busy_timeout = 0", &path).await;
+        assert!(matches!(error, StoreError::Locked(_)), "{error}");
+        drop(lock);
     }
 
     #[tokio::test]

@@ -422,6 +422,7 @@ impl Controller {
         let observations = Observations {
             pause: self.pause,
             closing: self.closing.is_some(),
+            refused: matches!(self.connection, Connection::Refused { .. }),
             requirements: self.requirements(),
             free_disk_bytes: self
                 .hardware

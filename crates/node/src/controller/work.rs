@@ -105,14 +105,17 @@ impl Controller {
         let (caller, store, claimed_ms) = (self.caller.clone(), self.store.clone(), self.now_ms());
         let node_key = Arc::clone(&self.key);
         let limit = CLAIM_LIMIT.min(ends.duration_since(Instant::now()) + Duration::from_secs(5));
+        let input = self.input.clone();
         self.report(async move {
-            // It is on disk before anything is owed, and costs the claim no time.
-            let (stored, answer) = tokio::join!(
-                store.open_attempt(key, claimed_ms),
-                tokio::time::timeout(limit, claim_until_answered(&caller, &node_key, key))
-            );
-            let result = match answer {
-                Ok(Ok(spec)) if stored.is_ok() => Claimed::Got(Box::new(spec)),
+            // Beside the claim, so that the client does not wait for the disk.
+            let opening = tokio::spawn(async move {
+                if let Err(error) = store.open_attempt(key, claimed_ms).await {
+                    let _ = input.send(Input::StorageFault(error));
+                }
+            });
+            let claim = claim_until_answered(&caller, &node_key, key);
+            let result = match tokio::time::timeout(limit, claim).await {
+                Ok(Ok(spec)) => Claimed::Got(Box::new(spec)),
                 Ok(Err(refusal))
                     if !matches!(refusal.code, RefusalCode::Malformed | RefusalCode::Replayed) =>
                 {
@@ -120,6 +123,10 @@ impl Controller {
                 }
                 _ => Claimed::Unknown,
             };
+            if !matches!(result, Claimed::Got(_)) {
+                // What is deleted next must have been written first.
+                let _ = opening.await;
+            }
             Input::Claimed { offer, result }
         });
     }
@@ -295,8 +302,9 @@ impl Controller {
         if let Some(shipment) = shipment {
             job.in_flight = true;
             let (caller, store) = (self.caller.clone(), self.store.clone());
+            let now_ms = self.now_ms();
             self.report(async move {
-                let result = ship(&caller, &store, key, &shipment).await;
+                let result = ship(&caller, &store, key, &shipment, now_ms).await;
                 Input::Shipped {
                     key,
                     shipment,
@@ -451,10 +459,16 @@ async fn ship(
     store: &Store,
     key: AttemptKey,
     shipment: &Shipment,
+    now_ms: i64,
 ) -> Result<OutputAck, ShipError> {
     if !shipment.chunks.is_empty() || shipment.finish.is_some() {
         store
-            .put(key, shipment.chunks.clone(), shipment.finish.clone())
+            .put(
+                key,
+                shipment.chunks.clone(),
+                shipment.finish.clone(),
+                now_ms,
+            )
             .await
             .map_err(ShipError::Store)?;
     }

@@ -1,9 +1,13 @@
 //! The program `infera` as a person calls it: what it prints, and how it ends.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use infera_node::data_dir::DataDir;
+use infera_protocol::node_api::{Refusal, RefusalCode};
+
+use crate::engine::tiny_model;
 
 fn infera(folder: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_infera"))
@@ -99,6 +103,66 @@ fn a_node_that_cannot_start_says_why() {
     let locked = DataDir::new(folder.path()).lock().unwrap();
     assert_fault(&run(safe, &model), 1, "another node is running");
     drop(locked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_of_another_version_ends_the_node_with_its_own_code() {
+    let refusal = Refusal {
+        code: RefusalCode::UnknownVersion,
+        message: "This network speaks version 2. Install a newer node".to_owned(),
+    };
+    let router = axum::Router::new().fallback(|| async {
+        (
+            axum::http::StatusCode::UPGRADE_REQUIRED,
+            axum::Json(refusal),
+        )
+    });
+    let url = crate::http::serve(router).await;
+    let output = run_until_it_ends(url, tiny_model()).await;
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("speaks version 2"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_whole_model_ends_with_its_own_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("broken.gguf");
+    std::fs::write(&model, "GGUF").unwrap();
+    let output = run_until_it_ends("http://127.0.0.1:1".to_owned(), model).await;
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    assert!(error.contains("broken.gguf"), "{error}");
+}
+
+/// Runs a node that ends by itself; gives up after a minute.
+async fn run_until_it_ends(balancer: String, model: PathBuf) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_infera"))
+        .args(["run", "--device", "cpu", "--balancer", &balancer, "--model"])
+        .arg(model)
+        .arg("--key-file")
+        .arg(key)
+        .arg("--data")
+        .arg(folder.path())
+        .kill_on_drop(true)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert!(lines[0].starts_with("Node "), "{lines:?}");
+    assert!(
+        lines[1].starts_with("Control on http://127.0.0.1:"),
+        "{lines:?}"
+    );
+    assert!(!folder.path().join("control.json").exists());
+    output
 }
 
 #[test]

@@ -16,7 +16,7 @@ use infera_node::http_link::HttpLink;
 use infera_protocol::node_api::{NodeEvent, NodeState, Refusal, RefusalCode};
 use infera_protocol::requirements::{Hardware, Policy};
 
-async fn serve(router: Router) -> String {
+pub(crate) async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -5,6 +5,7 @@
 mod audits;
 mod cli;
 mod control;
+mod engine;
 mod fakes;
 mod governing;
 mod http;

@@ -1,0 +1,122 @@
+//! The engine as a real child process: this program's own `infera engine`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use infera_engine::message::{Command, DeviceChoice, Event, Generate, Load};
+use infera_node::engine_link::{ChildEngine, Engine, EngineError, EngineLink};
+use infera_protocol::{JobSeed, Sampling};
+
+pub(crate) fn tiny_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/model/tiny-llama.gguf")
+}
+
+async fn start() -> Engine {
+    let link = ChildEngine {
+        program: env!("CARGO_BIN_EXE_infera").into(),
+        arguments: vec!["engine".to_owned()],
+    };
+    link.start().await.unwrap()
+}
+
+/// The first event that fits, within a minute.
+async fn event<T>(engine: &mut Engine, fits: impl Fn(Event) -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            let event = engine.events.recv().await.expect("the engine lives");
+            if let Event::Failed { error, .. } = &event {
+                panic!("{error}");
+            }
+            if let Some(found) = fits(event) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap()
+}
+
+/// Until the child has ended: its output is closed.
+async fn ended(engine: &mut Engine) {
+    let waiting = async { while engine.events.recv().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn it_loads_and_generates() {
+    let mut engine = start().await;
+    let send = |command| engine.commands.send(command).unwrap();
+    send(Command::Load(Load {
+        path: tiny_model(),
+        device: DeviceChoice::Cpu,
+        context_tokens: None,
+        sequences: 1,
+    }));
+    send(Command::Generate(Generate {
+        id: 7,
+        prompt: vec![1, 2, 3],
+        output: Vec::new(),
+        sampling: Sampling::GREEDY,
+        max_tokens: 8,
+        stop: Vec::new(),
+        logprobs: None,
+        seed: JobSeed::from_bytes([0; 32]),
+    }));
+    let loaded = event(&mut engine, |event| match event {
+        Event::Loaded(loaded) => Some(loaded),
+        _ => None,
+    })
+    .await;
+    assert!(!loaded.device.reason.is_empty());
+    let mut tokens = 0;
+    let finished = loop {
+        let next = event(&mut engine, Some).await;
+        match next {
+            Event::Tokens { id: 7, tokens: new } => tokens += new.len(),
+            Event::Finished(finished) => break finished,
+            _ => {}
+        }
+    };
+    assert_eq!(finished.id, 7);
+    assert!((1..=8).contains(&tokens));
+    drop(engine.commands);
+    let waiting = async { while engine.events.recv().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn it_ends_when_asked_to() {
+    let mut engine = start().await;
+    event(&mut engine, |event| {
+        matches!(event, Event::Started { .. }).then_some(())
+    })
+    .await;
+    engine.commands.send(Command::Shutdown).unwrap();
+    ended(&mut engine).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_program_that_speaks_otherwise_is_ended() {
+    let link = ChildEngine {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".to_owned(), "echo hello there; sleep 60".to_owned()],
+    };
+    let mut engine = link.start().await.unwrap();
+    ended(&mut engine).await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let link = ChildEngine {
+        program: "/nowhere/infera".into(),
+        arguments: Vec::new(),
+    };
+    let error = link.start().await.unwrap_err();
+    assert!(matches!(error, EngineError::Start(_)), "{error}");
+}
