@@ -6,6 +6,7 @@ mod demo;
 mod lint;
 mod models;
 mod packages;
+mod peers;
 mod report;
 mod test;
 
@@ -73,6 +74,9 @@ struct BenchOptions {
     /// Where to compute: auto, cpu, or part of a GPU's name
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Measure Mesa's software Vulkan too; it takes minutes
+    #[arg(long)]
+    software_vulkan: bool,
     /// Measure the build without optimisations
     #[arg(long)]
     dev: bool,
