@@ -53,6 +53,13 @@ impl ChildEngine {
             arguments: vec!["engine".to_owned()],
         })
     }
+
+    /// One that logs errors only.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.arguments.push("--quiet".to_owned());
+        self
+    }
 }
 
 impl EngineLink for ChildEngine {

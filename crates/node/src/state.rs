@@ -2,7 +2,7 @@
 
 use infera_engine::message::DeviceInfo;
 use infera_protocol::node_api::{Points, WorkKind};
-use infera_protocol::requirements::{Hardware, Requirement};
+use infera_protocol::requirements::{Hardware, Requirement, RequirementId};
 use infera_protocol::{ModelId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -230,11 +230,24 @@ fn not_running(
                 ""
             };
             let sentence = format!(
-                "Not getting jobs: {} is {}, this network asks for {}{finishing}",
-                requirement.title, requirement.found, requirement.need
+                "Not getting jobs: {}, this network asks for {}{finishing}",
+                shortfall(requirement),
+                requirement.need
             );
             (StateKind::NeedsYou, sentence, requirement.remedy.clone())
         }
+    }
+}
+
+/// What a machine has too little of.
+fn shortfall(requirement: &Requirement) -> String {
+    let found = &requirement.found;
+    match requirement.id {
+        RequirementId::Ram => format!("this machine has {found} of memory"),
+        RequirementId::FreeDisk => format!("the disk has {found} free"),
+        RequirementId::Network => format!("your network's speed is {found}"),
+        RequirementId::Gpu if found == "none" => "no GPU was found".to_owned(),
+        RequirementId::Gpu => format!("your GPU is {found}"),
     }
 }
 
@@ -318,7 +331,7 @@ fn megabytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use infera_protocol::requirements::{Mark, RequirementId};
+    use infera_protocol::requirements::Mark;
 
     use super::*;
 
@@ -404,7 +417,7 @@ mod tests {
             id: RequirementId::Gpu,
             title: "GPU".to_owned(),
             need: "8 GB".to_owned(),
-            found: "6 GB".to_owned(),
+            found: "Card with 6 GB".to_owned(),
             mark: Mark::Fail,
             remedy: Some("Use another".to_owned()),
         };
@@ -514,7 +527,7 @@ mod tests {
                     ..base()
                 },
                 NeedsYou,
-                "Not getting jobs: GPU is 6 GB, this network asks for 8 GB",
+                "Not getting jobs: your GPU is Card with 6 GB, this network asks for 8 GB",
             ),
             (
                 NodeSnapshot {

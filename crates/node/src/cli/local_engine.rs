@@ -30,7 +30,7 @@ impl LocalEngine {
                 path.display()
             ))
         })?;
-        let start = async { ChildEngine::current()?.start().await };
+        let start = async { ChildEngine::current()?.quiet().start().await };
         let mut engine = start.await.map_err(|error| failed(&error.to_string()))?;
         let load = Load {
             path,

@@ -88,7 +88,10 @@ enum Command {
     /// Measure a model on this machine
     Bench(bench::Bench),
     #[command(hide = true)]
-    Engine,
+    Engine {
+        #[arg(long)]
+        quiet: bool,
+    },
 }
 
 #[derive(Args)]
@@ -146,10 +149,10 @@ struct Run {
 pub(crate) fn main() -> ExitCode {
     let command = Arguments::parse().command;
     start_logging(match command {
-        Command::Run(_) | Command::Engine => "info",
+        Command::Run(_) | Command::Engine { quiet: false } => "info",
         _ => "error",
     });
-    if let Command::Engine = command {
+    if let Command::Engine { .. } = command {
         return infera_engine::child::run(std::io::stdin(), std::io::stdout());
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -182,7 +185,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Chat(arguments) => chat::chat(arguments).await,
             Command::Bench(arguments) => bench::bench(arguments).await,
             // Handled above: it must not have these threads around it.
-            Command::Engine => Ok(ExitCode::SUCCESS),
+            Command::Engine { .. } => Ok(ExitCode::SUCCESS),
         }
     });
     // A thread that waits for a line of input must not keep the program.

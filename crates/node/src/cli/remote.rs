@@ -132,6 +132,7 @@ async fn check_alone(show: &Show, balancer: Option<&str>) -> Result<Check, Fault
         }
     };
     let engine = ChildEngine::current()
+        .map(ChildEngine::quiet)
         .map_err(|error| Fault::new(&error.to_string(), "the machine could not be looked at"))?;
     let folder = show.data.folder()?;
     folder

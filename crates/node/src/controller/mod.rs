@@ -430,7 +430,7 @@ impl Controller {
                 .and_then(|hardware| hardware.free_disk_bytes),
             disk_was_low,
             storage_fault: self.storage_fault.clone(),
-            running: self.jobs.len() + self.audits.len() + self.claiming.len(),
+            running: self.unfinished_jobs() + self.audits.len() + self.claiming.len(),
         };
         let decision = decide(&observations, &self.config.governor, self.now_ms());
         if decision.mode != self.decision.mode {

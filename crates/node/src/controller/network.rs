@@ -22,6 +22,8 @@ pub(super) struct SpeedMeasured {
 pub(super) const SPEED_SETTING: &str = "network_speed";
 const SPEED_TEST_BYTES: u64 = 8 << 20;
 const SPEED_VALID_MS: i64 = 24 * 3_600_000;
+/// Too slow may have been bad luck: it is not held against the machine for a day.
+const SLOW_SPEED_VALID_MS: i64 = 10 * 60_000;
 const HISTORY_FETCHED: u32 = 200;
 
 impl Controller {
@@ -232,9 +234,18 @@ impl Controller {
 
     fn valid_speed(&self) -> Option<&SpeedMeasured> {
         let now = self.now_ms();
+        let need = self
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.network_bytes_per_second);
         self.speed.as_ref().filter(|speed| {
+            let valid_ms = if speed.bytes_per_second < need {
+                SLOW_SPEED_VALID_MS
+            } else {
+                SPEED_VALID_MS
+            };
             speed.balancer == self.edges.balancer.url()
-                && (speed.measured_ms..speed.measured_ms + SPEED_VALID_MS).contains(&now)
+                && (speed.measured_ms..speed.measured_ms + valid_ms).contains(&now)
         })
     }
 }

@@ -253,6 +253,14 @@ impl Controller {
         }
     }
 
+    /// Jobs that still need an engine; others only wait to be delivered or handed back.
+    pub(super) fn unfinished_jobs(&self) -> usize {
+        self.jobs
+            .values()
+            .filter(|job| job.release.is_none() && !job.production.is_finished())
+            .count()
+    }
+
     pub(super) fn release_all(&mut self, reason: &str) {
         let keys: Vec<_> = self.jobs.keys().copied().collect();
         for key in keys {

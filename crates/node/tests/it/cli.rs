@@ -151,7 +151,7 @@ async fn run_until_it_ends(balancer: String, model: PathBuf) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
+    let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output())
         .await
         .unwrap()
         .unwrap();

@@ -32,7 +32,7 @@ async fn event<T>(engine: &mut Engine, fits: impl Fn(Event) -> Option<T>) -> T {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting)
+    tokio::time::timeout(Duration::from_mins(1), waiting)
         .await
         .unwrap()
 }

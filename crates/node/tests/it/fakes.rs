@@ -309,6 +309,8 @@ pub(crate) struct Books {
     pub(crate) concurrent_outputs: u32,
     pub(crate) most_concurrent_outputs: u32,
     pub(crate) speed_tests: u32,
+    /// In bytes per second.
+    pub(crate) speed: Option<u64>,
     pub(crate) last_event_ids: Vec<Option<String>>,
     pub(crate) states: Vec<NodeState>,
     pub(crate) points: Points,
@@ -567,7 +569,7 @@ impl BalancerLink for FakeBalancer {
     fn speed_test(&self, token: Token, _: u64) -> Call<u64> {
         self.call(Some(token), |books| {
             books.speed_tests += 1;
-            Ok(20_000_000)
+            Ok(books.speed.unwrap_or(20_000_000))
         })
     }
 
@@ -895,7 +897,7 @@ impl Rig {
         .await;
     }
 
-    /// Waits in the clock's time, at most ten minutes of it.
+    /// Waits in the clock's time, at most twenty minutes of it.
     pub(crate) async fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         let mut step = Duration::from_millis(5);

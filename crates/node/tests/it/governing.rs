@@ -110,7 +110,7 @@ async fn a_machine_below_the_gate_says_which_row_fails() {
     balancer.books().policy = Some(Policy::public());
     let rig = Rig::start(balancer, FakeEngine::default()).await;
     let snapshot = rig
-        .until_sentence("Not getting jobs: GPU is none, this network asks for 8 GB")
+        .until_sentence("Not getting jobs: no GPU was found, this network asks for 8 GB")
         .await;
     assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
     assert!(snapshot.state.remedy.is_some());
@@ -210,4 +210,22 @@ async fn closing_without_a_network_takes_no_longer_than_promised() {
     assert!(start.elapsed() < Duration::from_secs(5));
     let owed = rig.store.open_attempts().await.unwrap();
     assert_eq!(owed.len(), 1, "the next start hands it back");
+}
+
+#[tokio::test]
+async fn a_network_that_was_slow_once_is_measured_again() {
+    let balancer = FakeBalancer::default();
+    balancer.books().policy = Some(Policy {
+        network_bytes_per_second: Some(10_000_000),
+        ..Policy::practice()
+    });
+    balancer.books().speed = Some(2_000_000);
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    rig.until_sentence("your network's speed is 2 MB/s, this network asks for 10 MB/s")
+        .await;
+    rig.balancer.books().speed = None;
+    let start = Instant::now();
+    rig.until_sentence("Waiting for jobs").await;
+    assert!(start.elapsed() > Duration::from_secs(500));
+    assert_eq!(rig.balancer.books().speed_tests, 2);
 }
