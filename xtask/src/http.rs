@@ -85,6 +85,7 @@ impl Client {
         }
         Ok(Events {
             lines: BufReader::with_capacity(256, response.into_body().into_reader()),
+            ended: false,
         })
     }
 
@@ -101,29 +102,40 @@ impl Client {
 }
 
 /// The data of server-sent events, as JSON, until `[DONE]`.
+///
+/// A stream that ends in any other way ends with an error.
 pub struct Events {
     lines: BufReader<BodyReader<'static>>,
+    ended: bool,
 }
 
 impl Iterator for Events {
     type Item = Result<Value>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let event = self.data().transpose();
+        self.ended = !matches!(event, Some(Ok(_)));
+        event
+    }
+}
+
+impl Events {
+    /// None at `[DONE]`.
+    fn data(&mut self) -> Result<Option<Value>> {
         let mut line = String::new();
         loop {
             line.clear();
-            match self.lines.read_line(&mut line) {
-                Ok(0) => return Some(Err("the stream ended without [DONE]".into())),
-                Ok(_) => {}
-                Err(error) => return Some(Err(error.into())),
+            if self.lines.read_line(&mut line)? == 0 {
+                return Err("the stream ended without [DONE]".into());
             }
-            let Some(data) = line.strip_prefix("data:") else {
-                continue;
-            };
-            return match data.trim() {
-                "[DONE]" => None,
-                data => Some(serde_json::from_str(data).map_err(Into::into)),
-            };
+            match line.strip_prefix("data:").map(str::trim) {
+                None => {}
+                Some("[DONE]") => return Ok(None),
+                Some(data) => return Ok(Some(serde_json::from_str(data)?)),
+            }
         }
     }
 }

@@ -70,6 +70,11 @@ impl EngineLink for ChildEngine {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
+        // Mesa's drivers complain on stderr where no session has set it.
+        #[cfg(target_os = "linux")]
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            process.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+        }
         // A Ctrl-C in the terminal is for the node, which ends its engine in order.
         #[cfg(unix)]
         process.process_group(0);

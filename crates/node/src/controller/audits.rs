@@ -55,12 +55,11 @@ impl Controller {
         {
             return;
         }
-        let slot =
-            (0..self.slots.len()).find(|slot| self.slots[*slot].ready_model() == Some(model));
+        let slot = (0..self.slots.len()).find(|slot| self.slots[*slot].fits(model, tokens));
         let Some(slot) = slot.filter(|_| self.decision.mode == Mode::Run) else {
             self.send_decline(
                 audit,
-                "the node is paused or does not have the model loaded",
+                "the node is paused, or has the model not loaded or with a shorter context",
             );
             return;
         };

@@ -68,6 +68,15 @@ impl Slot {
             .flatten()
     }
 
+    /// Whether it can compute so many tokens, prompt and output together, of a model.
+    pub(super) fn fits(&self, model: ModelId, tokens: u32) -> bool {
+        let context = self
+            .loaded
+            .as_ref()
+            .map_or(0, |loaded| loaded.context_tokens);
+        self.ready_model() == Some(model) && tokens <= context
+    }
+
     /// The model, if it was ever loaded.
     pub(super) fn model(&self) -> Option<ModelId> {
         self.loaded.as_ref().map(|loaded| loaded.model)

@@ -85,9 +85,10 @@ impl Controller {
         }
         let mut index = 0;
         while index < self.offers.len() {
-            let model = self.offers[index].0.model;
+            let offer = &self.offers[index].0;
+            let tokens = offer.prompt_tokens.saturating_add(offer.max_tokens);
             let slot = (0..self.slots.len()).find(|slot| {
-                self.slots[*slot].ready_model() == Some(model) && self.free_in(*slot) > 0
+                self.slots[*slot].fits(offer.model, tokens) && self.free_in(*slot) > 0
             });
             match slot {
                 Some(slot) => {
