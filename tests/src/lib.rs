@@ -69,6 +69,7 @@ impl World {
             OUTPUT_PRICE as u32,
         )?;
         let key = balancer.create_key(CLIENT)?;
+        balancer.wait_until_served(&key, MODEL)?;
         let mut world = Self {
             workers: Vec::new(),
             references: Vec::new(),
@@ -90,11 +91,6 @@ impl World {
         for node in world.references.iter_mut().chain(&mut world.workers) {
             node.start()?;
         }
-        // A running balancer takes over what commands have changed within a second.
-        wait::until("the balancer serves the model", START_LIMIT, || {
-            let models = world.client().get("/v1/models")?;
-            Ok(models.text.contains(MODEL).then_some(()))
-        })?;
         world.wait_until_ready()?;
         Ok(world)
     }

@@ -61,8 +61,17 @@ fn a_node_below_the_requirements_gets_no_jobs_and_says_which_one_fails() -> Resu
     let node = world.new_node("worker-1", NodeOptions::on_cpu(&tiny_model()))?;
     world.workers.push(node);
     world.workers[0].start()?;
-    wait::until("the node has told what it has", START_LIMIT, || {
-        Ok(unavailable(&world)?.contains("requirement").then_some(()))
+    let mut message = String::new();
+    wait::until(
+        "the client is told of the requirements",
+        Duration::from_secs(20),
+        || {
+            message = unavailable(&world)?;
+            Ok(message.contains("requirement").then_some(()))
+        },
+    )
+    .map_err(|error| {
+        world.workers[0].fault(&format!("leaves the client with `{message}`: {error}"))
     })?;
     let check = world.workers[0].run(&["check"]);
     // Failing rows may set the exit code; the words count.

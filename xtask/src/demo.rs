@@ -169,6 +169,7 @@ impl Network {
         )?;
         balancer.add_model(model, model_name, INPUT_PRICE, OUTPUT_PRICE)?;
         let key = balancer.create_key("demo")?;
+        balancer.wait_until_served(&key, model_name)?;
         report::fact("Balancer", balancer.url());
         let mut nodes = Vec::new();
         for (name, _) in ROLES {

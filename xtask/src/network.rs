@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Result;
 use crate::http::Client;
 use crate::process::{self, Process};
+use crate::{Result, wait};
 
 /// Generous: a loaded machine with two cores must not fail a test.
 pub const START_LIMIT: Duration = Duration::from_mins(2);
@@ -206,6 +206,17 @@ impl Balancer {
             .args(["--input-price", &input_price.to_string()])
             .args(["--output-price", &output_price.to_string()]);
         Ok(process::output(command)?.trim().to_owned())
+    }
+
+    /// Until the running balancer has taken over what `add_model` changed, which takes it up to a
+    /// second. A node that comes earlier would believe for a while that its model is not served.
+    pub fn wait_until_served(&self, key: &str, model: &str) -> Result<()> {
+        let client = self.client(key);
+        wait::until(&format!("`{model}` is served"), START_LIMIT, || {
+            let models = client.get("/v1/models")?.success()?;
+            let mut listed = models["data"].as_array().into_iter().flatten();
+            Ok(listed.any(|entry| entry["id"] == model).then_some(()))
+        })
     }
 
     pub fn trust(&self, node: &str) -> Result<()> {

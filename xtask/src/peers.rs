@@ -33,7 +33,12 @@ pub(crate) struct Decode {
 }
 
 /// Measures llama.cpp on a device, `cpu` or `vulkan`, with as many threads as there are cores.
-pub(crate) fn llama_cpp(model: &Path, device: &str, prefills: &str, decode: u32) -> Result<Figures> {
+pub(crate) fn llama_cpp(
+    model: &Path,
+    device: &str,
+    prefills: &str,
+    decode: u32,
+) -> Result<Figures> {
     let folder = install()?;
     let threads = std::thread::available_parallelism()?;
     let mut command = Command::new("node");
