@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use infera_model::{Gguf, Tokenizer};
+use infera_model::{Gguf, TensorInfo, Tokenizer};
 use infera_protocol::{FinishReason, JobSeed, NodeKey, TokenOutput};
 use infera_system_tests::engine::Engine;
 use infera_system_tests::simulated::{Conduct, SimulatedNode};
 use infera_system_tests::{MODEL, World, story, tiny_model};
-use serde_json::{Value, json};
-use xtask::network::{BalancerOptions, START_LIMIT};
+use serde_json::json;
+use xtask::network::{BalancerOptions, NodeOptions, START_LIMIT};
 use xtask::{Result, wait};
 
 const JOBS: u64 = 100;
@@ -60,40 +60,68 @@ struct Outcome {
     positions: u64,
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the figures are for docs/verification.md"
-)]
-/// Lets one node with this engine and this conduct answer a hundred jobs on a network of its own.
-fn hundred_jobs(what: &str, model_file: &Path, device: &Value, deed: Deed) -> Result<Outcome> {
-    let options = BalancerOptions {
-        // It is to be caught a hundred times, not once.
-        settings: "ban = 0\n".to_owned(),
-        ..BalancerOptions::default()
-    };
-    let world = World::start_with(options, 0, 2)?;
-    let engine = Engine::start(&world.binaries.node, model_file, device)?;
-    let model = world.model_id.parse()?;
-    let key = NodeKey::from_secret(&[7; 32]);
-    let node = SimulatedNode::connect(world.balancer.url(), key, model, deed.conduct(engine))?;
-    let stop = AtomicBool::new(false);
-    let outcome = std::thread::scope(|scope| {
-        let work = scope.spawn(|| node.work(&stop));
-        let outcome = ask(&world);
-        stop.store(true, Ordering::Relaxed);
-        let worked = work.join().map_err(|_| "the node panicked")?;
-        worked.and(outcome)
-    })?;
-    println!(
-        "{what}: {} verified, {} failed; {} of {} tokens differ, largest margin {:.3} s0",
-        outcome.verified,
-        outcome.failed,
-        outcome.mismatches,
-        outcome.positions,
-        outcome.largest_margin
-    );
-    world.settled_ledger()?;
-    Ok(outcome)
+/// A network with one node that may cheat.
+struct Trial<'a> {
+    what: &'a str,
+    model_file: &'a Path,
+    deed: Deed,
+    references: usize,
+    /// Where the reference nodes compute. The node under trial uses the CPU.
+    reference_device: &'a str,
+}
+
+impl<'a> Trial<'a> {
+    fn of(what: &'a str, model_file: &'a Path, deed: Deed) -> Self {
+        Self {
+            what,
+            model_file,
+            deed,
+            references: 2,
+            reference_device: "cpu",
+        }
+    }
+
+    /// Lets the node answer a hundred jobs.
+    #[expect(
+        clippy::print_stdout,
+        reason = "the figures are for docs/verification.md"
+    )]
+    fn run(&self) -> Result<Outcome> {
+        let options = BalancerOptions {
+            // It is to be caught a hundred times, not once.
+            settings: "ban = 0\n".to_owned(),
+            ..BalancerOptions::default()
+        };
+        let reference = NodeOptions {
+            device: self.reference_device.to_owned(),
+            ..NodeOptions::on_cpu(&tiny_model())
+        };
+        let world = World::with_nodes(options, &reference, 0, self.references)?;
+        let engine = Engine::start(&world.binaries.node, self.model_file, &json!("cpu"))?;
+        let model = world.model_id.parse()?;
+        let key = NodeKey::from_secret(&[7; 32]);
+        let conduct = self.deed.conduct(engine);
+        let node = SimulatedNode::connect(world.balancer.url(), key, model, conduct)?;
+        let stop = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let work = scope.spawn(|| node.work(&stop));
+            let outcome = ask(&world);
+            stop.store(true, Ordering::Relaxed);
+            let worked = work.join().map_err(|_| "the node panicked")?;
+            worked.and(outcome)
+        })?;
+        println!(
+            "{}: {} verified, {} failed; {} of {} tokens differ, largest margin {:.3} s0",
+            self.what,
+            outcome.verified,
+            outcome.failed,
+            outcome.mismatches,
+            outcome.positions,
+            outcome.largest_margin
+        );
+        world.settled_ledger()?;
+        Ok(outcome)
+    }
 }
 
 fn ask(world: &World) -> Result<Outcome> {
@@ -125,88 +153,105 @@ fn ask(world: &World) -> Result<Outcome> {
 
 #[test]
 fn an_honest_node_is_never_blamed() -> Result<()> {
-    let outcome = hundred_jobs(
-        "honest, CPU",
-        &tiny_model(),
-        &json!("cpu"),
-        Deed::WhatTheEngineGives,
-    )?;
+    let model = tiny_model();
+    let outcome = Trial::of("honest, all on the CPU", &model, Deed::WhatTheEngineGives).run()?;
     assert_eq!(outcome.verified, JOBS as u32);
     Ok(())
 }
 
-/// The worker computes with WGSL kernels on Mesa's software Vulkan, the references with flex.
+/// The references compute with WGSL kernels on Mesa's software Vulkan, the worker with flex.
 #[test]
 fn an_honest_node_on_another_backend_is_never_blamed() -> Result<()> {
-    let device = json!({ "named": "llvmpipe" });
-    let outcome = hundred_jobs(
-        "honest, software Vulkan",
-        &tiny_model(),
-        &device,
-        Deed::WhatTheEngineGives,
-    )?;
+    let model = tiny_model();
+    let outcome = Trial {
+        reference_device: "llvmpipe",
+        ..Trial::of(
+            "honest, references on software Vulkan",
+            &model,
+            Deed::WhatTheEngineGives,
+        )
+    }
+    .run()?;
     assert_eq!(outcome.verified, JOBS as u32);
     Ok(())
 }
 
 #[test]
-fn a_cheaper_model_is_caught() -> Result<()> {
+fn a_smaller_model_is_caught() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let cheap = rounded_to_four_bits(folder.path())?;
-    let outcome = hundred_jobs(
-        "weights rounded to 4 bits",
-        &cheap,
-        &json!("cpu"),
-        Deed::WhatTheEngineGives,
-    )?;
+    let model = without_the_last_layer(folder.path())?;
+    let outcome = Trial::of("without the last layer", &model, Deed::WhatTheEngineGives).run()?;
     assert_eq!(outcome.failed, JOBS as u32);
+    Ok(())
+}
+
+/// The nearest of all cheats: now and then its whole answer is the honest one.
+#[test]
+fn a_coarser_model_is_caught() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = rounded_to_four_bits(folder.path())?;
+    let outcome = Trial {
+        // A doubtful margin is decided by a third and a fourth.
+        references: 4,
+        ..Trial::of(
+            "weights rounded to 4 bits",
+            &model,
+            Deed::WhatTheEngineGives,
+        )
+    }
+    .run()?;
+    assert!(outcome.failed >= JOBS as u32 * 95 / 100, "{outcome:?}");
     Ok(())
 }
 
 #[test]
 fn another_seed_is_caught() -> Result<()> {
-    let outcome = hundred_jobs(
-        "another seed",
-        &tiny_model(),
-        &json!("cpu"),
-        Deed::OtherSeed,
-    )?;
+    let outcome = Trial::of("another seed", &tiny_model(), Deed::OtherSeed).run()?;
     assert_eq!(outcome.failed, JOBS as u32);
     Ok(())
 }
 
 #[test]
 fn a_truncated_answer_is_caught() -> Result<()> {
-    let tokenizer = Tokenizer::from_gguf(&Gguf::open(&tiny_model())?)?;
+    let model = tiny_model();
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(&model)?)?;
     let end_token = tokenizer.eos().ok_or("the model has no end token")?;
-    let outcome = hundred_jobs(
-        "truncated",
-        &tiny_model(),
-        &json!("cpu"),
-        Deed::Truncate { end_token },
-    )?;
+    let outcome = Trial::of("cut off half-way", &model, Deed::Truncate { end_token }).run()?;
     assert_eq!(outcome.failed, JOBS as u32);
     Ok(())
 }
 
 /// The tiny model as if its matrices had been quantised in blocks of 32 to 4 bits.
 fn rounded_to_four_bits(folder: &Path) -> Result<PathBuf> {
+    changed(folder, |tensor, bytes| {
+        if tensor.dims.len() == 2 {
+            bytes.chunks_exact_mut(32 * 4).for_each(round_block);
+        }
+    })
+}
+
+/// The tiny model with a last layer that adds nothing.
+fn without_the_last_layer(folder: &Path) -> Result<PathBuf> {
+    changed(folder, |tensor, bytes| {
+        if ["blk.2.attn_output.weight", "blk.2.ffn_down.weight"].contains(&tensor.name.as_str()) {
+            bytes.fill(0);
+        }
+    })
+}
+
+/// A copy of the tiny model whose tensors went through `change`.
+fn changed(folder: &Path, change: impl Fn(&TensorInfo, &mut [u8])) -> Result<PathBuf> {
     const ALIGNMENT: u64 = 32;
     let mut bytes = fs::read(tiny_model())?;
     let tensors = Gguf::open(&tiny_model())?.tensors().to_vec();
-    let data_bytes = tensors
-        .iter()
-        .map(|tensor| tensor.offset + tensor.bytes)
-        .max()
-        .unwrap_or(0);
-    let data_start = bytes.len() - data_bytes.next_multiple_of(ALIGNMENT) as usize;
-    for tensor in tensors.iter().filter(|tensor| tensor.dims.len() == 2) {
+    let ends = tensors.iter().map(|tensor| tensor.offset + tensor.bytes);
+    let data_bytes = ends.max().unwrap_or(0).next_multiple_of(ALIGNMENT);
+    let data_start = bytes.len() - data_bytes as usize;
+    for tensor in &tensors {
         let start = data_start + tensor.offset as usize;
-        for block in bytes[start..start + tensor.bytes as usize].chunks_exact_mut(32 * 4) {
-            round_block(block);
-        }
+        change(tensor, &mut bytes[start..start + tensor.bytes as usize]);
     }
-    let file = folder.join(format!("{MODEL}-4-bit.gguf"));
+    let file = folder.join(format!("{MODEL}-changed.gguf"));
     fs::write(&file, bytes)?;
     Ok(file)
 }

@@ -239,7 +239,7 @@ fn loaded() -> Loaded {
             backend: "flex/cpu".to_owned(),
             reason: "it is the only one".to_owned(),
         },
-        context_tokens: 4096,
+        context_tokens: 65_536,
         vocabulary: 2000,
         load_ms: 1,
         weight_bytes: 1,
@@ -561,7 +561,7 @@ impl BalancerLink for FakeBalancer {
                     input: 1,
                     output: 2,
                 },
-                context_tokens: 4096,
+                context_tokens: 65_536,
             }])
         })
     }
