@@ -295,21 +295,35 @@ impl Network {
             "Verdict",
             &format!("{}: {}", word("verdict"), word("reason")),
         );
-        for reference in receipt["references"].as_array().into_iter().flatten() {
-            let role = self.role(reference["node"].as_str().unwrap_or_default());
-            report::fact("", &format!("{role}: {}", figures(&reference["figures"])));
+        let references = receipt["references"].as_array().into_iter().flatten();
+        let mut found: Vec<_> = references
+            .map(|reference| {
+                let role = self.role(reference["node"].as_str().unwrap_or_default());
+                format!("{role}: {}", figures(&reference["figures"]))
+            })
+            .collect();
+        found.sort();
+        for line in found {
+            report::fact("", &line);
         }
         Ok(receipt)
     }
 
     fn show_points(&self, before: &Ledger) -> Result<Ledger> {
         let moved = self.balancer.ledger()?.since(before);
+        let rows = moved.0.iter();
+        let mut rows: Vec<_> = rows
+            .map(|(account, micro)| (self.account(account), report::points(*micro)))
+            .collect();
+        // Who pays, who worked, who checked.
+        rows.sort_by_cached_key(|(account, _)| {
+            let order = ["client", "Worker", "Reference"];
+            let place = order.iter().position(|name| account.starts_with(name));
+            (place.unwrap_or(order.len()), account.clone())
+        });
         let mut name = "Points";
-        for (account, micro) in &moved.0 {
-            report::fact(
-                name,
-                &format!("{:<12} {}", self.account(account), report::points(*micro)),
-            );
+        for (account, points) in rows {
+            report::fact(name, &format!("{account:<12} {points}"));
             name = "";
         }
         Ok(moved)
