@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use xtask::network::Binaries;
 use xtask::{Result, process};
 
 use crate::lint::{self, cargo};
@@ -18,13 +17,12 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
         lint::run()?;
     }
     report::headline("Tests");
-    if !options.fast {
-        if let Err(error) = models::smollm2() {
-            report::fact("model", &format!("tests that need it are skipped. {error}"));
-        }
-        report::fact("build", "the programs that the whole-system tests start");
-        Binaries::build()?;
+    if !options.fast
+        && let Err(error) = models::smollm2()
+    {
+        report::fact("model", &format!("tests that need it are skipped. {error}"));
     }
+    // Building the tests builds the programs, too: their packages have integration tests.
     let mut words = vec!["--workspace"];
     if options.fast {
         words.extend(["--exclude", SYSTEM_TESTS, "--exclude", "xtask"]);

@@ -271,9 +271,12 @@ async fn generate(
         request,
     };
     if stream {
-        answering.stream(clients).await
+        answering.stream(clients, core).await
     } else {
-        Ok(Json(answering.whole(clients).await?).into_response())
+        tokio::select! {
+            whole = answering.whole(clients) => Ok(Json(whole?).into_response()),
+            () = core.ending() => Err(shutting_down()),
+        }
     }
 }
 
@@ -350,9 +353,16 @@ impl Answering {
     }
 
     /// Answers with server-sent events. Until a node has begun, a failure is still an HTTP error.
-    async fn stream(self, mut clients: Vec<JobClient>) -> Result<Response, ApiError> {
+    async fn stream(
+        self,
+        mut clients: Vec<JobClient>,
+        core: Arc<Core>,
+    ) -> Result<Response, ApiError> {
         let begun = match clients.first_mut() {
-            Some(first) => first.progress.recv().await,
+            Some(first) => tokio::select! {
+                progress = first.progress.recv() => progress,
+                () = core.ending() => return Err(shutting_down()),
+            },
             None => None,
         };
         match begun {
@@ -366,6 +376,10 @@ impl Answering {
                 // The client has hung up: dropping its jobs tells the nodes.
                 () = sender.closed() => {}
                 _ = self.send_all(&sender, clients) => {}
+                () = core.ending() => {
+                    // A full channel means that the client does not read.
+                    let _ = sender.try_send(shutting_down().body().to_string());
+                }
             }
         });
         let events = stream::unfold(receiver, |mut receiver| async {
@@ -753,6 +767,13 @@ fn verification_failed() -> ApiError {
             "Reference nodes found the answer wrong, and so were those of the nodes asked after. Nothing was charged. Try again",
         )
     }
+}
+
+fn shutting_down() -> ApiError {
+    ApiError::unavailable(
+        "shutting_down",
+        "The balancer is being stopped. Try again in a moment".to_owned(),
+    )
 }
 
 fn ended_early() -> ApiError {

@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) nodes: Nodes,
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
+    /// Set when open answers must come to their end, because the program does.
+    ending: watch::Sender<bool>,
     live: Mutex<Live>,
 }
 
@@ -107,6 +109,7 @@ impl Balancer {
             nodes,
             catalog: Catalog::default(),
             metrics: metrics::install(),
+            ending: watch::Sender::new(false),
             live: Mutex::default(),
         });
         core.catalog.refresh(&core.database).await?;
@@ -140,6 +143,17 @@ impl Balancer {
 }
 
 impl Core {
+    /// Lets [`Self::ending`] return, for every answer that is still open.
+    pub(crate) fn end_answers(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Returns when the program is about to end.
+    pub(crate) async fn ending(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
     /// Accepts one request's jobs: all or none.
     pub(crate) async fn submit(
         self: &Arc<Self>,
@@ -940,10 +954,12 @@ fn no_node(availability: Availability, model: &str) -> Option<ApiError> {
             format!("No node that is online has the model `{model}`. Try again later")
         }
         Availability::Paused(count) => {
-            format!("All nodes with the model `{model}` are paused ({count}). Try again later")
+            format!(
+                "All nodes that may have the model `{model}` are paused ({count}). Try again later"
+            )
         }
         Availability::Unfit(count) => format!(
-            "None of the nodes with the model `{model}` may take jobs now ({count}): they do not meet the network's requirements. Try again later"
+            "None of the nodes that may have the model `{model}` may take jobs now ({count}): they do not meet the network's requirements. Try again later"
         ),
     };
     Some(ApiError::unavailable("no_eligible_node", message))

@@ -491,23 +491,23 @@ impl Nodes {
 
     pub(crate) fn availability(&self, model: ModelId, now: Instant, now_ms: i64) -> Availability {
         let inner = self.lock();
-        let has_model = || {
-            inner.nodes.values().filter(|live| {
-                !live.reference && live.is_here(now, self.timeout) && live.has(model)
-            })
-        };
-        let count = has_model().count();
-        let unpaused: Vec<_> = has_model().filter(|live| !live.is_paused()).collect();
-        let fit: Vec<_> = unpaused
+        let here: Vec<_> = inner
+            .nodes
+            .values()
+            .filter(|live| !live.reference && live.is_here(now, self.timeout))
+            .filter(|live| live.has(model) || live.is_kept_from_loading())
+            .collect();
+        let allowed: Vec<_> = here
             .iter()
             .filter(|live| live.meets_requirements && !live.is_banned(now_ms))
             .collect();
-        if count == 0 {
+        let fit: Vec<_> = allowed.iter().filter(|live| !live.is_paused()).collect();
+        if here.is_empty() {
             Availability::Nobody
-        } else if unpaused.is_empty() {
-            Availability::Paused(count)
+        } else if allowed.is_empty() {
+            Availability::Unfit(here.len())
         } else if fit.is_empty() {
-            Availability::Unfit(count)
+            Availability::Paused(allowed.len())
         } else if fit.iter().all(|live| live.free() == 0) {
             Availability::Busy(fit.len())
         } else {
@@ -567,6 +567,15 @@ impl LiveNode {
         self.state
             .as_ref()
             .is_some_and(|state| state.models.contains(&model))
+    }
+
+    /// It has nothing loaded because it may not work: it may well have the model.
+    fn is_kept_from_loading(&self) -> bool {
+        let empty = self
+            .state
+            .as_ref()
+            .is_some_and(|state| state.models.is_empty());
+        empty && (self.is_paused() || !self.meets_requirements)
     }
 
     fn is_paused(&self) -> bool {
@@ -666,32 +675,32 @@ mod tests {
             Availability::Nobody,
             "references take no jobs"
         );
+        let unloaded = NodeState {
+            models: Vec::new(),
+            ..state(1)
+        };
+        let unfit = Admission {
+            meets_requirements: false,
+            ..admission()
+        };
+        join(&nodes, 3, unfit, unloaded);
+        assert_eq!(
+            availability(),
+            Availability::Unfit(1),
+            "it loads nothing because it may not work"
+        );
+        let banned = Admission {
+            banned_until_ms: 10,
+            ..admission()
+        };
+        join(&nodes, 4, banned, state(1));
+        assert_eq!(availability(), Availability::Unfit(2));
         let paused = NodeState {
             paused: Some("by the user".to_owned()),
             ..state(1)
         };
         join(&nodes, 2, admission(), paused);
         assert_eq!(availability(), Availability::Paused(1));
-        join(
-            &nodes,
-            3,
-            Admission {
-                meets_requirements: false,
-                ..admission()
-            },
-            state(1),
-        );
-        assert_eq!(availability(), Availability::Unfit(2));
-        join(
-            &nodes,
-            4,
-            Admission {
-                banned_until_ms: 10,
-                ..admission()
-            },
-            state(1),
-        );
-        assert_eq!(availability(), Availability::Unfit(3));
         assert_eq!(
             nodes.availability(MODEL, now, 10),
             Availability::Free,

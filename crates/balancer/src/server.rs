@@ -17,7 +17,9 @@ use crate::{client_http, node_http};
 /// How long a connection may take to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long open answers may go on once the end was asked for.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(2);
+/// How long they then have to tell their clients.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Certificate chain and private key, as PEM files.
 #[derive(Debug, Clone)]
@@ -110,9 +112,12 @@ impl Server {
             .with_state(core);
         let handle = Handle::new();
         let stop = handle.clone();
+        let answering = Arc::clone(&self.balancer.0);
         let ending = tokio::spawn(async move {
             end.await;
-            stop.graceful_shutdown(Some(GRACE));
+            stop.graceful_shutdown(Some(GRACE + LAST_WORDS));
+            tokio::time::sleep(GRACE).await;
+            answering.end_answers();
         });
         let background = self.balancer.clone();
         let upkeep = tokio::spawn(async move { background.keep_up().await });

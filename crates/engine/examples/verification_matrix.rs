@@ -1,9 +1,14 @@
-//! How honest backends and cheats fare under the verdict's rule: `cargo xtask bench verification`.
+//! How honest backends and cheats fare under the verdict's rule: on one machine, without a network.
 //!
 //! Workers decode, references score what they wrote in one prefill, and the rule judges, all with
 //! the product's own code and without a network.
 //!
 //! Usage: `verification_matrix MODEL.gguf JOBS`
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it prints what it measured"
+)]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -170,13 +175,13 @@ fn scheduler(
     let opened = device::open(choice)?;
     let model = Llama::load(Arc::clone(gguf), &opened, None, &mut |_| {})?;
     let endings = Endings {
-        tokens: tokenizer.end_ids().to_vec(),
+        tokens: tokenizer.end_ids(),
         watch: Box::new(|_, _| Box::new(|_| false)),
     };
     Ok(Scheduler::new(model, endings, 8, Instant::now))
 }
 
-/// The same model with its matrices rounded to Q4_0 and back: what a node would run that saves
+/// The same model with its matrices rounded to `Q4_0` and back: what a node would run that saves
 /// memory at the network's expense.
 fn in_q4_0(gguf: &Gguf) -> Result<Gguf, Box<dyn std::error::Error>> {
     let config = Config::from_gguf(gguf)?;
@@ -211,7 +216,7 @@ fn in_q4_0(gguf: &Gguf) -> Result<Gguf, Box<dyn std::error::Error>> {
     Ok(Gguf::from_bytes(file.build(), "tiny model in Q4_0")?)
 }
 
-/// Sixteen steps from `-max` on, as in ggml's Q4_0.
+/// Sixteen steps from `-max` on, as in ggml's `Q4_0`.
 fn round_to_q4_0(block: &mut [f32]) {
     let extreme = block.iter().copied().fold(0.0_f32, |best, value| {
         if value.abs() > best.abs() {

@@ -79,7 +79,10 @@ mod tests {
     fn a_huge_length_is_refused_before_it_is_awaited() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.message::<u32>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(
+            decoder.message::<u32>(),
+            Err(FrameError::TooLong(_))
+        ));
     }
 
     #[test]
