@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use infera_balancer::Config;
-use infera_protocol::requirements::{Hardware, Policy};
+use infera_protocol::requirements::{Gpu, GpuKind, Hardware, Policy};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -117,6 +117,22 @@ async fn without_a_node_the_reason_is_told() {
     let worker = SimNode::join(&network, 1, 1, hardware()).await;
     assert!(ask().await.contains("requirements"), "it has no GPU");
     worker.tell(1, Some("by the user")).await;
+    assert!(ask().await.contains("requirements"), "resuming is no help");
+    let strong = Hardware {
+        ram_bytes: Some(32 << 30),
+        free_disk_bytes: Some(1 << 40),
+        gpus: vec![Gpu {
+            name: "Card".to_owned(),
+            kind: GpuKind::Discrete,
+            api: "Vulkan".to_owned(),
+            driver: "1".to_owned(),
+            pci_id: None,
+            vram_bytes: Some(12 << 30),
+        }],
+        ..hardware()
+    };
+    let fit = SimNode::join(&network, 3, 1, strong).await;
+    fit.tell(1, Some("by the user")).await;
     assert!(ask().await.contains("paused (1)"));
     let weak = Hardware {
         ram_bytes: Some(1 << 30),

@@ -64,6 +64,7 @@ pub(crate) struct SimNode {
     base: String,
     http: reqwest::Client,
     slots: u32,
+    hardware: Hardware,
 }
 
 /// How a simulated worker misbehaves.
@@ -344,7 +345,9 @@ impl SimNode {
 
     pub(crate) async fn join_as(base: &str, key: NodeKey, slots: u32, hardware: Hardware) -> Self {
         let http = http();
-        let session = open_session(&http, base, &key, hardware).await.unwrap();
+        let session = open_session(&http, base, &key, hardware.clone())
+            .await
+            .unwrap();
         let (sender, events) = mpsc::unbounded_channel();
         let stream = subscribe(&http, base, &session.token, None, sender).await;
         let node = Self {
@@ -356,6 +359,7 @@ impl SimNode {
             base: base.to_owned(),
             http,
             slots,
+            hardware,
         };
         node.tell(slots, None).await;
         node
@@ -366,7 +370,7 @@ impl SimNode {
             models: vec![model_id()],
             free_slots,
             paused: paused.map(str::to_owned),
-            hardware: hardware(),
+            hardware: self.hardware.clone(),
         };
         self.post_empty("/node/v1/state", &state).await.unwrap();
     }
