@@ -78,10 +78,6 @@ impl SimulatedNode {
         Ok(node)
     }
 
-    pub fn id(&self) -> String {
-        self.key.id().to_string()
-    }
-
     /// Works until told to stop.
     pub fn work(mut self, stop: &AtomicBool) -> Result<()> {
         let events = self.events()?;

@@ -36,8 +36,12 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
             process::run(command)
         }
         Name::Balancer => {
-            build(options)?;
-            process::run(bench_program(options, "balancer-bench"))
+            let mut command = cargo(&["run", "--quiet", "--package", "infera-balancer"]);
+            command
+                .args(["--example", "simulated_nodes"])
+                .args(profile(options))
+                .args(["--", "100", "300", "150"]);
+            process::run(command)
         }
         Name::Verification => {
             build(options)?;

@@ -228,10 +228,13 @@ fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
             describe(gpu),
             Some("The driver does not tell the GPU's memory; jobs that do not fit will fail to load".to_owned()),
         ),
-        None if gpus.is_empty() => (
+        None if gpus.iter().all(|gpu| gpu.kind == GpuKind::Software) => (
             Mark::Fail,
-            "none".to_owned(),
-            Some("Install the GPU's driver if the machine has one; without a GPU this network sends no jobs".to_owned()),
+            gpus.first().map_or_else(|| "none".to_owned(), describe),
+            Some(
+                "Install the GPU's driver if the machine has one; without a GPU this network sends no jobs"
+                    .to_owned(),
+            ),
         ),
         None => (
             Mark::Fail,
@@ -300,6 +303,14 @@ mod tests {
         for (gpus, mark) in cases {
             assert_eq!(gpu_row(need, &gpus).mark, mark, "{gpus:?}");
         }
+    }
+
+    #[test]
+    fn software_alone_is_no_gpu_that_is_too_small() {
+        let need = Policy::public().gpu.unwrap();
+        let row = gpu_row(need, &[gpu(GpuKind::Software, None)]);
+        assert_eq!(row.found, "Card (software, not a GPU)");
+        assert!(row.remedy.unwrap().starts_with("Install the GPU's driver"));
     }
 
     #[test]
