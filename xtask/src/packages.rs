@@ -18,7 +18,7 @@ const PYTHON: Package = Package {
     present: |_| succeeds("python3", &["-c", "import venv, ensurepip"]),
 };
 
-const FOR_TESTS: [Package; 2] = [
+const FOR_TESTS: [Package; 4] = [
     Package {
         name: "libvulkan1",
         reason: "lets the engine find GPUs",
@@ -29,6 +29,16 @@ const FOR_TESTS: [Package; 2] = [
         reason: "a GPU in software, so that the engine's GPU path is tested without a GPU",
         present: is_installed,
     },
+    Package {
+        name: "dbus",
+        reason: "a session bus for the keychain's test",
+        present: is_installed,
+    },
+    Package {
+        name: "gnome-keyring",
+        reason: "a real keychain for the node's identity in the tests",
+        present: is_installed,
+    },
 ];
 
 pub(crate) fn for_demo() -> Result<()> {
@@ -36,8 +46,9 @@ pub(crate) fn for_demo() -> Result<()> {
 }
 
 pub(crate) fn for_tests() -> Result<()> {
-    let [loader, driver] = FOR_TESTS;
-    install(&[PYTHON, loader, driver])
+    let mut wanted = vec![PYTHON];
+    wanted.extend(FOR_TESTS);
+    install(&wanted)
 }
 
 fn install(wanted: &[Package]) -> Result<()> {
