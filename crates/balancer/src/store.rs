@@ -774,6 +774,7 @@ fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
         verdict: verdict_from(&row.try_get::<String, _>("verdict")?)?,
         reason: row.try_get("reason")?,
         points: row.try_get("points")?,
+        references: Vec::new(),
     })
 }
 

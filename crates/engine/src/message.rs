@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use infera_protocol::requirements::Gpu;
 use infera_protocol::{FinishReason, JobSeed, Mismatch, ModelId, Sampling, TokenOutput};
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// From the node to its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub struct Load {
 }
 
 /// Where the model runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
     /// Discrete GPU, then integrated GPU, then CPU.
@@ -117,7 +118,7 @@ pub struct Loaded {
     pub weight_bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct DeviceInfo {
     /// The adapter's or the CPU's name.
     pub name: String,

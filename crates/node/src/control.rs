@@ -7,7 +7,7 @@
 //! | `POST /control/v1/pause` | [`PauseRequest`] | snapshot |
 //! | `POST /control/v1/resume` | – | snapshot |
 //! | `POST /control/v1/check` | – | snapshot, after the machine was looked at again |
-//! | `GET /control/v1/history?limit=N` | – | list of [`HistoryEntry`], newest first |
+//! | `GET /control/v1/history?limit=N` | – | list of [`JobRow`], newest first |
 //! | `GET /control/v1/points` | – | [`Points`](infera_protocol::node_api::Points), or `null` while unknown |
 //!
 //! Every call carries `Authorization: Bearer <token>` from the data folder's `control.json`. A
@@ -32,11 +32,12 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::books::JobRow;
 use crate::clock::{Entropy, random_32};
 use crate::data_dir::ControlFile;
 use crate::node::{Ended, Node};
 use crate::state::NodeSnapshot;
-use crate::store::{HistoryEntry, StoreError};
+use crate::store::StoreError;
 
 /// A running control server. It ends with [`ControlServer::stop`].
 #[derive(Debug)]
@@ -252,7 +253,7 @@ struct HistoryQuery {
 async fn history(
     State(node): State<Node>,
     query: Result<Query<HistoryQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Vec<HistoryEntry>>, Refused> {
+) -> Result<Json<Vec<JobRow>>, Refused> {
     let Query(query) =
         query.map_err(|error| Refused(StatusCode::BAD_REQUEST, error.body_text()))?;
     let limit = query.limit.unwrap_or(50).min(MOST_HISTORY);

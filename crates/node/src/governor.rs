@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use infera_protocol::requirements::{Mark, Requirement};
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// What is known when a decision is made.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +12,10 @@ pub struct Observations {
     pub pause: Option<Pause>,
     /// The program is ending.
     pub closing: bool,
+    /// What speaks against any work from the start.
+    pub hold: Option<Hold>,
+    /// The owner chats with a model, or measures one.
+    pub own_use: bool,
     /// The balancer will never speak to this version of the program.
     pub refused: bool,
     /// The network's hardware gate, row by row; empty while it is unknown.
@@ -23,6 +28,15 @@ pub struct Observations {
     pub storage_fault: Option<String>,
     /// Jobs and audits in progress.
     pub running: usize,
+}
+
+/// Why a node may not even look for work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The person has not agreed to lend their GPU.
+    NotAgreed,
+    /// No network is chosen.
+    NoBalancer,
 }
 
 /// The user asked for quiet.
@@ -57,7 +71,7 @@ impl Default for GovernorPolicy {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Decision {
     pub mode: Mode,
     /// Why it is not `Run`.
@@ -67,7 +81,7 @@ pub struct Decision {
     pub ask_again_ms: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Take jobs.
@@ -80,10 +94,14 @@ pub enum Mode {
     ReleaseGpu,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     Closing,
+    NotAgreed,
+    NoBalancer,
+    /// The owner chats with a model, or measures one.
+    OwnUse,
     Refused,
     Paused {
         until_ms: Option<i64>,
@@ -116,6 +134,13 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
     if observations.closing {
         return decision(Mode::ReleaseGpu, Reason::Closing);
     }
+    if let Some(hold) = observations.hold {
+        let reason = match hold {
+            Hold::NotAgreed => Reason::NotAgreed,
+            Hold::NoBalancer => Reason::NoBalancer,
+        };
+        return decision(Mode::ReleaseGpu, reason);
+    }
     if observations.refused {
         return decision(Mode::ReleaseGpu, Reason::Refused);
     }
@@ -123,6 +148,9 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
         && pause.until_ms.is_none_or(|until| until > now_ms)
     {
         return paused(pause, observations.running, policy, now_ms);
+    }
+    if observations.own_use {
+        return decision(Mode::ReleaseGpu, Reason::OwnUse);
     }
     if let Some(message) = observations.storage_fault.clone() {
         return decision(Mode::StopNow, Reason::StorageFault { message });

@@ -4,7 +4,9 @@
 //! [`Node`] is one actor that owns all state. Everything outside stands behind a narrow trait
 //! ([`Edges`]), so that its whole behaviour is tested without a network, a GPU or a clock.
 
+pub mod app;
 pub mod balancer_link;
+pub mod books;
 mod caller;
 pub mod clock;
 pub mod control;
@@ -12,10 +14,12 @@ mod controller;
 pub mod data_dir;
 pub mod engine_link;
 pub mod governor;
+pub mod gpu;
 pub mod hardware;
 pub mod http_link;
 pub mod identity;
 mod jobs;
+pub mod library;
 mod node;
 mod session;
 mod sse;

@@ -9,19 +9,22 @@ use infera_protocol::{NodeId, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::balancer_link::BalancerLink;
+use crate::books::JobRow;
 use crate::clock::{Clock, Entropy};
 use crate::controller::{Controller, Request};
 use crate::engine_link::EngineLink;
-use crate::governor::GovernorPolicy;
+use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 use crate::state::NodeSnapshot;
-use crate::store::{HistoryEntry, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What a node is to do.
 #[derive(Debug, Clone, Default)]
 pub struct NodeConfig {
     pub models: Vec<ModelConfig>,
     pub governor: GovernorPolicy,
+    /// Why the node may not even look for work.
+    pub hold: Option<Hold>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,13 +115,18 @@ impl Node {
         self.ask(Request::Resume).await
     }
 
+    /// Hands jobs back and frees the GPU while its owner uses it. Returns at once.
+    pub async fn own_use(&self, begins: bool) -> Result<(), Ended> {
+        self.ask(|reply| Request::OwnUse { begins, reply }).await
+    }
+
     /// Looks at the machine again, then gives the state.
     pub async fn check(&self) -> Result<NodeSnapshot, Ended> {
         self.ask(Request::Check).await
     }
 
     /// Work done, newest first.
-    pub async fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+    pub async fn history(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
         self.store.history(limit).await
     }
 

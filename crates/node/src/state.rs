@@ -5,12 +5,13 @@ use infera_protocol::node_api::{Points, WorkKind};
 use infera_protocol::requirements::{Hardware, Requirement, RequirementId};
 use infera_protocol::{ModelId, NodeId};
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 use crate::clock::Clock;
 use crate::governor::{Decision, Mode, Reason};
 
 /// Everything that a window, a tray or a command line shows, at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct NodeSnapshot {
     pub node: NodeId,
     /// Name and version of the program.
@@ -32,16 +33,79 @@ pub struct NodeSnapshot {
 }
 
 /// The one big truth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct State {
     pub kind: StateKind,
     /// State and reason, in the words of a person.
     pub sentence: String,
     /// What the person can do about it, where there is something.
     pub remedy: Option<String>,
+    /// What the sentence says, for another language.
+    pub summary: Summary,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// State and reason as data: [`State::sentence`] is its English.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "summary", rename_all = "snake_case")]
+pub enum Summary {
+    ReadingHardware,
+    /// The identity or the data folder cannot be used.
+    CannotStart {
+        message: String,
+    },
+    NotAgreed,
+    NoBalancer,
+    Outdated {
+        message: String,
+    },
+    Closing,
+    Paused {
+        until_ms: Option<i64>,
+        finishing: bool,
+    },
+    /// The owner chats with a model, or measures one.
+    OwnUse,
+    StorageFault {
+        message: String,
+    },
+    LowDisk {
+        free_bytes: u64,
+        resume_above_bytes: u64,
+    },
+    RequirementFailed {
+        requirement: Requirement,
+        finishing: bool,
+    },
+    NoModel,
+    ModelsBroken {
+        message: String,
+    },
+    Unreachable {
+        balancer: String,
+        retry_at_ms: i64,
+    },
+    Loading {
+        model: String,
+        percent: u8,
+    },
+    Restarting {
+        message: String,
+        retry_in_ms: u64,
+    },
+    NotServed {
+        models: Vec<String>,
+    },
+    Connecting,
+    WaitingForJobs,
+    WaitingForAudits,
+    Working {
+        jobs: u32,
+        audits: u32,
+        tokens_per_second: Option<f32>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum StateKind {
     Working,
@@ -50,7 +114,7 @@ pub enum StateKind {
     NeedsYou,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Connection {
     Connecting,
@@ -69,7 +133,7 @@ pub enum Connection {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelStatus {
     /// From the file's metadata, or the file's name until it is loaded.
     pub name: String,
@@ -80,7 +144,7 @@ pub struct ModelStatus {
     pub engine: EngineStatus,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EngineStatus {
     /// No engine runs; no GPU memory is used.
@@ -101,7 +165,7 @@ pub enum EngineStatus {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct WorkInProgress {
     pub kind: WorkKind,
     pub id: String,
@@ -116,21 +180,29 @@ pub struct WorkInProgress {
 
 /// Sums a snapshot up; its own `state` field is not read.
 pub(crate) fn describe(snapshot: &NodeSnapshot, clock: &dyn Clock) -> State {
-    let (kind, sentence, remedy) = summary(snapshot, clock);
-    State {
-        kind,
-        sentence,
-        remedy,
+    State::new(summarise(snapshot), clock)
+}
+
+impl State {
+    pub(crate) fn new(summary: Summary, clock: &dyn Clock) -> Self {
+        Self {
+            kind: summary.kind(),
+            sentence: summary.sentence(clock),
+            remedy: summary.remedy(),
+            summary,
+        }
     }
 }
 
-fn summary(snapshot: &NodeSnapshot, clock: &dyn Clock) -> (StateKind, String, Option<String>) {
+/// The heaviest of all that a snapshot says.
+fn summarise(snapshot: &NodeSnapshot) -> Summary {
     if let Connection::Refused { message } = &snapshot.connection {
-        let remedy = "Install the current version of Infera Node".to_owned();
-        return (StateKind::NeedsYou, message.clone(), Some(remedy));
+        return Summary::Outdated {
+            message: message.clone(),
+        };
     }
     if let Some(reason) = &snapshot.decision.reason {
-        return not_running(reason, snapshot.decision.mode, clock);
+        return not_running(reason, snapshot.decision.mode);
     }
     if let Some(summary) = no_model(&snapshot.models) {
         return summary;
@@ -140,16 +212,13 @@ fn summary(snapshot: &NodeSnapshot, clock: &dyn Clock) -> (StateKind, String, Op
         retry_at_ms,
     } = snapshot.connection
     {
-        let seconds = (retry_at_ms - clock.now_ms()).max(0) as u64;
-        let sentence = format!(
-            "Cannot reach the balancer at {}; trying again in {} s",
-            snapshot.balancer,
-            seconds.div_ceil(1000)
-        );
-        return (StateKind::Waiting, sentence, None);
+        return Summary::Unreachable {
+            balancer: snapshot.balancer.clone(),
+            retry_at_ms,
+        };
     }
     if !snapshot.work.is_empty() {
-        return (StateKind::Working, working(&snapshot.work), None);
+        return working(&snapshot.work);
     }
     let mut ready = snapshot
         .models
@@ -157,85 +226,242 @@ fn summary(snapshot: &NodeSnapshot, clock: &dyn Clock) -> (StateKind, String, Op
         .filter(|model| model.engine == EngineStatus::Ready)
         .peekable();
     if ready.peek().is_none()
-        && let Some(sentence) = snapshot.models.iter().find_map(starting)
+        && let Some(summary) = snapshot.models.iter().find_map(starting)
     {
-        return (StateKind::Waiting, sentence, None);
+        return summary;
     }
-    let sentence = match snapshot.connection {
+    match snapshot.connection {
         Connection::Connected { .. } if ready.all(|model| model.served == Some(false)) => {
-            let names: Vec<_> = snapshot.models.iter().map(|model| &*model.name).collect();
-            let sentence = format!(
-                "Not getting jobs: this network does not serve {}",
-                names.join(" or ")
-            );
-            let remedy = "Choose a model that the network serves".to_owned();
-            return (StateKind::NeedsYou, sentence, Some(remedy));
+            Summary::NotServed {
+                models: snapshot
+                    .models
+                    .iter()
+                    .map(|model| model.name.clone())
+                    .collect(),
+            }
         }
-        Connection::Connected { reference: true } => "Waiting for answers to check",
-        Connection::Connected { reference: false } => "Waiting for jobs",
-        _ => "Connecting to the balancer",
-    };
-    (StateKind::Waiting, sentence.to_owned(), None)
+        Connection::Connected { reference: true } => Summary::WaitingForAudits,
+        Connection::Connected { reference: false } => Summary::WaitingForJobs,
+        _ => Summary::Connecting,
+    }
 }
 
-fn not_running(
-    reason: &Reason,
-    mode: Mode,
-    clock: &dyn Clock,
-) -> (StateKind, String, Option<String>) {
-    match reason {
-        Reason::Closing => (StateKind::Paused, "Closing".to_owned(), None),
-        Reason::Refused => (
-            StateKind::NeedsYou,
-            "The balancer refuses this version of Infera Node".to_owned(),
-            Some("Install the current version".to_owned()),
-        ),
+fn not_running(reason: &Reason, mode: Mode) -> Summary {
+    match reason.clone() {
+        Reason::Closing => Summary::Closing,
+        Reason::NotAgreed => Summary::NotAgreed,
+        Reason::NoBalancer => Summary::NoBalancer,
+        Reason::OwnUse => Summary::OwnUse,
+        Reason::Refused => Summary::Outdated {
+            message: "The balancer refuses this version of Infera Node".to_owned(),
+        },
         Reason::Paused {
             until_ms,
             finishing,
-        } => {
-            let until =
-                until_ms.map_or(String::new(), |ms| format!(" until {}", clock.describe(ms)));
-            let sentence = if *finishing {
-                format!("Finishing the current job, then paused by you{until}")
-            } else {
-                format!("Paused by you{until}")
-            };
-            (StateKind::Paused, sentence, None)
-        }
-        Reason::StorageFault { message } => {
-            let sentence = format!("Not getting jobs: {message}");
-            let remedy =
-                "Free some space or make the data folder writable; the node goes on by itself";
-            (StateKind::NeedsYou, sentence, Some(remedy.to_owned()))
-        }
+        } => Summary::Paused {
+            until_ms,
+            finishing,
+        },
+        Reason::StorageFault { message } => Summary::StorageFault { message },
         Reason::LowDisk {
             free_bytes,
             resume_above_bytes,
-        } => {
-            let sentence = format!(
+        } => Summary::LowDisk {
+            free_bytes,
+            resume_above_bytes,
+        },
+        Reason::RequirementFailed { requirement } => Summary::RequirementFailed {
+            requirement,
+            finishing: mode == Mode::Drain,
+        },
+    }
+}
+
+/// When no model can be used, and no waiting will change that.
+fn no_model(models: &[ModelStatus]) -> Option<Summary> {
+    let mut faults = models.iter().map(|model| match &model.engine {
+        EngineStatus::Broken { message } => Some(message),
+        _ => None,
+    });
+    let Some(first) = faults.next() else {
+        return Some(Summary::NoModel);
+    };
+    let first = first?;
+    faults
+        .all(|fault| fault.is_some())
+        .then(|| Summary::ModelsBroken {
+            message: first.clone(),
+        })
+}
+
+fn working(work: &[WorkInProgress]) -> Summary {
+    let jobs = || work.iter().filter(|item| item.kind == WorkKind::Job);
+    let rates: Vec<_> = jobs().filter_map(|job| job.tokens_per_second).collect();
+    let count = jobs().count();
+    Summary::Working {
+        jobs: count as u32,
+        audits: (work.len() - count) as u32,
+        tokens_per_second: (!rates.is_empty()).then(|| rates.iter().sum()),
+    }
+}
+
+fn starting(model: &ModelStatus) -> Option<Summary> {
+    match &model.engine {
+        EngineStatus::Loading {
+            done_bytes,
+            total_bytes,
+        } => Some(Summary::Loading {
+            model: model.name.clone(),
+            percent: (done_bytes * 100)
+                .checked_div(*total_bytes)
+                .unwrap_or(0)
+                .min(100) as u8,
+        }),
+        EngineStatus::Restarting {
+            message,
+            retry_in_ms,
+        } => Some(Summary::Restarting {
+            message: message.clone(),
+            retry_in_ms: *retry_in_ms,
+        }),
+        EngineStatus::Off | EngineStatus::Ready | EngineStatus::Broken { .. } => None,
+    }
+}
+
+impl Summary {
+    fn kind(&self) -> StateKind {
+        match self {
+            Self::Working { .. } => StateKind::Working,
+            Self::Paused { .. } | Self::OwnUse | Self::Closing => StateKind::Paused,
+            Self::CannotStart { .. }
+            | Self::NotAgreed
+            | Self::NoBalancer
+            | Self::Outdated { .. }
+            | Self::StorageFault { .. }
+            | Self::LowDisk { .. }
+            | Self::RequirementFailed { .. }
+            | Self::NoModel
+            | Self::ModelsBroken { .. }
+            | Self::NotServed { .. } => StateKind::NeedsYou,
+            Self::ReadingHardware
+            | Self::Unreachable { .. }
+            | Self::Loading { .. }
+            | Self::Restarting { .. }
+            | Self::Connecting
+            | Self::WaitingForJobs
+            | Self::WaitingForAudits => StateKind::Waiting,
+        }
+    }
+
+    /// In the words of a person.
+    fn sentence(&self, clock: &dyn Clock) -> String {
+        match self {
+            Self::ReadingHardware => "Reading your hardware".to_owned(),
+            Self::CannotStart { message } | Self::Outdated { message } => message.clone(),
+            Self::NotAgreed => "Nothing is shared yet: you have not agreed".to_owned(),
+            Self::NoBalancer => "Not getting jobs: no network is chosen".to_owned(),
+            Self::Closing => "Closing".to_owned(),
+            Self::Paused {
+                until_ms,
+                finishing,
+            } => {
+                let until =
+                    until_ms.map_or(String::new(), |ms| format!(" until {}", clock.describe(ms)));
+                if *finishing {
+                    format!("Finishing the current job, then paused by you{until}")
+                } else {
+                    format!("Paused by you{until}")
+                }
+            }
+            Self::OwnUse => "Paused while you use the model yourself".to_owned(),
+            Self::StorageFault { message } | Self::ModelsBroken { message } => {
+                format!("Not getting jobs: {message}")
+            }
+            Self::LowDisk { free_bytes, .. } => format!(
                 "Not getting jobs: only {} are free on the disk with the data folder",
                 megabytes(*free_bytes)
-            );
-            let remedy = format!(
-                "Free some space; the node goes on when {} are free",
-                megabytes(*resume_above_bytes)
-            );
-            (StateKind::NeedsYou, sentence, Some(remedy))
-        }
-        Reason::RequirementFailed { requirement } => {
-            let finishing = if mode == Mode::Drain {
-                " (the current job is finished first)"
-            } else {
-                ""
-            };
-            let sentence = format!(
-                "Not getting jobs: {}, this network asks for {}{finishing}",
+            ),
+            Self::RequirementFailed {
+                requirement,
+                finishing,
+            } => format!(
+                "Not getting jobs: {}, this network asks for {}{}",
                 shortfall(requirement),
-                requirement.need
-            );
-            (StateKind::NeedsYou, sentence, requirement.remedy.clone())
+                requirement.need,
+                if *finishing {
+                    " (the current job is finished first)"
+                } else {
+                    ""
+                }
+            ),
+            Self::NoModel => "Not getting jobs: no model is chosen".to_owned(),
+            Self::Unreachable {
+                balancer,
+                retry_at_ms,
+            } => {
+                let seconds = (retry_at_ms - clock.now_ms()).max(0) as u64;
+                format!(
+                    "Cannot reach the balancer at {balancer}; trying again in {} s",
+                    seconds.div_ceil(1000)
+                )
+            }
+            Self::Loading { model, percent } => format!("Loading {model}: {percent} %"),
+            Self::Restarting {
+                message,
+                retry_in_ms,
+            } => format!(
+                "{message}; starting it again in {} s",
+                retry_in_ms.div_ceil(1000)
+            ),
+            Self::NotServed { models } => format!(
+                "Not getting jobs: this network does not serve {}",
+                models.join(" or ")
+            ),
+            Self::Connecting => "Connecting to the balancer".to_owned(),
+            Self::WaitingForJobs => "Waiting for jobs".to_owned(),
+            Self::WaitingForAudits => "Waiting for answers to check".to_owned(),
+            Self::Working {
+                jobs,
+                audits,
+                tokens_per_second,
+            } => {
+                let what = match (jobs, audits) {
+                    (0, 1) => return "Checking another node's answer".to_owned(),
+                    (0, audits) => return format!("Checking {audits} answers of other nodes"),
+                    (1, _) => "Working on a job".to_owned(),
+                    (jobs, _) => format!("Working on {jobs} jobs"),
+                };
+                tokens_per_second.map_or(what.clone(), |tokens_per_second| {
+                    format!("{what}: {} tokens/s", rate(tokens_per_second))
+                })
+            }
         }
+    }
+
+    /// What the person can do.
+    fn remedy(&self) -> Option<String> {
+        let text = match self {
+            Self::Outdated { .. } => "Install the current version of Infera Node",
+            Self::NotAgreed => "Go through the first start",
+            Self::NoBalancer => "Enter a network's address in the settings",
+            Self::StorageFault { .. } => {
+                "Free some space or make the data folder writable; the node goes on by itself"
+            }
+            Self::LowDisk {
+                resume_above_bytes, ..
+            } => {
+                return Some(format!(
+                    "Free some space; the node goes on when {} are free",
+                    megabytes(*resume_above_bytes)
+                ));
+            }
+            Self::RequirementFailed { requirement, .. } => return requirement.remedy.clone(),
+            Self::NoModel => "Choose a model",
+            Self::ModelsBroken { .. } => "Choose another model or device",
+            Self::NotServed { .. } => "Choose a model that the network serves",
+            _ => return None,
+        };
+        Some(text.to_owned())
     }
 }
 
@@ -248,71 +474,6 @@ fn shortfall(requirement: &Requirement) -> String {
         RequirementId::Network => format!("your network's speed is {found}"),
         RequirementId::Gpu if found == "none" => "no GPU was found".to_owned(),
         RequirementId::Gpu => format!("your GPU is {found}"),
-    }
-}
-
-/// When no model can be used, and no waiting will change that.
-fn no_model(models: &[ModelStatus]) -> Option<(StateKind, String, Option<String>)> {
-    let mut faults = models.iter().map(|model| match &model.engine {
-        EngineStatus::Broken { message } => Some(message),
-        _ => None,
-    });
-    let Some(first) = faults.next() else {
-        return Some((
-            StateKind::NeedsYou,
-            "Not getting jobs: no model is chosen".to_owned(),
-            Some("Choose a model".to_owned()),
-        ));
-    };
-    let first = first?;
-    faults.all(|fault| fault.is_some()).then(|| {
-        (
-            StateKind::NeedsYou,
-            format!("Not getting jobs: {first}"),
-            Some("Choose another model or device".to_owned()),
-        )
-    })
-}
-
-fn working(work: &[WorkInProgress]) -> String {
-    let jobs: Vec<_> = work
-        .iter()
-        .filter(|item| item.kind == WorkKind::Job)
-        .collect();
-    let what = match (jobs.len(), work.len()) {
-        (0, 1) => return "Checking another node's answer".to_owned(),
-        (0, checks) => return format!("Checking {checks} answers of other nodes"),
-        (1, _) => "Working on a job".to_owned(),
-        (jobs, _) => format!("Working on {jobs} jobs"),
-    };
-    let rates: Vec<_> = jobs
-        .iter()
-        .filter_map(|job| job.tokens_per_second)
-        .collect();
-    if rates.is_empty() {
-        what
-    } else {
-        format!("{what}: {} tokens/s", rate(rates.iter().sum()))
-    }
-}
-
-fn starting(model: &ModelStatus) -> Option<String> {
-    match &model.engine {
-        EngineStatus::Loading {
-            done_bytes,
-            total_bytes,
-        } => {
-            let percent = (done_bytes * 100).checked_div(*total_bytes).unwrap_or(0);
-            Some(format!("Loading {}: {percent} %", model.name))
-        }
-        EngineStatus::Restarting {
-            message,
-            retry_in_ms,
-        } => Some(format!(
-            "{message}; starting it again in {} s",
-            retry_in_ms.div_ceil(1000)
-        )),
-        EngineStatus::Off | EngineStatus::Ready | EngineStatus::Broken { .. } => None,
     }
 }
 
@@ -366,6 +527,7 @@ mod tests {
                 kind: StateKind::Waiting,
                 sentence: String::new(),
                 remedy: None,
+                summary: Summary::ReadingHardware,
             },
             decision: Decision {
                 mode: Mode::Run,

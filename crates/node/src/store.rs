@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::books::JobRow;
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{AuditId, AuditReport, ChunkCommit, Finish, Hash, JobId, TokenOutput};
 use serde::de::DeserializeOwned;
@@ -74,15 +75,6 @@ pub struct OpenAttempt {
 pub struct StoredReport {
     pub report: AuditReport,
     pub salt: Hash,
-}
-
-/// A piece of work as this node saw it, with what the balancer made of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    #[serde(flatten)]
-    pub record: WorkRecord,
-    /// None where this node did not measure it.
-    pub tokens_per_second: Option<f32>,
 }
 
 impl Store {
@@ -321,7 +313,7 @@ impl Store {
     }
 
     /// Adds a piece of work, or brings its balancer's side up to date.
-    pub async fn record(&self, entry: HistoryEntry) -> Result<(), StoreError> {
+    pub async fn record(&self, entry: JobRow) -> Result<(), StoreError> {
         self.run(|pool| async move {
             let record = &entry.record;
             // An audit is done once; what the balancer counts there is the audited attempt.
@@ -362,7 +354,7 @@ impl Store {
     }
 
     /// Work done, newest first.
-    pub async fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
+    pub async fn history(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
         self.run(|pool| async move {
             let rows = sqlx::query("SELECT * FROM work ORDER BY started_ms DESC LIMIT ?")
                 .bind(limit)
@@ -392,9 +384,9 @@ impl Store {
     }
 }
 
-fn history_entry(row: &SqliteRow) -> Result<HistoryEntry, sqlx::Error> {
+fn history_entry(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
     let word = |column| row.try_get::<String, _>(column);
-    Ok(HistoryEntry {
+    Ok(JobRow {
         record: WorkRecord {
             kind: from_word::<WorkKind>(&word("kind")?)?,
             id: word("id")?,
@@ -408,6 +400,7 @@ fn history_entry(row: &SqliteRow) -> Result<HistoryEntry, sqlx::Error> {
             verdict: from_word::<VerdictStatus>(&word("verdict")?)?,
             reason: word("reason")?,
             points: row.try_get("points")?,
+            references: Vec::new(),
         },
         tokens_per_second: row.try_get("tokens_per_second")?,
     })

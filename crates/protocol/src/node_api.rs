@@ -23,6 +23,7 @@
 //! A refused call answers with [`Refusal`].
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 use crate::audit::AuditReport;
 use crate::digest::Digest;
@@ -97,7 +98,7 @@ pub struct ModelOffer {
 }
 
 /// In micro-points per token, as the client pays. The work's share goes to the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Price {
     pub input: i64,
     pub output: i64,
@@ -194,7 +195,7 @@ pub struct AuditReveal {
 }
 
 /// A node's points, in micro-points.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Points {
     pub confirmed: i64,
     /// Earned, but not yet verified.
@@ -204,7 +205,7 @@ pub struct Points {
 }
 
 /// One piece of work of a node, as the balancer's books have it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct WorkRecord {
     pub kind: WorkKind,
     /// The job's id, or the audit's.
@@ -222,9 +223,37 @@ pub struct WorkRecord {
     pub reason: String,
     /// Micro-points for it, pending ones included.
     pub points: i64,
+    /// What each reference found, once they have all reported.
+    #[serde(default)]
+    pub references: Vec<ReferenceFigures>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// One reference's comparison of its own tokens with the node's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ReferenceFigures {
+    /// The first digits of its node id.
+    pub reference: String,
+    pub finding: ReferenceFinding,
+    /// Tokens compared.
+    pub positions: u32,
+    /// Tokens that the reference would have chosen otherwise.
+    pub mismatches: u32,
+    /// The largest margin of a mismatch, in units of the profile's noise scale.
+    pub largest_margin: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceFinding {
+    /// Rounding explains every difference.
+    Clean,
+    /// Rounding hardly explains it; another reference was asked.
+    Alarm,
+    /// Rounding does not explain it.
+    Fail,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkKind {
     Job,
@@ -232,7 +261,7 @@ pub enum WorkKind {
 }
 
 /// What the rule made of all checks so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictStatus {
     Verified,

@@ -1,6 +1,7 @@
 //! The hardware gate as data: what a network asks for, what a machine has, and one row for each.
 
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 const GIB: u64 = 1 << 30;
 const MB: u64 = 1_000_000;
@@ -56,7 +57,7 @@ impl Policy {
 }
 
 /// What a node found on its machine. `None` is unknown, never zero.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct Hardware {
     pub os: String,
     pub cpu: String,
@@ -69,7 +70,7 @@ pub struct Hardware {
     pub gpus: Vec<Gpu>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Gpu {
     pub name: String,
     pub kind: GpuKind,
@@ -82,7 +83,7 @@ pub struct Gpu {
     pub vram_bytes: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum GpuKind {
     Discrete,
@@ -93,7 +94,7 @@ pub enum GpuKind {
     Other,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum RequirementId {
     Ram,
@@ -102,7 +103,7 @@ pub enum RequirementId {
     Gpu,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
     Pass,
@@ -112,7 +113,7 @@ pub enum Mark {
 }
 
 /// One row of the hardware gate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Requirement {
     pub id: RequirementId,
     pub title: String,

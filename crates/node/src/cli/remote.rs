@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_node::balancer_link::BalancerLink;
+use infera_node::books::JobRow;
 use infera_node::clock::{Clock, SystemClock};
 use infera_node::control::PauseRequest;
 use infera_node::data_dir::{ControlFile, DataDirError};
@@ -12,7 +13,6 @@ use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
 use infera_node::http_link::HttpLink;
 use infera_node::state::{Connection, EngineStatus, NodeSnapshot};
-use infera_node::store::HistoryEntry;
 use infera_protocol::node_api::{Points, VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
 use reqwest::{Client, Method};
@@ -49,7 +49,7 @@ pub(super) async fn resume(show: &Show) -> Result<ExitCode, Fault> {
 
 pub(super) async fn history(show: &Show, limit: u32) -> Result<ExitCode, Fault> {
     let control = Control::of(show)?;
-    let entries: Vec<HistoryEntry> = control.get(&format!("history?limit={limit}")).await?;
+    let entries: Vec<JobRow> = control.get(&format!("history?limit={limit}")).await?;
     output(show, &entries, |entries| history_table(entries))
 }
 
@@ -276,7 +276,7 @@ fn engine(status: &EngineStatus) -> String {
     }
 }
 
-fn history_table(entries: &[HistoryEntry]) -> String {
+fn history_table(entries: &[JobRow]) -> String {
     if entries.is_empty() {
         return "No work yet: jobs and checks will be listed here when they are done".to_owned();
     }

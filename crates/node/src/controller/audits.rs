@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::work::MOST_FAILURES;
 use super::{Controller, Input, Work};
+use crate::books::JobRow;
 use crate::clock::random_32;
 use crate::governor::Mode;
-use crate::store::{HistoryEntry, StoreError, StoredReport};
+use crate::store::{StoreError, StoredReport};
 
 /// An audit that is being computed.
 pub(super) struct Audit {
@@ -276,7 +277,7 @@ impl Controller {
             Ok(()) => {
                 tracing::info!(audit = %id, "an audit is done");
                 let now = self.now_ms();
-                let entry = self.reports.get(&id).map(|report| HistoryEntry {
+                let entry = self.reports.get(&id).map(|report| JobRow {
                     record: WorkRecord {
                         kind: WorkKind::Audit,
                         id: id.to_string(),
@@ -290,6 +291,7 @@ impl Controller {
                         verdict: VerdictStatus::Pending,
                         reason: String::new(),
                         points: 0,
+                        references: Vec::new(),
                     },
                     tokens_per_second: None,
                 });

@@ -30,12 +30,16 @@ use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide};
 use crate::jobs::Shipment;
 use crate::node::{Edges, NodeConfig};
 use crate::session::{SessionEvent, SessionTask, report_state};
-use crate::state::{Connection, NodeSnapshot, State, StateKind, WorkInProgress, describe};
+use crate::state::{Connection, NodeSnapshot, State, Summary, WorkInProgress, describe};
 use crate::store::{AttemptKey, Store, StoreError};
 
 /// What others ask of the node.
 pub(crate) enum Request {
     Snapshot(oneshot::Sender<NodeSnapshot>),
+    OwnUse {
+        begins: bool,
+        reply: oneshot::Sender<()>,
+    },
     Pause {
         duration: Option<Duration>,
         finish_first: bool,
@@ -140,6 +144,7 @@ pub(crate) struct Controller {
     speed: Option<SpeedMeasured>,
     speed_in_flight: bool,
     pause: Option<Pause>,
+    own_use: bool,
     storage_fault: Option<String>,
     decision: Decision,
 
@@ -220,11 +225,7 @@ impl Controller {
             node: key.id(),
             software: crate::SOFTWARE.to_owned(),
             balancer: edges.balancer.url().to_owned(),
-            state: State {
-                kind: StateKind::Waiting,
-                sentence: "Reading your hardware".to_owned(),
-                remedy: None,
-            },
+            state: State::new(Summary::ReadingHardware, &*edges.clock),
             decision: decision.clone(),
             connection: Connection::Connecting,
             models: Vec::new(),
@@ -269,6 +270,7 @@ impl Controller {
             speed,
             speed_in_flight: false,
             pause,
+            own_use: false,
             storage_fault: None,
             decision,
             slots,
@@ -348,6 +350,11 @@ impl Controller {
                 self.act();
                 let _ = reply.send(self.snapshot());
             }
+            Request::OwnUse { begins, reply } => {
+                self.own_use = begins;
+                self.act();
+                let _ = reply.send(());
+            }
             Request::Check(reply) => {
                 self.checks.push(reply);
                 self.probe_hardware();
@@ -422,6 +429,8 @@ impl Controller {
         let observations = Observations {
             pause: self.pause,
             closing: self.closing.is_some(),
+            hold: self.config.hold,
+            own_use: self.own_use,
             refused: matches!(self.connection, Connection::Refused { .. }),
             requirements: self.requirements(),
             free_disk_bytes: self
@@ -443,6 +452,7 @@ impl Controller {
         let reason = match &self.decision.reason {
             Some(Reason::Paused { .. }) => "paused by the user",
             Some(Reason::Closing) => "the node is closing",
+            Some(Reason::OwnUse) => "its owner uses the GPU",
             Some(Reason::StorageFault { .. }) => "the node cannot write to its disk",
             _ => "the node has stopped working",
         };
@@ -528,7 +538,9 @@ impl Controller {
         hardware.network_bytes_per_second = self.speed_now();
         self.hardware_out.send_replace(hardware.clone());
         self.hardware = Some(hardware);
-        if let Some(session) = self.session_task.take() {
+        if self.config.hold.is_none()
+            && let Some(session) = self.session_task.take()
+        {
             self.tasks.spawn(session.run());
         }
         if !self.checks.is_empty() {
@@ -622,11 +634,7 @@ impl Controller {
             node: self.key.id(),
             software: crate::SOFTWARE.to_owned(),
             balancer: self.edges.balancer.url().to_owned(),
-            state: State {
-                kind: StateKind::Waiting,
-                sentence: "Reading your hardware".to_owned(),
-                remedy: None,
-            },
+            state: State::new(Summary::ReadingHardware, &*self.edges.clock),
             decision: self.decision.clone(),
             connection: self.connection.clone(),
             models: self

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Controller, Input};
 use crate::balancer_link::LinkError;
+use crate::books::JobRow;
 use crate::session::SessionEvent;
 use crate::state::Connection;
-use crate::store::{AttemptKey, HistoryEntry};
+use crate::store::AttemptKey;
 
 /// The network's speed as it was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +85,7 @@ impl Controller {
             NodeEvent::Reveal { audit } => self.on_reveal(audit),
             NodeEvent::Settled(record) => {
                 let store = self.store.clone();
-                let entry = HistoryEntry {
+                let entry = JobRow {
                     record,
                     tokens_per_second: None,
                 };
@@ -108,7 +109,7 @@ impl Controller {
                 Ok(records) => {
                     for record in records {
                         store
-                            .record(HistoryEntry {
+                            .record(JobRow {
                                 record,
                                 tokens_per_second: None,
                             })

@@ -12,10 +12,11 @@ use infera_protocol::{FinishReason, Hash, JobSpec, NodeKey, TokenOutput, VERSION
 use tokio::time::Instant;
 
 use super::{Claimed, Controller, Input, ShipError, Work};
+use crate::books::JobRow;
 use crate::caller::Caller;
 use crate::clock::{Backoff, random_32};
 use crate::jobs::{Production, Shipment, owed_batches};
-use crate::store::{AttemptKey, HistoryEntry, OpenAttempt, Store, StoreError};
+use crate::store::{AttemptKey, OpenAttempt, Store, StoreError};
 
 /// A claimed job.
 pub(super) struct Job {
@@ -387,7 +388,7 @@ impl Controller {
             tokens_per_second = job.production.tokens_per_second(),
             "a job is done"
         );
-        let entry = HistoryEntry {
+        let entry = JobRow {
             record: WorkRecord {
                 kind: WorkKind::Job,
                 id: key.job.to_string(),
@@ -401,6 +402,7 @@ impl Controller {
                 verdict: VerdictStatus::Pending,
                 reason: String::new(),
                 points: 0,
+                references: Vec::new(),
             },
             tokens_per_second: job.production.tokens_per_second(),
         };
