@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`.
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`, `bindings`.
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
 mod bench;
@@ -9,6 +9,7 @@ mod packages;
 mod peers;
 mod report;
 mod test;
+mod ui;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Lint,
     /// Fetches the demo's model if it is not in the cache, and prints where it is
     Model,
+    /// Writes the TypeScript types of the program's API to `ui/src/platform/bindings.ts`
+    Bindings,
     /// Measures one thing
     Bench(BenchOptions),
 }
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Lint => lint::run(),
         Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
+        Command::Bindings => ui::write_bindings(),
         Command::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use xtask::{Result, process};
 
 use crate::lint::{self, cargo};
-use crate::{TestOptions, models, packages, report};
+use crate::{TestOptions, models, packages, report, ui};
 
 const SYSTEM_TESTS: &str = "infera-system-tests";
 
@@ -14,7 +14,14 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     let everything = !options.fast && options.filters.is_empty();
     if everything {
         packages::for_tests()?;
+    }
+    if !options.fast {
+        // The programs are built with the window's files.
+        ui::build()?;
+    }
+    if everything {
         lint::run()?;
+        ui::check()?;
     }
     report::headline("Tests");
     if !options.fast

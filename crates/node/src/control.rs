@@ -1,43 +1,40 @@
-//! The control API: what the command line and the web UI use, on this machine only.
+//! The window in a browser, and what the command line uses: the program's API over HTTP, on this
+//! machine only.
 //!
 //! | call | body | answer |
 //! |---|---|---|
-//! | `GET /control/v1/status` | – | [`NodeSnapshot`](crate::state::NodeSnapshot) |
-//! | `GET /control/v1/events` | – | server-sent events, each a snapshot |
-//! | `POST /control/v1/pause` | [`PauseRequest`] | snapshot |
-//! | `POST /control/v1/resume` | – | snapshot |
-//! | `POST /control/v1/check` | – | snapshot, after the machine was looked at again |
-//! | `GET /control/v1/history?limit=N` | – | list of [`JobRow`], newest first |
-//! | `GET /control/v1/points` | – | [`Points`](infera_protocol::node_api::Points), or `null` while unknown |
+//! | `POST /control/v1/{command}` | the command's request ([`COMMANDS`](crate::app::api::COMMANDS)) | its answer |
+//! | `GET /control/v1/events` | – | server-sent events, each an [`AppEvent`](crate::app::api::AppEvent) |
+//! | `PUT /control/v1/models/{name}` | a GGUF file | [`AppState`](crate::app::api::AppState), once it is installed |
+//! | `GET /` and what it names | – | the window's files |
 //!
-//! Every call carries `Authorization: Bearer <token>` from the data folder's `control.json`. A
-//! foreign `Host` or `Origin` is refused, so that no web page can reach the node through a name
-//! that points to this machine. An error is `{"error": "<sentence>"}`.
+//! Every call but those for files carries `Authorization: Bearer <token>` from the data folder's
+//! `control.json`. A foreign `Host` or `Origin` is refused, so that no web page can reach the node
+//! through a name that points to this machine. An error is an [`ApiError`].
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use futures_util::{Stream, stream};
-use serde::{Deserialize, Serialize};
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::books::JobRow;
+use crate::app::App;
+use crate::app::api::{ApiError, ApiErrorCode, AppState};
 use crate::clock::{Entropy, random_32};
 use crate::data_dir::ControlFile;
-use crate::node::{Ended, Node};
-use crate::state::NodeSnapshot;
-use crate::store::StoreError;
+use crate::web_files;
 
 /// A running control server. It ends with [`ControlServer::stop`].
 #[derive(Debug)]
@@ -45,18 +42,6 @@ pub struct ControlServer {
     control: ControlFile,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
-}
-
-/// Body of `POST /control/v1/pause`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PauseRequest {
-    /// Until the user resumes, if absent.
-    #[serde(default)]
-    pub seconds: Option<u64>,
-    /// Jobs in progress are finished first.
-    #[serde(default)]
-    pub finish_first: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +57,13 @@ pub enum ControlError {
     },
 }
 
-const MOST_HISTORY: u32 = 10_000;
+/// Of a command; a chat's whole conversation fits.
+const MOST_REQUEST_BYTES: usize = 4 << 20;
 
 impl ControlServer {
-    /// Serves a node on a loopback address; port 0 takes any free one.
+    /// Serves a program on a loopback address; port 0 takes any free one.
     pub async fn start(
-        node: Node,
+        app: App,
         address: SocketAddr,
         entropy: &dyn Entropy,
     ) -> Result<Self, ControlError> {
@@ -92,10 +78,10 @@ impl ControlServer {
             token: hex::encode(random_32(entropy)),
         };
         let (stop, stopped) = oneshot::channel();
-        let app = router(node, control.token.clone(), address.port());
+        let router = router(app, control.token.clone(), address.port());
         let task = tokio::spawn(async move {
             let serving = async {
-                if let Err(error) = axum::serve(listener, app).await {
+                if let Err(error) = axum::serve(listener, router).await {
                     tracing::error!(%error, "the control server ended");
                 }
             };
@@ -117,10 +103,62 @@ impl ControlServer {
         &self.control
     }
 
+    /// Where a browser finds the window. Secret: it holds the token, behind the `#` that browsers
+    /// keep to themselves.
+    pub fn web_address(&self) -> String {
+        format!("{}/#token={}", self.control.url, self.control.token)
+    }
+
     pub async fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.task.await;
     }
+}
+
+/// Serves while the settings want it (`web_control`), until the program ends.
+pub async fn serve_while_wanted(app: App, entropy: &dyn Entropy) {
+    let mut states = app.states();
+    let mut server: Option<ControlServer> = None;
+    loop {
+        let wanted = states.borrow_and_update().settings.web_control;
+        match (wanted, server.take()) {
+            (true, None) => match start_and_publish(&app, entropy).await {
+                Ok(started) => {
+                    app.set_web_address(Some(started.web_address()));
+                    server = Some(started);
+                }
+                Err(message) => tracing::error!(message, "the web control cannot be started"),
+            },
+            (false, Some(running)) => {
+                app.set_web_address(None);
+                app.data().withdraw_control();
+                running.stop().await;
+            }
+            (_, unchanged) => server = unchanged,
+        }
+        let changed = async {
+            let other = |state: &AppState| state.settings.web_control != wanted;
+            states.wait_for(other).await.is_ok()
+        };
+        tokio::select! {
+            true = changed => {}
+            () = app.ended() => break,
+        }
+    }
+    if let Some(server) = server {
+        server.stop().await;
+    }
+}
+
+async fn start_and_publish(app: &App, entropy: &dyn Entropy) -> Result<ControlServer, String> {
+    let any_port = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+    let server = ControlServer::start(app.clone(), any_port, entropy)
+        .await
+        .map_err(|error| error.to_string())?;
+    app.data()
+        .publish_control(server.control())
+        .map_err(|error| error.to_string())?;
+    Ok(server)
 }
 
 #[derive(Clone)]
@@ -129,33 +167,42 @@ struct Guard {
     port: u16,
 }
 
-fn router(node: Node, token: String, port: u16) -> Router {
+fn router(app: App, token: String, port: u16) -> Router {
     let guard = Guard { token, port };
-    Router::new()
-        .route("/control/v1/status", get(status))
+    let commands = Router::new()
         .route("/control/v1/events", get(events))
-        .route("/control/v1/pause", post(pause))
-        .route("/control/v1/resume", post(resume))
-        .route("/control/v1/check", post(check))
-        .route("/control/v1/history", get(history))
-        .route("/control/v1/points", get(points))
-        .fallback(|| async { Refused(StatusCode::NOT_FOUND, "There is no such call".to_owned()) })
-        .layer(middleware::from_fn_with_state(guard, admit))
-        .with_state(node)
+        .route("/control/v1/models/{name}", put(upload))
+        .route("/control/v1/{command}", post(command))
+        .layer(DefaultBodyLimit::max(MOST_REQUEST_BYTES))
+        .layer(middleware::from_fn_with_state(guard.clone(), admit))
+        .with_state(app);
+    Router::new()
+        .fallback(files)
+        .layer(middleware::from_fn_with_state(guard, admit_to_files))
+        .merge(commands)
 }
 
 /// Lets a call in only from this machine's own programs that know the token.
 async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.fault(request.headers()) {
+    let headers = request.headers();
+    match guard.foreign(headers).or_else(|| guard.stranger(headers)) {
+        Some(refused) => refused.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// The window's files hold no secret, but no other name may lead to them.
+async fn admit_to_files(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.foreign(request.headers()) {
         Some(refused) => refused.into_response(),
         None => next.run(request).await,
     }
 }
 
 impl Guard {
-    fn fault(&self, headers: &HeaderMap) -> Option<Refused> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let host_fits = text(header::HOST).is_some_and(|host| self.is_own_host(host));
+    /// When the call comes from another site, or through another name of this machine.
+    fn foreign(&self, headers: &HeaderMap) -> Option<Refused> {
+        let host_fits = text(headers, header::HOST).is_some_and(|host| self.is_own_host(host));
         let origin_fits = match headers.get(header::ORIGIN) {
             None => true,
             Some(origin) => origin
@@ -164,19 +211,24 @@ impl Guard {
                 .and_then(|origin| origin.strip_prefix("http://"))
                 .is_some_and(|host| self.is_own_host(host)),
         };
-        if !host_fits || !origin_fits {
-            return Some(Refused(
+        (!host_fits || !origin_fits).then(|| {
+            Refused::new(
                 StatusCode::FORBIDDEN,
-                "This address is for programs on this machine only".to_owned(),
-            ));
-        }
-        let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+                "This address is for programs on this machine only",
+            )
+        })
+    }
+
+    /// When the caller does not know the token.
+    fn stranger(&self, headers: &HeaderMap) -> Option<Refused> {
+        let token =
+            text(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         let known =
             token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(self.token.as_bytes())));
         (!known).then(|| {
-            Refused(
+            Refused::new(
                 StatusCode::UNAUTHORIZED,
-                "The token is missing or wrong: it is in the data folder's control.json".to_owned(),
+                "The token is missing or wrong: it is in the data folder's control.json",
             )
         })
     }
@@ -188,80 +240,88 @@ impl Guard {
     }
 }
 
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
 #[derive(Debug)]
-struct Refused(StatusCode, String);
+struct Refused(StatusCode, ApiError);
+
+impl Refused {
+    fn new(status: StatusCode, message: &str) -> Self {
+        let error = ApiError {
+            code: ApiErrorCode::Precondition,
+            message: message.to_owned(),
+            remedy: None,
+        };
+        Self(status, error)
+    }
+}
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+        (self.0, Json(self.1)).into_response()
     }
 }
 
-impl From<Ended> for Refused {
-    fn from(error: Ended) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        let status = match error.code {
+            ApiErrorCode::Malformed => StatusCode::BAD_REQUEST,
+            ApiErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ApiErrorCode::Precondition => StatusCode::CONFLICT,
+            ApiErrorCode::Storage => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiErrorCode::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error)
     }
 }
 
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
+async fn command(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Refused> {
+    let request = if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&body).map_err(|error| ApiError::malformed(&error))?
+    };
+    Ok(Json(app.call(&name, request).await?))
 }
 
-async fn status(State(node): State<Node>) -> Result<Json<NodeSnapshot>, Refused> {
-    Ok(Json(node.snapshot().await?))
-}
-
-async fn events(State(node): State<Node>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let mut snapshots = node.snapshots();
-    // The first is the state now.
-    snapshots.mark_changed();
-    let events = stream::unfold(snapshots, |mut snapshots| async move {
-        snapshots.changed().await.ok()?;
-        let event = Event::default()
-            .json_data(&*snapshots.borrow_and_update())
-            .ok()?;
-        Some((Ok(event), snapshots))
+async fn events(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let events = stream::unfold(app.events(), |mut events| async move {
+        let event = Event::default().json_data(events.next().await?).ok()?;
+        Some((Ok(event), events))
     });
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-async fn pause(
-    State(node): State<Node>,
-    request: Result<Json<PauseRequest>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<NodeSnapshot>, Refused> {
-    let Json(request) =
-        request.map_err(|error| Refused(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let duration = request.seconds.map(Duration::from_secs);
-    Ok(Json(node.pause(duration, request.finish_first).await?))
+async fn upload(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, Refused> {
+    let bytes = body
+        .into_data_stream()
+        .map(|piece| piece.map_err(std::io::Error::other));
+    app.import_upload(&name, Box::pin(bytes)).await?;
+    Ok(Json(app.call("state", Value::Null).await?))
 }
 
-async fn resume(State(node): State<Node>) -> Result<Json<NodeSnapshot>, Refused> {
-    Ok(Json(node.resume().await?))
-}
-
-async fn check(State(node): State<Node>) -> Result<Json<NodeSnapshot>, Refused> {
-    Ok(Json(node.check().await?))
-}
-
-#[derive(Deserialize)]
-struct HistoryQuery {
-    limit: Option<u32>,
-}
-
-async fn history(
-    State(node): State<Node>,
-    query: Result<Query<HistoryQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Vec<JobRow>>, Refused> {
-    let Query(query) =
-        query.map_err(|error| Refused(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let limit = query.limit.unwrap_or(50).min(MOST_HISTORY);
-    Ok(Json(node.history(limit).await?))
-}
-
-async fn points(State(node): State<Node>) -> Result<Response, Refused> {
-    Ok(Json(node.snapshot().await?.points).into_response())
+async fn files(uri: Uri) -> Response {
+    let Some(file) = web_files::find(uri.path()) else {
+        return Refused::new(StatusCode::NOT_FOUND, web_files::MISSING).into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, file.content_type),
+        (header::CONTENT_SECURITY_POLICY, web_files::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, file.content).into_response()
 }
 
 #[cfg(test)]
@@ -307,7 +367,10 @@ mod tests {
                     headers.insert(name, HeaderValue::from_static(value));
                 }
             }
-            let refused = guard.fault(&headers).map(|refused| refused.0.as_u16());
+            let refused = guard
+                .foreign(&headers)
+                .or_else(|| guard.stranger(&headers))
+                .map(|refused| refused.0.as_u16());
             assert_eq!(refused, status, "{host:?} {origin:?} {authorization:?}");
         }
     }

@@ -109,6 +109,14 @@ impl DataDir {
         self.0.join("node.sqlite")
     }
 
+    pub fn settings(&self) -> PathBuf {
+        self.0.join("settings.json")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
     fn unusable(&self, fault: io::Error) -> DataDirError {
         DataDirError::Unusable {
             folder: self.0.clone(),
@@ -129,12 +137,17 @@ impl LockedDataDir {
         write_private(&self.folder.0.join("control.json"), &content, true)
             .map_err(|fault| self.folder.unusable(fault))
     }
+
+    /// This node is not to be reached any more.
+    pub fn withdraw_control(&self) {
+        // Only this node can have written it: the lock is held.
+        let _ = fs::remove_file(self.folder.0.join("control.json"));
+    }
 }
 
 impl Drop for LockedDataDir {
     fn drop(&mut self) {
-        // Only this node can have written it: the lock is still held.
-        let _ = fs::remove_file(self.folder.0.join("control.json"));
+        self.withdraw_control();
     }
 }
 

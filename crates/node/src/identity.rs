@@ -16,6 +16,8 @@ pub trait Keychain: Send + Sync + 'static {
     /// None when there is no such secret.
     fn read(&self, account: &str) -> Result<Option<Vec<u8>>, KeychainFault>;
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), KeychainFault>;
+    /// Also succeeds when there is no such secret.
+    fn delete(&self, account: &str) -> Result<(), KeychainFault>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,13 @@ impl Keychain for SystemKeychain {
         entry(account)?
             .set_secret(secret)
             .map_err(|error| fault(&error))
+    }
+
+    fn delete(&self, account: &str) -> Result<(), KeychainFault> {
+        match entry(account)?.delete_credential() {
+            Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
+            Err(error) => Err(fault(&error)),
+        }
     }
 }
 
@@ -227,6 +236,11 @@ mod tests {
         fn write(&self, account: &str, secret: &[u8]) -> Result<(), KeychainFault> {
             let mut secrets = self.secrets.lock().unwrap();
             secrets.insert(account.to_owned(), secret.to_owned());
+            Ok(())
+        }
+
+        fn delete(&self, account: &str) -> Result<(), KeychainFault> {
+            self.secrets.lock().unwrap().remove(account);
             Ok(())
         }
     }

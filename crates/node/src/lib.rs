@@ -1,8 +1,10 @@
 //! A node without a window: it takes jobs from a balancer, has its engine compute them, and shows
 //! what it does and why.
 //!
-//! [`Node`] is one actor that owns all state. Everything outside stands behind a narrow trait
-//! ([`Edges`]), so that its whole behaviour is tested without a network, a GPU or a clock.
+//! [`Node`] is one actor that owns all state of its work. Everything outside stands behind a narrow
+//! trait ([`Edges`]), so that its whole behaviour is tested without a network, a GPU or a clock.
+//! [`app::App`] is the program around it: settings, model files, books, and the one API that every
+//! window and command line uses.
 
 pub mod app;
 pub mod balancer_link;
@@ -20,12 +22,15 @@ pub mod http_link;
 pub mod identity;
 mod jobs;
 pub mod library;
+pub mod local_engine;
 mod node;
 mod session;
 mod sse;
 pub mod state;
 pub mod store;
+mod web_files;
 
+pub use app::App;
 pub use node::{Edges, ModelConfig, Node, NodeConfig};
 
 /// Name and version of the program.

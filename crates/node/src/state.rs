@@ -1,7 +1,7 @@
 //! What a node shows of itself: one snapshot, and the sentence that sums it up.
 
 use infera_engine::message::DeviceInfo;
-use infera_protocol::node_api::{Points, WorkKind};
+use infera_protocol::node_api::{ModelOffer, Points, WorkKind};
 use infera_protocol::requirements::{Hardware, Requirement, RequirementId};
 use infera_protocol::{ModelId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct NodeSnapshot {
     /// The network's policy by name.
     pub policy: Option<String>,
     pub requirements: Vec<Requirement>,
+    /// The models that the network serves; none while that is unknown.
+    pub offers: Option<Vec<ModelOffer>>,
 }
 
 /// The one big truth.
@@ -541,6 +543,7 @@ mod tests {
             hardware: None,
             policy: None,
             requirements: Vec::new(),
+            offers: None,
         }
     }
 

@@ -87,7 +87,7 @@ pub struct NodeState {
 }
 
 /// A model the network serves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelOffer {
     pub model: ModelId,
     /// The name that clients use.

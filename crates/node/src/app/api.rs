@@ -1,9 +1,12 @@
 //! The one API of the program: what window, tray, browser and command line ask of it.
 
 use infera_protocol::requirements::Requirement;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ts_rs::TS;
 
+use super::App;
 use super::settings::Settings;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
@@ -48,8 +51,8 @@ pub struct Host {
     pub os: String,
     pub data_folder: String,
     pub models_folder: String,
-    /// The languages of the system, the preferred one first: `de-DE`.
-    pub locale: Option<String>,
+    /// Where a browser on this machine finds the same window; secret, for it holds the token.
+    pub web_address: Option<String>,
 }
 
 /// Why no jobs come.
@@ -283,18 +286,19 @@ pub enum ApiErrorCode {
 }
 
 /// The type of a request or an answer, in TypeScript.
-type TypeName = fn(&ts_rs::Config) -> String;
+pub type TypeName = fn(&ts_rs::Config) -> String;
 
 /// One thing that can be asked.
 pub struct Command {
     pub name: &'static str,
     pub about: &'static str,
-    request: TypeName,
-    answer: TypeName,
+    /// Their types' names in TypeScript.
+    pub request: TypeName,
+    pub answer: TypeName,
 }
 
 macro_rules! commands {
-    ($($(#[doc = $about:literal])+ $name:ident($request:ty) -> $answer:ty;)+) => {
+    ($($(#[doc = $about:literal])+ $how:ident $name:ident($request:ty) -> $answer:ty;)+) => {
         /// All that can be asked, in the order of the table.
         pub const COMMANDS: &[Command] = &[$(Command {
             name: stringify!($name),
@@ -302,66 +306,115 @@ macro_rules! commands {
             request: <$request as TS>::name,
             answer: <$answer as TS>::name,
         }),+];
+
+        impl App {
+            /// Carries out a command of [`COMMANDS`], its request and answer as JSON.
+            pub async fn call(&self, name: &str, request: Value) -> Result<Value, ApiError> {
+                match name {
+                    $(stringify!($name) => {
+                        let request: $request = parse(request)?;
+                        let answer: $answer = call!($how self.$name(request))?;
+                        Ok(serde_json::to_value(answer).map_err(|error| ApiError::malformed(&error))?)
+                    })+
+                    _ => Err(ApiError {
+                        code: ApiErrorCode::NotFound,
+                        message: format!("There is no command `{name}`"),
+                        remedy: None,
+                    }),
+                }
+            }
+        }
     };
+}
+
+macro_rules! call {
+    (now $call:expr) => {
+        $call
+    };
+    (later $call:expr) => {
+        $call.await
+    };
+}
+
+fn parse<T: DeserializeOwned>(request: Value) -> Result<T, ApiError> {
+    serde_json::from_value(request).map_err(|error| ApiError::malformed(&error))
+}
+
+impl ApiError {
+    pub(crate) fn malformed(error: &dyn std::error::Error) -> Self {
+        Self {
+            code: ApiErrorCode::Malformed,
+            message: format!("The request is not understood: {error}"),
+            remedy: None,
+        }
+    }
+
+    pub(crate) fn ended() -> Self {
+        Self {
+            code: ApiErrorCode::Ended,
+            message: "The program is ending".to_owned(),
+            remedy: None,
+        }
+    }
 }
 
 commands! {
     /// Everything that a window shows.
-    state(()) -> AppState;
+    now state(()) -> AppState;
     /// The person agrees to lend their GPU; the node begins.
-    agree(()) -> AppState;
+    now agree(()) -> AppState;
     /// Nothing is shared any more, until the person agrees again.
-    withdraw(()) -> AppState;
+    now withdraw(()) -> AppState;
     /// The first start is over, or is to be gone through again.
-    finish_setup(bool) -> AppState;
+    now finish_setup(bool) -> AppState;
     /// Take no more jobs, until `resume` or for a while.
-    pause(PauseRequest) -> AppState;
+    later pause(PauseRequest) -> AppState;
     /// Take jobs again.
-    resume(()) -> AppState;
+    later resume(()) -> AppState;
     /// Look at the machine again.
-    check(()) -> AppState;
+    later check(()) -> AppState;
     /// Replaces all settings.
-    change_settings(Settings) -> AppState;
+    now change_settings(Settings) -> AppState;
     /// The GPUs' last ten minutes.
-    gpu_history(()) -> GpuHistory;
+    now gpu_history(()) -> GpuHistory;
     /// The jobs done, a part at a time.
-    jobs(JobsQuery) -> JobsPage;
+    later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
-    jobs_csv(JobsQuery) -> String;
+    later jobs_csv(JobsQuery) -> String;
     /// Points over time.
-    earnings(EarningsQuery) -> Earnings;
+    later earnings(EarningsQuery) -> Earnings;
     /// The models that can be downloaded.
-    catalogue(()) -> Vec<CatalogueItem>;
+    now catalogue(()) -> Vec<CatalogueItem>;
     /// Begins a download, or goes on with it.
-    download(DownloadRequest) -> AppState;
+    later download(DownloadRequest) -> AppState;
     /// Keeps what has come.
-    pause_download(ById) -> AppState;
+    later pause_download(ById) -> AppState;
     /// Goes on where it stopped.
-    resume_download(ById) -> AppState;
+    later resume_download(ById) -> AppState;
     /// Ends a download and deletes what came.
-    cancel_download(ById) -> AppState;
+    later cancel_download(ById) -> AppState;
     /// Copies a GGUF file of this machine into the models folder.
-    import_model(ByPath) -> AppState;
+    later import_model(ByPath) -> AppState;
     /// Deletes a file from the models folder.
-    delete_model(ByPath) -> AppState;
+    later delete_model(ByPath) -> AppState;
     /// Answer jobs with a model, or no longer.
-    use_model(UseModel) -> AppState;
+    now use_model(UseModel) -> AppState;
     /// Its answer comes as events.
-    chat(ChatRequest) -> ();
+    now chat(ChatRequest) -> ();
     /// Ends an answer early.
-    stop_chat(ById) -> ();
+    now stop_chat(ById) -> ();
     /// Frees the GPU that a chat holds; jobs go on.
-    end_chat(()) -> AppState;
+    now end_chat(()) -> AppState;
     /// Measures a model for half a minute.
-    benchmark(ByPath) -> AppState;
+    now benchmark(ByPath) -> AppState;
     /// Ends a measurement early.
-    stop_benchmark(()) -> AppState;
+    now stop_benchmark(()) -> AppState;
     /// Logs, settings and hardware, with what is private left out.
-    support_bundle(()) -> Vec<BundleFile>;
+    later support_bundle(()) -> Vec<BundleFile>;
     /// What `remove_everything` deletes.
-    removal_plan(()) -> Vec<RemovalItem>;
+    later removal_plan(()) -> Vec<RemovalItem>;
     /// Deletes all data of this program and ends it.
-    remove_everything(()) -> ();
+    later remove_everything(()) -> ();
 }
 
 #[cfg(test)]
@@ -397,7 +450,7 @@ mod tests {
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
             GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, InstalledModel,
             JobRow, JobsPage, JobsQuery, JobsSort, infera_protocol::requirements::Mark,
-            crate::governor::Mode, infera_protocol::ModelId, ModelStatus,
+            crate::governor::Mode, infera_protocol::ModelId, infera_protocol::node_api::ModelOffer, ModelStatus,
             infera_protocol::NodeId, NodeSnapshot, Obstacle, PauseRequest, Period,
             infera_protocol::node_api::Points, PointSums, infera_protocol::node_api::Price,
             crate::governor::Reason, infera_protocol::node_api::ReferenceFigures,

@@ -1,4 +1,525 @@
 //! The program around a node: settings, models, books, GPU readings, and one API for all of it.
+//!
+//! [`App`] is what a window, a tray, a browser and a command line hold. Commands go in through
+//! [`App::call`], everything else comes out as [`AppEvent`]s.
 
 pub mod api;
+mod commands;
+mod no_balancer;
+mod obstacles;
+mod owner;
+mod removal;
 pub mod settings;
+mod supervisor;
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinHandle;
+
+pub use self::supervisor::KeySource;
+
+use self::api::{ApiError, ApiErrorCode, AppEvent, AppState, ChatEvent, Host, Obstacle};
+use self::owner::Owner;
+use self::settings::{Preferences, Settings, SettingsError};
+use self::supervisor::{Running, Supervisor};
+use crate::books::Today;
+use crate::clock::{Clock, Entropy};
+use crate::data_dir::{DataDirError, LockedDataDir};
+use crate::engine_link::EngineLink;
+use crate::gpu::{self, GpuSample, Telemetry};
+use crate::hardware::{HardwareProbe, SystemProbe};
+use crate::library::{Library, LibraryConfig, LibraryError};
+use crate::node::Node;
+use crate::state::{NodeSnapshot, State, Summary};
+use crate::store::Store;
+
+/// What a program is started with.
+pub struct AppConfig {
+    pub data: LockedDataDir,
+    pub key: KeySource,
+    /// PEM certificates to trust beside the system's.
+    pub roots: Option<Vec<u8>>,
+    /// Limits the context of all models below their own.
+    pub context_tokens: Option<u32>,
+    /// Where downloaded models are kept; in the data folder if absent.
+    pub models_folder: Option<PathBuf>,
+    /// Runs in a window of its own; else in a browser, or without either.
+    pub desktop: bool,
+    /// What the command line sets. It is kept as if it had been set in the window.
+    pub overrides: Overrides,
+    pub engine: Arc<dyn EngineLink>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Settings that stand above the stored ones. `None` leaves them.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub agreed: Option<bool>,
+    pub balancer: Option<String>,
+    pub models: Option<Vec<PathBuf>>,
+    pub device: Option<settings::DeviceSetting>,
+    pub jobs_at_once: Option<u32>,
+    pub web_control: Option<bool>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+/// A running program. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    data: LockedDataDir,
+    key: KeySource,
+    preferences: watch::Sender<Preferences>,
+    running: watch::Receiver<Running>,
+    store: watch::Receiver<Option<Store>>,
+    try_again: Arc<Notify>,
+    owner: Owner,
+    library: Library,
+    telemetry: Telemetry,
+    today: watch::Sender<Today>,
+    host: watch::Sender<Host>,
+    states: watch::Sender<AppState>,
+    clock: Arc<dyn Clock>,
+    ending: watch::Sender<bool>,
+    supervisor: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How often the day's figures are counted anew though nothing happened: midnight passes.
+const COUNT_TODAY: Duration = Duration::from_mins(1);
+/// A node that is being started anew answers commands after so long at most.
+const NODE_LIMIT: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Starts on the current tokio runtime.
+    pub async fn start(config: AppConfig) -> Result<Self, StartError> {
+        let folder = config.data.folder().clone();
+        let mut preferences = Preferences::read(&folder.settings())?;
+        if config.overrides.apply(&mut preferences) {
+            preferences.write(&folder.settings())?;
+        }
+        let models_folder = config
+            .models_folder
+            .unwrap_or_else(|| folder.path().join("models"));
+        let library = Library::open(LibraryConfig {
+            models_folder: models_folder.clone(),
+            limits: preferences.settings.library_limits(),
+            ..LibraryConfig::default()
+        })
+        .await?;
+        let hardware: Arc<dyn HardwareProbe> = Arc::new(SystemProbe::new(
+            Arc::clone(&config.engine),
+            folder.path().to_owned(),
+        ));
+        let telemetry = Telemetry::start(config.engine.processes(), Arc::clone(&config.clock));
+        let host = Host {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            desktop: config.desktop,
+            os: std::env::consts::OS.to_owned(),
+            data_folder: folder.path().display().to_string(),
+            models_folder: models_folder.display().to_string(),
+            web_address: None,
+        };
+        let owner = Owner::start(Arc::clone(&config.engine), Arc::clone(&config.entropy));
+        let preferences = watch::Sender::new(preferences);
+        let (running_out, running) = watch::channel(Running::Starting);
+        let (store_out, store) = watch::channel(None);
+        let try_again = Arc::new(Notify::new());
+        let ending = watch::Sender::new(false);
+        let supervisor = Supervisor {
+            data: folder,
+            key: config.key.clone(),
+            roots: config.roots,
+            context_tokens: config.context_tokens,
+            engine: config.engine,
+            hardware,
+            clock: Arc::clone(&config.clock),
+            entropy: config.entropy,
+        };
+        let supervising = tokio::spawn(supervisor.run(
+            preferences.subscribe(),
+            running_out,
+            store_out,
+            Arc::clone(&try_again),
+            ending.subscribe(),
+        ));
+        let first = AppState {
+            state: State::new(Summary::ReadingHardware, &*config.clock),
+            node: None,
+            setup: preferences.borrow().setup,
+            settings: preferences.borrow().settings.clone(),
+            host: host.clone(),
+            adapters: Vec::new(),
+            installed: Vec::new(),
+            downloads: Vec::new(),
+            disk: library.state().borrow().disk,
+            today: Today::default(),
+            obstacles: Vec::new(),
+            benchmark: None,
+        };
+        let app = Self(Arc::new(Parts {
+            data: config.data,
+            key: config.key,
+            preferences,
+            running,
+            store,
+            try_again,
+            owner,
+            library,
+            telemetry,
+            today: watch::Sender::new(Today::default()),
+            host: watch::Sender::new(host),
+            states: watch::Sender::new(first),
+            clock: config.clock,
+            ending,
+            supervisor: std::sync::Mutex::new(Some(supervising)),
+        }));
+        app.publish(None);
+        tokio::spawn(app.clone().follow());
+        Ok(app)
+    }
+
+    /// The state as it changes. Costs nothing while nobody draws.
+    pub fn states(&self) -> watch::Receiver<AppState> {
+        self.0.states.subscribe()
+    }
+
+    /// All that comes by itself. The GPU is looked at every second while one of these exists.
+    pub fn events(&self) -> AppEvents {
+        let mut states = self.states();
+        // The first is the state now.
+        states.mark_changed();
+        AppEvents {
+            states,
+            samples: self.0.telemetry.samples(),
+            chats: self.0.owner.chats(),
+            _watching: self.0.telemetry.watch(),
+        }
+    }
+
+    pub fn data(&self) -> &LockedDataDir {
+        &self.0.data
+    }
+
+    /// Tells where the web window is; none when there is none any more.
+    pub fn set_web_address(&self, address: Option<String>) {
+        self.0.host.send_modify(|host| host.web_address = address);
+    }
+
+    /// Returns when the program has been told to end, by whomever.
+    pub async fn ended(&self) {
+        let mut ending = self.0.ending.subscribe();
+        let _ = ending.wait_for(|ending| *ending).await;
+    }
+
+    /// Hands back what is in progress and ends: within five seconds, also without a network.
+    pub async fn shut_down(&self) {
+        self.0.ending.send_replace(true);
+        self.0.library.stop().await;
+        self.0.telemetry.stop();
+        let supervisor = match self.0.supervisor.lock() {
+            Ok(mut supervisor) => supervisor.take(),
+            Err(_) => None,
+        };
+        if let Some(supervisor) = supervisor {
+            let _ = supervisor.await;
+        }
+    }
+
+    /// Brings the state up to date whenever anything it rests on changes.
+    async fn follow(self) {
+        let parts = &self.0;
+        let mut running = parts.running.clone();
+        let mut preferences = parts.preferences.subscribe();
+        let mut library = parts.library.state();
+        let mut own_use = parts.owner.use_now();
+        let mut host = parts.host.subscribe();
+        let mut today = parts.today.subscribe();
+        // It only ever becomes true.
+        let mut ending = parts.ending.subscribe();
+        let mut snapshots: Option<watch::Receiver<NodeSnapshot>> = None;
+        let mut counted = None;
+        let mut count = tokio::time::interval(COUNT_TODAY);
+        loop {
+            let snapshot_changed = async {
+                let changed = match &mut snapshots {
+                    Some(snapshots) => snapshots.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                Ok(()) = running.changed() => {
+                    let node = running.borrow_and_update().clone();
+                    snapshots = None;
+                    if let Running::Node(node) = node {
+                        snapshots = Some(node.snapshots());
+                        let busy = own_use.borrow().busy;
+                        let _ = node.own_use(busy).await;
+                    }
+                }
+                Ok(()) = own_use.changed() => {
+                    let busy = own_use.borrow_and_update().busy;
+                    let node = running.borrow().clone();
+                    if let Running::Node(node) = node {
+                        let _ = node.own_use(busy).await;
+                    }
+                }
+                () = snapshot_changed => {}
+                Ok(()) = preferences.changed() => {}
+                Ok(()) = library.changed() => {}
+                Ok(()) = host.changed() => {}
+                Ok(()) = today.changed() => {}
+                _ = count.tick() => counted = None,
+                Ok(()) = ending.changed() => return,
+            }
+            let books = snapshots.as_ref().map(|snapshots| {
+                let snapshot = snapshots.borrow();
+                (snapshot.points, snapshot.work.len())
+            });
+            if counted.is_none() || (books.is_some() && counted != books) {
+                counted = books;
+                self.count_today();
+            }
+            let working = books.is_some_and(|(_, work)| work > 0);
+            parts
+                .telemetry
+                .set_working(working || own_use.borrow().busy);
+            self.publish(None);
+        }
+    }
+
+    /// `fresh` stands for the snapshot that the node last published.
+    fn publish(&self, fresh: Option<NodeSnapshot>) -> AppState {
+        let state = self.compose(fresh);
+        self.0.states.send_if_modified(|current| {
+            let changed = *current != state;
+            if changed {
+                current.clone_from(&state);
+            }
+            changed
+        });
+        state
+    }
+
+    fn compose(&self, fresh: Option<NodeSnapshot>) -> AppState {
+        let parts = &self.0;
+        let preferences = parts.preferences.borrow().clone();
+        let settings = preferences.settings;
+        let running = parts.running.borrow().clone();
+        let node = fresh.or_else(|| match &running {
+            Running::Node(node) => Some(node.snapshots().borrow().clone()),
+            Running::Starting | Running::Failed { .. } => None,
+        });
+        let mut obstacles = node.as_ref().map(obstacles::obstacles).unwrap_or_default();
+        let mut state = match &node {
+            Some(node) => node.state.clone(),
+            None => State::new(Summary::ReadingHardware, &*parts.clock),
+        };
+        if let Running::Failed { message } = running {
+            let message = message.clone();
+            obstacles.push(Obstacle::CannotStart {
+                message: message.clone(),
+            });
+            state = State::new(Summary::CannotStart { message }, &*parts.clock);
+        }
+        let hardware = node.as_ref().and_then(|node| node.hardware.as_ref());
+        let adapters = hardware.map_or_else(Vec::new, |hardware| {
+            gpu::adapters(
+                &hardware.gpus,
+                &settings.device,
+                &settings.excluded_adapters,
+            )
+        });
+        let library = parts.library.state().borrow().clone();
+        let installed = commands::installed(&library, &settings, node.as_ref(), &adapters);
+        AppState {
+            state,
+            setup: preferences.setup,
+            host: parts.host.borrow().clone(),
+            adapters,
+            installed,
+            downloads: library.downloads,
+            disk: library.disk,
+            today: *parts.today.borrow(),
+            obstacles,
+            benchmark: parts.owner.use_now().borrow().benchmark.clone(),
+            settings,
+            node,
+        }
+    }
+
+    /// Counts the day's jobs, beside everything else.
+    fn count_today(&self) {
+        let store = self.0.store.borrow().clone();
+        let Some(store) = store else { return };
+        let (today, now_ms) = (self.0.today.clone(), self.0.clock.now_ms());
+        tokio::spawn(async move {
+            match store.today(now_ms).await {
+                Ok(figures) => {
+                    today.send_if_modified(|current| {
+                        let changed = *current != figures;
+                        *current = figures;
+                        changed
+                    });
+                }
+                Err(error) => tracing::warn!(%error, "the day's jobs cannot be counted"),
+            }
+        });
+    }
+
+    /// The running node; waits while it is being started anew.
+    async fn node(&self) -> Result<Node, ApiError> {
+        let mut running = self.0.running.clone();
+        let ready = running.wait_for(|running| !matches!(running, Running::Starting));
+        match tokio::time::timeout(NODE_LIMIT, ready).await {
+            Ok(Ok(running)) => match &*running {
+                Running::Node(node) => Ok(node.clone()),
+                Running::Failed { message } => Err(ApiError {
+                    code: ApiErrorCode::Precondition,
+                    message: message.clone(),
+                    remedy: None,
+                }),
+                Running::Starting => Err(ApiError::ended()),
+            },
+            Ok(Err(_)) => Err(ApiError::ended()),
+            Err(_) => Err(ApiError {
+                code: ApiErrorCode::Precondition,
+                message: "The node is still starting".to_owned(),
+                remedy: Some("Try again in a moment".to_owned()),
+            }),
+        }
+    }
+
+    fn store(&self) -> Result<Store, ApiError> {
+        self.0.store.borrow().clone().ok_or_else(|| ApiError {
+            code: ApiErrorCode::Storage,
+            message: "The node's database is not open".to_owned(),
+            remedy: None,
+        })
+    }
+
+    /// Changes what is kept of the person's choices, on disk first.
+    fn change(&self, change: impl FnOnce(&mut Preferences)) -> Result<AppState, ApiError> {
+        let mut preferences = self.0.preferences.borrow().clone();
+        change(&mut preferences);
+        if preferences != *self.0.preferences.borrow() {
+            preferences
+                .write(&self.0.data.folder().settings())
+                .map_err(|error| ApiError {
+                    code: ApiErrorCode::Storage,
+                    message: error.to_string(),
+                    remedy: None,
+                })?;
+            self.0
+                .library
+                .set_limits(preferences.settings.library_limits());
+            self.0.preferences.send_replace(preferences);
+        }
+        Ok(self.publish(None))
+    }
+}
+
+impl Overrides {
+    /// What the environment sets, for a program that is started without a command line:
+    /// `INFERA_BALANCER`, `INFERA_MODEL`, `INFERA_DEVICE` (`auto`, `cpu`, or part of a GPU's
+    /// name), `INFERA_AGREE=1`, `INFERA_WEB_CONTROL=1`.
+    pub fn from_environment() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        Self {
+            agreed: text("INFERA_AGREE").map(|text| text == "1"),
+            balancer: text("INFERA_BALANCER"),
+            models: text("INFERA_MODEL").map(|path| vec![path.into()]),
+            device: text("INFERA_DEVICE").map(|name| match &*name {
+                "auto" => settings::DeviceSetting::Auto,
+                "cpu" => settings::DeviceSetting::Cpu,
+                _ => settings::DeviceSetting::Named { name },
+            }),
+            jobs_at_once: None,
+            web_control: text("INFERA_WEB_CONTROL").map(|text| text == "1"),
+        }
+    }
+
+    /// Whether anything changed.
+    fn apply(self, preferences: &mut Preferences) -> bool {
+        let before = preferences.clone();
+        let Settings {
+            balancer,
+            models,
+            device,
+            jobs_at_once,
+            web_control,
+            ..
+        } = &mut preferences.settings;
+        if let Some(agreed) = self.agreed {
+            preferences.setup.agreed = agreed;
+            preferences.setup.finished |= agreed;
+        }
+        if self.balancer.is_some() {
+            *balancer = self.balancer;
+        }
+        if let Some(paths) = self.models {
+            *models = paths
+                .into_iter()
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect();
+        }
+        *device = self.device.unwrap_or_else(|| device.clone());
+        *jobs_at_once = self.jobs_at_once.unwrap_or(*jobs_at_once);
+        *web_control = self.web_control.unwrap_or(*web_control);
+        *preferences != before
+    }
+}
+
+/// See [`App::events`].
+pub struct AppEvents {
+    states: watch::Receiver<AppState>,
+    samples: broadcast::Receiver<GpuSample>,
+    chats: broadcast::Receiver<(String, ChatEvent)>,
+    _watching: gpu::Watching,
+}
+
+impl AppEvents {
+    /// None when the program has ended.
+    pub async fn next(&mut self) -> Option<AppEvent> {
+        use broadcast::error::RecvError;
+        loop {
+            tokio::select! {
+                changed = self.states.changed() => {
+                    changed.ok()?;
+                    let state = Box::new(self.states.borrow_and_update().clone());
+                    return Some(AppEvent::State { state });
+                }
+                chat = self.chats.recv() => match chat {
+                    Ok((id, update)) => return Some(AppEvent::Chat { id, update }),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "a window is too slow for a chat's text");
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+                sample = self.samples.recv() => match sample {
+                    Ok(sample) => return Some(AppEvent::Gpu { sample }),
+                    // The next one is newer.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+            }
+        }
+    }
+}

@@ -1,7 +1,25 @@
-//! What a user can set.
+//! What a user can set, and the file that keeps it.
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use infera_engine::message::DeviceChoice;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ts_rs::TS;
+
+use super::api::Setup;
+use crate::identity::write_private;
+use crate::library::Limits;
+
+/// What is kept of a person's choices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preferences {
+    pub setup: Setup,
+    pub settings: Settings,
+}
 
 /// All settings. What is absent in a stored file has its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -42,6 +60,11 @@ pub enum DeviceSetting {
     Adapter {
         id: String,
     },
+    /// The first whose name or API contains this text, software adapters included. Only the
+    /// command line sets it.
+    Named {
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -51,6 +74,25 @@ pub enum Theme {
     System,
     Light,
     Dark,
+}
+
+impl Settings {
+    pub(crate) fn library_limits(&self) -> Limits {
+        Limits {
+            bytes_per_second: self.download_bytes_per_second,
+            quota_bytes: self.models_quota_bytes,
+        }
+    }
+
+    /// The same in the engine's words.
+    pub(crate) fn device_choice(&self) -> DeviceChoice {
+        match &self.device {
+            DeviceSetting::Auto => DeviceChoice::Auto,
+            DeviceSetting::Cpu => DeviceChoice::Cpu,
+            DeviceSetting::Adapter { id } => DeviceChoice::Named(id.clone()),
+            DeviceSetting::Named { name } => DeviceChoice::Named(name.clone()),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -72,5 +114,126 @@ impl Default for Settings {
             look_for_updates: false,
             closing_explained: false,
         }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("the settings in {} cannot be read: {fault}. Make the file readable, or delete it to begin anew", path.display())]
+    Unreadable { path: PathBuf, fault: io::Error },
+    #[error("the settings in {} are damaged: {fault}. Mend the file, or delete it to begin anew", path.display())]
+    Damaged {
+        path: PathBuf,
+        fault: serde_json::Error,
+    },
+    #[error("the settings in {} were written by a newer version of Infera Node. Install that version, or delete the file to begin anew", .0.display())]
+    Newer(PathBuf),
+    #[error("the settings cannot be kept in {}: {fault}. Free some space, or make the folder writable", path.display())]
+    Unwritable { path: PathBuf, fault: io::Error },
+}
+
+/// What this version writes. A change that old files do not survive raises it and adds a step to
+/// [`migrate`].
+const VERSION: u64 = 1;
+
+impl Preferences {
+    /// From a file; the defaults if there is none.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(fault) => {
+                let path = path.to_owned();
+                return Err(SettingsError::Unreadable { path, fault });
+            }
+        };
+        let damaged = |fault| SettingsError::Damaged {
+            path: path.to_owned(),
+            fault,
+        };
+        let mut value: Value = serde_json::from_slice(&text).map_err(damaged)?;
+        let version = value.get("version").and_then(Value::as_u64).unwrap_or(1);
+        if version > VERSION {
+            return Err(SettingsError::Newer(path.to_owned()));
+        }
+        migrate(&mut value, version);
+        serde_json::from_value(value).map_err(damaged)
+    }
+
+    /// To a file, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), SettingsError> {
+        let failed = |fault| SettingsError::Unwritable {
+            path: path.to_owned(),
+            fault,
+        };
+        let mut value = serde_json::to_value(self).map_err(|fault| failed(fault.into()))?;
+        value["version"] = VERSION.into();
+        let text = serde_json::to_vec_pretty(&value).map_err(|fault| failed(fault.into()))?;
+        write_private(path, &text, true).map_err(failed)
+    }
+}
+
+/// Brings the content of an older file up to date, one version after the other. Forward only, and
+/// without the live types, which go on changing.
+fn migrate(value: &mut Value, from: u64) {
+    for version in from..VERSION {
+        tracing::info!(version, "the settings are brought up to date");
+        value["version"] = (version + 1).into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        if !content.is_empty() {
+            fs::write(&path, content).unwrap();
+        }
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let (_folder, path) = file("");
+        assert_eq!(Preferences::read(&path).unwrap(), Preferences::default());
+        let mut preferences = Preferences::default();
+        preferences.setup.agreed = true;
+        preferences.settings.device = DeviceSetting::Adapter {
+            id: "0000:01:00.0".to_owned(),
+        };
+        preferences.settings.models = vec!["/models/a.gguf".to_owned()];
+        preferences.write(&path).unwrap();
+        assert_eq!(Preferences::read(&path).unwrap(), preferences);
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default_and_nothing_is_agreed_by_default() {
+        let (_folder, path) = file(r#"{"version":1,"settings":{"jobs_at_once":2}}"#);
+        let preferences = Preferences::read(&path).unwrap();
+        assert_eq!(preferences.settings.jobs_at_once, 2);
+        assert!(preferences.settings.notifications);
+        assert!(!preferences.setup.agreed);
+    }
+
+    #[test]
+    fn faults_as_a_table() {
+        for (content, words) in [
+            ("{", "are damaged"),
+            (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
+            (r#"{"version":2}"#, "newer version"),
+        ] {
+            let (_folder, path) = file(content);
+            let error = Preferences::read(&path).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let (folder, _) = file("");
+        let error = Preferences::read(folder.path()).unwrap_err();
+        assert!(matches!(error, SettingsError::Unreadable { .. }), "{error}");
+        let missing = folder.path().join("none").join("settings.json");
+        let error = Preferences::default().write(&missing).unwrap_err();
+        assert!(matches!(error, SettingsError::Unwritable { .. }), "{error}");
     }
 }

@@ -3,15 +3,13 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use clap::Args;
-use infera_engine::message::{Command, DeviceChoice, Event, Generate};
-use infera_model::{ChatMessage, ChatTemplate, Gguf, ModelError, StreamDecoder, Tokenizer};
-use infera_node::clock::{Entropy, SystemEntropy};
-use infera_protocol::job::job_seed;
-use infera_protocol::{FinishReason, Sampling};
+use infera_engine::message::{Command, DeviceChoice, Event};
+use infera_model::ChatMessage;
+use infera_node::clock::SystemEntropy;
+use infera_node::local_engine::{self, ModelText};
+use infera_protocol::FinishReason;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -34,24 +32,10 @@ pub(super) struct Chat {
     max_tokens: u32,
 }
 
-const SAMPLING: Sampling = Sampling {
-    temperature: 0.7,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-};
-
 pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
-    let path = arguments.model.clone();
-    let files = tokio::task::spawn_blocking(move || {
-        let gguf = Gguf::open(&path)?;
-        let template = ChatTemplate::from_gguf(&gguf)?;
-        Ok((Arc::new(Tokenizer::from_gguf(&gguf)?), template))
-    });
-    let (tokenizer, template) = files
+    let text = ModelText::open(&arguments.model)
         .await
-        .map_err(|fault| bad_model(&fault))?
-        .map_err(|error: ModelError| bad_model(&error))?;
+        .map_err(|error| bad_model(&error))?;
     let engine = LocalEngine::load(&arguments.model, arguments.device, 1, None).await?;
     say(&format!(
         "{} on {} ({}): {}\n",
@@ -62,8 +46,7 @@ pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
     ));
     let mut conversation = Conversation {
         engine,
-        tokenizer,
-        template,
+        text,
         messages: Vec::new(),
         max_tokens: arguments.max_tokens.max(1),
         requests: 0,
@@ -78,8 +61,7 @@ pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
 
 struct Conversation {
     engine: LocalEngine,
-    tokenizer: Arc<Tokenizer>,
-    template: ChatTemplate,
+    text: ModelText,
     messages: Vec<ChatMessage>,
     max_tokens: u32,
     requests: u64,
@@ -110,11 +92,10 @@ impl Conversation {
     /// One question, its answer as it comes, and how fast it came.
     async fn ask(&mut self, question: String) -> Result<(), Fault> {
         self.messages.push(message("user", question));
-        let text = self
-            .template
-            .render(&self.messages, true, SystemTime::now())
+        let prompt = self
+            .text
+            .prompt(&self.messages)
             .map_err(|error| bad_model(&error))?;
-        let prompt = self.tokenizer.encode_prompt(&text, true);
         let context = self.engine.loaded.context_tokens;
         let room = context.saturating_sub(prompt.len() as u32);
         if room == 0 {
@@ -127,21 +108,16 @@ impl Conversation {
                 "begin a new conversation",
             ));
         }
-        let mut entropy = [0; 32];
-        SystemEntropy.fill(&mut entropy);
         self.requests += 1;
-        let mut decoder = StreamDecoder::after(Arc::clone(&self.tokenizer), &prompt);
+        let mut decoder = self.text.decoder(&prompt);
         let start = Instant::now();
-        self.engine.send(Command::Generate(Generate {
-            id: self.requests,
-            output: Vec::new(),
-            sampling: SAMPLING,
-            max_tokens: self.max_tokens.min(room),
-            stop: Vec::new(),
-            logprobs: None,
-            seed: job_seed(&entropy, &self.engine.loaded.model, &prompt, &SAMPLING, 0),
+        self.engine.send(Command::Generate(local_engine::question(
+            self.requests,
             prompt,
-        }));
+            self.max_tokens.min(room),
+            &self.engine.loaded,
+            &SystemEntropy,
+        )));
         let mut answer = String::new();
         let mut tokens = 0usize;
         let mut first = None;

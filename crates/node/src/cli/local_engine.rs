@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use infera_engine::message::{Command, DeviceChoice, Event, Load, Loaded};
-use infera_node::engine_link::{ChildEngine, Engine, EngineLink};
+use infera_node::engine_link::ChildEngine;
+use infera_node::local_engine;
 
 use super::terminal::{Fault, Progress};
 
@@ -11,7 +12,7 @@ const ADVICE: &str = "choose another file, or another device with `--device`";
 
 /// A child with a loaded model.
 pub(super) struct LocalEngine {
-    engine: Engine,
+    engine: local_engine::LocalEngine,
     pub(super) loaded: Loaded,
 }
 
@@ -30,8 +31,9 @@ impl LocalEngine {
                 path.display()
             ))
         })?;
-        let start = async { ChildEngine::current()?.quiet().start().await };
-        let mut engine = start.await.map_err(|error| failed(&error.to_string()))?;
+        let link = ChildEngine::current()
+            .map_err(|error| failed(&error.to_string()))?
+            .quiet();
         let load = Load {
             path,
             device,
@@ -39,50 +41,32 @@ impl LocalEngine {
             sequences,
         };
         let mut progress = Progress::new();
-        // A dead engine is seen when its events end.
-        let _ = engine.commands.send(Command::Load(load));
-        loop {
-            match engine.events.recv().await {
-                Some(Event::Loading {
-                    done_bytes,
-                    total_bytes,
-                }) => progress.show("Loading", done_bytes, total_bytes),
-                Some(Event::Loaded(loaded)) => {
-                    progress.clear();
-                    return Ok(Self { engine, loaded });
-                }
-                Some(Event::Failed { error, .. }) => {
-                    progress.clear();
-                    return Err(failed(&error.message));
-                }
-                Some(_) => {}
-                None => {
-                    progress.clear();
-                    return Err(failed(
-                        "the inference engine ended while it loaded the model",
-                    ));
-                }
-            }
-        }
+        let result = local_engine::LocalEngine::load(&link, load, |done, total| {
+            progress.show("Loading", done, total);
+        })
+        .await;
+        progress.clear();
+        let engine = result.map_err(|error| failed(&error.to_string()))?;
+        Ok(Self {
+            loaded: engine.loaded.clone(),
+            engine,
+        })
     }
 
     pub(super) fn send(&self, command: Command) {
-        let _ = self.engine.commands.send(command);
+        self.engine.send(command);
     }
 
     /// The next event that is no failure.
     pub(super) async fn next(&mut self) -> Result<Event, Fault> {
-        let what = match self.engine.events.recv().await {
-            Some(Event::Failed { error, .. }) => error.message,
-            Some(event) => return Ok(event),
-            None => "the inference engine ended by itself".to_owned(),
-        };
-        Err(Fault::with_advice(&what, "there is no answer", ADVICE))
+        self.engine
+            .next()
+            .await
+            .map_err(|error| Fault::with_advice(&error.to_string(), "there is no answer", ADVICE))
     }
 
     /// Ends the child and waits until its memory is free.
-    pub(super) async fn end(mut self) {
-        drop(self.engine.commands);
-        while self.engine.events.recv().await.is_some() {}
+    pub(super) async fn end(self) {
+        self.engine.end().await;
     }
 }

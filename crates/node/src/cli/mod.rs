@@ -117,23 +117,30 @@ struct Show {
     json: bool,
 }
 
+/// What is given is kept in the data folder, so that the next run needs it no more
 #[derive(Args)]
 struct Run {
-    /// The balancer's address
+    /// The balancer's address [default: as before]
     #[arg(long, value_name = "URL", env = "INFERA_BALANCER")]
-    balancer: String,
-    /// A model file to serve (GGUF); may be given again
-    #[arg(long = "model", value_name = "FILE", required = true)]
+    balancer: Option<String>,
+    /// A model file to serve (GGUF); may be given again [default: as before]
+    #[arg(long = "model", value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// Where to compute: auto, cpu, or a part of a GPU's name
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
-    device: DeviceChoice,
-    /// How many jobs may run at once, for each model
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    sequences: u32,
+    /// Where to compute: auto, cpu, or a part of a GPU's name [default: as before, at first auto]
+    #[arg(long, value_parser = parse_device)]
+    device: Option<DeviceChoice>,
+    /// How many jobs may run at once, for each model [default: as before, at first 4]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    sequences: Option<u32>,
     /// Limit the context to so many tokens [default: the model's own]
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
+    /// Show the window in a browser on this machine; it asks before anything is shared
+    #[arg(long)]
+    web: bool,
+    /// With `--web`: agree to lend this machine's GPU without being asked
+    #[arg(long, requires = "web")]
+    agree: bool,
     /// Where the control API listens, on this machine only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control: SocketAddr,

@@ -4,18 +4,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use infera_node::app::api::{ApiError, AppState, PauseRequest};
 use infera_node::balancer_link::BalancerLink;
-use infera_node::books::JobRow;
+use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
-use infera_node::control::PauseRequest;
 use infera_node::data_dir::{ControlFile, DataDirError};
 use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
 use infera_node::http_link::HttpLink;
 use infera_node::state::{Connection, EngineStatus, NodeSnapshot};
-use infera_protocol::node_api::{Points, VerdictStatus, WorkKind};
+use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
-use reqwest::{Client, Method};
+use reqwest::Client;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use super::Show;
 use super::terminal::{Fault, coloured, points as in_points, print, rate, table};
 
 pub(super) async fn status(show: &Show) -> Result<ExitCode, Fault> {
-    let snapshot = Control::of(show)?.get::<NodeSnapshot>("status").await?;
+    let snapshot = Control::of(show)?.node("state", &()).await?;
     output(show, &snapshot, describe)
 }
 
@@ -35,26 +35,28 @@ pub(super) async fn pause(
     let request = PauseRequest {
         seconds: duration.map(|duration| duration.as_secs()),
         finish_first,
+        ..PauseRequest::default()
     };
-    let control = Control::of(show)?;
-    let snapshot: NodeSnapshot = control.post("pause", &request).await?;
+    let snapshot = Control::of(show)?.node("pause", &request).await?;
     output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
 }
 
 pub(super) async fn resume(show: &Show) -> Result<ExitCode, Fault> {
-    let control = Control::of(show)?;
-    let snapshot: NodeSnapshot = control.post("resume", &serde_json::json!({})).await?;
+    let snapshot = Control::of(show)?.node("resume", &()).await?;
     output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
 }
 
 pub(super) async fn history(show: &Show, limit: u32) -> Result<ExitCode, Fault> {
-    let control = Control::of(show)?;
-    let entries: Vec<JobRow> = control.get(&format!("history?limit={limit}")).await?;
-    output(show, &entries, |entries| history_table(entries))
+    let query = JobsQuery {
+        limit,
+        ..JobsQuery::default()
+    };
+    let page: JobsPage = Control::of(show)?.call("jobs", &query).await?;
+    output(show, &page.jobs, |jobs| history_table(jobs))
 }
 
 pub(super) async fn points(show: &Show) -> Result<ExitCode, Fault> {
-    let points: Option<Points> = Control::of(show)?.get("points").await?;
+    let points = Control::of(show)?.node("state", &()).await?.points;
     output(show, &points, |points| match points {
         None => "The balancer has not told the points yet".to_owned(),
         Some(points) => table(
@@ -86,10 +88,7 @@ struct Check {
 
 pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCode, Fault> {
     let check = match (Control::of(show), balancer) {
-        (Ok(control), None) => match control
-            .post::<NodeSnapshot>("check", &serde_json::json!({}))
-            .await
-        {
+        (Ok(control), None) => match control.node("check", &()).await {
             Ok(NodeSnapshot {
                 policy: Some(policy),
                 hardware: Some(hardware),
@@ -339,11 +338,6 @@ struct Control {
     not_running: Fault,
 }
 
-#[derive(Deserialize)]
-struct Refused {
-    error: String,
-}
-
 impl Control {
     fn of(show: &Show) -> Result<Self, Fault> {
         let folder = show.data.folder()?;
@@ -370,38 +364,34 @@ impl Control {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Fault> {
-        self.call(Method::GET, path, None).await
-    }
-
-    async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, Fault> {
-        let body = serde_json::to_value(body).ok();
-        self.call(Method::POST, path, body).await
+    /// Carries out a command whose answer is the state, and gives the node's part of it.
+    async fn node(&self, command: &str, request: &impl Serialize) -> Result<NodeSnapshot, Fault> {
+        let state: AppState = self.call(command, request).await?;
+        state.node.ok_or_else(|| {
+            Fault::with_advice(
+                &state.state.sentence,
+                "the node cannot start its work",
+                "end it and start it again if this stays so",
+            )
+        })
     }
 
     async fn call<T: DeserializeOwned>(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<serde_json::Value>,
+        command: &str,
+        request: &impl Serialize,
     ) -> Result<T, Fault> {
-        let mut request = self
+        let request = self
             .client
-            .request(method, format!("{}/control/v1/{path}", self.file.url))
-            .bearer_auth(&self.file.token);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
+            .post(format!("{}/control/v1/{command}", self.file.url))
+            .bearer_auth(&self.file.token)
+            .json(request);
         // A node that was killed leaves its control file behind.
         let response = request.send().await.map_err(|_| self.not_running.clone())?;
         if !response.status().is_success() {
             let status = response.status();
-            let what = match response.json::<Refused>().await {
-                Ok(refused) => refused.error,
+            let what = match response.json::<ApiError>().await {
+                Ok(error) => error.message,
                 Err(_) => format!("the node answered with status {status}"),
             };
             return Err(Fault::with_advice(

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use infera_engine::message::DeviceChoice;
+use infera_node::app::api::AppState;
+use infera_node::app::settings::{DeviceSetting, Preferences};
+use infera_node::app::{App, AppConfig, KeySource, Overrides};
 use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::control::ControlServer;
-use infera_node::data_dir::{DataDir, LockedDataDir};
+use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
-use infera_node::hardware::SystemProbe;
 use infera_node::http_link::HttpLink;
 use infera_node::identity::{self, SystemKeychain};
-use infera_node::state::{Connection, EngineStatus, NodeSnapshot};
-use infera_node::store::Store;
-use infera_node::{Edges, ModelConfig, Node, NodeConfig};
+use infera_node::state::{Connection, EngineStatus, Summary};
 use infera_protocol::NodeKey;
 use tokio::sync::watch;
 
@@ -30,59 +31,92 @@ pub(super) async fn print_id(data: &Data, key: &Key) -> Result<ExitCode, Fault> 
 }
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
+    let roots = arguments.ca_file.as_deref().map(read_roots).transpose()?;
+    if let Some(balancer) = &arguments.balancer {
+        HttpLink::new(balancer, roots.as_deref()).map_err(|error| not_started(&error))?;
+    }
     let models = arguments
         .models
         .iter()
-        .map(|path| model(path, &arguments))
+        .map(|path| readable(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let roots = arguments.ca_file.as_deref().map(read_roots).transpose()?;
-    let link = HttpLink::new(&arguments.balancer, roots.as_deref())
-        .map_err(|error| not_started(&error))?;
-    let data = arguments
-        .data
-        .folder()?
-        .lock()
-        .map_err(|error| not_started(&error))?;
+    let folder = arguments.data.folder()?;
+    let stored = Preferences::read(&folder.settings()).map_err(|error| not_started(&error))?;
+    if !arguments.web {
+        check_enough(&arguments, &stored)?;
+    }
+    let data = folder.lock().map_err(|error| not_started(&error))?;
     let key = identity(data.folder(), &arguments.key).await?;
     print(&format!("Node {}", key.id()))?;
-    let store = Store::open(&data.folder().database())
-        .await
-        .map_err(|error| not_started(&error))?;
-    let engine = Arc::new(ChildEngine::current().map_err(|error| not_started(&error))?);
-    let edges = Edges {
-        balancer: Arc::new(link),
-        hardware: Arc::new(SystemProbe::new(
-            engine.clone(),
-            data.folder().path().to_owned(),
-        )),
-        engine,
+    let config = AppConfig {
+        data,
+        key: match arguments.key.key_file {
+            Some(path) => KeySource::File(path),
+            None => KeySource::Keychain(Arc::new(SystemKeychain)),
+        },
+        roots,
+        context_tokens: arguments.context,
+        models_folder: None,
+        desktop: false,
+        overrides: Overrides {
+            // Without a window, to run it is to agree.
+            agreed: (!arguments.web || arguments.agree).then_some(true),
+            balancer: arguments.balancer,
+            models: (!models.is_empty()).then_some(models),
+            device: arguments.device.map(device_setting),
+            jobs_at_once: arguments.sequences,
+            web_control: None,
+        },
+        engine: Arc::new(ChildEngine::current().map_err(|error| not_started(&error))?),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
-    let config = NodeConfig {
-        models,
-        ..NodeConfig::default()
-    };
-    let node = Node::start(config, key, store.clone(), edges)
+    let app = App::start(config)
         .await
         .map_err(|error| not_started(&error))?;
-    let result = serve(&node, &data, &arguments).await;
-    node.shut_down().await;
-    store.close().await;
+    let result = serve(&app, arguments.control, arguments.web).await;
+    app.shut_down().await;
     result
 }
 
+/// Without a window there is nobody to choose a network or a model later.
+fn check_enough(arguments: &Run, stored: &Preferences) -> Result<(), Fault> {
+    let fault = |what, advice| Err(Fault::with_advice(what, NOT_STARTED, advice).code(2));
+    if arguments.balancer.is_none() && stored.settings.balancer.is_none() {
+        return fault(
+            "no network is chosen",
+            "name its balancer with `--balancer URL`, or choose one in the browser with `--web`",
+        );
+    }
+    if arguments.models.is_empty() && stored.settings.models.is_empty() {
+        return fault(
+            "no model is chosen",
+            "name a GGUF file with `--model FILE`, or choose one in the browser with `--web`",
+        );
+    }
+    Ok(())
+}
+
 /// Serves until it is told to end, or has no reason to go on.
-async fn serve(node: &Node, data: &LockedDataDir, arguments: &Run) -> Result<ExitCode, Fault> {
-    let control = ControlServer::start(node.clone(), arguments.control, &SystemEntropy)
+async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<ExitCode, Fault> {
+    let control = ControlServer::start(app.clone(), address, &SystemEntropy)
         .await
         .map_err(|error| not_started(&error))?;
-    data.publish_control(control.control())
+    app.data()
+        .publish_control(control.control())
         .map_err(|error| not_started(&error))?;
     print(&format!("Control on {}", control.control().url))?;
+    if web {
+        let address = control.web_address();
+        print(&format!("Open {address} in a browser on this machine"))?;
+        app.set_web_address(Some(address));
+    }
+    let states = app.states();
     let result = tokio::select! {
         () = told_to_end() => Ok(ExitCode::SUCCESS),
-        fault = hopeless(node.snapshots()) => Err(fault),
+        // In a browser the person sees what is wrong and mends it.
+        fault = hopeless(states), if !web => Err(fault),
+        () = app.ended() => Ok(ExitCode::SUCCESS),
     };
     tracing::info!("the node ends");
     control.stop().await;
@@ -112,12 +146,16 @@ async fn told_to_end() {
 }
 
 /// Waits until a headless node can do nothing by itself any more.
-async fn hopeless(mut snapshots: watch::Receiver<NodeSnapshot>) -> Fault {
+async fn hopeless(mut states: watch::Receiver<AppState>) -> Fault {
     let mut was_ready = false;
     loop {
         {
-            let snapshot = snapshots.borrow_and_update();
-            if let Connection::Refused { message } = &snapshot.connection {
+            let state = states.borrow_and_update();
+            if let Summary::CannotStart { message } = &state.state.summary {
+                return Fault::new(message, NOT_STARTED);
+            }
+            let connection = state.node.as_ref().map(|node| &node.connection);
+            if let Some(Connection::Refused { message }) = connection {
                 return Fault::with_advice(
                     message,
                     "this node cannot take part in that network",
@@ -125,12 +163,11 @@ async fn hopeless(mut snapshots: watch::Receiver<NodeSnapshot>) -> Fault {
                 )
                 .code(5);
             }
-            was_ready |= snapshot
-                .models
+            let models = state.node.as_ref().map_or(&[][..], |node| &node.models);
+            was_ready |= models
                 .iter()
                 .any(|model| model.engine == EngineStatus::Ready);
-            let faults: Vec<_> = snapshot
-                .models
+            let faults: Vec<_> = models
                 .iter()
                 .filter_map(|model| match &model.engine {
                     EngineStatus::Broken { message } => Some(message.as_str()),
@@ -138,7 +175,7 @@ async fn hopeless(mut snapshots: watch::Receiver<NodeSnapshot>) -> Fault {
                 })
                 .collect();
             // A model that was loaded before may be whole again after a driver's update.
-            if !was_ready && !faults.is_empty() && faults.len() == snapshot.models.len() {
+            if !was_ready && !faults.is_empty() && faults.len() == models.len() {
                 return Fault::with_advice(
                     &faults.join("; "),
                     "no model could be loaded, so the node can take no jobs",
@@ -147,7 +184,7 @@ async fn hopeless(mut snapshots: watch::Receiver<NodeSnapshot>) -> Fault {
                 .code(6);
             }
         }
-        if snapshots.changed().await.is_err() {
+        if states.changed().await.is_err() {
             return Fault::with_advice(
                 "the node ended by itself",
                 "it takes no jobs any more",
@@ -172,7 +209,8 @@ async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {
     result.map_err(|error| Fault::new(&error.to_string(), "the node has no identity to work under"))
 }
 
-fn model(path: &Path, arguments: &Run) -> Result<ModelConfig, Fault> {
+/// The file's full path, if it can be read.
+fn readable(path: &Path) -> Result<PathBuf, Fault> {
     let missing = |error: std::io::Error| {
         Fault::with_advice(
             &format!("the model file {} cannot be read: {error}", path.display()),
@@ -180,14 +218,17 @@ fn model(path: &Path, arguments: &Run) -> Result<ModelConfig, Fault> {
             "name a GGUF file with `--model FILE`",
         )
     };
-    let absolute: PathBuf = path.canonicalize().map_err(missing)?;
+    let absolute = path.canonicalize().map_err(missing)?;
     std::fs::File::open(&absolute).map_err(missing)?;
-    Ok(ModelConfig {
-        path: absolute,
-        device: arguments.device.clone(),
-        context_tokens: arguments.context,
-        sequences: arguments.sequences,
-    })
+    Ok(absolute)
+}
+
+fn device_setting(choice: DeviceChoice) -> DeviceSetting {
+    match choice {
+        DeviceChoice::Auto => DeviceSetting::Auto,
+        DeviceChoice::Cpu => DeviceSetting::Cpu,
+        DeviceChoice::Named(name) => DeviceSetting::Named { name },
+    }
 }
 
 fn read_roots(path: &Path) -> Result<Vec<u8>, Fault> {

@@ -234,6 +234,7 @@ impl Controller {
             hardware: None,
             policy: None,
             requirements: Vec::new(),
+            offers: None,
         });
         let now = Instant::now();
         let mut tasks = JoinSet::new();
@@ -569,10 +570,16 @@ impl Controller {
     }
 
     fn requirements(&self) -> Vec<requirements::Requirement> {
-        match (&self.policy, &self.hardware) {
-            (Some(policy), Some(hardware)) => requirements::check(policy, hardware),
+        match (self.policy(), &self.hardware) {
+            (Some(policy), Some(hardware)) => requirements::check(&policy, hardware),
             _ => Vec::new(),
         }
+    }
+
+    /// The network's own; the public one's before a network may be asked.
+    fn policy(&self) -> Option<Policy> {
+        let of_public = || self.config.hold.map(|_| Policy::public());
+        self.policy.clone().or_else(of_public)
     }
 
     /// What the balancer is to know; sent when it changes.
@@ -645,8 +652,9 @@ impl Controller {
             work: self.work_in_progress(),
             points: self.points,
             hardware: self.hardware.clone(),
-            policy: self.policy.as_ref().map(|policy| policy.name.clone()),
+            policy: self.policy().map(|policy| policy.name),
             requirements: self.requirements(),
+            offers: self.served.clone(),
         }
     }
 

@@ -35,8 +35,6 @@ pub struct CatalogueItem {
     pub installed: bool,
     /// The best one for this machine.
     pub suggested: bool,
-    /// What the network pays; none if it does not serve the model, or is not connected.
-    pub price: Option<Price>,
 }
 
 /// Whether a model fits the chosen device.
@@ -75,6 +73,8 @@ pub struct InstalledModel {
     pub fit: Fit,
     /// The node answers jobs with it.
     pub in_use: bool,
+    /// What the network pays; none if it does not serve the model, or that is unknown.
+    pub price: Option<Price>,
     /// Why it cannot be used, in one sentence.
     pub fault: Option<String>,
 }
@@ -154,4 +154,104 @@ pub struct DiskUse {
     pub free_bytes: Option<u64>,
     /// As set by the user.
     pub quota_bytes: Option<u64>,
+}
+// TEMP-BEGIN
+use std::path::{Path, PathBuf};
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    pub bytes_per_second: Option<u64>,
+    pub quota_bytes: Option<u64>,
+}
+#[derive(Default)]
+pub struct LibraryConfig {
+    pub models_folder: PathBuf,
+    pub limits: Limits,
+}
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct LibraryError;
+pub struct InstalledFile {
+    pub path: PathBuf,
+    pub name: String,
+    pub architecture: String,
+    pub quantisation: String,
+    pub bytes: u64,
+    pub context_tokens: u32,
+    pub licence: Option<String>,
+    pub catalogue_id: Option<String>,
+    pub added_ms: i64,
+    pub needed_bytes: u64,
+    pub fault: Option<String>,
+}
+#[derive(Default)]
+pub struct LibraryState {
+    pub installed: Vec<std::sync::Arc<InstalledFile>>,
+    pub downloads: Vec<Download>,
+    pub disk: DiskUse,
+}
+impl Clone for LibraryState {
+    fn clone(&self) -> Self {
+        Self {
+            installed: self.installed.clone(),
+            downloads: self.downloads.clone(),
+            disk: self.disk,
+        }
+    }
+}
+pub struct Library;
+pub enum DeviceMemory {
+    Cpu,
+    Unknown,
+    Own(u64),
+}
+impl Clone for DeviceMemory {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl Copy for DeviceMemory {}
+pub fn fit(_: u64, _: DeviceMemory, _: u64) -> Fit {
+    Fit::Unknown
+}
+pub fn suggest(_: &[CatalogueEntry], _: DeviceMemory, _: u64) -> Option<&CatalogueEntry> {
+    None
+}
+impl Library {
+    pub async fn open(_: LibraryConfig) -> Result<Self, LibraryError> {
+        Ok(Self)
+    }
+    pub fn state(&self) -> tokio::sync::watch::Receiver<LibraryState> {
+        tokio::sync::watch::channel(LibraryState::default()).1
+    }
+    pub fn catalogue(&self) -> &[CatalogueEntry] {
+        &[]
+    }
+    pub async fn download(&self, _: DownloadRequest) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn pause(&self, _: &str) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn resume(&self, _: &str) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn cancel(&self, _: &str) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn import(&self, _: &Path) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn import_stream(
+        &self,
+        _: &str,
+        _: futures_util::stream::BoxStream<'static, std::io::Result<axum::body::Bytes>>,
+    ) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn delete(&self, _: &Path) -> Result<(), LibraryError> {
+        Ok(())
+    }
+    pub async fn stop(&self) {}
+    pub fn set_limits(&self, _: Limits) {}
+    pub fn refresh(&self) {}
 }

@@ -1,0 +1,444 @@
+//! What each command does. The table is in [`super::api`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::App;
+use super::api::{
+    ApiError, ApiErrorCode, AppState, BundleFile, ById, ByPath, ChatRequest, PauseRequest,
+    RemovalItem, UseModel,
+};
+use super::settings::Settings;
+use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
+use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
+use crate::http_link::HttpLink;
+use crate::library::{
+    self, CatalogueItem, DownloadRequest, Fit, InstalledModel, LibraryError, LibraryState,
+};
+use crate::node::Ended;
+use crate::state::{EngineStatus, NodeSnapshot};
+use crate::store::StoreError;
+
+const MOST_JOBS_AT_ONCE: u32 = 256;
+/// When "until tomorrow" ends, by the machine's clock.
+const MORNING_HOUR: i8 = 8;
+
+impl App {
+    pub(super) fn state(&self, (): ()) -> Result<AppState, ApiError> {
+        Ok(self.publish(None))
+    }
+
+    pub(super) fn agree(&self, (): ()) -> Result<AppState, ApiError> {
+        self.change(|preferences| preferences.setup.agreed = true)
+    }
+
+    pub(super) fn withdraw(&self, (): ()) -> Result<AppState, ApiError> {
+        self.change(|preferences| preferences.setup.agreed = false)
+    }
+
+    pub(super) fn finish_setup(&self, finished: bool) -> Result<AppState, ApiError> {
+        self.change(|preferences| preferences.setup.finished = finished)
+    }
+
+    pub(super) async fn pause(&self, request: PauseRequest) -> Result<AppState, ApiError> {
+        let duration = if request.until_tomorrow {
+            Some(until_morning(&jiff::Zoned::now())?)
+        } else {
+            request.seconds.map(Duration::from_secs)
+        };
+        let node = self.node().await?;
+        let snapshot = node.pause(duration, request.finish_first).await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn resume(&self, (): ()) -> Result<AppState, ApiError> {
+        self.0.try_again.notify_one();
+        let snapshot = self.node().await?.resume().await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn check(&self, (): ()) -> Result<AppState, ApiError> {
+        self.0.try_again.notify_one();
+        self.0.library.refresh();
+        let snapshot = self.node().await?.check().await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) fn change_settings(&self, settings: Settings) -> Result<AppState, ApiError> {
+        let settings = checked(settings)?;
+        self.change(|preferences| preferences.settings = settings)
+    }
+
+    pub(super) fn gpu_history(&self, (): ()) -> Result<GpuHistory, ApiError> {
+        Ok(self.0.telemetry.history())
+    }
+
+    pub(super) async fn jobs(&self, query: JobsQuery) -> Result<JobsPage, ApiError> {
+        Ok(self.store()?.jobs(query).await?)
+    }
+
+    pub(super) async fn jobs_csv(&self, query: JobsQuery) -> Result<String, ApiError> {
+        Ok(self.store()?.jobs_csv(query).await?)
+    }
+
+    pub(super) async fn earnings(&self, query: EarningsQuery) -> Result<Earnings, ApiError> {
+        let points = self
+            .states()
+            .borrow()
+            .node
+            .as_ref()
+            .and_then(|node| node.points);
+        let now_ms = self.0.clock.now_ms();
+        Ok(self.store()?.earnings(query, points, now_ms).await?)
+    }
+
+    pub(super) fn catalogue(&self, (): ()) -> Result<Vec<CatalogueItem>, ApiError> {
+        let state = self.states().borrow().clone();
+        let library = &self.0.library;
+        let memory = device_memory(&state.adapters, &state.settings);
+        let entries = library.catalogue();
+        let suggested = library::suggest(entries, memory, state.settings.vram_reserve_bytes)
+            .map(|entry| entry.id.clone());
+        let items = entries.iter().map(|entry| CatalogueItem {
+            fit: library::fit(
+                entry.minimum_vram_bytes,
+                memory,
+                state.settings.vram_reserve_bytes,
+            ),
+            installed: state
+                .installed
+                .iter()
+                .any(|model| model.catalogue_id.as_ref() == Some(&entry.id)),
+            suggested: suggested.as_ref() == Some(&entry.id),
+            entry: entry.clone(),
+        });
+        Ok(items.collect())
+    }
+
+    pub(super) async fn download(&self, request: DownloadRequest) -> Result<AppState, ApiError> {
+        self.0.library.download(request).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn pause_download(&self, request: ById) -> Result<AppState, ApiError> {
+        self.0.library.pause(&request.id).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn resume_download(&self, request: ById) -> Result<AppState, ApiError> {
+        self.0.library.resume(&request.id).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn cancel_download(&self, request: ById) -> Result<AppState, ApiError> {
+        self.0.library.cancel(&request.id).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn import_model(&self, request: ByPath) -> Result<AppState, ApiError> {
+        self.0.library.import(Path::new(&request.path)).await?;
+        Ok(self.publish(None))
+    }
+
+    /// Takes a model file as it comes.
+    pub(crate) async fn import_upload(
+        &self,
+        name: &str,
+        bytes: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<(), ApiError> {
+        Ok(self.0.library.import_stream(name, bytes).await?)
+    }
+
+    pub(super) async fn delete_model(&self, request: ByPath) -> Result<AppState, ApiError> {
+        // The node lets go of the file first.
+        self.change(|preferences| {
+            preferences
+                .settings
+                .models
+                .retain(|path| *path != request.path)
+        })?;
+        self.0.library.delete(Path::new(&request.path)).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) fn use_model(&self, request: UseModel) -> Result<AppState, ApiError> {
+        let state = self.publish(None);
+        let model = state
+            .installed
+            .iter()
+            .find(|model| model.path == request.path)
+            .ok_or_else(|| missing("model"))?;
+        if request.in_use {
+            if let Some(fault) = &model.fault {
+                return Err(precondition(fault, "Choose another model"));
+            }
+            if let Fit::TooLarge { missing_bytes } = model.fit {
+                return Err(precondition(
+                    &format!(
+                        "{} needs {} more GPU memory than there is",
+                        model.name,
+                        gigabytes(missing_bytes)
+                    ),
+                    "Choose a smaller model, another device, or a smaller reserve in the settings",
+                ));
+            }
+        }
+        self.change(|preferences| {
+            let models = &mut preferences.settings.models;
+            models.retain(|path| *path != request.path);
+            if request.in_use {
+                models.push(request.path);
+            }
+        })
+    }
+
+    pub(super) fn chat(&self, request: ChatRequest) -> Result<(), ApiError> {
+        self.installed_model(&request.model)?;
+        let device = self.0.preferences.borrow().settings.device_choice();
+        self.0.owner.chat(request, device);
+        Ok(())
+    }
+
+    pub(super) fn stop_chat(&self, request: ById) -> Result<(), ApiError> {
+        self.0.owner.stop_chat(request.id);
+        Ok(())
+    }
+
+    pub(super) fn end_chat(&self, (): ()) -> Result<AppState, ApiError> {
+        self.0.owner.end_chat();
+        Ok(self.publish(None))
+    }
+
+    pub(super) fn benchmark(&self, request: ByPath) -> Result<AppState, ApiError> {
+        self.installed_model(&request.path)?;
+        let device = self.0.preferences.borrow().settings.device_choice();
+        self.0.owner.benchmark(request.path.into(), device);
+        Ok(self.publish(None))
+    }
+
+    pub(super) fn stop_benchmark(&self, (): ()) -> Result<AppState, ApiError> {
+        self.0.owner.stop_benchmark();
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn support_bundle(&self, (): ()) -> Result<Vec<BundleFile>, ApiError> {
+        let state = self.publish(None);
+        Ok(super::support::bundle(self.0.data.folder(), &state).await)
+    }
+
+    pub(super) async fn removal_plan(&self, (): ()) -> Result<Vec<RemovalItem>, ApiError> {
+        Ok(super::removal::plan(&self.removal()).await)
+    }
+
+    pub(super) async fn remove_everything(&self, (): ()) -> Result<(), ApiError> {
+        let removal = self.removal();
+        self.shut_down().await;
+        super::removal::carry_out(removal).await
+    }
+
+    /// A model of this machine, if it can be used.
+    fn installed_model(&self, path: &str) -> Result<InstalledModel, ApiError> {
+        let state = self.publish(None);
+        let model = state
+            .installed
+            .into_iter()
+            .find(|model| model.path == path)
+            .ok_or_else(|| missing("model"))?;
+        match &model.fault {
+            Some(fault) => Err(precondition(fault, "Choose another model")),
+            None => Ok(model),
+        }
+    }
+}
+
+/// The library's files as the settings and the node see them.
+pub(super) fn installed(
+    library: &LibraryState,
+    settings: &Settings,
+    node: Option<&NodeSnapshot>,
+    adapters: &[Adapter],
+) -> Vec<InstalledModel> {
+    let memory = device_memory(adapters, settings);
+    let mut models: Vec<InstalledModel> = library
+        .installed
+        .iter()
+        .map(|file| {
+            let path = file.path.to_string_lossy().into_owned();
+            InstalledModel {
+                name: file.name.clone(),
+                architecture: file.architecture.clone(),
+                quantisation: file.quantisation.clone(),
+                bytes: file.bytes,
+                context_tokens: file.context_tokens,
+                licence: file.licence.clone(),
+                id: None,
+                catalogue_id: file.catalogue_id.clone(),
+                added_ms: file.added_ms,
+                fit: library::fit(file.needed_bytes, memory, settings.vram_reserve_bytes),
+                in_use: settings.models.contains(&path),
+                price: None,
+                fault: file.fault.clone(),
+                path,
+            }
+        })
+        .collect();
+    let statuses = node.map_or(&[][..], |node| &node.models);
+    let offers = node
+        .and_then(|node| node.offers.as_deref())
+        .unwrap_or_default();
+    for (path, status) in settings.models.iter().zip(statuses) {
+        if let Some(model) = models.iter_mut().find(|model| model.path == *path) {
+            model.id = status.id;
+            model.price = offers
+                .iter()
+                .find(|offer| Some(offer.model) == status.id)
+                .map(|offer| offer.price);
+            if let EngineStatus::Broken { message } = &status.engine {
+                model.fault = Some(message.clone());
+            }
+        }
+    }
+    models
+}
+
+/// What the chosen device has for models.
+fn device_memory(adapters: &[Adapter], settings: &Settings) -> library::DeviceMemory {
+    let chosen = adapters
+        .iter()
+        .find(|adapter| adapter.standing == AdapterStanding::Chosen);
+    match (chosen, &settings.device) {
+        (_, super::settings::DeviceSetting::Cpu) | (None, _) => library::DeviceMemory::Cpu,
+        (Some(adapter), _) => adapter
+            .vram_bytes
+            .map_or(library::DeviceMemory::Unknown, library::DeviceMemory::Own),
+    }
+}
+
+fn checked(mut settings: Settings) -> Result<Settings, ApiError> {
+    settings.balancer = settings
+        .balancer
+        .map(|url| url.trim().trim_end_matches('/').to_owned())
+        .filter(|url| !url.is_empty());
+    if let Some(url) = &settings.balancer {
+        HttpLink::new(url, None).map_err(|error| precondition(&error.to_string(), ""))?;
+    }
+    if !(1..=MOST_JOBS_AT_ONCE).contains(&settings.jobs_at_once) {
+        return Err(precondition(
+            &format!("{} jobs at once are not possible", settings.jobs_at_once),
+            "Choose between 1 and 256",
+        ));
+    }
+    if settings.download_bytes_per_second == Some(0) {
+        return Err(precondition(
+            "A download limit of 0 would never finish",
+            "Leave the limit empty, or pause the download",
+        ));
+    }
+    Ok(settings)
+}
+
+fn until_morning(now: &jiff::Zoned) -> Result<Duration, ApiError> {
+    let morning = || {
+        let today = now
+            .date()
+            .at(MORNING_HOUR, 0, 0, 0)
+            .to_zoned(now.time_zone().clone())?;
+        let morning = if *now < today {
+            today
+        } else {
+            today.tomorrow()?
+        };
+        // Until the next day's morning: before dawn that is still this day's.
+        Ok::<_, jiff::Error>(now.duration_until(&morning))
+    };
+    let duration = morning().map_err(|error| ApiError::malformed(&error))?;
+    Ok(duration.unsigned_abs())
+}
+
+fn missing(what: &str) -> ApiError {
+    ApiError {
+        code: ApiErrorCode::NotFound,
+        message: format!("There is no such {what} on this machine"),
+        remedy: None,
+    }
+}
+
+fn precondition(message: &str, remedy: &str) -> ApiError {
+    ApiError {
+        code: ApiErrorCode::Precondition,
+        message: message.to_owned(),
+        remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+    }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+impl From<Ended> for ApiError {
+    fn from(_: Ended) -> Self {
+        Self::ended()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self {
+            code: ApiErrorCode::Storage,
+            message: error.to_string(),
+            remedy: None,
+        }
+    }
+}
+
+impl From<LibraryError> for ApiError {
+    fn from(error: LibraryError) -> Self {
+        precondition(&error.to_string(), "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tomorrow_begins_in_the_morning() {
+        let cases = [
+            ("2026-11-22T23:30:00[Europe/Berlin]", 8 * 60 + 30),
+            ("2026-11-22T12:00:00[Europe/Berlin]", 20 * 60),
+            ("2026-11-22T02:00:00[Europe/Berlin]", 6 * 60),
+            // The clocks go back that night.
+            ("2026-10-24T20:00:00[Europe/Berlin]", 13 * 60),
+        ];
+        for (now, minutes) in cases {
+            let duration = until_morning(&now.parse().unwrap()).unwrap();
+            assert_eq!(duration.as_secs() / 60, minutes, "{now}");
+        }
+    }
+
+    #[test]
+    fn bad_settings_as_a_table() {
+        let settings = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            checked(settings)
+        };
+        let bad: [fn(&mut Settings); 4] = [
+            |settings| settings.balancer = Some("net".to_owned()),
+            |settings| settings.balancer = Some("http://net.example".to_owned()),
+            |settings| settings.jobs_at_once = 0,
+            |settings| settings.download_bytes_per_second = Some(0),
+        ];
+        for change in bad {
+            let error = settings(change).unwrap_err();
+            assert_eq!(error.code, ApiErrorCode::Precondition, "{error}");
+        }
+        let good = settings(|settings| settings.balancer = Some(" https://net.example/ ".into()));
+        assert_eq!(good.unwrap().balancer.unwrap(), "https://net.example");
+        let empty = settings(|settings| settings.balancer = Some(" ".into()));
+        assert_eq!(empty.unwrap().balancer, None);
+    }
+}

@@ -1,0 +1,210 @@
+//! Keeps a node running as the settings want it: a change of what it rests on ends it and starts
+//! another.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::message::DeviceChoice;
+use infera_protocol::NodeKey;
+use tokio::sync::{Notify, watch};
+
+use super::no_balancer::NoBalancer;
+use super::settings::Preferences;
+use crate::balancer_link::BalancerLink;
+use crate::clock::{Clock, Entropy};
+use crate::data_dir::DataDir;
+use crate::engine_link::EngineLink;
+use crate::governor::{GovernorPolicy, Hold};
+use crate::hardware::HardwareProbe;
+use crate::http_link::HttpLink;
+use crate::identity::{self, Keychain};
+use crate::node::{Edges, ModelConfig, Node, NodeConfig};
+use crate::store::Store;
+
+/// Where the node's key is.
+#[derive(Clone)]
+pub enum KeySource {
+    Keychain(Arc<dyn Keychain>),
+    File(PathBuf),
+}
+
+/// The node now.
+#[derive(Clone, Default)]
+pub(super) enum Running {
+    #[default]
+    Starting,
+    Node(Node),
+    /// It is tried again by itself, or when the person asks.
+    Failed {
+        message: String,
+    },
+}
+
+/// What does not change while the program runs.
+pub(super) struct Supervisor {
+    pub(super) data: DataDir,
+    pub(super) key: KeySource,
+    /// PEM certificates to trust beside the system's.
+    pub(super) roots: Option<Vec<u8>>,
+    /// Limits the context of all models below their own.
+    pub(super) context_tokens: Option<u32>,
+    pub(super) engine: Arc<dyn EngineLink>,
+    pub(super) hardware: Arc<dyn HardwareProbe>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+/// What a node is started with; a change of it takes a new one.
+#[derive(Debug, Clone, PartialEq)]
+struct Wish {
+    hold: Option<Hold>,
+    balancer: Option<String>,
+    device: DeviceChoice,
+    models: Vec<PathBuf>,
+    jobs_at_once: u32,
+}
+
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+impl Supervisor {
+    /// Runs until `ending` becomes true, then ends the node.
+    pub(super) async fn run(
+        self,
+        mut preferences: watch::Receiver<Preferences>,
+        running: watch::Sender<Running>,
+        stores: watch::Sender<Option<Store>>,
+        try_again: Arc<Notify>,
+        mut ending: watch::Receiver<bool>,
+    ) {
+        let mut key = None;
+        loop {
+            let wish = Wish::new(&preferences.borrow_and_update());
+            let changed = async {
+                while preferences.changed().await.is_ok() {
+                    if Wish::new(&preferences.borrow_and_update()) != wish {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
+            let ended = ending.wait_for(|ending| *ending);
+            match self.start(&wish, &mut key, &stores).await {
+                Ok(node) => {
+                    running.send_replace(Running::Node(node.clone()));
+                    let ends = tokio::select! {
+                        () = changed => false,
+                        _ = ended => true,
+                    };
+                    node.shut_down().await;
+                    if ends {
+                        break;
+                    }
+                }
+                Err(message) => {
+                    tracing::error!(message, "the node cannot be started");
+                    running.send_replace(Running::Failed { message });
+                    tokio::select! {
+                        () = changed => {}
+                        () = try_again.notified() => {}
+                        () = tokio::time::sleep(TRY_AGAIN) => {}
+                        _ = ended => break,
+                    }
+                }
+            }
+        }
+        let store = stores.borrow().clone();
+        if let Some(store) = store {
+            store.close().await;
+        }
+    }
+
+    async fn start(
+        &self,
+        wish: &Wish,
+        key: &mut Option<[u8; 32]>,
+        stores: &watch::Sender<Option<Store>>,
+    ) -> Result<Node, String> {
+        let open = stores.borrow().clone();
+        let store = match open {
+            Some(store) => store,
+            None => {
+                let store = Store::open(&self.data.database())
+                    .await
+                    .map_err(|error| error.to_string())?;
+                stores.send_replace(Some(store.clone()));
+                store
+            }
+        };
+        let secret = match key {
+            Some(secret) => *secret,
+            None => *key.insert(self.secret().await?),
+        };
+        let balancer: Arc<dyn BalancerLink> = match &wish.balancer {
+            None => Arc::new(NoBalancer),
+            Some(url) => Arc::new(
+                HttpLink::new(url, self.roots.as_deref()).map_err(|error| error.to_string())?,
+            ),
+        };
+        let config = NodeConfig {
+            models: wish
+                .models
+                .iter()
+                .map(|path| ModelConfig {
+                    path: path.clone(),
+                    device: wish.device.clone(),
+                    context_tokens: self.context_tokens,
+                    sequences: wish.jobs_at_once,
+                })
+                .collect(),
+            governor: GovernorPolicy::default(),
+            hold: wish.hold,
+        };
+        let edges = Edges {
+            balancer,
+            engine: Arc::clone(&self.engine),
+            hardware: Arc::clone(&self.hardware),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+        };
+        Node::start(config, NodeKey::from_secret(&secret), store, edges)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn secret(&self) -> Result<[u8; 32], String> {
+        let key = match &self.key {
+            KeySource::File(path) => identity::from_file(path, &*self.entropy),
+            KeySource::Keychain(keychain) => {
+                identity::from_keychain(
+                    Arc::clone(keychain),
+                    self.data.keychain_account(),
+                    Arc::clone(&self.entropy),
+                )
+                .await
+            }
+        };
+        key.map(|key| key.secret())
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl Wish {
+    fn new(preferences: &Preferences) -> Self {
+        let settings = &preferences.settings;
+        let hold = if !preferences.setup.agreed {
+            Some(Hold::NotAgreed)
+        } else if settings.balancer.is_none() {
+            Some(Hold::NoBalancer)
+        } else {
+            None
+        };
+        Self {
+            hold,
+            balancer: settings.balancer.clone(),
+            device: settings.device_choice(),
+            models: settings.models.iter().map(PathBuf::from).collect(),
+            jobs_at_once: settings.jobs_at_once,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! An engine of the owner's own, beside the node's: for a chat or a measurement. Nothing it
+//! computes leaves this machine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use infera_engine::message::{Command, Event, Generate, Load, Loaded};
+use infera_model::{ChatMessage, ChatTemplate, Gguf, ModelError, StreamDecoder, Tokenizer};
+use infera_protocol::Sampling;
+use infera_protocol::job::job_seed;
+
+use crate::clock::{Entropy, random_32};
+use crate::engine_link::{Engine, EngineError, EngineLink};
+
+/// An engine with a loaded model.
+#[derive(Debug)]
+pub struct LocalEngine {
+    engine: Engine,
+    pub loaded: Loaded,
+}
+
+/// Why there is no engine, or no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocalFault {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine's own words.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the inference engine ended by itself")]
+    Ended,
+}
+
+impl LocalEngine {
+    /// Starts an engine and loads a model. `progress` gets the bytes done and their total.
+    pub async fn load(
+        link: &dyn EngineLink,
+        load: Load,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Self, LocalFault> {
+        let mut engine = link.start().await?;
+        // A dead engine is seen when its events end.
+        let _ = engine.commands.send(Command::Load(load));
+        loop {
+            match engine.events.recv().await {
+                Some(Event::Loading {
+                    done_bytes,
+                    total_bytes,
+                }) => progress(done_bytes, total_bytes),
+                Some(Event::Loaded(loaded)) => return Ok(Self { engine, loaded }),
+                Some(Event::Failed { error, .. }) => return Err(LocalFault::Failed(error.message)),
+                Some(_) => {}
+                None => return Err(LocalFault::Ended),
+            }
+        }
+    }
+
+    pub fn send(&self, command: Command) {
+        let _ = self.engine.commands.send(command);
+    }
+
+    /// The next event that is no failure.
+    pub async fn next(&mut self) -> Result<Event, LocalFault> {
+        match self.engine.events.recv().await {
+            Some(Event::Failed { error, .. }) => Err(LocalFault::Failed(error.message)),
+            Some(event) => Ok(event),
+            None => Err(LocalFault::Ended),
+        }
+    }
+
+    /// Ends the child and waits until its memory is free.
+    pub async fn end(self) {
+        let Engine {
+            commands,
+            mut events,
+            ..
+        } = self.engine;
+        drop(commands);
+        while events.recv().await.is_some() {}
+    }
+}
+
+/// What turns a model's conversation into tokens and back.
+#[derive(Clone)]
+pub struct ModelText {
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
+}
+
+/// A chat's sampling: lively, and rarely off the track.
+const SAMPLING: Sampling = Sampling {
+    temperature: 0.7,
+    top_k: 40,
+    top_p: 0.95,
+    min_p: 0.05,
+};
+
+impl ModelText {
+    /// From a GGUF file's metadata, on a thread that may block.
+    pub async fn open(path: &Path) -> Result<Self, ModelError> {
+        let path = path.to_owned();
+        let read = move || {
+            let gguf = Gguf::open(&path)?;
+            Ok(Self {
+                tokenizer: Arc::new(Tokenizer::from_gguf(&gguf)?),
+                template: Arc::new(ChatTemplate::from_gguf(&gguf)?),
+            })
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// The prompt of a conversation whose next word is the assistant's.
+    pub fn prompt(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, ModelError> {
+        let text = self.template.render(messages, true, SystemTime::now())?;
+        Ok(self.tokenizer.encode_prompt(&text, true))
+    }
+
+    /// Text of the tokens that come after a prompt.
+    pub fn decoder(&self, prompt: &[u32]) -> StreamDecoder {
+        StreamDecoder::after(Arc::clone(&self.tokenizer), prompt)
+    }
+}
+
+/// A question to a model; `max_tokens` is the longest answer.
+pub fn question(
+    id: u64,
+    prompt: Vec<u32>,
+    max_tokens: u32,
+    loaded: &Loaded,
+    entropy: &dyn Entropy,
+) -> Generate {
+    Generate {
+        id,
+        output: Vec::new(),
+        sampling: SAMPLING,
+        max_tokens,
+        stop: Vec::new(),
+        logprobs: None,
+        seed: job_seed(&random_32(entropy), &loaded.model, &prompt, &SAMPLING, 0),
+        prompt,
+    }
+}

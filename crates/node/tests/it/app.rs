@@ -1,0 +1,451 @@
+//! The program around the node: settings, the owner's own use of the models, removal. The engine
+//! is a real child process with the tiny model on the CPU.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use infera_node::app::api::{
+    ApiErrorCode, AppEvent, AppState, BenchmarkProgress, ChatEvent, Obstacle,
+};
+use infera_node::app::settings::DeviceSetting;
+use infera_node::app::{App, AppConfig, KeySource, Overrides, StartError};
+use infera_node::clock::{SystemClock, SystemEntropy};
+use infera_node::data_dir::DataDir;
+use infera_node::engine_link::ChildEngine;
+use infera_node::identity::{Keychain, KeychainFault};
+use infera_node::state::Summary;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::engine::tiny_model;
+
+pub(crate) struct Running {
+    pub(crate) app: App,
+    folder: TempDir,
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            app: start(&folder, None).await.unwrap(),
+            folder,
+        }
+    }
+
+    pub(crate) async fn call(&self, command: &str, request: Value) -> Value {
+        match self.app.call(command, request).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{command}: {error:?}"),
+        }
+    }
+
+    async fn refused(&self, command: &str, request: Value) -> ApiErrorCode {
+        match self.app.call(command, request).await {
+            Ok(answer) => panic!("{command}: {answer}"),
+            Err(error) => error.code,
+        }
+    }
+
+    /// The first state that fits, within a minute.
+    pub(crate) async fn until(&self, what: &str, fits: impl Fn(&AppState) -> bool) -> AppState {
+        let mut states = self.app.states();
+        match tokio::time::timeout(Duration::from_mins(1), states.wait_for(|state| fits(state)))
+            .await
+        {
+            Ok(Ok(state)) => state.clone(),
+            _ => panic!("{what}: {:?}", self.app.states().borrow().state),
+        }
+    }
+
+    /// The tiny model, installed.
+    async fn model(&self) -> String {
+        self.call("import_model", json!({ "path": tiny_model() }))
+            .await;
+        let state = self
+            .until("the model is installed", |state| {
+                !state.installed.is_empty()
+            })
+            .await;
+        assert_eq!(state.installed[0].fault, None);
+        state.installed[0].path.clone()
+    }
+
+    async fn restart(self) -> Self {
+        self.app.shut_down().await;
+        let Self { app, folder } = self;
+        drop(app);
+        // Tasks that end by themselves let go of the folder a moment later.
+        let app = loop {
+            match start(&folder, None).await {
+                Err(StartError::Data(_)) => tokio::task::yield_now().await,
+                started => break started.unwrap(),
+            }
+        };
+        Self { app, folder }
+    }
+}
+
+async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<App, StartError> {
+    App::start(AppConfig {
+        data: DataDir::new(folder.path().join("node")).lock()?,
+        key: keychain.map_or_else(
+            || KeySource::File(folder.path().join("key")),
+            KeySource::Keychain,
+        ),
+        roots: None,
+        context_tokens: None,
+        models_folder: None,
+        desktop: false,
+        overrides: Overrides {
+            device: Some(DeviceSetting::Cpu),
+            ..Overrides::default()
+        },
+        engine: Arc::new(ChildEngine {
+            program: env!("CARGO_BIN_EXE_infera").into(),
+            arguments: vec!["engine".to_owned(), "--quiet".to_owned()],
+        }),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_shared_before_the_person_agrees_and_each_step_names_the_next() {
+    let running = Running::start().await;
+    let state = running
+        .until("the hardware is known", |state| {
+            state
+                .node
+                .as_ref()
+                .is_some_and(|node| node.hardware.is_some())
+        })
+        .await;
+    assert_eq!(state.state.summary, Summary::NotAgreed);
+    assert!(!state.setup.agreed && !state.setup.finished);
+    // The public network's gate, to be read before anything is agreed.
+    let node = state.node.unwrap();
+    assert_eq!(node.policy.as_deref(), Some("public"));
+    assert!(node.requirements.len() >= 3, "{:?}", node.requirements);
+    assert!(state.obstacles.contains(&Obstacle::NotAgreed));
+
+    running.call("agree", Value::Null).await;
+    let state = running
+        .until("a network is missing", |state| {
+            state.state.summary == Summary::NoBalancer
+        })
+        .await;
+    assert!(state.obstacles.contains(&Obstacle::NoModel));
+
+    let mut settings = serde_json::to_value(&state.settings).unwrap();
+    settings["balancer"] = json!("http://127.0.0.1:1/");
+    running.call("change_settings", settings).await;
+    let state = running
+        .until("a model is missing", |state| {
+            state.state.summary == Summary::NoModel
+        })
+        .await;
+    assert_eq!(
+        state.settings.balancer.as_deref(),
+        Some("http://127.0.0.1:1")
+    );
+
+    let path = running.model().await;
+    running
+        .call("use_model", json!({ "path": path, "in_use": true }))
+        .await;
+    running
+        .until("the network is out of reach", |state| {
+            matches!(state.state.summary, Summary::Unreachable { .. })
+        })
+        .await;
+
+    let paused = running.call("pause", json!({ "seconds": 900 })).await;
+    assert_eq!(paused["state"]["kind"], "paused");
+    running.call("withdraw", Value::Null).await;
+    running
+        .until("nothing is shared any more", |state| {
+            state.state.summary == Summary::NotAgreed
+        })
+        .await;
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn choices_outlive_the_program() {
+    let running = Running::start().await;
+    let mut settings = running.call("state", Value::Null).await["settings"].clone();
+    settings["jobs_at_once"] = json!(7);
+    settings["language"] = json!("de");
+    running.call("change_settings", settings.clone()).await;
+    running.call("finish_setup", json!(true)).await;
+    let running = running.restart().await;
+    let state = running.call("state", Value::Null).await;
+    assert_eq!(state["settings"], settings);
+    assert_eq!(state["setup"], json!({ "agreed": false, "finished": true }));
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_answers_and_the_node_makes_room_meanwhile() {
+    let running = Running::start().await;
+    let path = running.model().await;
+    let mut events = running.app.events();
+    let ask = |id: &str| {
+        json!({
+            "id": id,
+            "model": path,
+            "messages": [{ "role": "user", "content": "Once upon a time" }],
+        })
+    };
+    running.call("chat", ask("one")).await;
+    let mut answer = String::new();
+    let tokens = loop {
+        match events.next().await.unwrap() {
+            AppEvent::Chat { id, update } => {
+                assert_eq!(id, "one");
+                match update {
+                    ChatEvent::Text { text } => {
+                        answer += &text;
+                        // It would go on for long.
+                        if answer.len() > 40 {
+                            running.call("stop_chat", json!({ "id": "one" })).await;
+                        }
+                    }
+                    ChatEvent::Done { tokens, .. } => break tokens,
+                    ChatEvent::Loading { .. } => {}
+                    ChatEvent::Failed { message } => panic!("{message}"),
+                }
+            }
+            AppEvent::State { .. } | AppEvent::Gpu { .. } => {}
+        }
+    };
+    assert!(tokens > 0 && !answer.is_empty());
+    running.call("agree", Value::Null).await;
+    let busy = |state: &AppState| state.obstacles.contains(&Obstacle::OwnUse);
+    let agreed = |state: &AppState| state.state.summary == Summary::NoBalancer;
+    // What holds the node is said first; the own use is seen once nothing holds it.
+    running.until("the node is held", agreed).await;
+    let mut settings = running.call("state", Value::Null).await["settings"].clone();
+    settings["balancer"] = json!("http://127.0.0.1:1");
+    running.call("change_settings", settings).await;
+    running.until("the node makes room", busy).await;
+    running.call("end_chat", Value::Null).await;
+    running
+        .until("the node goes on", |state| !busy(state))
+        .await;
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_measured() {
+    let running = Running::start().await;
+    let path = running.model().await;
+    running.call("benchmark", json!({ "path": path })).await;
+    let state = running
+        .until("it is measured", |state| {
+            state.benchmark.as_ref().is_some_and(|benchmark| {
+                matches!(
+                    benchmark.progress,
+                    BenchmarkProgress::Done { .. } | BenchmarkProgress::Failed { .. }
+                )
+            })
+        })
+        .await;
+    match state.benchmark.unwrap().progress {
+        BenchmarkProgress::Done {
+            decode_tokens_per_second,
+            prefill_tokens_per_second,
+            answer,
+            ..
+        } => {
+            assert!(decode_tokens_per_second > 0.0 && prefill_tokens_per_second > 0.0);
+            assert!(!answer.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+    running.call("stop_benchmark", Value::Null).await;
+    running
+        .until("the figures are put away", |state| {
+            state.benchmark.is_none()
+        })
+        .await;
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_calls_as_a_table() {
+    use ApiErrorCode::{Malformed, NotFound, Precondition};
+    let running = Running::start().await;
+    let settings = |change: Value| {
+        let mut settings =
+            serde_json::to_value(running.app.states().borrow().settings.clone()).unwrap();
+        for (key, value) in change.as_object().unwrap() {
+            settings[key] = value.clone();
+        }
+        settings
+    };
+    let chat = json!({ "id": "1", "model": "none.gguf", "messages": [] });
+    for (command, request, code) in [
+        ("nothing", Value::Null, NotFound),
+        ("pause", json!({ "seconds": -1 }), Malformed),
+        ("pause", json!({ "minutes": 1 }), Malformed),
+        ("finish_setup", Value::Null, Malformed),
+        ("jobs", json!({ "sort": "colour" }), Malformed),
+        (
+            "change_settings",
+            settings(json!({ "balancer": "net" })),
+            Precondition,
+        ),
+        (
+            "change_settings",
+            settings(json!({ "jobs_at_once": 0 })),
+            Precondition,
+        ),
+        (
+            "use_model",
+            json!({ "path": "none.gguf", "in_use": true }),
+            NotFound,
+        ),
+        ("benchmark", json!({ "path": "none.gguf" }), NotFound),
+        ("chat", chat, NotFound),
+        (
+            "import_model",
+            json!({ "path": "/none.gguf" }),
+            Precondition,
+        ),
+        (
+            "download",
+            json!({ "from": "catalogue", "id": "none" }),
+            Precondition,
+        ),
+        (
+            "download",
+            json!({ "from": "url", "url": "ftp://x" }),
+            Precondition,
+        ),
+    ] {
+        let got = running.refused(command, request.clone()).await;
+        assert_eq!(got, code, "{command} {request}");
+    }
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_settings_are_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataDir::new(folder.path().join("node"));
+    data.create().unwrap();
+    std::fs::write(data.settings(), "{").unwrap();
+    match start(&folder, None).await {
+        Err(error @ StartError::Settings(_)) => {
+            assert!(error.to_string().contains("settings.json"), "{error}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+    assert_eq!(std::fs::read_to_string(data.settings()).unwrap(), "{");
+}
+
+/// Locked until it is unlocked.
+#[derive(Default)]
+struct LockedKeychain {
+    open: AtomicBool,
+    secret: Mutex<Option<Vec<u8>>>,
+}
+
+impl Keychain for LockedKeychain {
+    fn read(&self, _: &str) -> Result<Option<Vec<u8>>, KeychainFault> {
+        if self.open.load(Ordering::Relaxed) {
+            Ok(self.secret.lock().unwrap().clone())
+        } else {
+            Err(KeychainFault::Locked)
+        }
+    }
+
+    fn write(&self, _: &str, secret: &[u8]) -> Result<(), KeychainFault> {
+        *self.secret.lock().unwrap() = Some(secret.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), KeychainFault> {
+        *self.secret.lock().unwrap() = None;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_keychain_is_named_and_unlocking_it_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let keychain = Arc::new(LockedKeychain::default());
+    let app = start(&folder, Some(keychain.clone())).await.unwrap();
+    let running = Running { app, folder };
+    let state = running
+        .until("it cannot start", |state| {
+            matches!(state.state.summary, Summary::CannotStart { .. })
+        })
+        .await;
+    assert!(state.state.sentence.contains("locked"), "{:?}", state.state);
+    assert!(matches!(
+        state.obstacles[..],
+        [Obstacle::CannotStart { .. }]
+    ));
+    assert_eq!(
+        running.refused("pause", json!({})).await,
+        ApiErrorCode::Precondition
+    );
+    keychain.open.store(true, Ordering::Relaxed);
+    // It is tried again when the person asks; the answer may still be the old one.
+    let _ = running.app.call("check", Value::Null).await;
+    running
+        .until("it starts", |state| state.node.is_some())
+        .await;
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_everything_lists_it_first_and_leaves_nothing() {
+    let running = Running::start().await;
+    let path = running.model().await;
+    running
+        .until("the node runs", |state| state.node.is_some())
+        .await;
+    let plan = running.call("removal_plan", Value::Null).await;
+    let items = plan.as_array().unwrap();
+    for what in ["models", "history", "logs", "settings", "identity"] {
+        assert!(items.iter().any(|item| item["what"] == what), "{what}");
+    }
+    assert!(items[0]["bytes"].as_u64().unwrap() > 100_000, "{plan}");
+    assert!(Path::new(&path).exists());
+    running.call("remove_everything", Value::Null).await;
+    assert!(!Path::new(&path).exists());
+    assert!(!running.folder.path().join("node").exists());
+    assert!(!running.folder.path().join("key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_support_bundle_shows_the_state_and_no_secret() {
+    let running = Running::start().await;
+    running.app.set_web_address(Some(
+        "http://127.0.0.1:1/#token=00112233445566778899".to_owned(),
+    ));
+    let state = running
+        .until("the node runs", |state| state.node.is_some())
+        .await;
+    let logs = DataDir::new(running.folder.path().join("node")).logs();
+    std::fs::create_dir_all(&logs).unwrap();
+    let node = state.node.unwrap().node;
+    std::fs::write(logs.join("node.log"), format!("node {node} from 10.1.2.3")).unwrap();
+    let bundle = running
+        .call("support_bundle", Value::Null)
+        .await
+        .to_string();
+    assert!(bundle.contains("state.json") && bundle.contains("node.log"));
+    assert!(bundle.contains("node [hidden] from [address]"), "{bundle}");
+    assert!(!bundle.contains(&node.to_string()));
+    assert!(!bundle.contains("token=0011"));
+    running.app.shut_down().await;
+}

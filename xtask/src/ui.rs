@@ -1,0 +1,97 @@
+//! The window's files (`ui/`): built when their sources have changed, and checked.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use xtask::{Result, network, process};
+
+use crate::lint::cargo;
+use crate::report;
+
+/// Makes `ui/dist`, which the programs are built with.
+pub(crate) fn build() -> Result<()> {
+    let folder = folder();
+    if is_up_to_date(&folder)? {
+        return Ok(());
+    }
+    report::fact("window", "building ui/ with npm");
+    install(&folder)?;
+    process::run(npm(&["run", "build"]))
+}
+
+/// Format, lints, types and the window's own tests.
+pub(crate) fn check() -> Result<()> {
+    install(&folder())?;
+    for (script, what) in [
+        ("lint", "format and lints of ui/"),
+        ("check", "types of ui/"),
+        ("test", "the window's own tests"),
+    ] {
+        report::fact("window", what);
+        process::run(npm(&["run", "--silent", script]))?;
+    }
+    Ok(())
+}
+
+/// Writes the TypeScript types of the program's API.
+pub(crate) fn write_bindings() -> Result<()> {
+    let mut command = cargo(&["test", "--quiet", "--package", "infera-node", "--lib"]);
+    command
+        .arg("the_typescript_types")
+        .env("INFERA_WRITE_BINDINGS", "1");
+    process::run(command)
+}
+
+fn folder() -> PathBuf {
+    network::repository().join("ui")
+}
+
+fn npm(words: &[&str]) -> Command {
+    let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
+    command.current_dir(folder()).args(words);
+    command
+}
+
+/// As the lock file wants it; nothing is done where it is so already.
+fn install(folder: &Path) -> Result<()> {
+    let lock = fs::read(folder.join("package-lock.json"))?;
+    let stamp = folder.join("node_modules/.installed-lock");
+    if fs::read(&stamp).ok().as_ref() == Some(&lock) {
+        return Ok(());
+    }
+    process::run(npm(&["ci", "--no-audit", "--no-fund"])).map_err(|error| {
+        format!("{error}\nThe window needs Node.js 20 or newer with npm (https://nodejs.org)")
+    })?;
+    fs::write(stamp, lock)?;
+    Ok(())
+}
+
+/// Whether nothing has changed since the last build.
+fn is_up_to_date(folder: &Path) -> Result<bool> {
+    let Ok(built) = fs::metadata(folder.join("dist/index.html")) else {
+        return Ok(false);
+    };
+    let mut newest = SystemTime::UNIX_EPOCH;
+    collect_newest(folder, &mut newest)?;
+    Ok(newest <= built.modified()?)
+}
+
+fn collect_newest(folder: &Path, newest: &mut SystemTime) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "node_modules" || name == "dist" {
+            continue;
+        }
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            collect_newest(&entry.path(), newest)?;
+        } else {
+            *newest = metadata.modified()?.max(*newest);
+        }
+    }
+    Ok(())
+}
