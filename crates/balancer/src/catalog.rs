@@ -7,7 +7,7 @@ use infera_model::{Head, ModelError, Tokenizer};
 use infera_protocol::ModelId;
 use infera_protocol::node_api::{ModelOffer, Price};
 
-use crate::db::{Database, DbError, Write};
+use crate::db::{Database, DbError};
 
 /// A model that clients can ask for.
 pub(crate) struct ServedModel {
@@ -206,27 +206,15 @@ pub async fn add(
     .execute(&mut *write)
     .await
     .map_err(DbError::from)?;
-    commit(write).await?;
+    write.commit().await.map_err(DbError::from)?;
     Ok(id)
 }
 
 /// Serves a model no longer. Jobs that run go on.
 pub async fn remove(database: &Database, name: &str, now_ms: i64) -> Result<(), CatalogError> {
-    let mut write = database.write().await?;
-    let outcome =
-        sqlx::query("UPDATE models SET removed_ms = ? WHERE name = ? AND removed_ms IS NULL")
-            .bind(now_ms)
-            .bind(name)
-            .execute(&mut *write)
-            .await
-            .map_err(DbError::from)?;
-    if outcome.rows_affected() == 0 {
+    let removed = "UPDATE models SET removed_ms = ? WHERE name = ? AND removed_ms IS NULL";
+    if !database.update_named(removed, now_ms, name).await? {
         return Err(CatalogError::Unknown(name.to_owned()));
     }
-    commit(write).await?;
     Ok(())
-}
-
-async fn commit(write: Write<'_>) -> Result<(), DbError> {
-    Ok(write.commit().await?)
 }
