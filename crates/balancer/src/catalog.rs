@@ -47,6 +47,8 @@ pub(crate) struct Catalog {
     by_name: RwLock<HashMap<String, Arc<ServedModel>>>,
     /// Heads are large: each is read once, also for jobs on models that are no longer served.
     heads: RwLock<HashMap<ModelId, Arc<Head>>>,
+    /// One at a time, so that an older reading never replaces a newer one.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,7 @@ impl Catalog {
 
     /// Takes over what commands have changed.
     pub(crate) async fn refresh(&self, database: &Database) -> Result<(), CatalogError> {
+        let _turn = self.refreshing.lock().await;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, input_price, output_price, added_ms FROM models
              WHERE removed_ms IS NULL",

@@ -196,6 +196,8 @@ impl Drop for OpenStream {
 }
 
 async fn models(State(core): Shared, _: Sender) -> Json<Vec<ModelOffer>> {
+    // A node asks seldom, so it is told of a model that was added a moment ago.
+    core.read_models().await;
     let models = core.catalog.list();
     Json(models.iter().map(|model| model.offer()).collect())
 }

@@ -298,6 +298,8 @@ pub(crate) struct Books {
     pub(crate) lose_commits: u32,
     pub(crate) policy: Option<Policy>,
     pub(crate) reference: bool,
+    /// The model is not among those that clients can ask for.
+    pub(crate) unserved: bool,
     pub(crate) jobs: BTreeMap<JobId, BookedJob>,
     pub(crate) audits: BTreeMap<AuditId, BookedAudit>,
     /// What went wrong that a balancer would never accept.
@@ -553,7 +555,10 @@ impl BalancerLink for FakeBalancer {
     }
 
     fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
-        self.call(Some(token), |_| {
+        self.call(Some(token), |books| {
+            if books.unserved {
+                return Ok(Vec::new());
+            }
             Ok(vec![ModelOffer {
                 model: MODEL,
                 name: "tiny-chat".to_owned(),
