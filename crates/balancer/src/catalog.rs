@@ -7,7 +7,7 @@ use infera_model::{Head, ModelError, Tokenizer};
 use infera_protocol::ModelId;
 use infera_protocol::node_api::{ModelOffer, Price};
 
-use crate::db::{Database, DbError, Write};
+use crate::db::{Database, DbError};
 
 /// A model that clients can ask for.
 pub(crate) struct ServedModel {
@@ -47,6 +47,8 @@ pub(crate) struct Catalog {
     by_name: RwLock<HashMap<String, Arc<ServedModel>>>,
     /// Heads are large: each is read once, also for jobs on models that are no longer served.
     heads: RwLock<HashMap<ModelId, Arc<Head>>>,
+    /// One at a time, so that an older reading never replaces a newer one.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,7 @@ impl Catalog {
 
     /// Takes over what commands have changed.
     pub(crate) async fn refresh(&self, database: &Database) -> Result<(), CatalogError> {
+        let _turn = self.refreshing.lock().await;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, name, input_price, output_price, added_ms FROM models
              WHERE removed_ms IS NULL",
@@ -206,27 +209,15 @@ pub async fn add(
     .execute(&mut *write)
     .await
     .map_err(DbError::from)?;
-    commit(write).await?;
+    write.commit().await.map_err(DbError::from)?;
     Ok(id)
 }
 
 /// Serves a model no longer. Jobs that run go on.
 pub async fn remove(database: &Database, name: &str, now_ms: i64) -> Result<(), CatalogError> {
-    let mut write = database.write().await?;
-    let outcome =
-        sqlx::query("UPDATE models SET removed_ms = ? WHERE name = ? AND removed_ms IS NULL")
-            .bind(now_ms)
-            .bind(name)
-            .execute(&mut *write)
-            .await
-            .map_err(DbError::from)?;
-    if outcome.rows_affected() == 0 {
+    let removed = "UPDATE models SET removed_ms = ? WHERE name = ? AND removed_ms IS NULL";
+    if !database.update_named(removed, now_ms, name).await? {
         return Err(CatalogError::Unknown(name.to_owned()));
     }
-    commit(write).await?;
     Ok(())
-}
-
-async fn commit(write: Write<'_>) -> Result<(), DbError> {
-    Ok(write.commit().await?)
 }

@@ -1,7 +1,7 @@
 //! The commands of `infera-balancer`.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -222,8 +222,9 @@ async fn run_server(folder: &Path, serve: Serve) -> Result<(), CliError> {
         .zip(serve.tls_key)
         .map(|(certificate, key)| Tls { certificate, key });
     let server = Server::bind(balancer, serve.listen, tls).await?;
+    let end = end_asked();
     print(&format!("Listening on {}\n", server.address()?))?;
-    server.run(end_asked()).await?;
+    server.run(end).await?;
     database.close().await;
     tracing::info!("ended");
     Ok(())
@@ -356,28 +357,34 @@ fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        .with_ansi(has_colour(&io::stderr()));
     match format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
 }
 
-/// Returns when the process was asked to end.
-async fn end_asked() {
+fn has_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Ends when the process was asked to end, from this call on.
+fn end_asked() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    async move {
+        #[cfg(unix)]
+        if let Ok(mut terminate) = terminate {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             }
             return;
         }
+        // Without a handler the process ends by the signal itself.
+        let _ = tokio::signal::ctrl_c().await;
     }
-    // Without a handler the process ends by the signal itself.
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn print_list<T: Serialize>(

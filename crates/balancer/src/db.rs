@@ -103,6 +103,23 @@ impl Database {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// Runs an update that takes a moment and a name, and says whether any row has that name.
+    pub(crate) async fn update_named(
+        &self,
+        sql: &'static str,
+        now_ms: i64,
+        name: &str,
+    ) -> Result<bool, DbError> {
+        let mut write = self.write().await?;
+        let outcome = sqlx::query(sql)
+            .bind(now_ms)
+            .bind(name)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await?;
+        Ok(outcome.rows_affected() > 0)
+    }
+
     /// Whether the database answers and can be written to.
     pub async fn probe(&self) -> Result<(), DbError> {
         let transaction = self.write().await?;

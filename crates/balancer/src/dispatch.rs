@@ -121,9 +121,7 @@ impl Balancer {
     pub async fn keep_up(&self) {
         let mut round = 0u64;
         loop {
-            if let Err(error) = self.0.catalog.refresh(&self.0.database).await {
-                tracing::warn!(%error, "the models could not be read again");
-            }
+            self.0.read_models().await;
             match store::references(&self.0.database).await {
                 Ok(references) => {
                     let references: HashSet<_> = references.into_iter().collect();
@@ -152,6 +150,13 @@ impl Core {
     pub(crate) async fn ending(&self) {
         // The sender lives as long as `self`.
         let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Takes over what commands have changed about the models served.
+    pub(crate) async fn read_models(&self) {
+        if let Err(error) = self.catalog.refresh(&self.database).await {
+            tracing::warn!(%error, "the models could not be read again");
+        }
     }
 
     /// Accepts one request's jobs: all or none.

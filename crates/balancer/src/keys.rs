@@ -92,18 +92,10 @@ pub(crate) async fn list(database: &Database) -> Result<Vec<KeyRow>, DbError> {
 }
 
 pub(crate) async fn revoke(database: &Database, name: &str, now_ms: i64) -> Result<(), KeyError> {
-    let mut write = database.write().await?;
-    let outcome =
-        sqlx::query("UPDATE api_keys SET revoked_ms = ? WHERE name = ? AND revoked_ms IS NULL")
-            .bind(now_ms)
-            .bind(name)
-            .execute(&mut *write)
-            .await
-            .map_err(DbError::from)?;
-    if outcome.rows_affected() == 0 {
+    let revoked = "UPDATE api_keys SET revoked_ms = ? WHERE name = ? AND revoked_ms IS NULL";
+    if !database.update_named(revoked, now_ms, name).await? {
         return Err(KeyError::Unknown(name.to_owned()));
     }
-    write.commit().await.map_err(DbError::from)?;
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +22,7 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Policy, check, met};
-use infera_protocol::{AuditId, AuditTask, Hash, JobId, JobSpec, NodeId, OutputBatch};
+use infera_protocol::{AuditTask, Hash, JobSpec, NodeId, OutputBatch};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -81,8 +82,10 @@ impl IntoResponse for Refused {
     }
 }
 
-async fn challenge(State(core): Shared, body: Received) -> Result<Json<Challenge>, Refused> {
-    let request: ChallengeRequest = parse(body)?;
+async fn challenge(
+    State(core): Shared,
+    Message(request): Message<ChallengeRequest>,
+) -> Result<Json<Challenge>, Refused> {
     check_version(request.version)?;
     let challenge = Hash::from_bytes(core.edges.random());
     core.nodes
@@ -90,8 +93,10 @@ async fn challenge(State(core): Shared, body: Received) -> Result<Json<Challenge
     Ok(Json(Challenge { challenge }))
 }
 
-async fn session(State(core): Shared, body: Received) -> Result<Json<Session>, Refused> {
-    let request: SessionRequest = parse(body)?;
+async fn session(
+    State(core): Shared,
+    Message(request): Message<SessionRequest>,
+) -> Result<Json<Session>, Refused> {
     check_version(request.version)?;
     let node = request.node;
     if !core
@@ -138,23 +143,17 @@ async fn session(State(core): Shared, body: Received) -> Result<Json<Session>, R
     }))
 }
 
-async fn state(
-    State(core): Shared,
-    headers: HeaderMap,
-    body: Received,
-) -> Result<StatusCode, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let state: NodeState = parse(body)?;
-    let meets = met(&check(&core.policy, &state.hardware));
-    core.nodes.set_state(node, state, meets);
+async fn state(State(core): Shared, call: Call<NodeState>) -> Result<StatusCode, Refused> {
+    let meets = met(&check(&core.policy, &call.message.hardware));
+    core.nodes.set_state(call.node, call.message, meets);
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn events(
     State(core): Shared,
+    Sender(node): Sender,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
-    let node = authenticate(&core, &headers)?;
     let last_seen = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
@@ -196,10 +195,11 @@ impl Drop for OpenStream {
     }
 }
 
-async fn models(State(core): Shared, headers: HeaderMap) -> Result<Json<Vec<ModelOffer>>, Refused> {
-    authenticate(&core, &headers)?;
+async fn models(State(core): Shared, _: Sender) -> Json<Vec<ModelOffer>> {
+    // A node asks seldom, so it is told of a model that was added a moment ago.
+    core.read_models().await;
     let models = core.catalog.list();
-    Ok(Json(models.iter().map(|model| model.offer()).collect()))
+    Json(models.iter().map(|model| model.offer()).collect())
 }
 
 async fn requirements(State(core): Shared) -> Json<Policy> {
@@ -213,10 +213,9 @@ struct SpeedTest {
 
 async fn speed_test(
     State(core): Shared,
-    headers: HeaderMap,
+    _: Sender,
     query: Result<Query<SpeedTest>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    authenticate(&core, &headers)?;
     let Ok(Query(SpeedTest { bytes })) = query else {
         return Err(malformed("`bytes` must be a number").into());
     };
@@ -242,86 +241,70 @@ async fn speed_test(
 
 async fn claim(
     State(core): Shared,
-    headers: HeaderMap,
     Path(job): Path<String>,
-    body: Received,
+    call: Call<Claim>,
 ) -> Result<Json<JobSpec>, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let claim: Claim = parse(body)?;
-    Ok(Json(core.claim(node, job_id(&job)?, &claim).await?))
+    let spec = core.claim(call.node, id(&job)?, &call.message).await?;
+    Ok(Json(spec))
 }
 
 async fn output(
     State(core): Shared,
-    headers: HeaderMap,
     Path(job): Path<String>,
-    body: Received,
+    call: Call<OutputBatch>,
 ) -> Result<Json<OutputAck>, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let batch: OutputBatch = parse(body)?;
-    Ok(Json(core.output(node, job_id(&job)?, &batch).await?))
+    let ack = core.output(call.node, id(&job)?, &call.message).await?;
+    Ok(Json(ack))
 }
 
 async fn release(
     State(core): Shared,
-    headers: HeaderMap,
     Path(job): Path<String>,
-    body: Received,
+    call: Call<Release>,
 ) -> Result<StatusCode, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let release: Release = parse(body)?;
-    core.release(node, job_id(&job)?, &release).await?;
+    core.release(call.node, id(&job)?, &call.message).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn accept(
     State(core): Shared,
-    headers: HeaderMap,
+    Sender(node): Sender,
     Path(audit): Path<String>,
 ) -> Result<Json<AuditTask>, Refused> {
-    let node = authenticate(&core, &headers)?;
-    Ok(Json(core.accept_audit(node, audit_id(&audit)?).await?))
+    Ok(Json(core.accept_audit(node, id(&audit)?).await?))
 }
 
 async fn decline(
     State(core): Shared,
-    headers: HeaderMap,
     Path(audit): Path<String>,
-    body: Received,
+    call: Call<Decline>,
 ) -> Result<StatusCode, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let decline: Decline = parse(body)?;
-    core.decline_audit(node, audit_id(&audit)?, &decline.reason)
+    core.decline_audit(call.node, id(&audit)?, &call.message.reason)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn commit(
     State(core): Shared,
-    headers: HeaderMap,
     Path(audit): Path<String>,
-    body: Received,
+    call: Call<AuditCommit>,
 ) -> Result<StatusCode, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let commit: AuditCommit = parse(body)?;
-    core.commit_audit(node, audit_id(&audit)?, &commit).await?;
+    core.commit_audit(call.node, id(&audit)?, &call.message)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn report(
     State(core): Shared,
-    headers: HeaderMap,
     Path(audit): Path<String>,
-    body: Received,
+    call: Call<AuditReveal>,
 ) -> Result<StatusCode, Refused> {
-    let node = authenticate(&core, &headers)?;
-    let reveal: AuditReveal = parse(body)?;
-    core.report_audit(node, audit_id(&audit)?, &reveal).await?;
+    core.report_audit(call.node, id(&audit)?, &call.message)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn points(State(core): Shared, headers: HeaderMap) -> Result<Json<Points>, Refused> {
-    let node = authenticate(&core, &headers)?;
+async fn points(State(core): Shared, Sender(node): Sender) -> Result<Json<Points>, Refused> {
     let points = async {
         Ok::<_, DbError>(Points {
             confirmed: ledger::balance(&core.database, &Account::Confirmed(node)).await?,
@@ -339,22 +322,61 @@ struct HistoryQuery {
 
 async fn history(
     State(core): Shared,
-    headers: HeaderMap,
+    Sender(node): Sender,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<Vec<WorkRecord>>, Refused> {
-    let node = authenticate(&core, &headers)?;
     let limit = query.ok().and_then(|query| query.limit).unwrap_or(100);
     let records = store::history(&core.database, node, limit.min(MAX_HISTORY)).await;
     Ok(Json(records.map_err(unavailable)?))
 }
 
-fn authenticate(core: &Core, headers: &HeaderMap) -> Result<NodeId, Refusal> {
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(token_hash);
-    core.nodes.authenticate(token, Instant::now())
+/// The node whose session a call names.
+struct Sender(NodeId);
+
+impl FromRequestParts<Arc<Core>> for Sender {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Refused> {
+        let token = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(token_hash);
+        Ok(Self(core.nodes.authenticate(token, Instant::now())?))
+    }
+}
+
+/// A body that is a message of the protocol.
+struct Message<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Core>> for Message<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, Refused> {
+        let Ok(body) = Received::from_request(request, core).await;
+        Ok(Self(parse(body)?))
+    }
+}
+
+/// A message within a session.
+struct Call<T> {
+    node: NodeId,
+    message: T,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<Core>> for Call<T> {
+    type Rejection = Refused;
+
+    /// The body is read before anything is refused: a node that is still sending would see a broken
+    /// connection instead of the answer.
+    async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, Refused> {
+        let (mut parts, body) = request.into_parts();
+        let Ok(body) = Received::from_request(Request::new(body), core).await;
+        let Sender(node) = Sender::from_request_parts(&mut parts, core).await?;
+        let message = parse(body)?;
+        Ok(Self { node, message })
+    }
 }
 
 /// Tokens are kept as hashes: memory and logs never hold one.
@@ -388,14 +410,6 @@ fn malformed(fault: &str) -> Refusal {
         RefusalCode::Malformed,
         format!("The call is not what the protocol says ({fault}). Update the node"),
     )
-}
-
-fn job_id(text: &str) -> Result<JobId, Refusal> {
-    id(text)
-}
-
-fn audit_id(text: &str) -> Result<AuditId, Refusal> {
-    id(text)
 }
 
 fn id<T: FromStr>(text: &str) -> Result<T, Refusal> {

@@ -123,25 +123,14 @@ impl Server {
         let upkeep = tokio::spawn(async move { background.keep_up().await });
         let outcome = match self.tls {
             None => {
-                let mut server = axum_server::from_tcp(self.listener)
-                    .map_err(ServeError::Ended)?
-                    .handle(handle);
-                server
-                    .http_builder()
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT);
+                let server = axum_server::from_tcp(self.listener).map_err(ServeError::Ended)?;
+                let server = with_header_timeout(server).handle(handle);
                 server.serve(app.into_make_service()).await
             }
             Some(tls) => {
-                let mut server = axum_server::from_tcp_rustls(self.listener, tls)
-                    .map_err(ServeError::Ended)?
-                    .handle(handle);
-                server
-                    .http_builder()
-                    .http1()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT);
+                let server =
+                    axum_server::from_tcp_rustls(self.listener, tls).map_err(ServeError::Ended)?;
+                let server = with_header_timeout(server).handle(handle);
                 server.serve(app.into_make_service()).await
             }
         };
@@ -149,6 +138,17 @@ impl Server {
         ending.abort();
         outcome.map_err(ServeError::Ended)
     }
+}
+
+fn with_header_timeout<A>(
+    mut server: axum_server::Server<SocketAddr, A>,
+) -> axum_server::Server<SocketAddr, A> {
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    server
 }
 
 impl std::fmt::Display for Address {

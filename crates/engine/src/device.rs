@@ -173,6 +173,18 @@ fn cpu(reason: &str) -> Opened {
 
 /// `before` are the adapters listed before this one: burn counts each kind of adapter on its own.
 fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result<Opened, Failure> {
+    // Mesa's software driver crashes on burn's SPIR-V, and burn takes SPIR-V for every Vulkan
+    // adapter that can have it.
+    let software = adapter.device_type == wgpu::DeviceType::Cpu;
+    if cfg!(feature = "vulkan") && adapter.backend == wgpu::Backend::Vulkan && software {
+        return Err(Failure {
+            code: FailureCode::NoDevice,
+            message: format!(
+                "{} computes in software, which this build's kernels for Vulkan cannot use. Use `cpu`",
+                adapter.gpu.name
+            ),
+        });
+    }
     let index = before
         .iter()
         .filter(|other| {
@@ -188,6 +200,9 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
     };
     let api = match adapter.backend {
         wgpu::Backend::Vulkan => WgpuBackend::Vulkan,
+        // Pinned to Metal, burn's feature `metal` refuses a Mac whose system is too old for it;
+        // left to choose, burn takes Metal too, and WGSL there.
+        wgpu::Backend::Metal if cfg!(feature = "metal") => WgpuBackend::Auto,
         wgpu::Backend::Metal => WgpuBackend::Metal,
         wgpu::Backend::Dx12 => WgpuBackend::Dx12,
         wgpu::Backend::Gl => WgpuBackend::Gl,

@@ -137,18 +137,14 @@ impl<M: Forward> Scheduler<M> {
     pub fn generate(&mut self, request: &Generate, emit: &mut dyn FnMut(Event)) {
         let tokens = [request.prompt.as_slice(), &request.output].concat();
         if let Err(failure) = self.check(request.id, &request.prompt, &tokens, &request.sampling) {
-            emit(Event::Failed {
-                id: Some(request.id),
-                error: failure,
-            });
-            return;
+            return emit(failed(request.id, failure));
         }
         let mut stop = (!request.stop.is_empty())
             .then(|| (self.endings.watch)(&request.prompt, &request.stop));
         let mut ended = None;
         for token in &request.output {
             let stopped = stop.as_mut().is_some_and(|watch| watch(*token));
-            ended = self.ending(*token, stopped);
+            ended = self.endings.ending(*token, stopped);
         }
         let max_tokens = request.max_tokens as usize;
         if let Some(reason) =
@@ -168,7 +164,7 @@ impl<M: Forward> Scheduler<M> {
             stop,
         };
         let prompt = request.prompt.len();
-        self.queue(Sequence::new(
+        self.waiting.push_back(Sequence::new(
             request.id,
             task,
             request.sampling,
@@ -187,11 +183,7 @@ impl<M: Forward> Scheduler<M> {
             self.check(request.id, &request.prompt, &tokens, &request.sampling)
         };
         if let Err(failure) = checked {
-            emit(Event::Failed {
-                id: Some(request.id),
-                error: failure,
-            });
-            return;
+            return emit(failed(request.id, failure));
         }
         tokens.pop();
         let task = Task::Score {
@@ -200,7 +192,7 @@ impl<M: Forward> Scheduler<M> {
             scored: 0,
         };
         let prompt = request.prompt.len();
-        self.queue(Sequence::new(
+        self.waiting.push_back(Sequence::new(
             request.id,
             task,
             request.sampling,
@@ -271,15 +263,8 @@ impl<M: Forward> Scheduler<M> {
     /// After a failed pass nothing is known of the caches.
     fn fail_all(&mut self, failure: &Failure, emit: &mut dyn FnMut(Event)) {
         for sequence in self.running.drain(..) {
-            emit(Event::Failed {
-                id: Some(sequence.id),
-                error: failure.clone(),
-            });
+            emit(failed(sequence.id, failure.clone()));
         }
-    }
-
-    fn queue(&mut self, sequence: Sequence<M::Cache>) {
-        self.waiting.push_back(sequence);
     }
 
     fn check(
@@ -430,10 +415,6 @@ impl<M: Forward> Scheduler<M> {
         }
     }
 
-    fn ending(&self, token: u32, stopped: bool) -> Option<FinishReason> {
-        self.endings.ending(token, stopped)
-    }
-
     fn speed(&self) -> Option<f32> {
         let tokens: usize = self.recent.iter().map(|(_, _, tokens)| tokens).sum();
         let seconds: f32 = self
@@ -525,6 +506,13 @@ fn describe(logits: &[f32], token: u32, logprobs: Option<u8>) -> TokenOutput {
 
 fn milliseconds(from: Instant, to: Instant) -> u32 {
     u32::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u32::MAX)
+}
+
+fn failed(id: u64, error: Failure) -> Event {
+    Event::Failed {
+        id: Some(id),
+        error,
+    }
 }
 
 fn bad_request(message: String) -> Failure {

@@ -11,11 +11,13 @@ use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{AuditId, AuditReport, ChunkCommit, Finish, Hash, JobId, TokenOutput};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sqlx::migrate::MigrateError;
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row, migrate::MigrateError};
+use sqlx::{Row, Sqlite};
 
 const CONNECTIONS: u32 = 4;
 
@@ -138,41 +140,24 @@ impl Store {
     }
 
     pub async fn set_setting<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
-        let (name, value) = (name.to_owned(), to_json(value));
-        self.run(|pool| async move {
+        self.execute(
             sqlx::query("INSERT INTO setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value")
-                .bind(name)
-                .bind(value)
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
+                .bind(name.to_owned())
+                .bind(to_json(value)),
+        )
         .await
     }
 
     pub async fn open_attempt(&self, key: AttemptKey, claimed_ms: i64) -> Result<(), StoreError> {
-        self.run(|pool| async move {
-            sqlx::query("INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(key.job.to_string())
-                .bind(key.attempt)
-                .bind(claimed_ms)
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.execute(insert_attempt(key, claimed_ms)).await
     }
 
     /// Forgets an attempt and all that is in the outbox for it.
     pub async fn close_attempt(&self, key: AttemptKey) -> Result<(), StoreError> {
-        self.run(|pool| async move {
-            sqlx::query("DELETE FROM attempt WHERE job = ? AND attempt = ?")
-                .bind(key.job.to_string())
-                .bind(key.attempt)
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
+        self.execute(of_attempt(
+            "DELETE FROM attempt WHERE job = ? AND attempt = ?",
+            key,
+        ))
         .await
     }
 
@@ -184,31 +169,27 @@ impl Store {
         finish: Option<Finish>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
+        // The attempt's own row is written beside its first work, which may be faster.
+        let attempt = insert_attempt(key, now_ms);
+        let chunks = chunks.into_iter().map(move |chunk| {
+            of_attempt(
+                "INSERT INTO chunk VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                key,
+            )
+            .bind(chunk.commit.index)
+            .bind(to_json(&chunk))
+        });
+        let finish = finish.map(|finish| {
+            of_attempt(
+                "INSERT INTO finish VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                key,
+            )
+            .bind(to_json(&finish))
+        });
         self.run(|pool| async move {
             let mut transaction = pool.begin().await?;
-            // The attempt's own row is written beside its first work, which may be faster.
-            sqlx::query("INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(key.job.to_string())
-                .bind(key.attempt)
-                .bind(now_ms)
-                .execute(&mut *transaction)
-                .await?;
-            for chunk in &chunks {
-                sqlx::query("INSERT INTO chunk VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-                    .bind(key.job.to_string())
-                    .bind(key.attempt)
-                    .bind(chunk.commit.index)
-                    .bind(to_json(chunk))
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            if let Some(finish) = &finish {
-                sqlx::query("INSERT INTO finish VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                    .bind(key.job.to_string())
-                    .bind(key.attempt)
-                    .bind(to_json(finish))
-                    .execute(&mut *transaction)
-                    .await?;
+            for statement in std::iter::once(attempt).chain(chunks).chain(finish) {
+                statement.execute(&mut *transaction).await?;
             }
             transaction.commit().await
         })
@@ -217,15 +198,13 @@ impl Store {
 
     /// The balancer has the attempt's first `chunks` chunks.
     pub async fn acknowledge(&self, key: AttemptKey, chunks: u32) -> Result<(), StoreError> {
-        self.run(|pool| async move {
-            sqlx::query("DELETE FROM chunk WHERE job = ? AND attempt = ? AND number < ?")
-                .bind(key.job.to_string())
-                .bind(key.attempt)
-                .bind(chunks)
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
+        self.execute(
+            of_attempt(
+                "DELETE FROM chunk WHERE job = ? AND attempt = ? AND number < ?",
+                key,
+            )
+            .bind(chunks),
+        )
         .await
     }
 
@@ -270,29 +249,19 @@ impl Store {
     }
 
     pub async fn put_report(&self, stored: &StoredReport, made_ms: i64) -> Result<(), StoreError> {
-        let stored = stored.clone();
-        self.run(|pool| async move {
+        self.execute(
             sqlx::query("INSERT INTO report VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
                 .bind(stored.report.audit.to_string())
                 .bind(to_json(&stored.report))
                 .bind(stored.salt.to_string())
-                .bind(made_ms)
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
+                .bind(made_ms),
+        )
         .await
     }
 
     pub async fn remove_report(&self, audit: AuditId) -> Result<(), StoreError> {
-        self.run(|pool| async move {
-            sqlx::query("DELETE FROM report WHERE audit = ?")
-                .bind(audit.to_string())
-                .execute(&pool)
-                .await?;
-            Ok(())
-        })
-        .await
+        self.execute(sqlx::query("DELETE FROM report WHERE audit = ?").bind(audit.to_string()))
+            .await
     }
 
     pub async fn reports(&self) -> Result<Vec<StoredReport>, StoreError> {
@@ -314,13 +283,13 @@ impl Store {
 
     /// Adds a piece of work, or brings its balancer's side up to date.
     pub async fn record(&self, entry: JobRow) -> Result<(), StoreError> {
-        self.run(|pool| async move {
-            let record = &entry.record;
-            // An audit is done once; what the balancer counts there is the audited attempt.
-            let attempt = match record.kind {
-                WorkKind::Job => record.attempt,
-                WorkKind::Audit => 1,
-            };
+        let record = entry.record;
+        // An audit is done once; what the balancer counts there is the audited attempt.
+        let attempt = match record.kind {
+            WorkKind::Job => record.attempt,
+            WorkKind::Audit => 1,
+        };
+        self.execute(
             sqlx::query(
                 "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
@@ -334,22 +303,19 @@ impl Store {
                     points = CASE WHEN excluded.verdict = 'pending' AND excluded.points = 0 THEN points ELSE excluded.points END",
             )
             .bind(to_word(&record.kind))
-            .bind(record.id.clone())
+            .bind(record.id)
             .bind(attempt)
             .bind(record.model.to_string())
-            .bind(record.model_name.clone())
+            .bind(record.model_name)
             .bind(record.input_tokens)
             .bind(record.output_tokens)
             .bind(record.started_ms)
             .bind(record.finished_ms)
             .bind(entry.tokens_per_second)
             .bind(to_word(&record.verdict))
-            .bind(record.reason.clone())
-            .bind(record.points)
-            .execute(&pool)
-            .await?;
-            Ok(())
-        })
+            .bind(record.reason)
+            .bind(record.points),
+        )
         .await
     }
 
@@ -387,6 +353,12 @@ impl Store {
         Ok(crate::books::Earnings::default())
     }
     // TEMP-END
+
+    async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
+        self.run(|pool| async move { statement.execute(&pool).await.map(drop) })
+            .await
+    }
+
     /// `SQLite` works on files: each operation runs on a thread that may block, to its end, even if
     /// nobody waits for it any more.
     async fn run<T, F>(&self, operation: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
@@ -404,6 +376,21 @@ impl Store {
             }),
         }
     }
+}
+
+type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// A statement whose first two parameters are the attempt's job and number.
+fn of_attempt(sql: &'static str, key: AttemptKey) -> Statement {
+    sqlx::query(sql).bind(key.job.to_string()).bind(key.attempt)
+}
+
+fn insert_attempt(key: AttemptKey, claimed_ms: i64) -> Statement {
+    of_attempt(
+        "INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        key,
+    )
+    .bind(claimed_ms)
 }
 
 fn history_entry(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {

@@ -1,7 +1,8 @@
 //! What nodes send wrong, and what they get: a code, and nothing has changed.
 
+use infera_balancer::{add_model, remove_model};
 use infera_protocol::node_api::{
-    ChallengeRequest, Claim, NodeEvent, Refusal, RefusalCode, Session,
+    ChallengeRequest, Claim, ModelOffer, NodeEvent, Refusal, RefusalCode, Session,
 };
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
@@ -10,8 +11,8 @@ use infera_protocol::{
 use serde_json::json;
 
 use crate::support::{
-    Conduct, Network, SimNode, Work, answer, challenge, code, hardware, hasty, honest_report, key,
-    open_session, patient, session_request,
+    Conduct, MODEL, Network, PRICE, SimNode, Work, answer, challenge, code, hardware, hasty, head,
+    honest_report, key, open_session, patient, session_request,
 };
 
 fn tokens(ids: &[u32]) -> Vec<TokenOutput> {
@@ -557,4 +558,25 @@ async fn audit_steps_out_of_order_are_refused() {
         .collect();
     assert!(steps.contains(&"expired"), "{steps:?}");
     one.reveal(&report, &salt).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_of_a_model_the_moment_it_is_added() {
+    let network = Network::start(patient()).await;
+    let node = SimNode::worker(&network, 1).await;
+    let served = async || {
+        let request = network
+            .http
+            .get(format!("{}/node/v1/models", network.base))
+            .bearer_auth(&node.session.token);
+        answer::<Vec<ModelOffer>>(request).await.unwrap()
+    };
+    for _ in 0..5 {
+        remove_model(&network.database, MODEL, 1).await.unwrap();
+        assert_eq!(served().await, []);
+        add_model(&network.database, head(), MODEL, PRICE, 2)
+            .await
+            .unwrap();
+        assert_eq!(served().await.len(), 1);
+    }
 }

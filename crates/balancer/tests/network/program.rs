@@ -42,7 +42,7 @@ fn fault(output: &Output) -> String {
     text
 }
 
-fn serve(folder: &Path) -> (Child, String) {
+fn serve(folder: &Path, log_format: &str) -> (Child, String) {
     let arguments = [
         "serve",
         "--listen",
@@ -50,7 +50,7 @@ fn serve(folder: &Path) -> (Child, String) {
         "--policy",
         "practice",
         "--log-format",
-        "json",
+        log_format,
     ];
     let mut child = command(folder, &arguments)
         .env("INFERA_LOG", "info,infera_balancer=trace")
@@ -92,7 +92,7 @@ fn end(child: &mut Child) -> String {
 async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (mut child, base) = serve(folder);
+    let (mut child, base) = serve(folder, "json");
     let api_key = stdout(&run(folder, &["key", "create", "ann", "--limit", "5"]))
         .trim()
         .to_owned();
@@ -168,6 +168,16 @@ async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
     for line in logs.lines() {
         serde_json::from_str::<Value>(line).unwrap();
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn logs_in_a_file_have_no_colours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _) = serve(folder.path(), "text");
+    let logs = end(&mut child);
+    assert!(logs.contains("INFO") && logs.contains("ended"), "{logs}");
+    assert!(!logs.contains('\x1b'), "{logs}");
 }
 
 #[test]

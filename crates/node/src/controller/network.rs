@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use infera_protocol::ModelId;
 use infera_protocol::node_api::{NodeEvent, Points, Session};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,12 @@ impl Controller {
 
     fn on_event(&mut self, event: NodeEvent) {
         match event {
-            NodeEvent::Offer(offer) => self.on_offer(offer),
+            NodeEvent::Offer(offer) => {
+                if !self.lists(offer.model) {
+                    self.refresh_models();
+                }
+                self.on_offer(offer);
+            }
             NodeEvent::Withdrawn { job, attempt } => self.on_withdrawn(AttemptKey { job, attempt }),
             NodeEvent::Cancel { job, attempt } => self.on_cancel(AttemptKey { job, attempt }),
             NodeEvent::Audit {
@@ -138,6 +144,12 @@ impl Controller {
             self.refresh_points();
         }
         self.measure_speed();
+    }
+
+    /// Whether the network serves a model, as far as the node has heard.
+    fn lists(&self, model: ModelId) -> bool {
+        let served = self.served.as_deref().unwrap_or_default();
+        served.iter().any(|offer| offer.model == model)
     }
 
     fn refresh_models(&mut self) {

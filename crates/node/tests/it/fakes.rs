@@ -298,6 +298,8 @@ pub(crate) struct Books {
     pub(crate) lose_commits: u32,
     pub(crate) policy: Option<Policy>,
     pub(crate) reference: bool,
+    /// The model is not among those that clients can ask for.
+    pub(crate) unserved: bool,
     pub(crate) jobs: BTreeMap<JobId, BookedJob>,
     pub(crate) audits: BTreeMap<AuditId, BookedAudit>,
     /// What went wrong that a balancer would never accept.
@@ -553,7 +555,10 @@ impl BalancerLink for FakeBalancer {
     }
 
     fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
-        self.call(Some(token), |_| {
+        self.call(Some(token), |books| {
+            if books.unserved {
+                return Ok(Vec::new());
+            }
             Ok(vec![ModelOffer {
                 model: MODEL,
                 name: "tiny-chat".to_owned(),
@@ -780,6 +785,18 @@ fn take(booked: &mut BookedJob, batch: &OutputBatch) -> Option<String> {
 
 // ---------------------------------------------------------------------------------------------
 
+/// Does what takes real time, such as a test's own SQL, at one moment of the paused clock. While
+/// anything is simply awaited, tokio sees an idle thread and lets the node's time run on; it does
+/// not as long as a blocking task runs.
+pub(crate) async fn while_time_stands<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work))
+        .await
+        .unwrap()
+}
+
 /// A node with all its fakes.
 pub(crate) struct Rig {
     pub(crate) balancer: FakeBalancer,
@@ -792,26 +809,28 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A node that is connected and has its model loaded. The clock is paused from then on.
+    /// A node that is connected and has its model loaded.
     pub(crate) async fn ready() -> Self {
         let rig = Self::start(FakeBalancer::default(), FakeEngine::default()).await;
         rig.until_ready().await;
         rig
     }
 
+    /// Pauses the clock, then starts a node.
     pub(crate) async fn start(balancer: FakeBalancer, engine: FakeEngine) -> Self {
+        tokio::time::pause();
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), balancer, engine).await
     }
 
-    pub(crate) async fn start_in(
+    async fn start_in(
         folder: Arc<tempfile::TempDir>,
         balancer: FakeBalancer,
         engine: FakeEngine,
     ) -> Self {
-        let store = Store::open(&folder.path().join("node.sqlite"))
+        let path = folder.path().join("node.sqlite");
+        let store = while_time_stands(async move { Store::open(&path).await })
             .await
             .unwrap();
-        tokio::time::pause();
         let machine = Arc::new(FakeMachine(Mutex::new(Hardware {
             os: "Test".to_owned(),
             cpu: "Test".to_owned(),
@@ -866,8 +885,7 @@ impl Rig {
             store,
             ..
         } = self.kill();
-        store.close().await;
-        tokio::time::resume();
+        while_time_stands(async move { store.close().await }).await;
         Self::start_in(folder, balancer, FakeEngine::default()).await
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use infera_node::state::{Connection, StateKind};
 use infera_protocol::node_api::{NodeEvent, VerdictStatus, WorkKind, WorkRecord};
 
+use tokio::time::Instant;
+
 use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig};
 
 #[tokio::test]
@@ -145,4 +147,19 @@ async fn a_verdict_brings_history_and_points_up_to_date() {
         history[0].tokens_per_second.is_some(),
         "its own figures stay"
     );
+}
+
+#[tokio::test]
+async fn an_offer_shows_that_the_model_is_served_after_all() {
+    let balancer = FakeBalancer::default();
+    balancer.books().unserved = true;
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    rig.until_sentence("this network does not serve tiny").await;
+    rig.balancer.books().unserved = false;
+    let start = Instant::now();
+    let job = rig.balancer.book(1, 10);
+    rig.balancer.offer(job);
+    rig.until_finished(job).await;
+    rig.until_sentence("Waiting for jobs").await;
+    assert!(start.elapsed() < Duration::from_secs(2));
 }

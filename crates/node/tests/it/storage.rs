@@ -4,7 +4,7 @@ use infera_node::store::{Store, StoreError};
 
 use infera_protocol::CHUNK_TOKENS;
 
-use crate::fakes::Rig;
+use crate::fakes::{Rig, while_time_stands};
 
 async fn raw(path: &std::path::Path) -> sqlx::SqlitePool {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
@@ -52,18 +52,30 @@ async fn a_disk_that_takes_no_more_hands_jobs_back_and_the_node_recovers_by_itse
     let job = rig.balancer.book(1, 1000);
     rig.balancer.offer(job);
     rig.until_tokens(job, 20).await;
-    let pool = raw(&rig.folder.path().join("node.sqlite")).await;
-    for trigger in [
-        "CREATE TRIGGER no_chunk BEFORE INSERT ON chunk BEGIN SELECT RAISE(ABORT, 'no space'); END",
-        "CREATE TRIGGER no_setting BEFORE INSERT ON setting BEGIN SELECT RAISE(ABORT, 'no space'); END",
-    ] {
-        sqlx::query(trigger).execute(&pool).await.unwrap();
-    }
+    let path = rig.folder.path().join("node.sqlite");
     // Chunks that were saved before are acknowledged or still in the outbox.
-    let in_outbox: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM chunk")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
+    let in_outbox: i64 = while_time_stands({
+        let path = path.clone();
+        async move {
+            let pool = raw(&path).await;
+            sqlx::raw_sql(
+                "BEGIN IMMEDIATE;
+                 CREATE TRIGGER no_chunk BEFORE INSERT ON chunk BEGIN SELECT RAISE(ABORT, 'no space'); END;
+                 CREATE TRIGGER no_setting BEFORE INSERT ON setting BEGIN SELECT RAISE(ABORT, 'no space'); END;
+                 COMMIT",
+            )
+            .execute(&pool)
+            .await
+            .unwrap();
+            let saved = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM chunk")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            pool.close().await;
+            saved
+        }
+    })
+    .await;
     let acknowledged = rig.balancer.books().jobs[&job].tokens.len() / CHUNK_TOKENS;
     let saved = acknowledged.max(usize::try_from(in_outbox).unwrap()) * CHUNK_TOKENS;
     rig.until("the release", || {
@@ -76,10 +88,15 @@ async fn a_disk_that_takes_no_more_hands_jobs_back_and_the_node_recovers_by_itse
         rig.balancer.books().jobs[&job].tokens.len() <= saved + CHUNK_TOKENS,
         "nothing unsaved was sent"
     );
-    for trigger in ["DROP TRIGGER no_chunk", "DROP TRIGGER no_setting"] {
-        sqlx::query(trigger).execute(&pool).await.unwrap();
-    }
-    pool.close().await;
+    while_time_stands(async move {
+        let pool = raw(&path).await;
+        sqlx::raw_sql("DROP TRIGGER no_chunk; DROP TRIGGER no_setting")
+            .execute(&pool)
+            .await
+            .unwrap();
+        pool.close().await;
+    })
+    .await;
     rig.until_ready().await;
     let second = rig.balancer.book(2, 40);
     rig.balancer.offer(second);
