@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 /// Starts engines.
 pub trait EngineLink: Send + Sync + 'static {
     fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>>;
-    fn processes(&self) {}
 }
 
 /// A running engine. It ends when `commands` is dropped; `events` ends when it has ended.

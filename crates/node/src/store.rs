@@ -331,28 +331,6 @@ impl Store {
         .await
     }
 
-    // TEMP-BEGIN
-    pub async fn jobs(
-        &self,
-        _: crate::books::JobsQuery,
-    ) -> Result<crate::books::JobsPage, StoreError> {
-        Ok(crate::books::JobsPage::default())
-    }
-    pub async fn jobs_csv(&self, _: crate::books::JobsQuery) -> Result<String, StoreError> {
-        Ok(String::new())
-    }
-    pub async fn today(&self, _: i64) -> Result<crate::books::Today, StoreError> {
-        Ok(crate::books::Today::default())
-    }
-    pub async fn earnings(
-        &self,
-        _: crate::books::EarningsQuery,
-        _: Option<infera_protocol::node_api::Points>,
-        _: i64,
-    ) -> Result<crate::books::Earnings, StoreError> {
-        Ok(crate::books::Earnings::default())
-    }
-    // TEMP-END
 
     async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
         self.run(|pool| async move { statement.execute(&pool).await.map(drop) })

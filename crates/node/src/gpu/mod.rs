@@ -71,29 +71,3 @@ pub struct GpuHistory {
     /// Oldest first, a second apart while somebody looks or works.
     pub samples: Vec<GpuSample>,
 }
-// TEMP-BEGIN
-pub struct Telemetry(tokio::sync::broadcast::Sender<GpuSample>);
-pub struct Watching;
-pub fn adapters(
-    _: &[infera_protocol::requirements::Gpu],
-    _: &crate::app::settings::DeviceSetting,
-    _: &[String],
-) -> Vec<Adapter> {
-    vec![]
-}
-impl Telemetry {
-    pub fn start(_: (), _: std::sync::Arc<dyn crate::clock::Clock>) -> Self {
-        Self(tokio::sync::broadcast::Sender::new(4))
-    }
-    pub fn samples(&self) -> tokio::sync::broadcast::Receiver<GpuSample> {
-        self.0.subscribe()
-    }
-    pub fn watch(&self) -> Watching {
-        Watching
-    }
-    pub fn set_working(&self, _: bool) {}
-    pub fn history(&self) -> GpuHistory {
-        GpuHistory::default()
-    }
-    pub fn stop(&self) {}
-}
