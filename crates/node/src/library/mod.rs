@@ -1,9 +1,32 @@
 //! Model files on this machine: the catalogue, downloads that finish, and what is installed.
 
+mod actor;
+mod catalogue;
+mod chunks;
+mod download;
+mod error;
+mod fetch;
+mod fit;
+mod import;
+mod installed;
+mod names;
+mod partial;
+mod place;
+mod rate;
+
 use infera_protocol::ModelId;
 use infera_protocol::node_api::Price;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+pub use actor::{
+    DiskSpace, Library, LibraryConfig, LibraryEdges, LibraryState, Limits, SystemDisk, Timing,
+};
+pub use catalogue::{Catalogue, CatalogueError};
+pub use error::LibraryError;
+pub use fetch::Http;
+pub use fit::{DeviceMemory, KvShape, fit, needed_bytes, suggest};
+pub use installed::InstalledFile;
 
 /// A model that can be downloaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]

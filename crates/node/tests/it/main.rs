@@ -11,5 +11,6 @@ mod fakes;
 mod governing;
 mod http;
 mod jobs;
+mod library;
 mod session;
 mod storage;
