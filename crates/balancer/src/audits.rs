@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, NodeEvent, Refusal, RefusalCode, VerdictStatus,
+    AuditCommit, AuditReveal, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal, RefusalCode,
+    VerdictStatus,
 };
 use infera_protocol::{AuditId, AuditReport, AuditTask, NodeId, VERSION};
-use infera_verify::{ReferenceResult, Status, Thresholds, verdict};
+use infera_verify::{Finding, ReferenceResult, Status, Thresholds, verdict};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ struct JudgedAttempt {
     past: PastAttempt,
     verdict: VerdictStatus,
     reason: String,
+    /// How each report that counted compares over this attempt's part of the output.
+    references: Vec<ReferenceResult>,
 }
 
 impl Core {
@@ -462,6 +465,7 @@ impl Core {
                 judged.past.number,
                 judged.verdict,
                 &judged.reason,
+                &findings(&judged.references, &audits),
             )
             .await?;
             match judged.verdict {
@@ -479,7 +483,8 @@ impl Core {
                 .references
                 .iter()
                 .find(|result| result.audit == *id);
-            store::settle_audit(&mut write, *id, &figures(report, result), pay).await?;
+            let found = findings(result.map_or(&[], std::slice::from_ref), &audits);
+            store::settle_audit(&mut write, *id, &figures(report, result), &found, pay).await?;
         }
         if rerun {
             store::restart_job(&mut write, job.id, job.run + 1).await?;
@@ -538,7 +543,7 @@ impl Core {
         }
     }
 
-    fn tell_record(
+    pub(crate) fn tell_record(
         &self,
         node: NodeId,
         record: Result<infera_protocol::node_api::WorkRecord, DbError>,
@@ -566,6 +571,7 @@ impl Judgment {
             past: *past,
             verdict: VerdictStatus::SampledOut,
             reason: reason.to_owned(),
+            references: Vec::new(),
         };
         Self {
             verdict: VerdictStatus::SampledOut,
@@ -592,23 +598,26 @@ fn judge(job: &Job) -> Option<Judgment> {
     let whole = verdict(0..ids.len() as u32, &structure, &reports, &Thresholds::P32);
     let mut attempts = Vec::new();
     for past in &job.past {
-        let (verdict, reason) = if past.start == past.end {
+        let (verdict, reason, references) = if past.start == past.end {
             (
                 VerdictStatus::SampledOut,
                 "There was no output to check.".to_owned(),
+                Vec::new(),
             )
         } else {
             let judged = verdict(past.start..past.end, &structure, &reports, &Thresholds::P32);
-            match judged.status {
-                Status::Verified => (VerdictStatus::Verified, judged.reason),
-                Status::Failed => (VerdictStatus::Failed, judged.reason),
+            let verdict = match judged.status {
+                Status::Verified => VerdictStatus::Verified,
+                Status::Failed => VerdictStatus::Failed,
                 Status::Undecided => return None,
-            }
+            };
+            (verdict, judged.reason, judged.references)
         };
         attempts.push(JudgedAttempt {
             past: *past,
             verdict,
             reason,
+            references,
         });
     }
     let failure = attempts
@@ -639,6 +648,29 @@ fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json
         "match_rate": statistics.map(|statistics| statistics.match_rate()),
         "finding": result.and_then(|result| result.finding),
     })
+}
+
+/// What the node may know of each reference. Discarded reports are left out.
+fn findings(
+    results: &[ReferenceResult],
+    audits: &[(AuditId, NodeId, AuditReport)],
+) -> Vec<ReferenceFigures> {
+    let figures = |result: &ReferenceResult| {
+        let (_, node, _) = audits.iter().find(|(id, _, _)| *id == result.audit)?;
+        let statistics = result.statistics?;
+        Some(ReferenceFigures {
+            reference: node.short(),
+            finding: match result.finding? {
+                Finding::Clean => ReferenceFinding::Clean,
+                Finding::Alarm => ReferenceFinding::Alarm,
+                Finding::Fail => ReferenceFinding::Fail,
+            },
+            positions: statistics.positions,
+            mismatches: statistics.mismatches,
+            largest_margin: statistics.largest,
+        })
+    };
+    results.iter().filter_map(figures).collect()
 }
 
 fn find(job: &mut Job, node: NodeId, id: AuditId) -> Result<&mut Audit, Refusal> {

@@ -613,6 +613,11 @@ impl Core {
         if how != AttemptEnd::Finished {
             job.lost.insert(past.node);
         }
+        if past.share > 0 {
+            // Its node sees at once what is pending.
+            let record = store::attempt_record(&self.database, job.id, past.number).await;
+            self.tell_record(past.node, record);
+        }
         job.past.push(past);
         job.stage = Stage::Seeking(Seeking::new(now + self.config.reassign));
         self.nodes.end_work(past.node, speed);

@@ -1,6 +1,6 @@
 //! Jobs, attempts, audits and nodes in the database.
 
-use infera_protocol::node_api::{Price, VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::node_api::{Price, ReferenceFigures, VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{
     AuditId, AuditReport, Finish, Hash, JobId, NodeId, Sampling, digest::Digest,
 };
@@ -297,14 +297,18 @@ pub(crate) async fn judge_attempt(
     attempt: u32,
     verdict: VerdictStatus,
     reason: &str,
+    findings: &[ReferenceFigures],
 ) -> Result<(), DbError> {
-    sqlx::query("UPDATE attempts SET verdict = ?, reason = ? WHERE job = ? AND attempt = ?")
-        .bind(verdict_name(verdict))
-        .bind(reason)
-        .bind(job.to_string())
-        .bind(attempt)
-        .execute(&mut **write)
-        .await?;
+    sqlx::query(
+        "UPDATE attempts SET verdict = ?, reason = ?, findings = ? WHERE job = ? AND attempt = ?",
+    )
+    .bind(verdict_name(verdict))
+    .bind(reason)
+    .bind(json(&findings))
+    .bind(job.to_string())
+    .bind(attempt)
+    .execute(&mut **write)
+    .await?;
     Ok(())
 }
 
@@ -375,10 +379,12 @@ pub(crate) async fn settle_audit(
     write: &mut Write<'_>,
     audit: AuditId,
     figures: &serde_json::Value,
+    findings: &[ReferenceFigures],
     pay: i64,
 ) -> Result<(), DbError> {
-    sqlx::query("UPDATE audits SET figures = ?, pay = ? WHERE id = ?")
+    sqlx::query("UPDATE audits SET figures = ?, findings = ?, pay = ? WHERE id = ?")
         .bind(figures.to_string())
+        .bind(json(&findings))
         .bind(pay)
         .bind(audit.to_string())
         .execute(&mut **write)
@@ -595,13 +601,19 @@ pub(crate) async fn forfeited(database: &Database, node: NodeId) -> Result<i64, 
 const ATTEMPT_RECORD: &str = "SELECT 'job' AS kind, a.job AS id, a.attempt, j.model, j.model_name,
         j.prompt_tokens, a.received - a.start AS output_tokens, a.claimed_ms AS started_ms,
         a.ended_ms AS finished_ms, a.verdict, a.reason,
-        CASE a.verdict WHEN 'failed' THEN 0 ELSE a.share END AS points
+        CASE a.verdict WHEN 'failed' THEN 0 ELSE a.share END AS points,
+        CASE a.verdict WHEN 'failed' THEN a.share END AS forfeited, a.findings
     FROM attempts a JOIN jobs j ON j.id = a.job";
 
+/// A run that was followed by another has failed; the job's own verdict is about the last run.
 const AUDIT_RECORD: &str =
     "SELECT 'audit' AS kind, u.id AS id, 0 AS attempt, j.model, j.model_name,
         j.prompt_tokens, j.output_tokens, u.offered_ms AS started_ms, u.finished_ms,
-        j.verdict, j.reason, u.pay AS points
+        CASE WHEN u.run < j.run THEN 'failed' ELSE j.verdict END AS verdict,
+        CASE WHEN u.run < j.run THEN coalesce((SELECT a.reason FROM attempts a
+            WHERE a.job = u.job AND a.run = u.run AND a.verdict = 'failed' LIMIT 1), '')
+            ELSE j.reason END AS reason,
+        u.pay AS points, NULL AS forfeited, u.findings
     FROM audits u JOIN jobs j ON j.id = u.job";
 
 pub(crate) async fn attempt_record(
@@ -774,7 +786,8 @@ fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
         verdict: verdict_from(&row.try_get::<String, _>("verdict")?)?,
         reason: row.try_get("reason")?,
         points: row.try_get("points")?,
-        references: Vec::new(),
+        forfeited: row.try_get("forfeited")?,
+        references: from_json(row, "findings")?,
     })
 }
 

@@ -20,6 +20,47 @@ pub fn adapters() -> Vec<Gpu> {
     enumerate().into_iter().map(|adapter| adapter.gpu).collect()
 }
 
+/// What each adapter is chosen and excluded by: its PCI id, else its name. Equal names without a
+/// PCI id are numbered.
+pub fn ids(gpus: &[Gpu]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for gpu in gpus {
+        let id = match &gpu.pci_id {
+            Some(pci_id) => normal_pci_id(pci_id),
+            None => gpu.name.clone(),
+        };
+        let again = |number: usize| match number {
+            1 => id.clone(),
+            _ => format!("{id} ({number})"),
+        };
+        let free = (1..).map(again).find(|id| !ids.contains(id));
+        ids.extend(free);
+    }
+    ids
+}
+
+/// Drivers write one place on the PCI bus in several ways: `00000000:0A:00.0`, `0000:0a:00.0`.
+pub fn normal_pci_id(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    match text.split_once(':') {
+        Some((domain, place)) if place.contains(':') => {
+            format!("{:0>4}:{place}", domain.trim_start_matches('0'))
+        }
+        _ => text,
+    }
+}
+
+/// Which adapter [`DeviceChoice::Auto`] takes: a discrete GPU, else an integrated one, never an
+/// excluded or a software adapter.
+pub fn auto(gpus: &[Gpu], excluded: &[String]) -> Option<usize> {
+    let ids = ids(gpus);
+    let first = |wanted: &[GpuKind]| {
+        (0..gpus.len())
+            .find(|index| wanted.contains(&gpus[*index].kind) && !excluded.contains(&ids[*index]))
+    };
+    first(&[GpuKind::Discrete, GpuKind::AppleSilicon]).or_else(|| first(&[GpuKind::Integrated]))
+}
+
 /// Opens the wanted device; with [`DeviceChoice::Auto`] a discrete GPU, else an integrated one,
 /// else the CPU. A software adapter is used only when it is named.
 pub fn open(choice: &DeviceChoice) -> Result<Opened, Failure> {
@@ -29,7 +70,10 @@ pub fn open(choice: &DeviceChoice) -> Result<Opened, Failure> {
     let adapters = enumerate();
     match select(choice, &adapters)? {
         Some((index, reason)) => open_adapter(&adapters[index], &adapters[..index], reason),
-        None => Ok(cpu("no GPU was found")),
+        None => Ok(cpu(match choice {
+            DeviceChoice::AutoExcept(_) => "no GPU is left that is not excluded",
+            _ => "no GPU was found",
+        })),
     }
 }
 
@@ -106,25 +150,28 @@ fn api_name(backend: wgpu::Backend) -> &'static str {
 
 /// The index of the adapter to use and why, or none for the CPU.
 fn select(choice: &DeviceChoice, adapters: &[Adapter]) -> Result<Option<(usize, String)>, Failure> {
-    let first = |wanted: &[GpuKind]| {
-        adapters
-            .iter()
-            .position(|adapter| wanted.contains(&adapter.gpu.kind))
-    };
+    let gpus: Vec<_> = adapters.iter().map(|adapter| adapter.gpu.clone()).collect();
     match choice {
         DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Auto => {
-            let discrete = first(&[GpuKind::Discrete, GpuKind::AppleSilicon])
-                .map(|index| (index, "it is the first discrete GPU"));
-            let other = first(&[GpuKind::Integrated]).map(|index| {
-                (
-                    index,
-                    "there is no discrete GPU, and it is the first integrated one",
-                )
-            });
-            Ok(discrete
-                .or(other)
-                .map(|(index, reason)| (index, reason.to_owned())))
+        DeviceChoice::Auto => Ok(auto(&gpus, &[]).map(|index| {
+            let reason = match gpus[index].kind {
+                GpuKind::Integrated => {
+                    "there is no discrete GPU, and it is the first integrated one"
+                }
+                _ => "it is the first discrete GPU",
+            };
+            (index, reason.to_owned())
+        })),
+        DeviceChoice::AutoExcept(excluded) => Ok(auto(&gpus, excluded)
+            .map(|index| (index, "it is the best GPU that is not excluded".to_owned()))),
+        DeviceChoice::Adapter(id) => {
+            let index = ids(&gpus).iter().position(|other| other == id);
+            index
+                .map(|index| Some((index, "it was chosen in the settings".to_owned())))
+                .ok_or_else(|| Failure {
+                    code: FailureCode::NoDevice,
+                    message: no_such_device(id, adapters),
+                })
         }
         DeviceChoice::Named(name) => {
             let wanted = name.to_lowercase();
@@ -255,7 +302,14 @@ mod tests {
         use GpuKind::{AppleSilicon, Discrete, Integrated, Software};
         let auto = DeviceChoice::Auto;
         let named = |name: &str| DeviceChoice::Named(name.to_owned());
+        let exactly = |id: &str| DeviceChoice::Adapter(id.to_owned());
+        let except = |id: &str| DeviceChoice::AutoExcept(vec![id.to_owned()]);
         let software = || adapter("llvmpipe", Software);
+        let at = |name: &str, pci_id: &str| {
+            let mut adapter = adapter(name, Discrete);
+            adapter.gpu.pci_id = Some(pci_id.to_owned());
+            adapter
+        };
         let cases = [
             (&auto, vec![], None),
             (&auto, vec![software()], None),
@@ -280,11 +334,59 @@ mod tests {
                 vec![adapter("Card", Discrete), software()],
                 Some(0),
             ),
+            (
+                &exactly("llvmpipe"),
+                vec![adapter("llvmpipe 15", Software), software()],
+                Some(1),
+            ),
+            (
+                &exactly("0000:0a:00.0"),
+                vec![at("Card", "0000:01:00.0"), at("Card", "0000:0A:00.0")],
+                Some(1),
+            ),
+            (
+                &exactly("Card (2)"),
+                vec![adapter("Card", Discrete), adapter("Card", Discrete)],
+                Some(1),
+            ),
+            (
+                &except("iGPU"),
+                vec![adapter("iGPU", Integrated), software()],
+                None,
+            ),
+            (
+                &except("Card"),
+                vec![adapter("Card", Discrete), adapter("iGPU", Integrated)],
+                Some(1),
+            ),
+            (
+                &except("0000:01:00.0"),
+                vec![at("Card", "0000:01:00.0"), at("Card", "0000:02:00.0")],
+                Some(1),
+            ),
         ];
         for (choice, adapters, expected) in cases {
             let selected = select(choice, &adapters).unwrap().map(|(index, _)| index);
             assert_eq!(selected, expected, "{choice:?}");
         }
+    }
+
+    #[test]
+    fn a_chosen_adapter_that_is_gone_is_not_replaced() {
+        let choice = DeviceChoice::Adapter("Card (2)".to_owned());
+        let Err(failure) = select(&choice, &[adapter("Card", GpuKind::Discrete)]) else {
+            panic!("another adapter was taken");
+        };
+        assert_eq!(failure.code, FailureCode::NoDevice);
+    }
+
+    #[test]
+    fn one_place_on_the_bus_has_one_id() {
+        for text in ["00000000:0A:00.0", "0000:0a:00.0", "0:0a:00.0"] {
+            assert_eq!(normal_pci_id(text), "0000:0a:00.0");
+        }
+        assert_eq!(normal_pci_id("00010000:01:00.0"), "10000:01:00.0");
+        assert_eq!(normal_pci_id("Apple M2"), "apple m2");
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub enum DeviceChoice {
     Cpu,
     /// The first adapter whose name or API contains this text, software adapters included.
     Named(String),
+    /// The adapter with this id ([`crate::device::ids`]) and no other, software adapters included.
+    Adapter(String),
+    /// As [`Self::Auto`], but never an adapter with one of these ids.
+    AutoExcept(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

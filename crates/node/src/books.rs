@@ -1,5 +1,9 @@
 //! The node's own books: jobs done and points earned, searched, summed up and exported.
 
+mod csv;
+mod queries;
+mod sums;
+
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -12,8 +16,9 @@ pub struct JobsQuery {
     pub search: String,
     pub verdict: Option<VerdictStatus>,
     pub kind: Option<WorkKind>,
-    /// Unix time in milliseconds.
+    /// Begun at this Unix time in milliseconds or later.
     pub since_ms: Option<i64>,
+    /// Begun before it.
     pub until_ms: Option<i64>,
     pub sort: JobsSort,
     pub ascending: bool,
@@ -79,7 +84,7 @@ pub struct Earnings {
     pub buckets: Vec<EarningsBucket>,
     /// What the balancer counts and this machine has no record of: an earlier installation.
     pub unlisted: PointSums,
-    /// None in the first five minutes of work.
+    /// None until the node has worked for five of the last fifteen minutes.
     pub estimate: Option<Estimate>,
 }
 
@@ -96,7 +101,9 @@ pub struct EarningsBucket {
     /// Unix time in milliseconds of its first moment.
     pub start_ms: i64,
     pub points: PointSums,
+    /// Audits earn points, but are no jobs.
     pub jobs: u32,
+    /// Written for jobs.
     pub output_tokens: u64,
 }
 
@@ -104,7 +111,7 @@ pub struct EarningsBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 pub struct Estimate {
     pub micro_points_per_day: i64,
-    /// How much of the last minutes it rests on.
+    /// For how much of the last fifteen minutes the node worked.
     pub basis_seconds: u32,
 }
 

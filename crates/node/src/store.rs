@@ -291,16 +291,24 @@ impl Store {
         };
         self.execute(
             sqlx::query(
-                "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                "INSERT INTO work (kind, id, attempt, model, model_name, input_tokens, output_tokens,
+                    started_ms, finished_ms, tokens_per_second, verdict, reason, points, forfeited,
+                    findings)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
                     model_name = CASE excluded.model_name WHEN '' THEN model_name ELSE excluded.model_name END,
                     input_tokens = max(input_tokens, excluded.input_tokens),
                     output_tokens = max(output_tokens, excluded.output_tokens),
-                    finished_ms = coalesce(excluded.finished_ms, finished_ms),
+                    -- Beginning and end are of one clock: the one that first told the end.
+                    started_ms = CASE WHEN finished_ms IS NULL THEN excluded.started_ms ELSE started_ms END,
+                    finished_ms = coalesce(finished_ms, excluded.finished_ms),
                     tokens_per_second = coalesce(excluded.tokens_per_second, tokens_per_second),
+                    -- A final verdict stays, however late an earlier message comes.
                     verdict = CASE excluded.verdict WHEN 'pending' THEN verdict ELSE excluded.verdict END,
                     reason = CASE excluded.reason WHEN '' THEN reason ELSE excluded.reason END,
-                    points = CASE WHEN excluded.verdict = 'pending' AND excluded.points = 0 THEN points ELSE excluded.points END",
+                    points = CASE WHEN excluded.verdict = 'pending' AND (verdict <> 'pending' OR excluded.points = 0) THEN points ELSE excluded.points END,
+                    forfeited = coalesce(excluded.forfeited, forfeited),
+                    findings = CASE excluded.findings WHEN '[]' THEN findings ELSE excluded.findings END",
             )
             .bind(to_word(&record.kind))
             .bind(record.id)
@@ -314,7 +322,9 @@ impl Store {
             .bind(entry.tokens_per_second)
             .bind(to_word(&record.verdict))
             .bind(record.reason)
-            .bind(record.points),
+            .bind(record.points)
+            .bind(record.forfeited)
+            .bind(to_json(&record.references)),
         )
         .await
     }
@@ -326,7 +336,7 @@ impl Store {
                 .bind(limit)
                 .fetch_all(&pool)
                 .await?;
-            rows.iter().map(history_entry).collect()
+            rows.iter().map(job_row).collect()
         })
         .await
     }
@@ -339,7 +349,10 @@ impl Store {
 
     /// `SQLite` works on files: each operation runs on a thread that may block, to its end, even if
     /// nobody waits for it any more.
-    async fn run<T, F>(&self, operation: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
+    pub(crate) async fn run<T, F>(
+        &self,
+        operation: impl FnOnce(SqlitePool) -> F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
@@ -371,7 +384,7 @@ fn insert_attempt(key: AttemptKey, claimed_ms: i64) -> Statement {
     .bind(claimed_ms)
 }
 
-fn history_entry(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
+pub(crate) fn job_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
     let word = |column| row.try_get::<String, _>(column);
     Ok(JobRow {
         record: WorkRecord {
@@ -387,7 +400,8 @@ fn history_entry(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
             verdict: from_word::<VerdictStatus>(&word("verdict")?)?,
             reason: word("reason")?,
             points: row.try_get("points")?,
-            references: Vec::new(),
+            forfeited: row.try_get("forfeited")?,
+            references: json(&word("findings")?)?,
         },
         tokens_per_second: row.try_get("tokens_per_second")?,
     })
@@ -402,7 +416,7 @@ fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
 }
 
 /// A unit enum variant as the word that serde writes for it.
-fn to_word<T: Serialize>(value: &T) -> String {
+pub(crate) fn to_word<T: Serialize>(value: &T) -> String {
     to_json(value).trim_matches('"').to_owned()
 }
 

@@ -144,7 +144,8 @@ pub enum NodeEvent {
     Reveal {
         audit: AuditId,
     },
-    /// A job's or an audit's outcome, and what it moved.
+    /// What a piece of work has come to, and what it moved: when it has ended, and again when its
+    /// verdict is final.
     Settled(WorkRecord),
     /// The balancer no longer knows where the node's events stopped: ask for everything anew.
     Reset,
@@ -221,9 +222,14 @@ pub struct WorkRecord {
     pub verdict: VerdictStatus,
     /// The rule that decided, in one sentence.
     pub reason: String,
-    /// Micro-points for it, pending ones included.
+    /// Micro-points for it, pending ones included; 0 once they are lost.
     pub points: i64,
-    /// What each reference found, once they have all reported.
+    /// Micro-points that were lost because verification failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub forfeited: Option<i64>,
+    /// What each reference found about this part of the output, once the verdict is final. For an
+    /// audit, what it found itself.
     #[serde(default)]
     pub references: Vec<ReferenceFigures>,
 }

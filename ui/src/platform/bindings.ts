@@ -172,19 +172,27 @@ buckets: Array<EarningsBucket>,
  */
 unlisted: PointSums, 
 /**
- * None in the first five minutes of work.
+ * None until the node has worked for five of the last fifteen minutes.
  */
 estimate: Estimate | null, };
 export type EarningsBucket = { 
 /**
  * Unix time in milliseconds of its first moment.
  */
-start_ms: number, points: PointSums, jobs: number, output_tokens: number, };
+start_ms: number, points: PointSums, 
+/**
+ * Audits earn points, but are no jobs.
+ */
+jobs: number, 
+/**
+ * Written for jobs.
+ */
+output_tokens: number, };
 export type EarningsQuery = { period: Period, };
 export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "ready" } | { "state": "restarting", message: string, retry_in_ms: number, } | { "state": "broken", message: string, };
 export type Estimate = { micro_points_per_day: number, 
 /**
- * How much of the last minutes it rests on.
+ * For how much of the last fifteen minutes the node worked.
  */
 basis_seconds: number, };
 export type Fit = { "fit": "fits", spare_bytes: number, } | { "fit": "too_large", missing_bytes: number, } | { "fit": "on_cpu" } | { "fit": "unknown" };
@@ -294,11 +302,16 @@ started_ms: number, finished_ms: number | null, verdict: VerdictStatus,
  */
 reason: string, 
 /**
- * Micro-points for it, pending ones included.
+ * Micro-points for it, pending ones included; 0 once they are lost.
  */
 points: number, 
 /**
- * What each reference found, once they have all reported.
+ * Micro-points that were lost because verification failed.
+ */
+forfeited?: number, 
+/**
+ * What each reference found about this part of the output, once the verdict is final. For an
+ * audit, what it found itself.
  */
 references: Array<ReferenceFigures>, };
 export type JobsPage = { jobs: Array<JobRow>, 
@@ -312,9 +325,13 @@ export type JobsQuery = {
  */
 search: string, verdict: VerdictStatus | null, kind: WorkKind | null, 
 /**
- * Unix time in milliseconds.
+ * Begun at this Unix time in milliseconds or later.
  */
-since_ms: number | null, until_ms: number | null, sort: JobsSort, ascending: boolean, offset: number, 
+since_ms: number | null, 
+/**
+ * Begun before it.
+ */
+until_ms: number | null, sort: JobsSort, ascending: boolean, offset: number, 
 /**
  * At most 1000; 0 counts only.
  */
@@ -496,11 +513,16 @@ started_ms: number, finished_ms: number | null, verdict: VerdictStatus,
  */
 reason: string, 
 /**
- * Micro-points for it, pending ones included.
+ * Micro-points for it, pending ones included; 0 once they are lost.
  */
 points: number, 
 /**
- * What each reference found, once they have all reported.
+ * Micro-points that were lost because verification failed.
+ */
+forfeited?: number, 
+/**
+ * What each reference found about this part of the output, once the verdict is final. For an
+ * audit, what it found itself.
  */
 references: Array<ReferenceFigures>, };
 

@@ -4,10 +4,21 @@ use std::time::Duration;
 
 use infera_balancer::Config;
 use infera_protocol::Hash;
-use infera_protocol::node_api::{NodeEvent, VerdictStatus, WorkKind};
+use infera_protocol::node_api::{NodeEvent, ReferenceFinding, VerdictStatus, WorkKind, WorkRecord};
 use serde_json::json;
 
 use crate::support::{Conduct, Network, SimNode, Work, hasty, honest_report, patient, until};
+
+/// The node's next event about a final verdict.
+async fn final_record(node: &mut SimNode) -> WorkRecord {
+    loop {
+        if let NodeEvent::Settled(record) = node.event().await
+            && record.verdict != VerdictStatus::Pending
+        {
+            return record;
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cheat_forfeits_its_points_and_the_client_is_refunded() {
@@ -44,13 +55,18 @@ async fn a_cheat_forfeits_its_points_and_the_client_is_refunded() {
         (points.confirmed, points.pending, points.forfeited),
         (0, 0, cost * 80 / 100)
     );
-    let event = cheat
-        .event_where(|event| matches!(event, NodeEvent::Settled(_)))
-        .await;
-    let NodeEvent::Settled(record) = event else {
-        panic!("settled")
-    };
+    let record = final_record(&mut cheat).await;
     assert_eq!((record.verdict, record.points), (VerdictStatus::Failed, 0));
+    assert_eq!(record.forfeited, Some(cost * 80 / 100));
+    let named: Vec<_> = record
+        .references
+        .iter()
+        .map(|found| (found.reference.clone(), found.finding))
+        .collect();
+    for reference in &references {
+        assert!(named.contains(&(reference.short(), ReferenceFinding::Fail)));
+    }
+    assert!(record.references[0].mismatches > 35);
     assert_eq!(cheat.history().await, [record]);
     // It gets no jobs for a while.
     cheat.tell(1, None).await;
@@ -90,6 +106,108 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     assert_eq!(balances["escrow"], 0);
     assert_eq!(honest.points().await.confirmed, cost * 80 / 100);
     assert_eq!(cheat.points().await.confirmed, 0);
+    let reference = SimNode::reference(&network, 201).await;
+    let mut audits: Vec<_> = reference
+        .history()
+        .await
+        .into_iter()
+        .map(|record| (record.verdict, record.reason, record.points))
+        .collect();
+    audits.sort_by_key(|(verdict, _, _)| *verdict == VerdictStatus::Failed);
+    assert_eq!(audits.len(), 2);
+    assert_eq!(audits[0].0, VerdictStatus::Verified);
+    assert_eq!(audits[1].0, VerdictStatus::Failed, "each run for itself");
+    assert_eq!(audits[1].1, receipt["attempts"][0]["reason"]);
+    assert_eq!(audits[1].2, cost / 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pending_is_told_at_once_and_what_references_found_only_with_the_verdict() {
+    let network = Network::start(patient()).await;
+    let mut slow = SimNode::reference(&network, 201).await;
+    SimNode::reference(&network, 202).await.spawn_reference();
+    let mut worker = SimNode::worker(&network, 1).await;
+    let answer = network.chat(&json!({}));
+    let mut work = worker.take().await;
+    worker.write_all(&mut work).await.unwrap();
+    answer.await.unwrap();
+    let share = (work.spec.prompt.len() as i64 * 3 + 710) * 80 / 100;
+    let event = worker
+        .event_where(|event| matches!(event, NodeEvent::Settled(_)))
+        .await;
+    let NodeEvent::Settled(pending) = event else {
+        panic!("settled")
+    };
+    assert_eq!(
+        (pending.verdict, pending.points, pending.forfeited),
+        (VerdictStatus::Pending, share, None)
+    );
+    assert_eq!(pending.references, []);
+    let event = slow
+        .event_where(|event| matches!(event, NodeEvent::Audit { .. }))
+        .await;
+    let NodeEvent::Audit { audit, .. } = event else {
+        panic!("an audit")
+    };
+    let report = honest_report(&slow.accept(audit).await.unwrap());
+    let salt = Hash::from_bytes([1; 32]);
+    slow.commit(&report, &salt).await.unwrap();
+    slow.event_where(|event| *event == NodeEvent::Reveal { audit })
+        .await;
+    let job = work.spec.job.to_string();
+    until("the other reference's report", async || {
+        let receipt = network.get(&format!("/v1/jobs/{job}/receipt")).await;
+        let references = receipt["references"].as_array().unwrap();
+        references
+            .iter()
+            .any(|one| one["step"] == "reported")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(worker.history().await, [pending], "nothing leaks before");
+    slow.reveal(&report, &salt).await.unwrap();
+    let record = final_record(&mut worker).await;
+    assert_eq!(record.verdict, VerdictStatus::Verified);
+    assert_eq!(record.references.len(), 2);
+    for found in &record.references {
+        assert_eq!(
+            (found.finding, found.positions, found.mismatches),
+            (ReferenceFinding::Clean, 71, 0)
+        );
+    }
+    assert_eq!(worker.history().await, [record]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_is_told_what_was_found_about_its_own_part() {
+    let network = Network::start(patient()).await;
+    network.references().await;
+    let mut honest = SimNode::worker(&network, 1).await;
+    let answer = network.stream(&json!({}));
+    let mut work = honest.take().await;
+    honest.write(&mut work, 32).await.unwrap();
+    let mut cheat = SimNode::worker(&network, 2).await;
+    honest.release(&work).await.unwrap();
+    let offer = cheat.offer().await;
+    let mut rest = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+    cheat.write_all(&mut rest).await.unwrap();
+    answer.await.unwrap();
+    let of_honest = final_record(&mut honest).await;
+    let of_cheat = final_record(&mut cheat).await;
+    assert_eq!(of_honest.verdict, VerdictStatus::Verified);
+    assert_eq!(of_cheat.verdict, VerdictStatus::Failed);
+    for found in &of_honest.references {
+        assert_eq!(
+            (found.finding, found.positions, found.mismatches),
+            (ReferenceFinding::Clean, 32, 0)
+        );
+    }
+    for found in &of_cheat.references {
+        assert_eq!(
+            (found.finding, found.positions),
+            (ReferenceFinding::Fail, 39)
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,6 +393,12 @@ async fn a_reference_sees_its_audits_in_its_history() {
         let NodeEvent::Settled(record) = settled else {
             panic!("settled")
         };
+        let found: Vec<_> = record
+            .references
+            .iter()
+            .map(|found| (found.reference.clone(), found.finding))
+            .collect();
+        assert_eq!(found, [(third.id.short(), ReferenceFinding::Clean)]);
         assert_eq!(
             (record.kind, record.verdict),
             (WorkKind::Audit, VerdictStatus::Verified)

@@ -1,6 +1,5 @@
 //! What each command does. The table is in [`super::api`].
 
-use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -11,7 +10,8 @@ use super::api::{
     ApiError, ApiErrorCode, AppState, BundleFile, ById, ByPath, ChatRequest, PauseRequest,
     RemovalItem, UseModel,
 };
-use super::settings::Settings;
+use super::settings::{DeviceSetting, Settings};
+use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
@@ -45,7 +45,7 @@ impl App {
 
     pub(super) async fn pause(&self, request: PauseRequest) -> Result<AppState, ApiError> {
         let duration = if request.until_tomorrow {
-            Some(until_morning(&jiff::Zoned::now())?)
+            Some(until_morning(&self.now())?)
         } else {
             request.seconds.map(Duration::from_secs)
         };
@@ -62,7 +62,8 @@ impl App {
 
     pub(super) async fn check(&self, (): ()) -> Result<AppState, ApiError> {
         self.0.try_again.notify_one();
-        self.0.library.refresh();
+        self.0.library.refresh().await?;
+        self.look_for_cards();
         let snapshot = self.node().await?.check().await?;
         Ok(self.publish(Some(snapshot)))
     }
@@ -91,8 +92,12 @@ impl App {
             .node
             .as_ref()
             .and_then(|node| node.points);
-        let now_ms = self.0.clock.now_ms();
-        Ok(self.store()?.earnings(query, points, now_ms).await?)
+        let since_ms = match &*self.0.running.borrow() {
+            Running::Node { since_ms, .. } => Some(*since_ms),
+            Running::Starting | Running::Failed { .. } => None,
+        };
+        let earnings = self.store()?.earnings(query, points, &self.now(), since_ms);
+        Ok(earnings.await?)
     }
 
     pub(super) fn catalogue(&self, (): ()) -> Result<Vec<CatalogueItem>, ApiError> {
@@ -139,7 +144,7 @@ impl App {
     }
 
     pub(super) async fn import_model(&self, request: ByPath) -> Result<AppState, ApiError> {
-        self.0.library.import(Path::new(&request.path)).await?;
+        self.0.library.import(request.path).await?;
         Ok(self.publish(None))
     }
 
@@ -149,7 +154,8 @@ impl App {
         name: &str,
         bytes: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> Result<(), ApiError> {
-        Ok(self.0.library.import_stream(name, bytes).await?)
+        self.0.library.import_stream(name, bytes).await?;
+        Ok(())
     }
 
     pub(super) async fn delete_model(&self, request: ByPath) -> Result<AppState, ApiError> {
@@ -160,7 +166,7 @@ impl App {
                 .models
                 .retain(|path| *path != request.path)
         })?;
-        self.0.library.delete(Path::new(&request.path)).await?;
+        self.0.library.delete(request.path).await?;
         Ok(self.publish(None))
     }
 
@@ -266,23 +272,11 @@ pub(super) fn installed(
         .installed
         .iter()
         .map(|file| {
-            let path = file.path.to_string_lossy().into_owned();
-            InstalledModel {
-                name: file.name.clone(),
-                architecture: file.architecture.clone(),
-                quantisation: file.quantisation.clone(),
-                bytes: file.bytes,
-                context_tokens: file.context_tokens,
-                licence: file.licence.clone(),
-                id: None,
-                catalogue_id: file.catalogue_id.clone(),
-                added_ms: file.added_ms,
-                fit: library::fit(file.needed_bytes, memory, settings.vram_reserve_bytes),
-                in_use: settings.models.contains(&path),
-                price: None,
-                fault: file.fault.clone(),
-                path,
-            }
+            let fit = file.needed_bytes.map_or(Fit::Unknown, |needed| {
+                library::fit(needed, memory, settings.vram_reserve_bytes)
+            });
+            let in_use = settings.models.iter().any(|path| file.path.as_os_str() == &**path);
+            file.clone().into_model(fit, in_use)
         })
         .collect();
     let statuses = node.map_or(&[][..], |node| &node.models);
@@ -310,10 +304,10 @@ fn device_memory(adapters: &[Adapter], settings: &Settings) -> library::DeviceMe
         .iter()
         .find(|adapter| adapter.standing == AdapterStanding::Chosen);
     match (chosen, &settings.device) {
-        (_, super::settings::DeviceSetting::Cpu) | (None, _) => library::DeviceMemory::Cpu,
+        (_, DeviceSetting::Cpu) | (None, _) => library::DeviceMemory::Cpu,
         (Some(adapter), _) => adapter
             .vram_bytes
-            .map_or(library::DeviceMemory::Unknown, library::DeviceMemory::Own),
+            .map_or(library::DeviceMemory::Unknown, library::DeviceMemory::Bytes),
     }
 }
 

@@ -29,10 +29,10 @@ use self::supervisor::{Running, Supervisor};
 use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
-use crate::engine_link::EngineLink;
-use crate::gpu::{self, GpuSample, Telemetry};
+use crate::engine_link::{ChildEngine, EngineLink};
+use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
-use crate::library::{Library, LibraryConfig, LibraryError};
+use crate::library::{Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Node;
 use crate::state::{NodeSnapshot, State, Summary};
 use crate::store::Store;
@@ -51,7 +51,7 @@ pub struct AppConfig {
     pub desktop: bool,
     /// What the command line sets. It is kept as if it had been set in the window.
     pub overrides: Overrides,
-    pub engine: Arc<dyn EngineLink>,
+    pub engine: ChildEngine,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
 }
@@ -75,6 +75,8 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Library(#[from] LibraryError),
+    #[error("the program cannot start its threads: {0}. Close other programs")]
+    Threads(std::io::Error),
 }
 
 /// A running program. Clones are handles to the same one.
@@ -91,6 +93,8 @@ struct Parts {
     owner: Owner,
     library: Library,
     telemetry: Telemetry,
+    /// What the operating system knows; none until it has been looked at.
+    cards: watch::Sender<Vec<Card>>,
     today: watch::Sender<Today>,
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
@@ -115,17 +119,19 @@ impl App {
         let models_folder = config
             .models_folder
             .unwrap_or_else(|| folder.path().join("models"));
-        let library = Library::open(LibraryConfig {
-            models_folder: models_folder.clone(),
+        let library = LibraryConfig {
             limits: preferences.settings.library_limits(),
-            ..LibraryConfig::default()
-        })
-        .await?;
+            ..LibraryConfig::new(&models_folder)
+        };
+        let library = Library::open(library, LibraryEdges::system()?).await?;
+        let readers = gpu::readers(&config.engine.processes);
+        let telemetry = Telemetry::start(readers, Arc::clone(&config.clock))
+            .map_err(StartError::Threads)?;
+        let engine: Arc<dyn EngineLink> = Arc::new(config.engine);
         let hardware: Arc<dyn HardwareProbe> = Arc::new(SystemProbe::new(
-            Arc::clone(&config.engine),
+            Arc::clone(&engine),
             folder.path().to_owned(),
         ));
-        let telemetry = Telemetry::start(config.engine.processes(), Arc::clone(&config.clock));
         let host = Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             desktop: config.desktop,
@@ -134,7 +140,7 @@ impl App {
             models_folder: models_folder.display().to_string(),
             web_address: None,
         };
-        let owner = Owner::start(Arc::clone(&config.engine), Arc::clone(&config.entropy));
+        let owner = Owner::start(Arc::clone(&engine), Arc::clone(&config.entropy));
         let preferences = watch::Sender::new(preferences);
         let (running_out, running) = watch::channel(Running::Starting);
         let (store_out, store) = watch::channel(None);
@@ -145,7 +151,7 @@ impl App {
             key: config.key.clone(),
             roots: config.roots,
             context_tokens: config.context_tokens,
-            engine: config.engine,
+            engine,
             hardware,
             clock: Arc::clone(&config.clock),
             entropy: config.entropy,
@@ -181,6 +187,7 @@ impl App {
             owner,
             library,
             telemetry,
+            cards: watch::Sender::new(Vec::new()),
             today: watch::Sender::new(Today::default()),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
@@ -190,6 +197,7 @@ impl App {
         }));
         app.publish(None);
         tokio::spawn(app.clone().follow());
+        app.look_for_cards();
         Ok(app)
     }
 
@@ -229,8 +237,7 @@ impl App {
     /// Hands back what is in progress and ends: within five seconds, also without a network.
     pub async fn shut_down(&self) {
         self.0.ending.send_replace(true);
-        self.0.library.stop().await;
-        self.0.telemetry.stop();
+        self.0.library.close().await;
         let supervisor = match self.0.supervisor.lock() {
             Ok(mut supervisor) => supervisor.take(),
             Err(_) => None,
@@ -252,6 +259,10 @@ impl App {
         // It only ever becomes true.
         let mut ending = parts.ending.subscribe();
         let mut snapshots: Option<watch::Receiver<NodeSnapshot>> = None;
+        let mut cards = parts.cards.subscribe();
+        // The GPU is looked at while there is work, for the charts of the last minutes.
+        let mut watching = None;
+        let mut allowed = preferences.borrow().settings.library_limits();
         let mut counted = None;
         let mut count = tokio::time::interval(COUNT_TODAY);
         loop {
@@ -268,7 +279,7 @@ impl App {
                 Ok(()) = running.changed() => {
                     let node = running.borrow_and_update().clone();
                     snapshots = None;
-                    if let Running::Node(node) = node {
+                    if let Running::Node { node, .. } = node {
                         snapshots = Some(node.snapshots());
                         let busy = own_use.borrow().busy;
                         let _ = node.own_use(busy).await;
@@ -277,14 +288,21 @@ impl App {
                 Ok(()) = own_use.changed() => {
                     let busy = own_use.borrow_and_update().busy;
                     let node = running.borrow().clone();
-                    if let Running::Node(node) = node {
+                    if let Running::Node { node, .. } = node {
                         let _ = node.own_use(busy).await;
                     }
                 }
                 () = snapshot_changed => {}
-                Ok(()) = preferences.changed() => {}
+                Ok(()) = preferences.changed() => {
+                    let limits = preferences.borrow_and_update().settings.library_limits();
+                    if limits != allowed {
+                        allowed = limits;
+                        let _ = parts.library.set_limits(limits).await;
+                    }
+                }
                 Ok(()) = library.changed() => {}
                 Ok(()) = host.changed() => {}
+                Ok(()) = cards.changed() => {}
                 Ok(()) = today.changed() => {}
                 _ = count.tick() => counted = None,
                 Ok(()) = ending.changed() => return,
@@ -324,7 +342,7 @@ impl App {
         let settings = preferences.settings;
         let running = parts.running.borrow().clone();
         let node = fresh.or_else(|| match &running {
-            Running::Node(node) => Some(node.snapshots().borrow().clone()),
+            Running::Node { node, .. } => Some(node.snapshots().borrow().clone()),
             Running::Starting | Running::Failed { .. } => None,
         });
         let mut obstacles = node.as_ref().map(obstacles::obstacles).unwrap_or_default();
@@ -365,13 +383,26 @@ impl App {
         }
     }
 
+    /// What the operating system knows of graphics cards, beside everything else.
+    fn look_for_cards(&self) {
+        let cards = self.0.cards.clone();
+        tokio::task::spawn_blocking(move || cards.send_replace(gpu::cards()));
+    }
+
+    /// This moment, in the machine's time zone.
+    fn now(&self) -> jiff::Zoned {
+        jiff::Timestamp::from_millisecond(self.0.clock.now_ms())
+            .unwrap_or_default()
+            .to_zoned(jiff::tz::TimeZone::system())
+    }
+
     /// Counts the day's jobs, beside everything else.
     fn count_today(&self) {
         let store = self.0.store.borrow().clone();
         let Some(store) = store else { return };
-        let (today, now_ms) = (self.0.today.clone(), self.0.clock.now_ms());
+        let (today, now) = (self.0.today.clone(), self.now());
         tokio::spawn(async move {
-            match store.today(now_ms).await {
+            match store.today(&now).await {
                 Ok(figures) => {
                     today.send_if_modified(|current| {
                         let changed = *current != figures;
@@ -390,7 +421,7 @@ impl App {
         let ready = running.wait_for(|running| !matches!(running, Running::Starting));
         match tokio::time::timeout(NODE_LIMIT, ready).await {
             Ok(Ok(running)) => match &*running {
-                Running::Node(node) => Ok(node.clone()),
+                Running::Node { node, .. } => Ok(node.clone()),
                 Running::Failed { message } => Err(ApiError {
                     code: ApiErrorCode::Precondition,
                     message: message.clone(),
@@ -427,9 +458,6 @@ impl App {
                     message: error.to_string(),
                     remedy: None,
                 })?;
-            self.0
-                .library
-                .set_limits(preferences.settings.library_limits());
             self.0.preferences.send_replace(preferences);
         }
         Ok(self.publish(None))
@@ -492,7 +520,7 @@ pub struct AppEvents {
     states: watch::Receiver<AppState>,
     samples: broadcast::Receiver<GpuSample>,
     chats: broadcast::Receiver<(String, ChatEvent)>,
-    _watching: gpu::Watching,
+    _watching: gpu::Watch,
 }
 
 impl AppEvents {

@@ -11,6 +11,7 @@ use ts_rs::TS;
 
 use super::api::Setup;
 use crate::identity::write_private;
+use crate::gpu;
 use crate::library::Limits;
 
 /// What is kept of a person's choices.
@@ -86,12 +87,7 @@ impl Settings {
 
     /// The same in the engine's words.
     pub(crate) fn device_choice(&self) -> DeviceChoice {
-        match &self.device {
-            DeviceSetting::Auto => DeviceChoice::Auto,
-            DeviceSetting::Cpu => DeviceChoice::Cpu,
-            DeviceSetting::Adapter { id } => DeviceChoice::Named(id.clone()),
-            DeviceSetting::Named { name } => DeviceChoice::Named(name.clone()),
-        }
+        gpu::device_choice(&self.device, &self.excluded_adapters)
     }
 }
 

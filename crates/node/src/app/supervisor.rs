@@ -34,7 +34,11 @@ pub enum KeySource {
 pub(super) enum Running {
     #[default]
     Starting,
-    Node(Node),
+    Node {
+        node: Node,
+        /// Unix time in milliseconds. What it earned before was under other conditions.
+        since_ms: i64,
+    },
     /// It is tried again by itself, or when the person asks.
     Failed {
         message: String,
@@ -91,7 +95,10 @@ impl Supervisor {
             let ended = ending.wait_for(|ending| *ending);
             match self.start(&wish, &mut key, &stores).await {
                 Ok(node) => {
-                    running.send_replace(Running::Node(node.clone()));
+                    running.send_replace(Running::Node {
+                        node: node.clone(),
+                        since_ms: self.clock.now_ms(),
+                    });
                     let ends = tokio::select! {
                         () = changed => false,
                         _ = ended => true,

@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
             jobs_at_once: arguments.sequences,
             web_control: None,
         },
-        engine: Arc::new(ChildEngine::current().map_err(|error| not_started(&error))?),
+        engine: ChildEngine::current().map_err(|error| not_started(&error))?,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };

@@ -402,6 +402,7 @@ impl Controller {
                 verdict: VerdictStatus::Pending,
                 reason: String::new(),
                 points: 0,
+                forfeited: None,
                 references: Vec::new(),
             },
             tokens_per_second: job.production.tokens_per_second(),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use infera_model::{Config, Gguf, TensorType};
-use infera_protocol::ModelId;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{KvShape, needed_bytes};
@@ -35,15 +34,9 @@ pub struct InstalledFile {
 }
 
 impl InstalledFile {
-    /// With what only the program around it knows. `fault` goes after the file's own.
+    /// With what only the program around it knows. What a loaded model tells of itself is absent.
     #[must_use]
-    pub fn into_model(
-        self,
-        id: Option<ModelId>,
-        fit: Fit,
-        in_use: bool,
-        fault: Option<String>,
-    ) -> InstalledModel {
+    pub fn into_model(self, fit: Fit, in_use: bool) -> InstalledModel {
         InstalledModel {
             path: self.path.to_string_lossy().into_owned(),
             name: self.name,
@@ -52,12 +45,13 @@ impl InstalledFile {
             bytes: self.bytes,
             context_tokens: self.context_tokens,
             licence: self.licence,
-            id,
+            id: None,
             catalogue_id: self.catalogue_id,
             added_ms: self.added_ms,
             fit,
             in_use,
-            fault: self.fault.or(fault),
+            price: None,
+            fault: self.fault,
         }
     }
 }

@@ -13,7 +13,7 @@ use infera_node::app::settings::DeviceSetting;
 use infera_node::app::{App, AppConfig, KeySource, Overrides, StartError};
 use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::data_dir::DataDir;
-use infera_node::engine_link::ChildEngine;
+use infera_node::engine_link::{ChildEngine, EngineProcesses};
 use infera_node::identity::{Keychain, KeychainFault};
 use infera_node::state::Summary;
 use serde_json::{Value, json};
@@ -103,10 +103,11 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
             device: Some(DeviceSetting::Cpu),
             ..Overrides::default()
         },
-        engine: Arc::new(ChildEngine {
+        engine: ChildEngine {
             program: env!("CARGO_BIN_EXE_infera").into(),
             arguments: vec!["engine".to_owned(), "--quiet".to_owned()],
-        }),
+            processes: EngineProcesses::default(),
+        },
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     })

@@ -129,6 +129,7 @@ async fn a_verdict_brings_history_and_points_up_to_date() {
         verdict: VerdictStatus::Verified,
         reason: "Two references agree".to_owned(),
         points: 4_200_000,
+        forfeited: None,
         references: Vec::new(),
     }));
     let snapshots = rig.node.snapshots();
