@@ -41,9 +41,11 @@ pub(crate) async fn follow(app: AppHandle) {
         }
         applied.keep_up(&app, &state);
 
-        // Another kind of state is shown at once, everything else after a moment.
+        // Another kind of state is shown at once, everything else after a moment. A receiver of
+        // its own, because waiting counts as having seen.
         let kind = state.state.kind;
-        let changed = states.wait_for(|state| state.state.kind != kind);
+        let mut early = states.clone();
+        let changed = early.wait_for(|state| state.state.kind != kind);
         if let Ok(Err(_)) = tokio::time::timeout(CALM, changed).await {
             break;
         }

@@ -61,6 +61,7 @@ pub fn log_to_parent(quiet: bool) {
 pub fn run(options: Options) -> ExitCode {
     surroundings::prepare_web_view();
     logs::start(&options.data.path().join("logs"));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     let mut context = generate_context!();
     let window_state = options.data.path().join("window.json");
     let builder = tauri::Builder::default()

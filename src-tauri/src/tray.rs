@@ -42,7 +42,7 @@ impl Tray {
             return Ok(());
         }
         let menu = Menu::new(app)?;
-        let icon = TrayIconBuilder::with_id("state")
+        let icon = TrayIconBuilder::with_id("infera-node")
             .menu(&menu)
             .icon(mark(StateKind::Waiting, true))
             .icon_as_template(true)
