@@ -1,0 +1,183 @@
+//! The desktop program: one window and a tray around a node. All behaviour lives in
+//! [`infera_node`]; this shows it and asks it.
+
+mod backend;
+mod commands;
+mod dialogs;
+#[cfg(test)]
+mod fixtures;
+mod follow;
+mod logs;
+mod menu;
+mod notifications;
+mod quit;
+mod surroundings;
+mod tray;
+mod updates;
+mod window;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use infera_node::data_dir::DataDir;
+use tauri::{AppHandle, Manager, RunEvent, WindowEvent, generate_context, generate_handler};
+use tauri_plugin_notification::NotificationExt;
+use tauri_plugin_window_state::StateFlags;
+
+use crate::backend::{App, AppConfig};
+
+/// The argument with which the system starts the program: the window stays closed.
+pub const HIDDEN: &str = "--hidden";
+
+/// How the program is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub data: DataDir,
+    pub hidden: bool,
+    /// How long a closed window is kept in memory.
+    pub release_window_after: Duration,
+}
+
+/// What all parts of the shell share.
+struct Shell {
+    backend: App,
+    data: PathBuf,
+    subscription: commands::Subscription,
+    tray: tray::Tray,
+    updates: updates::Updates,
+    quitting: quit::Quitting,
+    closings: window::Closings,
+    release_window_after: Duration,
+}
+
+/// For the engine, and for what goes wrong before there is a log file.
+pub fn log_to_parent(quiet: bool) {
+    logs::start_child(quiet);
+}
+
+/// Runs the program to its end. Must be called on the main thread, before any other is started.
+pub fn run(options: Options) -> ExitCode {
+    surroundings::prepare_web_view();
+    logs::start(&options.data.path().join("logs"));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    let mut context = generate_context!();
+    let window_state = options.data.path().join("window.json");
+    let builder = tauri::Builder::default()
+        // The first: a second program ends here.
+        .plugin(tauri_plugin_single_instance::init(|app, arguments, _| {
+            if !arguments.iter().any(|argument| argument == HIDDEN) {
+                window::open(app);
+            }
+        }))
+        .plugin(
+            tauri_plugin_autostart::Builder::new()
+                .arg(HIDDEN)
+                .app_name("Infera Node")
+                .build(),
+        )
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(tauri_plugin_notification::init())
+        .plugin(
+            tauri_plugin_window_state::Builder::new()
+                .with_filename(window_state.to_string_lossy())
+                .with_state_flags(StateFlags::SIZE | StateFlags::POSITION | StateFlags::MAXIMIZED)
+                .build(),
+        )
+        .invoke_handler(generate_handler![
+            commands::call,
+            commands::subscribe,
+            commands::save_text,
+            commands::open,
+        ])
+        .on_window_event(|window, event| match event {
+            WindowEvent::CloseRequested { api, .. } => {
+                api.prevent_close();
+                window::close(window.app_handle());
+            }
+            WindowEvent::Focused(true) => {
+                let app = window.app_handle();
+                app.state::<Shell>().subscription.go_on(app);
+            }
+            _ => {}
+        })
+        .setup(move |app| Ok(set_up(app.handle(), options)?));
+    let app = match updates::add(builder, &mut context).build(context) {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "the program cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    app.run(on_event);
+    ExitCode::SUCCESS
+}
+
+fn set_up(app: &AppHandle, options: Options) -> tauri::Result<()> {
+    let data = options.data.path().to_owned();
+    let config = AppConfig { data: data.clone() };
+    app.manage(Shell {
+        backend: tauri::async_runtime::block_on(App::start(config)),
+        data,
+        subscription: commands::Subscription::default(),
+        tray: tray::Tray::default(),
+        updates: updates::Updates::default(),
+        quitting: quit::Quitting::default(),
+        closings: window::Closings::default(),
+        release_window_after: options.release_window_after,
+    });
+    if let Err(error) = app.state::<Shell>().tray.put(app) {
+        tracing::warn!(%error, "there is no tray");
+    }
+    let clicked = app.clone();
+    let listening = app.notification().on_action(move |action| {
+        if action.action_id() == "tap" {
+            window::open(&clicked);
+        }
+    });
+    if let Err(error) = listening {
+        tracing::info!(%error, "a click on a notification does not open the window");
+    }
+    tauri::async_runtime::spawn(follow::follow(app.clone()));
+    tauri::async_runtime::spawn(updates::look_daily(app.clone()));
+    tauri::async_runtime::spawn(leave_when_told(app.clone()));
+    if !options.hidden {
+        window::open(app);
+    }
+    Ok(())
+}
+
+fn on_event(app: &AppHandle, event: RunEvent) {
+    match event {
+        // The last window is gone; the program goes on in the tray.
+        RunEvent::ExitRequested {
+            api, code: None, ..
+        } => api.prevent_exit(),
+        RunEvent::Exit => quit::last_chance(app),
+        #[cfg(target_os = "macos")]
+        RunEvent::Reopen { .. } => window::open(app),
+        _ => {}
+    }
+}
+
+/// Ctrl-C, a shutdown of the system, or a service that ends us: no question is asked.
+async fn leave_when_told(app: AppHandle) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    quit::leave(&app);
+}

@@ -1,0 +1,206 @@
+//! The log file: bounded in size, without the user's name.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+const NAME: &str = "infera-node.log";
+const LARGEST_FILE: u64 = 2_000_000;
+/// With the current one.
+const FILES: u32 = 3;
+
+/// Logs to a file in `folder`, and to the terminal if the program was started from one.
+/// `INFERA_LOG` sets what is logged, in the form of `tracing`'s filters.
+pub(crate) fn start(folder: &Path) {
+    let filter = || {
+        EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| {
+            EnvFilter::new("warn,infera_desktop=info,infera_node=info,infera_engine=info")
+        })
+    };
+    let file = LogFile::open(folder, LARGEST_FILE, home());
+    let fault = file.as_ref().err().map(ToString::to_string);
+    let to_file = file.ok().map(|file| {
+        fmt::layer()
+            .with_ansi(false)
+            .with_writer(Shared(Mutex::new(file)))
+            .with_filter(filter())
+    });
+    let to_terminal = (io::stderr().is_terminal() || std::env::var_os("INFERA_LOG").is_some())
+        .then(|| {
+            fmt::layer()
+                .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+                .with_writer(io::stderr)
+                .with_filter(filter())
+        });
+    tracing_subscriber::registry()
+        .with(to_file)
+        .with(to_terminal)
+        .init();
+    if let Some(fault) = fault {
+        tracing::warn!("there is no log file: {fault}");
+    }
+}
+
+/// An engine's log goes to standard error, which its parent reads.
+pub(crate) fn start_child(quiet: bool) {
+    let level = if quiet { "error" } else { "info" };
+    let filter = EnvFilter::try_from_env("INFERA_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,infera_engine={level}")));
+    fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+fn home() -> Option<String> {
+    std::env::home_dir()
+        .map(|home| home.display().to_string())
+        .filter(|home| home.len() > 1)
+}
+
+struct Shared(Mutex<LogFile>);
+
+impl<'a> MakeWriter<'a> for Shared {
+    type Writer = Guard<'a>;
+
+    fn make_writer(&'a self) -> Guard<'a> {
+        Guard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Guard<'a>(MutexGuard<'a, LogFile>);
+
+impl Write for Guard<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.append(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.file.flush()
+    }
+}
+
+/// A file that is put aside when it is full.
+struct LogFile {
+    folder: PathBuf,
+    file: File,
+    bytes: u64,
+    largest: u64,
+    home: Option<String>,
+}
+
+impl LogFile {
+    fn open(folder: &Path, largest: u64, home: Option<String>) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = open_private(&folder.join(NAME))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            bytes: file.metadata()?.len(),
+            file,
+            largest,
+            home,
+        })
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let line = String::from_utf8_lossy(line);
+        let line = match &self.home {
+            Some(home) => line.replace(home, "~").into(),
+            None => line,
+        };
+        if self.bytes + line.len() as u64 > self.largest {
+            self.rotate()?;
+        }
+        self.file.write_all(line.as_bytes())?;
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..FILES).rev() {
+            let older = self.folder.join(numbered(number));
+            let newer = self.folder.join(match number {
+                1 => NAME.to_owned(),
+                _ => numbered(number - 1),
+            });
+            // The first times there are not so many.
+            let _ = fs::rename(newer, older);
+        }
+        self.file = open_private(&self.folder.join(NAME))?;
+        self.bytes = self.file.metadata()?.len();
+        Ok(())
+    }
+}
+
+/// `infera-node.1.log` is the youngest of those put aside.
+fn numbered(number: u32) -> String {
+    NAME.replace(".log", &format!(".{number}.log"))
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_lines_go_and_young_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(folder.path(), 20, None).unwrap();
+        for number in 0..10 {
+            log.append(format!("line number {number}\n").as_bytes())
+                .unwrap();
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(read("infera-node.log"), "line number 9\n");
+        assert_eq!(read("infera-node.1.log"), "line number 8\n");
+        assert_eq!(read("infera-node.2.log"), "line number 7\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_second_start_goes_on_where_the_first_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for line in ["first\n", "second\n"] {
+            let mut log = LogFile::open(folder.path(), 100, None).unwrap();
+            log.append(line.as_bytes()).unwrap();
+        }
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert_eq!(text, "first\nsecond\n");
+    }
+
+    #[test]
+    fn the_users_name_is_not_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(folder.path(), 100, Some("/home/ada".to_owned())).unwrap();
+        log.append(b"cannot read /home/ada/models/a.gguf\n")
+            .unwrap();
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert_eq!(text, "cannot read ~/models/a.gguf\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        LogFile::open(folder.path(), 100, None).unwrap();
+        let file = fs::metadata(folder.path().join(NAME)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,59 @@
+//! `infera-node`: the desktop program, and the engine that it starts as a child.
+#![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use infera_node::data_dir::DataDir;
+
+/// Answer AI requests with this machine's idle GPU, and earn points
+#[derive(Parser)]
+#[command(name = "infera-node", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Start in the tray, with the window closed
+    #[arg(long)]
+    hidden: bool,
+    /// The data folder [default: the user's]
+    #[arg(long = "data", value_name = "DIR", env = "INFERA_DATA")]
+    data: Option<PathBuf>,
+    /// How long a closed window stays in memory
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
+    release_window_after: u64,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(hide = true)]
+    Engine {
+        #[arg(long)]
+        quiet: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(Command::Engine { quiet }) = arguments.command {
+        infera_desktop::log_to_parent(quiet);
+        return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+    }
+    let data = match arguments.data {
+        Some(folder) => Ok(DataDir::new(folder)),
+        None => DataDir::default_for_user(),
+    };
+    match data {
+        Ok(data) => infera_desktop::run(infera_desktop::Options {
+            data,
+            hidden: arguments.hidden,
+            release_window_after: Duration::from_secs(arguments.release_window_after),
+        }),
+        Err(error) => {
+            infera_desktop::log_to_parent(false);
+            tracing::error!(%error, "the program cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What kind of desktop this is: its tray, its panel's colour, its driver, its network.
+
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// `WebKitGTK`'s accelerated path shows a blank window with NVIDIA's driver. Must be called before
+/// any thread is started.
+pub(crate) fn prepare_web_view() {
+    const NAME: &str = "WEBKIT_DISABLE_DMABUF_RENDERER";
+    if cfg!(target_os = "linux")
+        && std::env::var_os(NAME).is_none()
+        && Path::new("/sys/module/nvidia").exists()
+    {
+        // SAFETY: the caller has started no thread, so nothing reads the environment meanwhile.
+        unsafe { std::env::set_var(NAME, "1") };
+    }
+}
+
+/// Whether a tray icon can be made at all. Making one without the library would end the program.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_tray_library() -> bool {
+    ["libayatana-appindicator3.so.1", "libappindicator3.so.1"]
+        .iter()
+        // SAFETY: the tray is about to load the same library, whose initialisers need nothing.
+        .any(|name| unsafe { libloading::Library::new(name) }.is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_tray_library() -> bool {
+    true
+}
+
+/// Whether a panel shows tray icons right now.
+#[cfg(target_os = "linux")]
+pub(crate) async fn has_tray_host() -> bool {
+    let ask = async {
+        let connection = zbus::Connection::session().await?;
+        let watcher = zbus::Proxy::new(
+            &connection,
+            "org.kde.StatusNotifierWatcher",
+            "/StatusNotifierWatcher",
+            "org.kde.StatusNotifierWatcher",
+        )
+        .await?;
+        watcher
+            .get_property::<bool>("IsStatusNotifierHostRegistered")
+            .await
+    };
+    bus_answer(ask).await.unwrap_or(false)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unused_async, reason = "it asks on Linux")]
+pub(crate) async fn has_tray_host() -> bool {
+    true
+}
+
+/// Whether the network costs by the byte, where the system tells.
+#[cfg(target_os = "linux")]
+pub(crate) async fn is_metered() -> bool {
+    // NetworkManager's NMMetered.
+    const YES: u32 = 1;
+    const GUESS_YES: u32 = 3;
+    let ask = async {
+        let connection = zbus::Connection::system().await?;
+        let manager = zbus::Proxy::new(
+            &connection,
+            "org.freedesktop.NetworkManager",
+            "/org/freedesktop/NetworkManager",
+            "org.freedesktop.NetworkManager",
+        )
+        .await?;
+        manager.get_property::<u32>("Metered").await
+    };
+    matches!(bus_answer(ask).await, Some(YES | GUESS_YES))
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unused_async, reason = "it asks on Linux")]
+pub(crate) async fn is_metered() -> bool {
+    false
+}
+
+/// Follows the colour of the panel with the tray: true is dark.
+#[cfg(target_os = "linux")]
+pub(crate) fn panel_is_dark() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(true);
+    let desktop = std::env::var("XDG_CURRENT_DESKTOP").unwrap_or_default();
+    if !panel_is_always_dark(&desktop) {
+        tauri::async_runtime::spawn(async move {
+            if let Err(error) = follow_color_scheme(&sender).await {
+                tracing::debug!(%error, "the desktop does not tell its colours");
+            }
+        });
+    }
+    receiver
+}
+
+/// macOS inks the icon itself; Windows' task bar is dark unless somebody changes that.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn panel_is_dark() -> watch::Receiver<bool> {
+    watch::channel(true).1
+}
+
+/// These draw their panel dark whatever the applications' theme is.
+#[cfg(any(target_os = "linux", test))]
+fn panel_is_always_dark(desktop: &str) -> bool {
+    desktop.split(':').any(|name| {
+        matches!(
+            name.to_ascii_lowercase().as_str(),
+            "gnome" | "unity" | "pantheon" | "x-cinnamon"
+        )
+    })
+}
+
+#[cfg(target_os = "linux")]
+async fn follow_color_scheme(sender: &watch::Sender<bool>) -> zbus::Result<()> {
+    use futures_util::StreamExt as _;
+
+    const NAMESPACE: &str = "org.freedesktop.appearance";
+    const KEY: &str = "color-scheme";
+    /// Two asks for light; anything else says nothing of the panel, and most are dark.
+    const LIGHT: u32 = 2;
+    let connection = zbus::Connection::session().await?;
+    let settings = zbus::Proxy::new(
+        &connection,
+        "org.freedesktop.portal.Desktop",
+        "/org/freedesktop/portal/desktop",
+        "org.freedesktop.portal.Settings",
+    )
+    .await?;
+    let mut changes = settings.receive_signal("SettingChanged").await?;
+    let scheme: zbus::zvariant::OwnedValue = settings.call("ReadOne", &(NAMESPACE, KEY)).await?;
+    sender.send_replace(u32::try_from(&scheme).is_ok_and(|scheme| scheme != LIGHT));
+    while let Some(change) = changes.next().await {
+        let body = change.body();
+        let (namespace, key, value): (&str, &str, zbus::zvariant::Value<'_>) =
+            body.deserialize()?;
+        if (namespace, key) == (NAMESPACE, KEY) {
+            sender.send_replace(u32::try_from(&value).is_ok_and(|scheme| scheme != LIGHT));
+        }
+    }
+    Ok(())
+}
+
+/// A bus that does not answer soon is taken for one that knows nothing.
+#[cfg(target_os = "linux")]
+async fn bus_answer<T>(ask: impl Future<Output = zbus::Result<T>>) -> Option<T> {
+    tokio::time::timeout(Duration::from_secs(1), ask)
+        .await
+        .ok()?
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn desktops_with_a_dark_panel() {
+        assert!(panel_is_always_dark("GNOME"));
+        assert!(panel_is_always_dark("ubuntu:GNOME"));
+        assert!(!panel_is_always_dark("KDE"));
+        assert!(!panel_is_always_dark(""));
+    }
+}
