@@ -47,19 +47,23 @@ pub(crate) fn state(summary: Summary) -> AppState {
             hardware: None,
             policy: None,
             requirements: Vec::new(),
+            offers: None,
         }),
         setup: Setup {
             agreed: true,
             finished: true,
         },
-        settings: Settings::default(),
+        settings: Settings {
+            language: Some("en".to_owned()),
+            ..Settings::default()
+        },
         host: Host {
             version: "0.1.0".to_owned(),
             desktop: true,
             os: "linux".to_owned(),
             data_folder: "/home/ada/.local/share/inferanode".to_owned(),
             models_folder: "/home/ada/.local/share/inferanode/models".to_owned(),
-            locale: Some("en-GB".to_owned()),
+            web_address: None,
         },
         adapters: Vec::new(),
         installed: Vec::new(),

@@ -1,7 +1,6 @@
 //! The desktop program: one window and a tray around a node. All behaviour lives in
 //! [`infera_node`]; this shows it and asks it.
 
-mod backend;
 mod commands;
 mod dialogs;
 #[cfg(test)]
@@ -19,14 +18,18 @@ mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use infera_node::app::{App, AppConfig, KeySource, Overrides, StartError};
+use infera_node::clock::{SystemClock, SystemEntropy};
+use infera_node::control;
 use infera_node::data_dir::DataDir;
+use infera_node::engine_link::ChildEngine;
+use infera_node::identity::SystemKeychain;
 use tauri::{AppHandle, Manager, RunEvent, WindowEvent, generate_context, generate_handler};
 use tauri_plugin_notification::NotificationExt;
 use tauri_plugin_window_state::StateFlags;
-
-use crate::backend::{App, AppConfig};
 
 /// The argument with which the system starts the program: the window stays closed.
 pub const HIDDEN: &str = "--hidden";
@@ -35,6 +38,8 @@ pub const HIDDEN: &str = "--hidden";
 #[derive(Debug, Clone)]
 pub struct Options {
     pub data: DataDir,
+    /// Keep the identity in this file instead of the keychain.
+    pub key_file: Option<PathBuf>,
     pub hidden: bool,
     /// How long a closed window is kept in memory.
     pub release_window_after: Duration,
@@ -102,7 +107,13 @@ pub fn run(options: Options) -> ExitCode {
             }
             _ => {}
         })
-        .setup(move |app| Ok(set_up(app.handle(), options)?));
+        .setup(move |app| {
+            match tauri::async_runtime::block_on(start(&options)) {
+                Ok(backend) => set_up(app.handle(), backend, &options)?,
+                Err(error) => refuse(app.handle(), &error),
+            }
+            Ok(())
+        });
     let app = match updates::add(builder, &mut context).build(context) {
         Ok(app) => app,
         Err(error) => {
@@ -114,11 +125,48 @@ pub fn run(options: Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn set_up(app: &AppHandle, options: Options) -> tauri::Result<()> {
+/// The program behind the window.
+async fn start(options: &Options) -> Result<App, StartError> {
+    App::start(AppConfig {
+        data: options.data.lock()?,
+        key: match &options.key_file {
+            Some(path) => KeySource::File(path.clone()),
+            None => KeySource::Keychain(Arc::new(SystemKeychain)),
+        },
+        roots: None,
+        context_tokens: None,
+        models_folder: None,
+        desktop: true,
+        overrides: Overrides::from_environment(),
+        engine: ChildEngine::current()?,
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+    })
+    .await
+}
+
+/// There is nothing to show but why.
+fn refuse(app: &AppHandle, error: &StartError) {
+    tracing::error!(%error, "the program cannot start");
+    let exit = app.clone();
+    dialogs::show(app, words::cannot_start(&error.to_string()), move |_| {
+        exit.exit(1);
+    });
+}
+
+fn set_up(app: &AppHandle, backend: App, options: &Options) -> tauri::Result<()> {
     let data = options.data.path().to_owned();
-    let config = AppConfig { data: data.clone() };
+    let serving = backend.clone();
+    tauri::async_runtime::spawn(async move {
+        control::serve_while_wanted(serving, &SystemEntropy).await;
+    });
+    let (ending, exit) = (backend.clone(), app.clone());
+    tauri::async_runtime::spawn(async move {
+        ending.ended().await;
+        quit::leave(&exit);
+    });
     app.manage(Shell {
-        backend: tauri::async_runtime::block_on(App::start(config)),
+        backend,
         data,
         subscription: commands::Subscription::default(),
         tray: tray::Tray::default(),

@@ -20,6 +20,9 @@ struct Arguments {
     /// The data folder [default: the user's]
     #[arg(long = "data", value_name = "DIR", env = "INFERA_DATA")]
     data: Option<PathBuf>,
+    /// Keep the identity in this file instead of the keychain; only its owner may read it
+    #[arg(long, value_name = "FILE", env = "INFERA_KEY_FILE")]
+    key_file: Option<PathBuf>,
     /// How long a closed window stays in memory
     #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
     release_window_after: u64,
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     match data {
         Ok(data) => infera_desktop::run(infera_desktop::Options {
             data,
+            key_file: arguments.key_file,
             hidden: arguments.hidden,
             release_window_after: Duration::from_secs(arguments.release_window_after),
         }),

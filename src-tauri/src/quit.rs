@@ -111,7 +111,10 @@ pub(crate) fn last_chance(app: &AppHandle) {
 }
 
 pub(crate) async fn end_node(app: &AppHandle) {
-    let shell = app.state::<Shell>();
+    // A program that could not start has no node.
+    let Some(shell) = app.try_state::<Shell>() else {
+        return;
+    };
     if shell.quitting.begun.swap(true, Ordering::Relaxed) {
         return;
     }

@@ -40,7 +40,10 @@ pub(crate) fn close_button(tray_is_shown: bool, explained: bool) -> Close {
 
 /// Brings the window to the front; makes it if there is none.
 pub(crate) fn open(app: &AppHandle) {
-    let shell = app.state::<Shell>();
+    // A program that could not start shows nothing but why.
+    let Some(shell) = app.try_state::<Shell>() else {
+        return;
+    };
     shell.closings.0.fetch_add(1, Ordering::Relaxed);
     let result = match app.get_webview_window(LABEL) {
         Some(window) => reveal(app, &window),

@@ -22,12 +22,28 @@ pub(crate) struct Dialog {
     pub(crate) no: Option<&'static str>,
 }
 
+/// The settings could not be read, so it is in English.
+pub(crate) fn cannot_start(message: &str) -> Dialog {
+    Dialog {
+        title: "Infera Node cannot start",
+        text: message.to_owned(),
+        yes: "Close",
+        no: None,
+    }
+}
+
 impl Language {
     /// The person's choice, else the system's, else English.
     pub(crate) fn of(state: &AppState) -> Self {
-        let chosen = state.settings.language.as_deref();
-        match chosen.or(state.host.locale.as_deref()) {
-            Some(tag) if tag.split(['-', '_']).next() == Some("de") => Self::German,
+        match &state.settings.language {
+            Some(chosen) => Self::named(chosen),
+            None => sys_locale::get_locale().map_or(Self::English, |tag| Self::named(&tag)),
+        }
+    }
+
+    fn named(tag: &str) -> Self {
+        match tag.split(['-', '_']).next() {
+            Some("de") => Self::German,
             _ => Self::English,
         }
     }
@@ -223,21 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn the_choice_stands_above_the_system() {
-        let mut state = fixtures::state(Summary::WaitingForJobs);
-        assert_eq!(Language::of(&state), Language::English);
-        for (chosen, locale, language) in [
-            (None, Some("de-DE"), Language::German),
-            (None, Some("de_AT.UTF-8"), Language::German),
-            (None, Some("den"), Language::English),
-            (None, Some("fr-FR"), Language::English),
-            (Some("en"), Some("de-DE"), Language::English),
-            (Some("de"), None, Language::German),
+    fn languages_by_their_tags() {
+        for (tag, language) in [
+            ("de", Language::German),
+            ("de-DE", Language::German),
+            ("de_AT.UTF-8", Language::German),
+            ("den", Language::English),
+            ("fr-FR", Language::English),
+            ("en", Language::English),
         ] {
-            state.settings.language = chosen.map(str::to_owned);
-            state.host.locale = locale.map(str::to_owned);
-            assert_eq!(Language::of(&state), language, "{chosen:?} {locale:?}");
+            assert_eq!(Language::named(tag), language, "{tag}");
         }
+        let mut state = fixtures::state(Summary::WaitingForJobs);
+        state.settings.language = Some("de".to_owned());
+        assert_eq!(Language::of(&state), Language::German);
     }
 
     #[test]

@@ -50,6 +50,14 @@ pub fn normal_pci_id(text: &str) -> String {
     }
 }
 
+/// The first adapter whose name contains a text, or whose API is called so.
+pub fn named(gpus: &[Gpu], name: &str) -> Option<usize> {
+    let wanted = name.to_lowercase();
+    gpus.iter().position(|gpu| {
+        gpu.name.to_lowercase().contains(&wanted) || gpu.api.to_lowercase() == wanted
+    })
+}
+
 /// Which adapter [`DeviceChoice::Auto`] takes: a discrete GPU, else an integrated one, never an
 /// excluded or a software adapter.
 pub fn auto(gpus: &[Gpu], excluded: &[String]) -> Option<usize> {
@@ -174,12 +182,8 @@ fn select(choice: &DeviceChoice, adapters: &[Adapter]) -> Result<Option<(usize, 
                 })
         }
         DeviceChoice::Named(name) => {
-            let wanted = name.to_lowercase();
-            let matches = |gpu: &Gpu| {
-                gpu.name.to_lowercase().contains(&wanted) || gpu.api.to_lowercase() == wanted
-            };
-            let index = adapters.iter().position(|adapter| matches(&adapter.gpu));
-            index
+            let gpus: Vec<_> = adapters.iter().map(|adapter| adapter.gpu.clone()).collect();
+            named(&gpus, name)
                 .map(|index| Some((index, format!("`{name}` was asked for"))))
                 .ok_or_else(|| Failure {
                     code: FailureCode::NoDevice,

@@ -341,7 +341,6 @@ impl Store {
         .await
     }
 
-
     async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
         self.run(|pool| async move { statement.execute(&pool).await.map(drop) })
             .await

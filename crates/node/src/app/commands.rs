@@ -96,8 +96,8 @@ impl App {
             Running::Node { since_ms, .. } => Some(*since_ms),
             Running::Starting | Running::Failed { .. } => None,
         };
-        let earnings = self.store()?.earnings(query, points, &self.now(), since_ms);
-        Ok(earnings.await?)
+        let (store, now) = (self.store()?, self.now());
+        Ok(store.earnings(query, points, &now, since_ms).await?)
     }
 
     pub(super) fn catalogue(&self, (): ()) -> Result<Vec<CatalogueItem>, ApiError> {
@@ -275,7 +275,10 @@ pub(super) fn installed(
             let fit = file.needed_bytes.map_or(Fit::Unknown, |needed| {
                 library::fit(needed, memory, settings.vram_reserve_bytes)
             });
-            let in_use = settings.models.iter().any(|path| file.path.as_os_str() == &**path);
+            let in_use = settings
+                .models
+                .iter()
+                .any(|path| file.path.as_os_str() == &**path);
             file.clone().into_model(fit, in_use)
         })
         .collect();

@@ -29,7 +29,7 @@ use self::supervisor::{Running, Supervisor};
 use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
-use crate::engine_link::{ChildEngine, EngineLink};
+use crate::engine_link::{ChildEngine, EngineError, EngineLink};
 use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{Library, LibraryConfig, LibraryEdges, LibraryError};
@@ -75,6 +75,8 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Library(#[from] LibraryError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("the program cannot start its threads: {0}. Close other programs")]
     Threads(std::io::Error),
 }
@@ -125,8 +127,8 @@ impl App {
         };
         let library = Library::open(library, LibraryEdges::system()?).await?;
         let readers = gpu::readers(&config.engine.processes);
-        let telemetry = Telemetry::start(readers, Arc::clone(&config.clock))
-            .map_err(StartError::Threads)?;
+        let telemetry =
+            Telemetry::start(readers, Arc::clone(&config.clock)).map_err(StartError::Threads)?;
         let engine: Arc<dyn EngineLink> = Arc::new(config.engine);
         let hardware: Arc<dyn HardwareProbe> = Arc::new(SystemProbe::new(
             Arc::clone(&engine),
@@ -315,10 +317,10 @@ impl App {
                 counted = books;
                 self.count_today();
             }
-            let working = books.is_some_and(|(_, work)| work > 0);
-            parts
-                .telemetry
-                .set_working(working || own_use.borrow().busy);
+            let working = books.is_some_and(|(_, work)| work > 0) || own_use.borrow().busy;
+            if working != watching.is_some() {
+                watching = working.then(|| parts.telemetry.watch());
+            }
             self.publish(None);
         }
     }
@@ -359,8 +361,12 @@ impl App {
         }
         let hardware = node.as_ref().and_then(|node| node.hardware.as_ref());
         let adapters = hardware.map_or_else(Vec::new, |hardware| {
+            let cards = parts.cards.borrow();
+            let names = gpu::card_names(&hardware.gpus, &cards);
+            parts.telemetry.set_names(names);
             gpu::adapters(
                 &hardware.gpus,
+                &cards,
                 &settings.device,
                 &settings.excluded_adapters,
             )

@@ -10,8 +10,8 @@ use serde_json::Value;
 use ts_rs::TS;
 
 use super::api::Setup;
-use crate::identity::write_private;
 use crate::gpu;
+use crate::identity::write_private;
 use crate::library::Limits;
 
 /// What is kept of a person's choices.

@@ -40,9 +40,7 @@ pub(super) enum Running {
         since_ms: i64,
     },
     /// It is tried again by itself, or when the person asks.
-    Failed {
-        message: String,
-    },
+    Failed { message: String },
 }
 
 /// What does not change while the program runs.

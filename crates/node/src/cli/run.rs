@@ -225,7 +225,8 @@ fn readable(path: &Path) -> Result<PathBuf, Fault> {
 
 fn device_setting(choice: DeviceChoice) -> DeviceSetting {
     match choice {
-        DeviceChoice::Auto => DeviceSetting::Auto,
+        DeviceChoice::Auto | DeviceChoice::AutoExcept(_) => DeviceSetting::Auto,
+        DeviceChoice::Adapter(id) => DeviceSetting::Adapter { id },
         DeviceChoice::Cpu => DeviceSetting::Cpu,
         DeviceChoice::Named(name) => DeviceSetting::Named { name },
     }
