@@ -116,10 +116,7 @@ impl View {
         Self {
             url: url.or(record.sources.first()).cloned().unwrap_or_default(),
             done: record.done(),
-            total: record
-                .total
-                .or(record.promise.bytes)
-                .or(record.promise.about_bytes),
+            total: record.total.or(record.promise.bytes),
             received: 0,
             phase: Phase::Running,
         }

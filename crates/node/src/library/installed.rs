@@ -17,7 +17,7 @@ use crate::identity::write_private;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledFile {
     pub path: PathBuf,
-    /// From the file's metadata, or the file's name.
+    /// From the catalogue, else the file's metadata, else the file's name.
     pub name: String,
     pub architecture: String,
     pub quantisation: String,
@@ -159,6 +159,13 @@ impl Shelf {
                 let id = catalogue.recognise(&name, file.bytes, hash);
                 id.map(str::to_owned)
             });
+        // Metadata often has a name that only the model's makers understand.
+        let id = file.catalogue_id.as_deref();
+        if let Some((entry, _)) = id.and_then(|id| catalogue.get(id)) {
+            file.name.clone_from(&entry.name);
+            let licence = &entry.licence;
+            file.licence.get_or_insert_with(|| licence.clone());
+        }
         file
     }
 
@@ -384,6 +391,7 @@ mod tests {
         let file = Shelf::default().identify(read(&path, stamp), &Catalogue::built_in());
         assert_eq!(file.fault, None);
         assert_eq!(file.quantisation, "Q4_1");
+        assert_eq!(file.name, "SmolLM2 135M Instruct");
         assert_eq!(
             file.catalogue_id.as_deref(),
             Some("smollm2-135m-instruct-q4_1")

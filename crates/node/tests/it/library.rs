@@ -419,7 +419,7 @@ async fn a_model_of_the_catalogue_arrives_checked_and_known() {
         [("model.gguf".to_owned(), content.clone())]
     );
     assert_eq!(state.installed[0].catalogue_id.as_deref(), Some("m"));
-    assert_eq!(state.installed[0].name, "Small");
+    assert_eq!(state.installed[0].name, "Model M");
     assert_eq!(state.disk.models_bytes, content.len() as u64);
     assert_eq!(state.disk.partial_bytes, 0);
     assert_eq!(machine.leftovers(), [""; 0]);
