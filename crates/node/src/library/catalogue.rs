@@ -3,14 +3,15 @@
 //! `catalogue.json` is the list. What is known of an entry differs:
 //!
 //! - `SmolLM2` 135M was downloaded and run: its size and SHA-256 are certain.
-//! - The others could not be reached from where this list was made. Their addresses, rounded sizes
-//!   and licences were read in copies of the hub's pages, and their shapes (layers, heads) are those
-//!   of the models' published configurations. They have no `sha256` here and `bytes_are_exact` is
+//! - The others could not be reached from where this list was made. Their addresses and rounded
+//!   sizes were read in copies of the hub's pages; their shapes (layers, heads), contexts and
+//!   licences are from memory and were not checked. They have no `sha256` here and `bytes_are_exact` is
 //!   false: a download takes both from the hub's own answer, over HTTPS, before its first byte, and
 //!   refuses a source that does not give them. Nobody has run these files with our engine yet; they
 //!   are listed since their architectures and tensor types are ones that it runs.
 //!
-//! `Qwen2.5` 3B is left out: its licence allows research only, and a node earns points.
+//! `Qwen2.5` 3B is left out: as far as remembered its licence allows research only, and a node
+//! earns points.
 
 use serde::Deserialize;
 
