@@ -77,7 +77,7 @@ const shared: Same<SharedWords> = {
   "summary.no_model": "Keine Aufträge: Es ist kein Modell gewählt",
   "summary.unreachable": "{balancer} ist nicht erreichbar; neuer Versuch in {seconds} s",
   "summary.unreachable_now": "{balancer} ist nicht erreichbar; neuer Versuch läuft",
-  "summary.loading": "{model} wird geladen: {percent} %",
+  "summary.loading": "{model} wird geladen: {percent}\u00a0%",
   "summary.restarting": "{message}; neuer Start in {seconds} s",
   "summary.not_served": "Keine Aufträge: Dieses Netzwerk bietet {models} nicht an",
   "summary.connecting": "Verbindet sich mit dem Netzwerk",
@@ -132,7 +132,7 @@ const shared: Same<SharedWords> = {
   "obstacle.own_use": "Sie nutzen die GPU gerade für ein eigenes Modell",
   "obstacle.offline": "Das Netzwerk ist nicht erreichbar: {reason}",
   "obstacle.outdated": "Das Netzwerk verlangt eine andere Version: {message}",
-  "obstacle.requirement": "{title}: vorhanden {found}, verlangt {need}",
+  "obstacle.requirement": "{title}: {found} gefunden, {need} verlangt",
   "obstacle.storage_fault": "Der Knoten kann seine Arbeit nicht speichern: {message}",
   "obstacle.low_disk": "Auf dem Datenträger mit dem Datenordner sind nur {free} frei",
   "obstacle.no_model": "Es ist kein Modell gewählt",
@@ -169,13 +169,12 @@ const shared: Same<SharedWords> = {
   "unit.tokens_per_second": "{rate} Token/s",
   "unit.tokens_per_second_short": "Token/s",
   "unit.per_second": "{size}/s",
-  "unit.percent": "{value} %",
+  "unit.percent": "{value}\u00a0%",
 
   "verdict.verified": "Bestätigt",
   "verdict.sampled_out": "Nicht zur Prüfung gezogen",
   "verdict.pending": "In Prüfung",
   "verdict.failed": "Prüfung nicht bestanden",
-  "kind.job": "Auftrag",
   "kind.audit": "Prüfung",
 
   "explain.vram":
@@ -184,9 +183,10 @@ const shared: Same<SharedWords> = {
     "Ein Wortstück: was ein Modell liest und schreibt. Im Deutschen etwa drei Buchstaben.",
   "explain.verified":
     "Ein anderer Knoten hat die Antwort nachgerechnet und keinen Unterschied gefunden.",
+  "explain.sampled_out":
+    "Nicht jeder Auftrag wird nachgerechnet: Das Los entscheidet. Nicht gezogene werden voll bezahlt.",
   "explain.points":
     "Was ein Auftrag einbringt. Bestätigt sind sie, sobald der Auftrag geprüft worden ist.",
-  "explain.label": "{term}: {explanation}",
 
   "error.details": "Einzelheiten",
   "error.copy": "Kopieren",
@@ -194,7 +194,6 @@ const shared: Same<SharedWords> = {
   "error.failed": "Das hat nicht geklappt",
   "error.try_again": "Noch einmal versuchen",
   "dialog.close": "Schließen",
-  "dialog.cancel": "Abbrechen",
   "toast.dismiss": "Ausblenden",
   "toast.label": "Meldungen",
 
@@ -202,7 +201,7 @@ const shared: Same<SharedWords> = {
   "chart.empty": "Noch keine Messwerte",
   "chart.ago": "{minutes} min",
   "chart.now": "jetzt",
-  "chart.none": "nicht gemeldet",
+  "chart.none": "kein Messwert",
   "table.sort": "Nach {column} sortieren",
   "page.soon": "Diese Seite entsteht gerade.",
 };

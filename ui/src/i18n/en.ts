@@ -70,7 +70,7 @@ const shared = {
   "summary.no_model": "Not getting jobs: no model is chosen",
   "summary.unreachable": "Cannot reach {balancer}; trying again in {seconds} s",
   "summary.unreachable_now": "Cannot reach {balancer}; trying again",
-  "summary.loading": "Loading {model}: {percent} %",
+  "summary.loading": "Loading {model}: {percent}\u00a0%",
   "summary.restarting": "{message}; starting it again in {seconds} s",
   "summary.not_served": "Not getting jobs: this network does not serve {models}",
   "summary.connecting": "Connecting to the network",
@@ -159,20 +159,20 @@ const shared = {
   "unit.tokens_per_second": "{rate} tokens/s",
   "unit.tokens_per_second_short": "tokens/s",
   "unit.per_second": "{size}/s",
-  "unit.percent": "{value} %",
+  "unit.percent": "{value}\u00a0%",
 
   "verdict.verified": "Verified",
   "verdict.sampled_out": "Not drawn for a check",
   "verdict.pending": "Being checked",
   "verdict.failed": "Failed the check",
-  "kind.job": "Job",
   "kind.audit": "Check",
 
   "explain.vram": "The GPU’s own memory. A model must fit into it to answer fast.",
   "explain.token": "A piece of a word: what a model reads and writes. About four letters.",
   "explain.verified": "Another node computed the same answer again and found no difference.",
+  "explain.sampled_out":
+    "Not every job is checked again: a lottery draws some. Those not drawn are paid in full.",
   "explain.points": "What a job earns. They count as confirmed once the job has been checked.",
-  "explain.label": "{term}: {explanation}",
 
   "error.details": "Details",
   "error.copy": "Copy",
@@ -180,7 +180,6 @@ const shared = {
   "error.failed": "That did not work",
   "error.try_again": "Try again",
   "dialog.close": "Close",
-  "dialog.cancel": "Cancel",
   "toast.dismiss": "Dismiss",
   "toast.label": "Messages",
 
@@ -188,7 +187,7 @@ const shared = {
   "chart.empty": "No readings yet",
   "chart.ago": "{minutes} min",
   "chart.now": "now",
-  "chart.none": "not reported",
+  "chart.none": "no reading",
   "table.sort": "Sort by {column}",
   "page.soon": "This page is being built.",
 } as const;

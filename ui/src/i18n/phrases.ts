@@ -4,7 +4,7 @@ import { locale } from "./index.svelte";
 
 const german: [RegExp, string][] = [
   [/, or any Apple M-series GPU/g, " oder eine Apple-GPU der M-Reihe"],
-  [/ of its own memory/g, " eigener Speicher"],
+  [/ of its own memory/g, " VRAM"],
   [/ \(software, not a GPU\)/g, " (Software, keine GPU)"],
   [/ \(shares the machine's memory\)/g, " (teilt sich den Arbeitsspeicher)"],
   [/ with unknown memory/g, " mit unbekanntem Speicher"],

@@ -20,7 +20,7 @@ export function percent(value: number): string {
 /** As many digits as are true: whole from 100 on, so that small jobs still show. */
 export function points(micro: number): string {
   const value = micro / MICRO;
-  const digits = Math.abs(value) >= 100 || Number.isInteger(value) ? 0 : 1;
+  const digits = Math.abs(value) >= 99.95 || Number.isInteger(value) ? 0 : 1;
   // Something earned is never shown as nothing.
   if (value !== 0 && Math.abs(value) < 0.05) return number(value, 3);
   return number(value, digits);
@@ -39,8 +39,14 @@ export function bytes(value: number): string {
     scaled /= 1000;
     size += 1;
   }
-  const digits = size >= 3 && scaled < 100 ? 1 : 0;
-  return `${format({ maximumFractionDigits: digits }).format(scaled)} ${SIZES[size]}`;
+  const most = size >= 3 && scaled < 100 ? 1 : 0;
+  const text = format({ maximumFractionDigits: most }).format(scaled);
+  return withUnit(text, SIZES[size]!);
+}
+
+/** Always in GB with one decimal: figures that stand side by side and move. */
+export function gigabytes(value: number): string {
+  return withUnit(number(value / 1e9, 1), "GB");
 }
 
 export function bytesPerSecond(value: number): string {
@@ -58,24 +64,29 @@ export function tokensPerSecond(value: number): string {
 
 /** The two largest units: 9.8 s, 3 min 20 s, 2 h 5 min. */
 export function duration(ms: number): string {
-  if (ms < 10 * SECOND) return unit(ms / SECOND, "second", 1);
+  if (ms < 9950) return withUnit(number(ms / SECOND, 1), "s");
   const rounded = Math.round(ms / SECOND) * SECOND;
-  if (rounded < MINUTE) return unit(rounded / SECOND, "second");
-  if (rounded < HOUR) return two(rounded, MINUTE, "minute", SECOND, "second");
-  if (rounded < DAY) return two(rounded, HOUR, "hour", MINUTE, "minute");
-  return two(rounded, DAY, "day", HOUR, "hour");
+  if (rounded < MINUTE) return withUnit(rounded / SECOND, "s");
+  if (rounded < HOUR) return two(rounded, [MINUTE, "min"], [SECOND, "s"]);
+  if (rounded < DAY) return two(rounded, [HOUR, "h"], [MINUTE, "min"]);
+  return two(rounded, [DAY, "d"], [HOUR, "h"]);
 }
 
 /** `2 min ago`. */
 export function relativeTime(at: number, now: number): string {
   const past = at - now;
   const size = Math.abs(past);
-  const format = new Intl.RelativeTimeFormat(locale.tag, { numeric: "auto", style: "short" });
-  if (size < 10 * SECOND) return format.format(0, "second");
-  if (size < MINUTE) return format.format(Math.trunc(past / SECOND / 10) * 10, "second");
-  if (size < HOUR) return format.format(Math.trunc(past / MINUTE), "minute");
-  if (size < DAY) return format.format(Math.trunc(past / HOUR), "hour");
-  return format.format(Math.trunc(past / DAY), "day");
+  const relative = new Intl.RelativeTimeFormat(locale.tag, { numeric: "auto", style: "short" });
+  const say = (value: number, unit: Intl.RelativeTimeFormatUnit) => {
+    const text = relative.format(Math.trunc(value), unit);
+    // English writes its short units without a full stop here, as everywhere in the window.
+    return locale.language === "en" ? text.replace(".", "") : text;
+  };
+  if (size < 10 * SECOND) return say(0, "second");
+  if (size < MINUTE) return say(Math.trunc(past / SECOND / 10) * 10, "second");
+  if (size < HOUR) return say(past / MINUTE, "minute");
+  if (size < DAY) return say(past / HOUR, "hour");
+  return say(past / DAY, "day");
 }
 
 /** To the second: what stands behind a relative time. */
@@ -104,20 +115,17 @@ export function timeOfDay(at: number, now: number): string {
   }).format(at);
 }
 
-function two(ms: number, big: number, bigUnit: string, small: number, smallUnit: string): string {
-  const whole = Math.floor(ms / big);
-  const rest = Math.floor((ms - whole * big) / small);
-  return rest === 0 ? unit(whole, bigUnit) : `${unit(whole, bigUnit)} ${unit(rest, smallUnit)}`;
+/** The SI's symbols are the same in every language here. */
+function two(ms: number, big: [number, string], small: [number, string]): string {
+  const whole = Math.floor(ms / big[0]);
+  const rest = Math.floor((ms - whole * big[0]) / small[0]);
+  const text = withUnit(whole, big[1]);
+  return rest === 0 ? text : `${text} ${withUnit(rest, small[1])}`;
 }
 
-function unit(value: number, name: string, digits = 0): string {
-  return format({
-    style: "unit",
-    unit: name,
-    unitDisplay: "short",
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  }).format(value);
+/** A line does not break between a number and its unit. */
+function withUnit(text: string | number, unit: string): string {
+  return `${text}\u00a0${unit}`;
 }
 
 const formats = new Map<string, Intl.NumberFormat>();

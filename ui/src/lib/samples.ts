@@ -38,8 +38,9 @@ export function lines<Name extends string>(
   let before: number | undefined;
   for (const sample of samples) {
     if (before !== undefined && sample.at_ms - before > GAP_MS) {
-      times.push((before + 1) / 1000);
-      for (const name of names) values[name].push(null);
+      // At both ends, so that a crosshair within the gap finds no reading.
+      times.push((before + 1) / 1000, (sample.at_ms - 1) / 1000);
+      for (const name of names) values[name].push(null, null);
     }
     before = sample.at_ms;
     times.push(sample.at_ms / 1000);

@@ -41,6 +41,7 @@ class App {
   /** Follows a program; returns what ends that. */
   start(platform: Platform): () => void {
     this.#platform = platform;
+    locale.choose(null, navigator.languages);
     this.state = null;
     this.failure = null;
     this.lost = false;

@@ -104,8 +104,11 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
   }
 }
 
-export function obstacleRemedy(obstacle: Obstacle): string | null {
+/** The state knows more of what keeps the node from starting. */
+export function obstacleRemedy(obstacle: Obstacle, state?: State): string | null {
   switch (obstacle.obstacle) {
+    case "cannot_start":
+      return state?.remedy ?? t("remedy.cannot_start");
     case "requirement":
       return requirementRemedy(obstacle.requirement);
     case "low_disk":
