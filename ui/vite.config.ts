@@ -7,7 +7,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig(({ mode }) => ({
   // Relative paths hold under tauri://localhost and under the program's own port.
   base: "./",
-  plugins: [svelte(), mode === "test" ? svelteTesting() : tailwindcss()],
+  plugins: [svelte(), mode === "test" ? svelteTesting({ autoCleanup: false }) : tailwindcss()],
   define: {
     __FAKE__: JSON.stringify(mode !== "production" || process.env["VITE_FAKE"] === "1"),
   },
