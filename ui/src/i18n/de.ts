@@ -1,0 +1,220 @@
+// German.
+
+import { de as earnings } from "../pages/earnings/words";
+import { de as firstStart } from "../pages/first-start/words";
+import { de as gpu } from "../pages/gpu/words";
+import { de as home } from "../pages/home/words";
+import { de as jobs } from "../pages/jobs/words";
+import { de as models } from "../pages/models/words";
+import { de as requirements } from "../pages/requirements/words";
+import { de as settings } from "../pages/settings/words";
+import { de as tryIt } from "../pages/try-it/words";
+import type { SharedWords, Words } from "./en";
+import type { Same } from "./words";
+
+const shared: Same<SharedWords> = {
+  "app.name": "Infera Node",
+  "app.skip": "Zum Inhalt springen",
+  "app.starting": "Startet…",
+
+  "nav.label": "Seiten",
+  "nav.home": "Start",
+  "nav.gpu": "GPU",
+  "nav.requirements": "Voraussetzungen",
+  "nav.earnings": "Verdienst",
+  "nav.jobs": "Aufträge",
+  "nav.models": "Modelle",
+  "nav.try-it": "Ausprobieren",
+  "nav.settings": "Einstellungen",
+
+  "connection.connected": "Online",
+  "connection.reference": "Online, prüft andere",
+  "connection.connecting": "Verbindet…",
+  "connection.disconnected": "Offline",
+  "connection.refused": "Abgewiesen",
+  "connection.none": "Nicht verbunden",
+  "connection.lost": "Programm antwortet nicht",
+
+  "lost.text":
+    "Diese Seite hat das Programm verloren. Was Sie sehen, kann veraltet sein; sie versucht es weiter.",
+  "unauthorised.title": "Dieser Seite fehlt ihr Schlüssel",
+  "unauthorised.text":
+    "Das Programm auf diesem Rechner antwortet nur dem, der den Schlüssel hat, den es beim Start ausgegeben hat. Diese Seite hat keinen oder einen alten.",
+  "unauthorised.remedy": "Öffnen Sie die Adresse, die dieser Befehl ausgibt:",
+  "failure.title": "Das Programm antwortet nicht",
+  "failure.meaning":
+    "Bis dahin lässt sich nichts anzeigen. Ihre Punkte und Modelle sind davon nicht betroffen.",
+  "failure.remedy":
+    "Prüfen Sie, ob Infera Node auf diesem Rechner läuft, und versuchen Sie es noch einmal.",
+
+  "state.working": "Arbeitet",
+  "state.waiting": "Wartet",
+  "state.paused": "Pausiert",
+  "state.needs_you": "Braucht Sie",
+  "state.region": "Zustand des Knotens",
+
+  "summary.reading_hardware": "Ihre Hardware wird gelesen",
+  "summary.not_agreed": "Noch wird nichts geteilt: Sie haben nicht zugestimmt",
+  "summary.no_balancer": "Keine Aufträge: Es ist kein Netzwerk gewählt",
+  "summary.closing": "Wird beendet",
+  "summary.paused": "Von Ihnen pausiert",
+  "summary.paused_until": "Von Ihnen pausiert bis {time}",
+  "summary.finishing": "Beendet den laufenden Auftrag, dann von Ihnen pausiert",
+  "summary.finishing_until": "Beendet den laufenden Auftrag, dann von Ihnen pausiert bis {time}",
+  "summary.own_use": "Pausiert, solange Sie das Modell selbst nutzen",
+  "summary.fault": "Keine Aufträge: {message}",
+  "summary.low_disk":
+    "Keine Aufträge: Auf dem Datenträger mit dem Datenordner sind nur {free} frei",
+  "summary.ram":
+    "Keine Aufträge: Dieser Rechner hat {found} Arbeitsspeicher, das Netzwerk verlangt {need}",
+  "summary.free_disk":
+    "Keine Aufträge: Auf dem Datenträger sind {found} frei, das Netzwerk verlangt {need}",
+  "summary.network":
+    "Keine Aufträge: Ihre Verbindung schafft {found}, das Netzwerk verlangt {need}",
+  "summary.no_gpu": "Keine Aufträge: Es wurde keine GPU gefunden, das Netzwerk verlangt {need}",
+  "summary.gpu": "Keine Aufträge: Ihre GPU ist {found}, das Netzwerk verlangt {need}",
+  "summary.after_job": "{sentence} (der laufende Auftrag wird noch beendet)",
+  "summary.no_model": "Keine Aufträge: Es ist kein Modell gewählt",
+  "summary.unreachable": "{balancer} ist nicht erreichbar; neuer Versuch in {seconds} s",
+  "summary.unreachable_now": "{balancer} ist nicht erreichbar; neuer Versuch läuft",
+  "summary.loading": "{model} wird geladen: {percent}\u00a0%",
+  "summary.restarting": "{message}; neuer Start in {seconds} s",
+  "summary.not_served": "Keine Aufträge: Dieses Netzwerk bietet {models} nicht an",
+  "summary.connecting": "Verbindet sich mit dem Netzwerk",
+  "summary.waiting_for_jobs": "Wartet auf Aufträge",
+  "summary.waiting_for_audits": "Wartet auf Antworten zum Prüfen",
+  "summary.jobs": { one: "Arbeitet an einem Auftrag", other: "Arbeitet an {count} Aufträgen" },
+  "summary.audits": {
+    one: "Prüft die Antwort eines anderen Knotens",
+    other: "Prüft {count} Antworten anderer Knoten",
+  },
+  "summary.at_rate": "{what}: {rate}",
+
+  "remedy.outdated": "Installieren Sie die aktuelle Version von Infera Node",
+  "remedy.not_agreed": "Gehen Sie die ersten Schritte durch",
+  "remedy.no_balancer": "Tragen Sie in den Einstellungen die Adresse eines Netzwerks ein",
+  "remedy.storage_fault":
+    "Schaffen Sie Platz oder machen Sie den Datenordner beschreibbar; der Knoten macht dann von selbst weiter",
+  "remedy.low_disk": "Schaffen Sie Platz; der Knoten macht weiter, wenn {size} frei sind",
+  "remedy.ram": "Bauen Sie mehr Speicher ein oder wählen Sie ein Netzwerk, das weniger verlangt",
+  "remedy.free_disk":
+    "Schaffen Sie Platz oder legen Sie den Datenordner auf einen anderen Datenträger",
+  "remedy.network":
+    "Nutzen Sie eine Kabelverbindung oder schließen Sie Programme, die etwas herunterladen",
+  "remedy.not_measured": "Es ließ sich nicht messen; Aufträge werden deshalb nicht zurückgehalten",
+  "remedy.no_gpu":
+    "Installieren Sie den GPU-Treiber, falls der Rechner eine GPU hat; ohne GPU schickt dieses Netzwerk keine Aufträge",
+  "remedy.gpu_memory_unknown":
+    "Der Treiber nennt den Speicher der GPU nicht; Aufträge, die nicht hineinpassen, lassen sich nicht laden",
+  "remedy.gpu_too_small":
+    "Diese GPU ist für dieses Netzwerk zu klein; eines, das weniger verlangt, nimmt sie vielleicht",
+  "remedy.no_model": "Wählen Sie ein Modell",
+  "remedy.models_broken": "Wählen Sie ein anderes Modell oder Gerät",
+  "remedy.not_served": "Wählen Sie ein Modell, das das Netzwerk anbietet",
+  "remedy.cannot_start": "Beheben Sie, was die Meldung nennt, und starten Sie Infera Node neu",
+  "remedy.paused": "Machen Sie weiter, wann Sie möchten",
+  "remedy.own_use": "Beenden Sie den Chat oder die Messung; dann kommen sofort wieder Aufträge",
+  "remedy.offline":
+    "Prüfen Sie die Internetverbindung dieses Rechners; der Knoten versucht es von selbst wieder",
+  "remedy.model_loading": "Nichts zu tun: Sobald es geladen ist, kommen Aufträge",
+  "remedy.no_demand": "Nichts zu tun: Ihr Knoten steht bereit und nimmt den nächsten",
+
+  "requirement.ram": "Arbeitsspeicher (RAM)",
+  "requirement.free_disk": "Freier Speicherplatz",
+  "requirement.network": "Netzwerkgeschwindigkeit",
+  "requirement.gpu": "GPU",
+
+  "obstacle.not_agreed": "Sie haben dem Teilen noch nicht zugestimmt",
+  "obstacle.no_balancer": "Es ist kein Netzwerk gewählt",
+  "obstacle.cannot_start": "Der Knoten kann nicht starten: {message}",
+  "obstacle.paused": "Sie haben den Knoten pausiert",
+  "obstacle.paused_until": "Sie haben den Knoten bis {time} pausiert",
+  "obstacle.own_use": "Sie nutzen die GPU gerade für ein eigenes Modell",
+  "obstacle.offline": "Das Netzwerk ist nicht erreichbar: {reason}",
+  "obstacle.outdated": "Das Netzwerk verlangt eine andere Version: {message}",
+  "obstacle.requirement": "{title}: {found} gefunden, {need} verlangt",
+  "obstacle.storage_fault": "Der Knoten kann seine Arbeit nicht speichern: {message}",
+  "obstacle.low_disk": "Auf dem Datenträger mit dem Datenordner sind nur {free} frei",
+  "obstacle.no_model": "Es ist kein Modell gewählt",
+  "obstacle.model_broken": "{model} lässt sich nicht nutzen: {message}",
+  "obstacle.model_loading": "{model} wird noch geladen",
+  "obstacle.model_not_served": "Das Netzwerk bietet {model} nicht an",
+  "obstacle.no_demand": "Das Netzwerk hat gerade keine Arbeit für diesen Knoten",
+
+  "obstacle.act.first_start": "Erste Schritte öffnen",
+  "obstacle.act.settings": "Einstellungen öffnen",
+  "obstacle.act.requirements": "Voraussetzungen ansehen",
+  "obstacle.act.models": "Modelle öffnen",
+  "obstacle.act.try_it": "Chat öffnen",
+  "obstacle.act.resume": "Weitermachen",
+
+  "pause.pause": "Pausieren",
+  "pause.resume": "Weitermachen",
+  "pause.menu": "Weitere Arten zu pausieren",
+  "pause.menu_paused": "Anders pausieren",
+  "pause.15min": "15 Minuten pausieren",
+  "pause.1h": "1 Stunde pausieren",
+  "pause.4h": "4 Stunden pausieren",
+  "pause.tomorrow": "Bis morgen pausieren",
+  "pause.tomorrow_hint": "8 Uhr früh",
+  "pause.finish": "Auftrag beenden, dann pausieren",
+  "pause.now": "Sofort pausieren",
+  "pause.untimed": "Pausieren, bis ich weitermache",
+
+  "points.today": "Heute, bestätigt und in Prüfung",
+
+  "unit.points": { one: "{points} Punkt", other: "{points} Punkte" },
+  "unit.tokens": { one: "{count} Token", other: "{count} Token" },
+  "unit.jobs": { one: "{count} Auftrag", other: "{count} Aufträge" },
+  "unit.tokens_per_second": "{rate} Token/s",
+  "unit.tokens_per_second_short": "Token/s",
+  "unit.per_second": "{size}/s",
+  "unit.percent": "{value}\u00a0%",
+
+  "verdict.verified": "Bestätigt",
+  "verdict.sampled_out": "Nicht zur Prüfung gezogen",
+  "verdict.pending": "In Prüfung",
+  "verdict.failed": "Prüfung nicht bestanden",
+  "kind.audit": "Prüfung",
+
+  "explain.vram":
+    "Der eigene Speicher der GPU. Ein Modell muss hineinpassen, um schnell zu antworten.",
+  "explain.token":
+    "Ein Wortstück: was ein Modell liest und schreibt. Im Deutschen etwa drei Buchstaben.",
+  "explain.verified":
+    "Ein anderer Knoten hat die Antwort nachgerechnet und keinen Unterschied gefunden.",
+  "explain.sampled_out":
+    "Nicht jeder Auftrag wird nachgerechnet: Das Los entscheidet. Nicht gezogene werden voll bezahlt.",
+  "explain.points":
+    "Was ein Auftrag einbringt. Bestätigt sind sie, sobald der Auftrag geprüft worden ist.",
+
+  "error.details": "Einzelheiten",
+  "error.copy": "Kopieren",
+  "error.copied": "Kopiert",
+  "error.failed": "Das hat nicht geklappt",
+  "error.try_again": "Noch einmal versuchen",
+  "dialog.close": "Schließen",
+  "toast.dismiss": "Ausblenden",
+  "toast.label": "Meldungen",
+
+  "chart.summary": "Jetzt {now}, im Mittel {mean}, höchstens {highest}",
+  "chart.empty": "Noch keine Messwerte",
+  "chart.ago": "{minutes} min",
+  "chart.now": "jetzt",
+  "chart.none": "kein Messwert",
+  "table.sort": "Nach {column} sortieren",
+  "page.soon": "Diese Seite entsteht gerade.",
+};
+
+export const de: Same<Words> = {
+  ...shared,
+  ...home,
+  ...firstStart,
+  ...gpu,
+  ...requirements,
+  ...earnings,
+  ...jobs,
+  ...models,
+  ...tryIt,
+  ...settings,
+};

@@ -1,0 +1,33 @@
+// What components ask of the program: `commands.pause({ seconds: 900 })`.
+
+import type { Commands } from "../platform/types";
+import { t } from "../i18n/index.svelte";
+import { asCallError } from "../platform/types";
+import { app } from "./state.svelte";
+import { toasts } from "./toasts.svelte";
+
+type Asked = {
+  [C in keyof Commands]: Commands[C]["request"] extends null
+    ? () => Promise<Commands[C]["answer"]>
+    : (request: Commands[C]["request"]) => Promise<Commands[C]["answer"]>;
+};
+
+/** Each rejects with a `CallError`. */
+export const commands = new Proxy({} as Asked, {
+  get:
+    (_, name) =>
+    (request: never = null as never) =>
+      app.call(name as keyof Commands, request),
+});
+
+/** For a button: what goes wrong is shown as a message. True if it went well. */
+export async function attempt(act: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await act();
+    return true;
+  } catch (error) {
+    const { message, remedy } = asCallError(error);
+    toasts.show({ kind: "error", title: message || t("error.failed"), text: remedy });
+    return false;
+  }
+}

@@ -1,0 +1,142 @@
+// Numbers, sizes and times as people read them, in the chosen language.
+
+import { locale, t } from "../i18n/index.svelte";
+
+const MICRO = 1_000_000;
+const SIZES = ["B", "kB", "MB", "GB", "TB"] as const;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export function number(value: number, digits = 0): string {
+  return format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+export function percent(value: number): string {
+  return t("unit.percent", { value: number(value) });
+}
+
+/** As many digits as are true: whole from 100 on, so that small jobs still show. */
+export function points(micro: number): string {
+  const value = micro / MICRO;
+  const digits = Math.abs(value) >= 99.95 || Number.isInteger(value) ? 0 : 1;
+  // Something earned is never shown as nothing.
+  if (value !== 0 && Math.abs(value) < 0.05) return number(value, 3);
+  return number(value, digits);
+}
+
+/** `128 points`. */
+export function pointsWithUnit(micro: number): string {
+  return t("unit.points", { count: micro / MICRO, points: points(micro) });
+}
+
+/** Decimal, as disks are sold: 7.9 GB, 340 MB. */
+export function bytes(value: number): string {
+  let size = 0;
+  let scaled = value;
+  while (scaled >= 999.5 && size < SIZES.length - 1) {
+    scaled /= 1000;
+    size += 1;
+  }
+  const most = size >= 3 && scaled < 100 ? 1 : 0;
+  const text = format({ maximumFractionDigits: most }).format(scaled);
+  return withUnit(text, SIZES[size]!);
+}
+
+/** Always in GB with one decimal: figures that stand side by side and move. */
+export function gigabytes(value: number): string {
+  return withUnit(number(value / 1e9, 1), "GB");
+}
+
+export function bytesPerSecond(value: number): string {
+  return t("unit.per_second", { size: bytes(value) });
+}
+
+/** One decimal below ten. */
+export function rate(tokensPerSecond: number): string {
+  return number(tokensPerSecond, tokensPerSecond < 9.95 ? 1 : 0);
+}
+
+export function tokensPerSecond(value: number): string {
+  return t("unit.tokens_per_second", { rate: rate(value) });
+}
+
+/** The two largest units: 9.8 s, 3 min 20 s, 2 h 5 min. */
+export function duration(ms: number): string {
+  if (ms < 9950) return withUnit(number(ms / SECOND, 1), "s");
+  const rounded = Math.round(ms / SECOND) * SECOND;
+  if (rounded < MINUTE) return withUnit(rounded / SECOND, "s");
+  if (rounded < HOUR) return two(rounded, [MINUTE, "min"], [SECOND, "s"]);
+  if (rounded < DAY) return two(rounded, [HOUR, "h"], [MINUTE, "min"]);
+  return two(rounded, [DAY, "d"], [HOUR, "h"]);
+}
+
+/** `2 min ago`. */
+export function relativeTime(at: number, now: number): string {
+  const past = at - now;
+  const size = Math.abs(past);
+  const relative = new Intl.RelativeTimeFormat(locale.tag, { numeric: "auto", style: "short" });
+  const say = (value: number, unit: Intl.RelativeTimeFormatUnit) => {
+    const text = relative.format(Math.trunc(value), unit);
+    // English writes its short units without a full stop here, as everywhere in the window.
+    return locale.language === "en" ? text.replace(".", "") : text;
+  };
+  if (size < 10 * SECOND) return say(0, "second");
+  if (size < MINUTE) return say(Math.trunc(past / SECOND / 10) * 10, "second");
+  if (size < HOUR) return say(past / MINUTE, "minute");
+  if (size < DAY) return say(past / HOUR, "hour");
+  return say(past / DAY, "day");
+}
+
+/** To the second: what stands behind a relative time. */
+export function absoluteTime(at: number): string {
+  return new Intl.DateTimeFormat(locale.tag, { dateStyle: "medium", timeStyle: "medium" }).format(
+    at,
+  );
+}
+
+export function date(at: number): string {
+  return new Intl.DateTimeFormat(locale.tag, { dateStyle: "medium" }).format(at);
+}
+
+/** To the second, without a date. */
+export function clockTime(at: number): string {
+  return new Intl.DateTimeFormat(locale.tag, { timeStyle: "medium" }).format(at);
+}
+
+/** `18:00`, with the day where that is not today. */
+export function timeOfDay(at: number, now: number): string {
+  const today = new Date(now).toDateString() === new Date(at).toDateString();
+  return new Intl.DateTimeFormat(locale.tag, {
+    hour: "2-digit",
+    minute: "2-digit",
+    ...(today ? {} : { weekday: "short" }),
+  }).format(at);
+}
+
+/** The SI's symbols are the same in every language here. */
+function two(ms: number, big: [number, string], small: [number, string]): string {
+  const whole = Math.floor(ms / big[0]);
+  const rest = Math.floor((ms - whole * big[0]) / small[0]);
+  const text = withUnit(whole, big[1]);
+  return rest === 0 ? text : `${text} ${withUnit(rest, small[1])}`;
+}
+
+/** A line does not break between a number and its unit. */
+function withUnit(text: string | number, unit: string): string {
+  return `${text}\u00a0${unit}`;
+}
+
+const formats = new Map<string, Intl.NumberFormat>();
+
+/** Making one is slow, and tables ask for thousands. */
+function format(options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  const key = locale.tag + JSON.stringify(options);
+  let made = formats.get(key);
+  if (made === undefined) {
+    made = new Intl.NumberFormat(locale.tag, options);
+    formats.set(key, made);
+  }
+  return made;
+}

@@ -1,0 +1,91 @@
+// @vitest-environment node
+
+import { describe, expect, it } from "vitest";
+import { locale } from "../i18n/index.svelte";
+import { smallGpu } from "../platform/fake-data";
+import type { State, Summary } from "../platform/types";
+import { obstacleSentence, stateRemedy, stateSentence, steadySentence } from "./wording";
+
+const now = new Date(2026, 10, 22, 12).getTime();
+const six = new Date(2026, 10, 22, 18).getTime();
+
+const state = (summary: Summary): State => ({
+  kind: "waiting",
+  sentence: "as the program says it",
+  remedy: null,
+  summary,
+});
+
+describe("the state's sentence", () => {
+  it.each<[Summary, string, string]>([
+    [
+      { summary: "working", jobs: 1, audits: 0, tokens_per_second: 42.3 },
+      "Working on a job: 42 tokens/s",
+      "Arbeitet an einem Auftrag: 42 Token/s",
+    ],
+    [
+      { summary: "working", jobs: 3, audits: 1, tokens_per_second: null },
+      "Working on 3 jobs",
+      "Arbeitet an 3 Aufträgen",
+    ],
+    [
+      { summary: "working", jobs: 0, audits: 1, tokens_per_second: null },
+      "Checking another node’s answer",
+      "Prüft die Antwort eines anderen Knotens",
+    ],
+    [
+      { summary: "paused", until_ms: null, finishing: false },
+      "Paused by you",
+      "Von Ihnen pausiert",
+    ],
+    [
+      { summary: "paused", until_ms: six, finishing: true },
+      "Finishing the current job, then paused by you until 18:00",
+      "Beendet den laufenden Auftrag, dann von Ihnen pausiert bis 18:00",
+    ],
+    [
+      { summary: "unreachable", balancer: "net.example", retry_at_ms: now + 4200 },
+      "Cannot reach net.example; trying again in 5 s",
+      "net.example ist nicht erreichbar; neuer Versuch in 5 s",
+    ],
+    [
+      { summary: "requirement_failed", requirement: smallGpu, finishing: false },
+      "Not getting jobs: your GPU is NVIDIA GeForce GTX 1660 with 6 GB, this network asks for 8 GB of its own memory, or any Apple M-series GPU",
+      "Keine Aufträge: Ihre GPU ist NVIDIA GeForce GTX 1660 mit 6 GB, das Netzwerk verlangt 8 GB VRAM oder eine Apple-GPU der M-Reihe",
+    ],
+  ])("of %j", (summary, english, german) => {
+    locale.choose("en", ["en-GB"]);
+    expect(stateSentence(state(summary), now)).toBe(english);
+    locale.choose("de", ["de-DE"]);
+    expect(stateSentence(state(summary), now)).toBe(german);
+  });
+
+  it("is the program's own where this page does not know the state", () => {
+    const newer = { summary: "dancing" } as unknown as Summary;
+    expect(stateSentence(state(newer), now)).toBe("as the program says it");
+  });
+
+  it("holds still where it is spoken", () => {
+    locale.choose("en", []);
+    const working: Summary = { summary: "working", jobs: 1, audits: 0, tokens_per_second: 42 };
+    expect(steadySentence(state(working), now)).toBe("Working on a job");
+    const loading: Summary = { summary: "loading", model: "x", percent: 12 };
+    expect(steadySentence(state(loading), now)).toBe("Waiting");
+  });
+});
+
+describe("what to do", () => {
+  it("comes with the state and with each obstacle", () => {
+    locale.choose("en", []);
+    const failed: Summary = {
+      summary: "requirement_failed",
+      requirement: smallGpu,
+      finishing: false,
+    };
+    expect(stateRemedy(state(failed))).toBe(smallGpu.remedy);
+    expect(stateRemedy(state({ summary: "waiting_for_jobs" }))).toBeNull();
+    expect(obstacleSentence({ obstacle: "paused", until_ms: null }, now)).toBe(
+      "You have paused the node",
+    );
+  });
+});

@@ -1,0 +1,270 @@
+// State, obstacles and requirements in the words of the chosen language.
+
+import { t, type Key } from "../i18n/index.svelte";
+import { phrase } from "../i18n/phrases";
+import type { Obstacle, Requirement, RequirementId, State, Summary } from "../platform/types";
+import type { Page } from "./route.svelte";
+import { bytes, timeOfDay, tokensPerSecond } from "./format";
+
+/** State and reason in one sentence. */
+export function stateSentence(state: State, now: number): string {
+  return summarySentence(state.summary, now) ?? state.sentence;
+}
+
+/** The same without what changes every second: for the document's title and for speech. */
+export function steadySentence(state: State, now: number): string {
+  const { summary } = state;
+  switch (summary.summary) {
+    case "working":
+      return summarySentence({ ...summary, tokens_per_second: null }, now) ?? state.sentence;
+    case "loading":
+    case "unreachable":
+    case "restarting":
+      return t(kindWords[state.kind]);
+    default:
+      return stateSentence(state, now);
+  }
+}
+
+/** What the person can do about it; null where there is nothing to do. */
+export function stateRemedy(state: State): string | null {
+  const { summary } = state;
+  switch (summary.summary) {
+    case "low_disk":
+      return t("remedy.low_disk", { size: bytes(summary.resume_above_bytes) });
+    case "requirement_failed":
+      return requirementRemedy(summary.requirement);
+    case "outdated":
+    case "not_agreed":
+    case "no_balancer":
+    case "storage_fault":
+    case "no_model":
+    case "models_broken":
+    case "not_served":
+      return t(remedies[summary.summary]);
+    case "cannot_start":
+      return state.remedy ?? t("remedy.cannot_start");
+    default:
+      return state.remedy;
+  }
+}
+
+export function requirementTitle(requirement: Requirement): string {
+  return t(requirementTitles[requirement.id]);
+}
+
+export function requirementRemedy(row: Requirement): string | null {
+  if (row.mark === "pass") return null;
+  if (row.id === "gpu") {
+    if (row.mark === "warn") return t("remedy.gpu_memory_unknown");
+    const software = row.found === "none" || row.found.includes("(software, not a GPU)");
+    return t(software ? "remedy.no_gpu" : "remedy.gpu_too_small");
+  }
+  return t(row.mark === "warn" ? "remedy.not_measured" : requirementRemedies[row.id]);
+}
+
+export function obstacleSentence(obstacle: Obstacle, now: number): string {
+  switch (obstacle.obstacle) {
+    case "not_agreed":
+      return t("obstacle.not_agreed");
+    case "no_balancer":
+      return t("obstacle.no_balancer");
+    case "cannot_start":
+      return t("obstacle.cannot_start", obstacle);
+    case "paused":
+      return obstacle.until_ms === null
+        ? t("obstacle.paused")
+        : t("obstacle.paused_until", { time: timeOfDay(obstacle.until_ms, now) });
+    case "own_use":
+      return t("obstacle.own_use");
+    case "offline":
+      return t("obstacle.offline", obstacle);
+    case "outdated":
+      return t("obstacle.outdated", obstacle);
+    case "requirement":
+      return t("obstacle.requirement", {
+        title: requirementTitle(obstacle.requirement),
+        found: phrase(obstacle.requirement.found),
+        need: phrase(obstacle.requirement.need),
+      });
+    case "storage_fault":
+      return t("obstacle.storage_fault", obstacle);
+    case "low_disk":
+      return t("obstacle.low_disk", { free: bytes(obstacle.free_bytes) });
+    case "no_model":
+      return t("obstacle.no_model");
+    case "model_broken":
+      return t("obstacle.model_broken", obstacle);
+    case "model_loading":
+      return t("obstacle.model_loading", obstacle);
+    case "model_not_served":
+      return t("obstacle.model_not_served", obstacle);
+    case "no_demand":
+      return t("obstacle.no_demand");
+  }
+}
+
+/** The state knows more of what keeps the node from starting. */
+export function obstacleRemedy(obstacle: Obstacle, state?: State): string | null {
+  switch (obstacle.obstacle) {
+    case "cannot_start":
+      return state?.remedy ?? t("remedy.cannot_start");
+    case "requirement":
+      return requirementRemedy(obstacle.requirement);
+    case "low_disk":
+      return t("remedy.low_disk", { size: bytes(obstacle.resume_above_bytes) });
+    case "model_broken":
+      return t("remedy.models_broken");
+    case "model_not_served":
+      return t("remedy.not_served");
+    default:
+      return t(remedies[obstacle.obstacle]);
+  }
+}
+
+/** Where an obstacle is mended: a page, or what can be done on the spot. */
+export type Mending = { words: Key; page: Page } | { words: Key; act: "resume" | "setup" };
+
+export function obstacleMending(obstacle: Obstacle): Mending | null {
+  switch (obstacle.obstacle) {
+    case "not_agreed":
+      return { words: "obstacle.act.first_start", act: "setup" };
+    case "paused":
+      return { words: "obstacle.act.resume", act: "resume" };
+    case "own_use":
+      return { words: "obstacle.act.try_it", page: "try-it" };
+    case "no_balancer":
+    case "outdated":
+    case "cannot_start":
+      return { words: "obstacle.act.settings", page: "settings" };
+    case "requirement":
+      return { words: "obstacle.act.requirements", page: "requirements" };
+    case "storage_fault":
+    case "low_disk":
+    case "no_model":
+    case "model_broken":
+    case "model_not_served":
+      return { words: "obstacle.act.models", page: "models" };
+    case "offline":
+    case "model_loading":
+    case "no_demand":
+      return null;
+  }
+}
+
+export const kindWords = {
+  working: "state.working",
+  waiting: "state.waiting",
+  paused: "state.paused",
+  needs_you: "state.needs_you",
+} as const satisfies Record<State["kind"], Key>;
+
+const requirementTitles = {
+  ram: "requirement.ram",
+  free_disk: "requirement.free_disk",
+  network: "requirement.network",
+  gpu: "requirement.gpu",
+} as const satisfies Record<RequirementId, Key>;
+
+const requirementRemedies = {
+  ram: "remedy.ram",
+  free_disk: "remedy.free_disk",
+  network: "remedy.network",
+} as const;
+
+const remedies = {
+  outdated: "remedy.outdated",
+  not_agreed: "remedy.not_agreed",
+  no_balancer: "remedy.no_balancer",
+  storage_fault: "remedy.storage_fault",
+  no_model: "remedy.no_model",
+  models_broken: "remedy.models_broken",
+  not_served: "remedy.not_served",
+  cannot_start: "remedy.cannot_start",
+  paused: "remedy.paused",
+  own_use: "remedy.own_use",
+  offline: "remedy.offline",
+  model_loading: "remedy.model_loading",
+  no_demand: "remedy.no_demand",
+} as const satisfies Record<string, Key>;
+
+/** Undefined for what a newer program may say. */
+function summarySentence(summary: Summary, now: number): string | undefined {
+  switch (summary.summary) {
+    case "reading_hardware":
+      return t("summary.reading_hardware");
+    case "cannot_start":
+    case "outdated":
+      return summary.message;
+    case "not_agreed":
+      return t("summary.not_agreed");
+    case "no_balancer":
+      return t("summary.no_balancer");
+    case "closing":
+      return t("summary.closing");
+    case "paused": {
+      if (summary.until_ms === null) {
+        return t(summary.finishing ? "summary.finishing" : "summary.paused");
+      }
+      const time = timeOfDay(summary.until_ms, now);
+      return summary.finishing
+        ? t("summary.finishing_until", { time })
+        : t("summary.paused_until", { time });
+    }
+    case "own_use":
+      return t("summary.own_use");
+    case "storage_fault":
+    case "models_broken":
+      return t("summary.fault", summary);
+    case "low_disk":
+      return t("summary.low_disk", { free: bytes(summary.free_bytes) });
+    case "requirement_failed": {
+      const sentence = shortfall(summary.requirement);
+      return summary.finishing ? t("summary.after_job", { sentence }) : sentence;
+    }
+    case "no_model":
+      return t("summary.no_model");
+    case "unreachable": {
+      const seconds = Math.ceil((summary.retry_at_ms - now) / 1000);
+      return seconds > 0
+        ? t("summary.unreachable", { balancer: summary.balancer, seconds })
+        : t("summary.unreachable_now", summary);
+    }
+    case "loading":
+      return t("summary.loading", summary);
+    case "restarting":
+      return t("summary.restarting", {
+        message: summary.message,
+        seconds: Math.ceil(summary.retry_in_ms / 1000),
+      });
+    case "not_served":
+      return t("summary.not_served", { models: summary.models.join(", ") });
+    case "connecting":
+      return t("summary.connecting");
+    case "waiting_for_jobs":
+      return t("summary.waiting_for_jobs");
+    case "waiting_for_audits":
+      return t("summary.waiting_for_audits");
+    case "working": {
+      if (summary.jobs === 0) return t("summary.audits", { count: summary.audits });
+      const what = t("summary.jobs", { count: summary.jobs });
+      return summary.tokens_per_second === null
+        ? what
+        : t("summary.at_rate", { what, rate: tokensPerSecond(summary.tokens_per_second) });
+    }
+  }
+}
+
+function shortfall(row: Requirement): string {
+  const words = { found: phrase(row.found), need: phrase(row.need) };
+  switch (row.id) {
+    case "ram":
+      return t("summary.ram", words);
+    case "free_disk":
+      return t("summary.free_disk", words);
+    case "network":
+      return t("summary.network", words);
+    case "gpu":
+      return row.found === "none" ? t("summary.no_gpu", words) : t("summary.gpu", words);
+  }
+}

@@ -1,0 +1,491 @@
+// A made-up machine, its models and thousands of jobs: always the same ones.
+
+import type {
+  Adapter,
+  AppState,
+  CatalogueItem,
+  GpuSample,
+  Hardware,
+  InstalledModel,
+  JobRow,
+  Requirement,
+  VerdictStatus,
+} from "./types";
+
+const GB = 1e9;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+export const MODELS_FOLDER = "/home/mia/.local/share/infera-node/models";
+export const LLAMA = `${MODELS_FOLDER}/llama-3.2-3b-instruct-q4_1.gguf`;
+
+/** A stream of numbers in 0..1 that is the same at every start (mulberry32). */
+export function dice(seed: number): () => number {
+  let a = seed;
+  return () => {
+    a = (a + 0x6d2b79f5) | 0;
+    let x = Math.imul(a ^ (a >>> 15), a | 1);
+    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
+    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export const adapters: Adapter[] = [
+  {
+    id: "0000:01:00.0",
+    name: "NVIDIA GeForce RTX 4070",
+    kind: "discrete",
+    api: "Vulkan",
+    driver: "NVIDIA 575.57.08",
+    vram_bytes: 12_878_610_432,
+    standing: { standing: "chosen" },
+  },
+  {
+    id: "0000:00:02.0",
+    name: "Intel UHD Graphics 770",
+    kind: "integrated",
+    api: "Vulkan",
+    driver: "Mesa 25.2.6",
+    vram_bytes: null,
+    standing: { standing: "available" },
+  },
+  {
+    id: "0000:02:00.0",
+    name: "NVIDIA GeForce GT 710",
+    kind: "discrete",
+    api: null,
+    driver: "nouveau",
+    vram_bytes: 2_147_483_648,
+    standing: {
+      standing: "unsupported",
+      why: "Its driver offers no Vulkan, which the engine needs",
+    },
+  },
+];
+
+export const hardware: Hardware = {
+  os: "Ubuntu 24.04.3 LTS",
+  cpu: "AMD Ryzen 7 7700",
+  cpu_cores: 8,
+  ram_bytes: 33_554_432_000,
+  free_disk_bytes: 212 * GB,
+  network_bytes_per_second: 11_400_000,
+  gpus: [
+    {
+      name: "NVIDIA GeForce RTX 4070",
+      kind: "discrete",
+      api: "Vulkan",
+      driver: "NVIDIA 575.57.08",
+      pci_id: "0000:01:00.0",
+      vram_bytes: 12_878_610_432,
+    },
+    {
+      name: "Intel UHD Graphics 770",
+      kind: "integrated",
+      api: "Vulkan",
+      driver: "Mesa 25.2.6",
+      pci_id: "0000:00:02.0",
+      vram_bytes: null,
+    },
+  ],
+};
+
+export const requirements: Requirement[] = [
+  { id: "ram", title: "Memory (RAM)", need: "16 GB", found: "31 GB", mark: "pass", remedy: null },
+  {
+    id: "free_disk",
+    title: "Free disk space",
+    need: "20 GB",
+    found: "197 GB",
+    mark: "pass",
+    remedy: null,
+  },
+  {
+    id: "network",
+    title: "Network speed",
+    need: "2 MB/s",
+    found: "unknown",
+    mark: "warn",
+    remedy: "It could not be measured; jobs are not refused for it",
+  },
+  {
+    id: "gpu",
+    title: "GPU",
+    need: "8 GB of its own memory, or any Apple M-series GPU",
+    found: "NVIDIA GeForce RTX 4070 with 12 GB",
+    mark: "pass",
+    remedy: null,
+  },
+];
+
+export const smallGpu: Requirement = {
+  id: "gpu",
+  title: "GPU",
+  need: "8 GB of its own memory, or any Apple M-series GPU",
+  found: "NVIDIA GeForce GTX 1660 with 6 GB",
+  mark: "fail",
+  remedy: "This GPU is too small for this network; one that asks for less may take it",
+};
+
+export const noGpu: Requirement = {
+  id: "gpu",
+  title: "GPU",
+  need: "8 GB of its own memory, or any Apple M-series GPU",
+  found: "none",
+  mark: "fail",
+  remedy:
+    "Install the GPU's driver if the machine has one; without a GPU this network sends no jobs",
+};
+
+type Made = [
+  id: string,
+  name: string,
+  summary: string,
+  billions: number,
+  licence: string,
+  bytes: number,
+  context: number,
+];
+
+const made: Made[] = [
+  [
+    "smollm2-135m-instruct-q4_1",
+    "SmolLM2 135M Instruct",
+    "Tiny and quick: for trying things out, on any machine.",
+    0.135,
+    "Apache-2.0",
+    0.094 * GB,
+    8192,
+  ],
+  [
+    "llama-3.2-1b-instruct-q4_1",
+    "Llama 3.2 1B Instruct",
+    "Short answers and summaries on small GPUs.",
+    1.24,
+    "Llama 3.2 Community License",
+    0.83 * GB,
+    131_072,
+  ],
+  [
+    "llama-3.2-3b-instruct-q4_1",
+    "Llama 3.2 3B Instruct",
+    "A good all-rounder for 6 GB and more.",
+    3.21,
+    "Llama 3.2 Community License",
+    2.09 * GB,
+    131_072,
+  ],
+  [
+    "qwen2.5-7b-instruct-q4_1",
+    "Qwen2.5 7B Instruct",
+    "Strong at code and at many languages.",
+    7.62,
+    "Apache-2.0",
+    4.87 * GB,
+    32_768,
+  ],
+  [
+    "mistral-nemo-12b-instruct-q4_1",
+    "Mistral Nemo 12B Instruct",
+    "Long texts and careful answers.",
+    12.2,
+    "Apache-2.0",
+    7.79 * GB,
+    131_072,
+  ],
+  [
+    "qwen2.5-32b-instruct-q4_1",
+    "Qwen2.5 32B Instruct",
+    "The best answers here; asks for a large GPU.",
+    32.8,
+    "Apache-2.0",
+    20.6 * GB,
+    32_768,
+  ],
+];
+
+export function catalogue(installed: InstalledModel[], hasGpu: boolean): CatalogueItem[] {
+  return made.map(([id, name, summary, billions, licence, bytes, context], index) => {
+    const minimum = bytes * 1.18 + 0.6 * GB;
+    const spare = 12.9 * GB - minimum;
+    return {
+      entry: {
+        id,
+        name,
+        summary,
+        parameters_billions: billions,
+        licence,
+        licence_url: "https://example.org/licence",
+        quantisation: "Q4_1",
+        bytes,
+        context_tokens: context,
+        minimum_vram_bytes: minimum,
+        sources: [`https://example.org/${id}.gguf`],
+      },
+      fit: !hasGpu
+        ? { fit: "on_cpu" }
+        : spare >= 0
+          ? { fit: "fits", spare_bytes: spare }
+          : { fit: "too_large", missing_bytes: -spare },
+      installed: installed.some((model) => model.catalogue_id === id),
+      suggested: index === 3,
+      price: index === 0 ? null : { input: 20 * (index + 1), output: 60 * (index + 1) },
+    };
+  });
+}
+
+export function installedModels(now: number): InstalledModel[] {
+  return [
+    {
+      path: LLAMA,
+      name: "Llama 3.2 3B Instruct",
+      architecture: "llama",
+      quantisation: "Q4_1",
+      bytes: 2.09 * GB,
+      context_tokens: 131_072,
+      licence: "Llama 3.2 Community License",
+      id: "5f0c3e9b7d21aa48c6e4f1b0937d5528e1c2f6a4b8d90e7351a6c4f2e8b7d013",
+      catalogue_id: "llama-3.2-3b-instruct-q4_1",
+      added_ms: now - 21 * DAY,
+      fit: { fit: "fits", spare_bytes: 9.8 * GB },
+      in_use: true,
+      fault: null,
+    },
+    {
+      path: `${MODELS_FOLDER}/smollm2-135m-instruct-q4_1.gguf`,
+      name: "SmolLM2 135M Instruct",
+      architecture: "llama",
+      quantisation: "Q4_1",
+      bytes: 0.094 * GB,
+      context_tokens: 8192,
+      licence: "Apache-2.0",
+      id: null,
+      catalogue_id: "smollm2-135m-instruct-q4_1",
+      added_ms: now - 3 * DAY,
+      fit: { fit: "fits", spare_bytes: 12.2 * GB },
+      in_use: false,
+      fault: null,
+    },
+    {
+      path: `${MODELS_FOLDER}/half-a-file.gguf`,
+      name: "half-a-file",
+      architecture: "",
+      quantisation: "",
+      bytes: 0.4 * GB,
+      context_tokens: 0,
+      licence: null,
+      id: null,
+      catalogue_id: null,
+      added_ms: now - DAY,
+      fit: { fit: "unknown" },
+      in_use: false,
+      fault: "The file ends in the middle of tensor blk.11.ffn_up.weight",
+    },
+  ];
+}
+
+/** Newest first. */
+export function pastJobs(count: number, now: number): JobRow[] {
+  const roll = dice(7);
+  const jobs: JobRow[] = [];
+  let at = now - 42_000;
+  for (let index = 0; index < count; index += 1) {
+    const job = pastJob(index, at, roll);
+    jobs.push(job);
+    const night = new Date(at).getHours() < 7 ? 5 : 1;
+    at = job.started_ms - 10_000 - roll() * 900_000 * night;
+  }
+  return jobs;
+}
+
+export function finishedJob(
+  id: string,
+  started: number,
+  finished: number,
+  input: number,
+  output: number,
+): JobRow {
+  return {
+    kind: "job",
+    id,
+    attempt: 1,
+    model: "5f0c3e9b7d21aa48c6e4f1b0937d5528e1c2f6a4b8d90e7351a6c4f2e8b7d013",
+    model_name: "Llama 3.2 3B Instruct",
+    input_tokens: input,
+    output_tokens: output,
+    tokens_per_second: (output / (finished - started)) * 1000,
+    started_ms: started,
+    finished_ms: finished,
+    verdict: "pending",
+    reason: "The reference nodes have not reported yet",
+    points: input * 60 + output * 10_000,
+    references: [],
+  };
+}
+
+/** What the references made of a job. */
+export function judged(job: JobRow, verdict: VerdictStatus): JobRow {
+  const reasons: Record<VerdictStatus, string> = {
+    verified: "Both references chose the same tokens, within the profile's margin",
+    sampled_out: "Not drawn in the audit lottery; paid in full",
+    pending: "The reference nodes have not reported yet",
+    failed: "One token differs by more than honest arithmetic can: margin 4.1e3 against 60",
+  };
+  const checked = verdict === "verified" || verdict === "failed";
+  return {
+    ...job,
+    verdict,
+    reason: reasons[verdict],
+    points: verdict === "failed" ? 0 : job.points,
+    references: checked
+      ? ["a41f09", "77c2e8"].map((reference) => ({
+          reference,
+          finding: verdict === "failed" ? "fail" : "clean",
+          positions: job.output_tokens,
+          mismatches: verdict === "failed" ? 1 : 0,
+          largest_margin: verdict === "failed" ? 4100 : 0,
+        }))
+      : [],
+  };
+}
+
+function pastJob(index: number, finished: number, roll: () => number): JobRow {
+  const audit = roll() < 0.06;
+  const output = audit ? 0 : Math.round(40 + roll() ** 2 * 900);
+  const input = Math.round(30 + roll() ** 3 * 4000);
+  const duration = audit ? 900 + roll() * 1200 : (output / (38 + roll() * 9)) * 1000 + 300;
+  const id = Array.from({ length: 16 }, () => Math.floor(roll() * 16).toString(16)).join("");
+  const job = finishedJob(id, finished - duration, finished, input, output);
+  const draw = roll();
+  if (audit) {
+    return {
+      ...judged(job, "verified"),
+      kind: "audit",
+      references: [],
+      tokens_per_second: null,
+      points: 250_000,
+      reason: "Your check was counted",
+    };
+  }
+  if (index < 1) return job;
+  return judged(job, draw < 0.2 ? "verified" : draw < 0.997 ? "sampled_out" : "failed");
+}
+
+/** A second of the made-up GPUs. */
+export function reading(at: number, working: boolean, roll: () => number): GpuSample {
+  const wave = Math.sin(at / 9000) * 6;
+  const load = working ? 64 + wave + roll() * 8 : 2 + roll() * 3;
+  return {
+    at_ms: at,
+    readings: [
+      {
+        adapter: "0000:01:00.0",
+        load_percent: load,
+        vram_ours_bytes: working ? 5.1 * GB : 3.4 * GB,
+        vram_used_bytes: (working ? 5.9 : 4.2) * GB + roll() * 0.02 * GB,
+        vram_total_bytes: 12_878_610_432,
+        temperature_celsius: (working ? 61 : 42) + Math.round(wave / 4),
+        temperature_limit_celsius: 90,
+        power_watts: (working ? 142 : 18) + wave,
+        power_limit_watts: 200,
+        core_megahertz: working ? 2610 : 210,
+        memory_megahertz: working ? 10_501 : 405,
+        fan_percent: working ? 38 : 0,
+      },
+      {
+        adapter: "0000:00:02.0",
+        load_percent: 4 + roll() * 5,
+        vram_ours_bytes: null,
+        vram_used_bytes: null,
+        vram_total_bytes: null,
+        temperature_celsius: null,
+        temperature_limit_celsius: null,
+        power_watts: null,
+        power_limit_watts: null,
+        core_megahertz: 350,
+        memory_megahertz: null,
+        fan_percent: null,
+      },
+    ],
+  };
+}
+
+export function firstState(now: number): AppState {
+  const installed = installedModels(now);
+  return {
+    state: {
+      kind: "waiting",
+      sentence: "Waiting for jobs",
+      remedy: null,
+      summary: { summary: "waiting_for_jobs" },
+    },
+    node: {
+      node: "9d1f6c02b7e4583aa6d0c19f4e72b8350c6ad91fe2735b480dc16ea9f4b27c58",
+      software: "infera-node 0.1.0",
+      balancer: "https://balancer.example.org",
+      state: {
+        kind: "waiting",
+        sentence: "Waiting for jobs",
+        remedy: null,
+        summary: { summary: "waiting_for_jobs" },
+      },
+      decision: { mode: "run", reason: null },
+      connection: { state: "connected", reference: false },
+      models: [
+        {
+          name: "Llama 3.2 3B Instruct",
+          id: installed[0]!.id,
+          served: true,
+          device: {
+            name: "NVIDIA GeForce RTX 4070",
+            backend: "wgpu/vulkan",
+            reason: "The discrete GPU with the most memory",
+          },
+          engine: { state: "ready" },
+        },
+      ],
+      work: [],
+      points: { confirmed: 18_412_600_000, pending: 8_400_000, forfeited: 3_100_000 },
+      hardware,
+      policy: "public",
+      requirements,
+    },
+    setup: { agreed: true, finished: true },
+    settings: {
+      balancer: "https://balancer.example.org",
+      device: { device: "auto" },
+      excluded_adapters: [],
+      vram_reserve_bytes: 1 * GB,
+      jobs_at_once: 2,
+      models: [LLAMA],
+      download_bytes_per_second: null,
+      models_quota_bytes: 50 * GB,
+      start_with_system: true,
+      web_control: false,
+      notifications: true,
+      language: null,
+      theme: "system",
+      look_for_updates: true,
+      closing_explained: true,
+    },
+    host: {
+      version: "0.1.0",
+      desktop: true,
+      os: "linux",
+      data_folder: "/home/mia/.local/share/infera-node",
+      models_folder: MODELS_FOLDER,
+      locale: null,
+    },
+    adapters,
+    installed,
+    downloads: [],
+    disk: {
+      models_bytes: installed.reduce((sum, model) => sum + model.bytes, 0),
+      partial_bytes: 0,
+      free_bytes: 212 * GB,
+      quota_bytes: 50 * GB,
+    },
+    today: { micro_points: 0, jobs: 0, verified: 0, pending: 0, failed: 0 },
+    obstacles: [{ obstacle: "no_demand" }],
+    benchmark: null,
+  };
+}

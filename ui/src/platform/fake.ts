@@ -1,0 +1,927 @@
+// A lively backend in memory, for development, tests and pictures. Never in a release's bundle.
+
+import {
+  catalogue,
+  dice,
+  finishedJob,
+  firstState,
+  judged,
+  MODELS_FOLDER,
+  noGpu,
+  pastJobs,
+  reading,
+  smallGpu,
+} from "./fake-data";
+import type {
+  AppEvent,
+  AppState,
+  CallError,
+  Commands,
+  Download,
+  Earnings,
+  GpuSample,
+  JobRow,
+  JobsPage,
+  JobsQuery,
+  Obstacle,
+  Period,
+  Platform,
+  PointSums,
+  Requirement,
+  StateKind,
+  Summary,
+} from "./types";
+
+/** What `?fake=` may say. */
+export const SCENARIOS = [
+  "working",
+  "two-jobs",
+  "waiting",
+  "audit",
+  "paused",
+  "snoozed",
+  "finishing",
+  "own-use",
+  "loading",
+  "restarting",
+  "reading",
+  "empty",
+  "gaps",
+  "downloads",
+  "first-start",
+  "not-agreed",
+  "no-network",
+  "no-model",
+  "no-gpu",
+  "requirement-failed",
+  "disk-full",
+  "storage-fault",
+  "model-broken",
+  "not-served",
+  "offline",
+  "outdated",
+  "keychain-locked",
+  "lost",
+  "unauthorised",
+] as const;
+export type Scenario = (typeof SCENARIOS)[number];
+
+export function isScenario(text: string | null): text is Scenario {
+  return (SCENARIOS as readonly string[]).includes(text ?? "");
+}
+
+const STEP_MS = 500;
+const SPEED = 42;
+const ANSWER =
+  "A graphics card does many small sums at the same moment. A language model is made of just " +
+  "such sums, so it answers there about twenty times faster than on the processor. You can ask " +
+  "me something else, or stop me at any time.";
+
+export function fakePlatform(scenario: Scenario = "working"): Platform {
+  return new Fake(scenario);
+}
+
+class Fake implements Platform {
+  readonly kind = "fake";
+  #scenario: Scenario;
+  #state: AppState;
+  #jobs: JobRow[];
+  #samples: GpuSample[] = [];
+  #roll = dice(11);
+  #listeners = new Set<(event: AppEvent) => void>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #steps = 0;
+  #chats = new Map<string, ReturnType<typeof setInterval>>();
+  #until: number | null = null;
+  #finishing = false;
+  #paused = false;
+  #ownUse = false;
+
+  constructor(scenario: Scenario) {
+    const now = Date.now();
+    this.#scenario = scenario;
+    const fresh = ["empty", "first-start", "not-agreed"].includes(scenario);
+    this.#jobs = fresh ? [] : pastJobs(4200, now);
+    this.#state = firstState(now);
+    this.#arrange(now);
+    this.#countToday();
+    this.#sum();
+    const from = scenario === "first-start" || scenario === "empty" ? 40 : 600;
+    for (let second = from; second > 0; second -= 1) {
+      if (scenario === "gaps" && second > 200 && second < 330) continue;
+      this.#samples.push(reading(now - second * 1000, this.#busyThen(second), this.#roll));
+    }
+  }
+
+  async call<C extends keyof Commands>(
+    name: C,
+    request: Commands[C]["request"],
+  ): Promise<Commands[C]["answer"]> {
+    // A little late, as a program is.
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    if (this.#scenario === "unauthorised") {
+      throw { code: "unauthorised", message: "", remedy: null } satisfies CallError;
+    }
+    const answer = this.#commands[name](request as never);
+    return structuredClone(answer) as Commands[C]["answer"];
+  }
+
+  events(listener: (event: AppEvent) => void, lost: (isLost: boolean) => void): () => void {
+    const begin = setTimeout(() => {
+      if (this.#scenario === "unauthorised") return lost(true);
+      listener({ event: "state", state: structuredClone(this.#state) });
+      lost(false);
+      if (this.#scenario === "lost") setTimeout(() => lost(true), 1500);
+    }, 0);
+    this.#listeners.add(listener);
+    this.#timer ??= setInterval(() => this.#step(Date.now()), STEP_MS);
+    return () => {
+      clearTimeout(begin);
+      this.#listeners.delete(listener);
+      if (this.#listeners.size > 0) return;
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    };
+  }
+
+  async importFile(file: File): Promise<AppState> {
+    return this.#import(file.name, file.size);
+  }
+
+  onFileDrop = () => () => {};
+
+  async saveText(name: string): Promise<string> {
+    return `/home/mia/Downloads/${name}`;
+  }
+
+  async open(): Promise<void> {}
+
+  #commands: {
+    [C in keyof Commands]: (request: Commands[C]["request"]) => Commands[C]["answer"];
+  } = {
+    state: () => this.#state,
+    agree: () => this.#change((state) => (state.setup.agreed = true)),
+    withdraw: () => this.#change((state) => (state.setup.agreed = false)),
+    finish_setup: (finished) => this.#change((state) => (state.setup.finished = finished)),
+    pause: ({ seconds, until_tomorrow, finish_first }) =>
+      this.#change((state) => {
+        this.#paused = true;
+        this.#until = seconds === undefined ? null : Date.now() + seconds * 1000;
+        if (until_tomorrow === true) this.#until = tomorrowAtEight();
+        this.#finishing = finish_first === true && (state.node?.work.length ?? 0) > 0;
+        if (!this.#finishing && state.node !== null) state.node.work = [];
+      }),
+    resume: () =>
+      this.#change(() => {
+        this.#paused = false;
+        this.#finishing = false;
+        this.#until = null;
+      }),
+    check: () => this.#state,
+    change_settings: (settings) =>
+      this.#change((state) => {
+        state.settings = settings;
+        state.installed = state.installed.map((model) => ({
+          ...model,
+          in_use: settings.models.includes(model.path),
+        }));
+        state.adapters = state.adapters.map((adapter) =>
+          adapter.standing.standing === "unsupported"
+            ? adapter
+            : {
+                ...adapter,
+                standing: settings.excluded_adapters.includes(adapter.id)
+                  ? { standing: "excluded" }
+                  : settings.device.device === "adapter" && settings.device.id === adapter.id
+                    ? { standing: "chosen" }
+                    : settings.device.device === "auto" && adapter.kind === "discrete"
+                      ? { standing: "chosen" }
+                      : { standing: "available" },
+              },
+        );
+        state.disk.quota_bytes = settings.models_quota_bytes;
+      }),
+    gpu_history: () => ({ samples: this.#samples }),
+    jobs: (query) => this.#page(query),
+    jobs_csv: (query) =>
+      [
+        "id,kind,model,input_tokens,output_tokens,started,verdict,points",
+        ...this.#found(query).map((job) =>
+          [
+            job.id,
+            job.kind,
+            job.model_name,
+            job.input_tokens,
+            job.output_tokens,
+            new Date(job.started_ms).toISOString(),
+            job.verdict,
+            job.points / 1e6,
+          ].join(","),
+        ),
+      ].join("\n"),
+    earnings: ({ period }) => this.#earnings(period),
+    catalogue: () => catalogue(this.#state.installed, this.#scenario !== "no-gpu"),
+    download: (request) =>
+      this.#change((state) => {
+        const item =
+          request.from === "catalogue"
+            ? catalogue(state.installed, true).find(({ entry }) => entry.id === request.id)
+            : undefined;
+        if (request.from === "catalogue" && item === undefined) {
+          throw refused("not_found", `There is no model ${request.id} in the catalogue`);
+        }
+        const url = request.from === "url" ? request.url : item!.entry.sources[0]!;
+        const id = item?.entry.id ?? url;
+        if (state.downloads.some((download) => download.id === id)) return;
+        state.downloads.push({
+          id,
+          name: item?.entry.name ?? url.split("/").at(-1) ?? url,
+          url,
+          done_bytes: 0,
+          total_bytes: item?.entry.bytes ?? 1.6e9,
+          bytes_per_second: null,
+          seconds_left: null,
+          state: { state: "running" },
+        });
+      }),
+    pause_download: ({ id }) =>
+      this.#change(() => this.#download(id, { state: { state: "paused" }, seconds_left: null })),
+    resume_download: ({ id }) =>
+      this.#change(() => this.#download(id, { state: { state: "running" } })),
+    cancel_download: ({ id }) =>
+      this.#change((state) => {
+        state.downloads = state.downloads.filter((download) => download.id !== id);
+      }),
+    import_model: ({ path }) => this.#import(path.split("/").at(-1) ?? path, 1.1e9),
+    delete_model: ({ path }) =>
+      this.#change((state) => {
+        const model = state.installed.find((model) => model.path === path);
+        if (model?.in_use === true) {
+          throw refused("precondition", "The node answers jobs with this model");
+        }
+        state.installed = state.installed.filter((model) => model.path !== path);
+      }),
+    use_model: ({ path, in_use }) =>
+      this.#change((state) => {
+        const model = state.installed.find((model) => model.path === path);
+        if (model === undefined) throw refused("not_found", "There is no such model");
+        model.in_use = in_use;
+        state.settings.models = state.installed
+          .filter((model) => model.in_use)
+          .map((model) => model.path);
+      }),
+    chat: ({ id }) => {
+      this.#ownUse = true;
+      this.#sum();
+      this.#chat(id);
+      return null;
+    },
+    stop_chat: ({ id }) => {
+      this.#endChat(id, true, 12);
+      return null;
+    },
+    end_chat: () => this.#change(() => (this.#ownUse = false)),
+    benchmark: ({ path }) =>
+      this.#change((state) => {
+        this.#ownUse = true;
+        state.benchmark = {
+          model: path,
+          progress: { progress: "loading", done_bytes: 0, total_bytes: 2.09e9 },
+        };
+      }),
+    stop_benchmark: () =>
+      this.#change((state) => {
+        this.#ownUse = false;
+        state.benchmark = null;
+      }),
+    support_bundle: () => [
+      { name: "infera.log", text: "2026-11-22T10:00:00Z INFO node: connected\n".repeat(40) },
+      { name: "settings.json", text: JSON.stringify(this.#state.settings, null, 2) },
+      { name: "hardware.json", text: JSON.stringify(this.#state.node?.hardware, null, 2) },
+    ],
+    removal_plan: () => [
+      { what: "models", place: MODELS_FOLDER, bytes: this.#state.disk.models_bytes },
+      { what: "history", place: `${this.#state.host.data_folder}/node.db`, bytes: 4_300_000 },
+      { what: "logs", place: `${this.#state.host.data_folder}/logs`, bytes: 900_000 },
+      { what: "settings", place: `${this.#state.host.data_folder}/settings.json`, bytes: 1200 },
+      { what: "identity", place: "infera-node", bytes: 0 },
+      { what: "autostart", place: "~/.config/autostart/infera-node.desktop", bytes: 210 },
+    ],
+    remove_everything: () => null,
+  };
+
+  /** Makes the state into what the scenario is about. */
+  #arrange(now: number): void {
+    const state = this.#state;
+    const node = state.node!;
+    switch (this.#scenario) {
+      case "working":
+      case "gaps":
+      case "lost":
+      case "finishing":
+        this.#beginJob(now - 5200, 512, 400, 214);
+        this.#finishing = this.#scenario === "finishing";
+        this.#paused = this.#finishing;
+        break;
+      case "two-jobs":
+        this.#beginJob(now - 5200, 512, 400, 214);
+        this.#beginJob(now - 900, 2310, 900, 0);
+        break;
+      case "audit":
+        node.connection = { state: "connected", reference: true };
+        node.work = [
+          {
+            kind: "audit",
+            id: "c0ffee",
+            model: "Llama 3.2 3B Instruct",
+            input_tokens: 900,
+            output_tokens: 0,
+            max_tokens: 400,
+            tokens_per_second: null,
+            started_ms: now - 800,
+          },
+        ];
+        break;
+      case "paused":
+        this.#paused = true;
+        break;
+      case "snoozed":
+        this.#paused = true;
+        this.#until = now + 3_600_000;
+        break;
+      case "own-use":
+        this.#ownUse = true;
+        break;
+      case "loading":
+        node.models[0]!.engine = { state: "loading", done_bytes: 0.4e9, total_bytes: 2.09e9 };
+        break;
+      case "reading":
+        node.hardware = null;
+        node.requirements = [];
+        state.adapters = [];
+        break;
+      case "first-start":
+      case "not-agreed":
+        state.setup = { agreed: false, finished: this.#scenario === "not-agreed" };
+        node.points = { confirmed: 0, pending: 0, forfeited: 0 };
+        if (this.#scenario === "first-start") {
+          state.installed = [];
+          state.settings.models = [];
+          state.settings.closing_explained = false;
+          node.models = [];
+        }
+        break;
+      case "empty":
+        node.points = { confirmed: 0, pending: 0, forfeited: 0 };
+        break;
+      case "no-network":
+        state.settings.balancer = null;
+        node.connection = { state: "connecting" };
+        break;
+      case "no-model":
+        state.settings.models = [];
+        state.installed = [];
+        node.models = [];
+        break;
+      case "no-gpu":
+        state.adapters = [];
+        node.hardware = { ...node.hardware!, gpus: [] };
+        this.#require(noGpu);
+        break;
+      case "requirement-failed":
+        this.#require(smallGpu);
+        break;
+      case "disk-full":
+        state.disk.free_bytes = 180_000_000;
+        state.downloads = [
+          {
+            ...running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 3.1e9, 4.87e9),
+            bytes_per_second: null,
+            seconds_left: null,
+            state: {
+              state: "failed",
+              code: "disk_full",
+              message: "No space left on device (os error 28)",
+            },
+          },
+        ];
+        break;
+      case "downloads":
+        state.downloads = [
+          running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.2e9, 4.87e9),
+          {
+            ...running("mistral-nemo-12b-instruct-q4_1", "Mistral Nemo 12B Instruct", 2e9, 7.79e9),
+            bytes_per_second: null,
+            seconds_left: null,
+            state: { state: "paused" },
+          },
+          {
+            ...running("llama-3.2-1b-instruct-q4_1", "Llama 3.2 1B Instruct", 0.2e9, 0.83e9),
+            bytes_per_second: null,
+            seconds_left: null,
+            state: {
+              state: "stalled",
+              message: "Connection reset by peer",
+              retry_at_ms: now + 9e3,
+            },
+          },
+        ];
+        break;
+      case "model-broken":
+        node.models[0]!.engine = {
+          state: "broken",
+          message: "The GPU has no memory left for 2.1 GB of weights",
+        };
+        break;
+      case "not-served":
+        node.models[0]!.served = false;
+        break;
+      case "offline":
+        node.connection = {
+          state: "disconnected",
+          reason: "Connection timed out",
+          retry_at_ms: now + 12_000,
+        };
+        break;
+      case "outdated":
+        node.connection = {
+          state: "refused",
+          message: "The balancer speaks protocol version 3, this program speaks 2",
+        };
+        break;
+      case "keychain-locked":
+        state.node = null;
+        break;
+      case "waiting":
+      case "restarting":
+      case "storage-fault":
+      case "unauthorised":
+        break;
+    }
+  }
+
+  #step(now: number): void {
+    this.#steps += 1;
+    const { node } = this.#state;
+    if (this.#until !== null && now >= this.#until) {
+      this.#paused = false;
+      this.#until = null;
+    }
+    if (node !== null) this.#work(now);
+    this.#moveDownloads();
+    this.#moveBenchmark();
+    this.#sum();
+    if (this.#steps % 2 === 0) {
+      const sample = reading(now, (node?.work.length ?? 0) > 0, this.#roll);
+      this.#samples = [...this.#samples.slice(-599), sample];
+      this.#emit({ event: "gpu", sample });
+    }
+    if (this.#moves()) this.#emitState();
+  }
+
+  #work(now: number): void {
+    const node = this.#state.node!;
+    for (const item of node.work.filter(({ kind }) => kind === "job")) {
+      // Reading the prompt takes a moment.
+      if (now - item.started_ms < 1200 && item.output_tokens === 0) continue;
+      const tokens = (SPEED + Math.sin(now / 4000) * 3 + this.#roll() * 3) * (STEP_MS / 1000);
+      item.output_tokens = Math.min(item.max_tokens, item.output_tokens + Math.round(tokens));
+      item.tokens_per_second = tokens / (STEP_MS / 1000);
+    }
+    const done = node.work.filter((item) => item.output_tokens >= item.max_tokens);
+    for (const item of done) {
+      this.#jobs = [
+        finishedJob(item.id, item.started_ms, now, item.input_tokens, item.output_tokens),
+        ...this.#jobs,
+      ];
+    }
+    node.work = node.work.filter((item) => !done.includes(item));
+    if (this.#finishing && node.work.length === 0) this.#finishing = false;
+    this.#jobs = this.#jobs.map((job, index) =>
+      index < 5 && job.verdict === "pending" && now - (job.finished_ms ?? now) > 20_000
+        ? judged(job, this.#roll() < 0.6 ? "verified" : "sampled_out")
+        : job,
+    );
+    this.#countToday();
+    const wanted =
+      this.#scenario === "two-jobs"
+        ? 2
+        : ["working", "gaps", "lost"].includes(this.#scenario)
+          ? 1
+          : 0;
+    if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
+      this.#beginJob(
+        now,
+        Math.round(40 + this.#roll() * 900),
+        Math.round(120 + this.#roll() * 500),
+        0,
+      );
+    }
+  }
+
+  #beginJob(at: number, input: number, most: number, done: number): void {
+    this.#state.node!.work.push({
+      kind: "job",
+      id: Math.floor(this.#roll() * 2 ** 48).toString(16),
+      model: "Llama 3.2 3B Instruct",
+      input_tokens: input,
+      output_tokens: done,
+      max_tokens: most,
+      tokens_per_second: done === 0 ? null : SPEED,
+      started_ms: at,
+    });
+  }
+
+  #moveDownloads(): void {
+    for (const download of this.#state.downloads) {
+      if (download.state.state === "running") {
+        const speed = 9_800_000 + this.#roll() * 2_000_000;
+        const total = download.total_bytes ?? 0;
+        download.done_bytes = Math.min(total, download.done_bytes + speed * (STEP_MS / 1000));
+        download.bytes_per_second = speed;
+        download.seconds_left = Math.round((total - download.done_bytes) / speed);
+        if (download.done_bytes >= total) {
+          download.state = { state: "verifying", done_bytes: 0 };
+          download.bytes_per_second = null;
+          download.seconds_left = null;
+        }
+      } else if (download.state.state === "verifying") {
+        download.state.done_bytes += 600_000_000 * (STEP_MS / 1000);
+        if (download.state.done_bytes < (download.total_bytes ?? 0)) continue;
+        this.#state.downloads = this.#state.downloads.filter((other) => other !== download);
+        this.#import(`${download.id}.gguf`, download.total_bytes ?? 0, download);
+      }
+    }
+    this.#state.disk.partial_bytes = this.#state.downloads.reduce(
+      (sum, download) => sum + download.done_bytes,
+      0,
+    );
+  }
+
+  #moveBenchmark(): void {
+    const { benchmark } = this.#state;
+    if (benchmark === null) return;
+    const { progress } = benchmark;
+    if (progress.progress === "loading") {
+      progress.done_bytes += 0.5e9;
+      if (progress.done_bytes >= progress.total_bytes) {
+        benchmark.progress = { progress: "measuring", percent: 0 };
+      }
+    } else if (progress.progress === "measuring") {
+      progress.percent = Math.min(100, progress.percent + 5);
+      if (progress.percent < 100) return;
+      this.#ownUse = false;
+      benchmark.progress = {
+        progress: "done",
+        device: "NVIDIA GeForce RTX 4070",
+        decode_tokens_per_second: 44.8,
+        prefill_tokens_per_second: 1930,
+        first_token_ms: 212,
+        answer: ANSWER,
+      };
+    }
+  }
+
+  #chat(id: string): void {
+    const words = ANSWER.split(/(?<= )/);
+    let at = -3;
+    const timer = setInterval(() => {
+      at += 1;
+      if (at < 0) {
+        this.#emit({
+          event: "chat",
+          id,
+          update: { chat: "loading", done_bytes: (at + 3) * 0.7e9, total_bytes: 2.09e9 },
+        });
+      } else if (at < words.length) {
+        this.#emit({ event: "chat", id, update: { chat: "text", text: words[at]! } });
+      } else {
+        this.#endChat(id, false, words.length);
+      }
+    }, 60);
+    this.#chats.set(id, timer);
+  }
+
+  #endChat(id: string, cutOff: boolean, tokens: number): void {
+    if (!this.#chats.has(id)) return;
+    clearInterval(this.#chats.get(id));
+    this.#chats.delete(id);
+    this.#emit({
+      event: "chat",
+      id,
+      update: {
+        chat: "done",
+        tokens,
+        tokens_per_second: SPEED,
+        first_token_ms: 230,
+        cut_off: cutOff,
+      },
+    });
+  }
+
+  #import(name: string, bytes: number, from?: Download): AppState {
+    return this.#change((state) => {
+      state.installed.push({
+        path: `${MODELS_FOLDER}/${name}`,
+        name: from?.name ?? name.replace(/\.gguf$/, ""),
+        architecture: "llama",
+        quantisation: "Q4_1",
+        bytes,
+        context_tokens: 32_768,
+        licence: "Apache-2.0",
+        id: null,
+        catalogue_id: from?.id ?? null,
+        added_ms: Date.now(),
+        fit: { fit: "fits", spare_bytes: 3e9 },
+        in_use: false,
+        fault: null,
+      });
+      state.disk.models_bytes += bytes;
+    });
+  }
+
+  #download(id: string, change: Partial<Download>): void {
+    const download = this.#state.downloads.find((download) => download.id === id);
+    if (download === undefined) throw refused("not_found", "There is no such download");
+    Object.assign(download, change, { bytes_per_second: null });
+  }
+
+  #change(act: (state: AppState) => unknown): AppState {
+    act(this.#state);
+    this.#sum();
+    this.#emitState();
+    return this.#state;
+  }
+
+  #emitState(): void {
+    this.#emit({ event: "state", state: structuredClone(this.#state) });
+  }
+
+  #emit(event: AppEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** Whether there is news every step. */
+  #moves(): boolean {
+    const { node, downloads, benchmark } = this.#state;
+    return (
+      (node?.work.length ?? 0) > 0 ||
+      downloads.length > 0 ||
+      benchmark !== null ||
+      this.#steps % 10 === 0
+    );
+  }
+
+  #busyThen(secondsAgo: number): boolean {
+    if (["working", "two-jobs", "gaps", "lost", "finishing"].includes(this.#scenario)) {
+      return Math.sin(secondsAgo / 37) > -0.55 || secondsAgo < 10;
+    }
+    return this.#scenario === "waiting" && secondsAgo > 60 && Math.sin(secondsAgo / 37) > 0.3;
+  }
+
+  #require(row: Requirement): void {
+    const node = this.#state.node!;
+    node.requirements = node.requirements.map((other) => (other.id === row.id ? row : other));
+    node.models = node.models.map((model) => ({ ...model, engine: { state: "off" } }));
+  }
+
+  /** Sums up what the state says, as the program does. */
+  #sum(): void {
+    const [kind, summary, obstacles] = this.#describe();
+    const sentence = summary.summary.replaceAll("_", " ");
+    const remedy =
+      this.#scenario === "keychain-locked"
+        ? "Unlock the keychain, then start Infera Node again"
+        : null;
+    this.#state.state = { kind, sentence, remedy, summary };
+    this.#state.obstacles = obstacles;
+    const { node } = this.#state;
+    if (node === null) return;
+    node.state = this.#state.state;
+    node.decision =
+      summary.summary === "paused"
+        ? {
+            mode: summary.finishing ? "drain" : "stop_now",
+            reason: { reason: "paused", until_ms: summary.until_ms, finishing: summary.finishing },
+          }
+        : { mode: "run", reason: null };
+  }
+
+  #describe(): [StateKind, Summary, Obstacle[]] {
+    const { node, setup, settings, installed } = this.#state;
+    const paused: Obstacle[] = this.#paused ? [{ obstacle: "paused", until_ms: this.#until }] : [];
+    const needs = (
+      summary: Summary,
+      ...obstacles: Obstacle[]
+    ): [StateKind, Summary, Obstacle[]] => ["needs_you", summary, [...obstacles, ...paused]];
+    if (node === null) {
+      const message = "The keychain of this system is locked, so the node cannot read its identity";
+      return needs({ summary: "cannot_start", message }, { obstacle: "cannot_start", message });
+    }
+    if (node.connection.state === "refused") {
+      const { message } = node.connection;
+      return needs({ summary: "outdated", message }, { obstacle: "outdated", message });
+    }
+    if (!setup.agreed) return needs({ summary: "not_agreed" }, { obstacle: "not_agreed" });
+    if (settings.balancer === null) {
+      return needs({ summary: "no_balancer" }, { obstacle: "no_balancer" });
+    }
+    if (this.#ownUse) return ["paused", { summary: "own_use" }, [{ obstacle: "own_use" }]];
+    if (this.#paused) {
+      const finishing = this.#finishing;
+      return ["paused", { summary: "paused", until_ms: this.#until, finishing }, paused];
+    }
+    if (this.#scenario === "storage-fault") {
+      const message = "database disk image is malformed";
+      return needs({ summary: "storage_fault", message }, { obstacle: "storage_fault", message });
+    }
+    if (this.#scenario === "disk-full") {
+      const sizes = { free_bytes: 180_000_000, resume_above_bytes: 1_000_000_000 };
+      return needs({ summary: "low_disk", ...sizes }, { obstacle: "low_disk", ...sizes });
+    }
+    const failed = node.requirements.find(({ mark }) => mark === "fail");
+    if (failed !== undefined) {
+      return needs(
+        { summary: "requirement_failed", requirement: failed, finishing: false },
+        { obstacle: "requirement", requirement: failed },
+      );
+    }
+    if (!installed.some((model) => model.in_use)) {
+      return needs({ summary: "no_model" }, { obstacle: "no_model" });
+    }
+    const engine = node.models[0]?.engine;
+    const model = node.models[0]?.name ?? "";
+    if (engine?.state === "broken") {
+      const { message } = engine;
+      return needs(
+        { summary: "models_broken", message },
+        { obstacle: "model_broken", model, message },
+      );
+    }
+    if (node.connection.state === "disconnected") {
+      const { retry_at_ms, reason } = node.connection;
+      return [
+        "waiting",
+        { summary: "unreachable", balancer: "balancer.example.org", retry_at_ms },
+        [{ obstacle: "offline", reason }],
+      ];
+    }
+    if (node.work.length > 0) return ["working", working(this.#state), []];
+    if (engine?.state === "loading") {
+      engine.done_bytes = Math.min(engine.total_bytes, engine.done_bytes + 0.01e9);
+      const percent = Math.floor((engine.done_bytes / engine.total_bytes) * 100);
+      const obstacle: Obstacle = { obstacle: "model_loading", model };
+      return ["waiting", { summary: "loading", model, percent }, [obstacle]];
+    }
+    if (this.#scenario === "restarting") {
+      const message = "The GPU's driver was reset";
+      return ["waiting", { summary: "restarting", message, retry_in_ms: 4000 }, []];
+    }
+    if (this.#scenario === "reading") return ["waiting", { summary: "reading_hardware" }, []];
+    if (node.models[0]?.served === false) {
+      return needs(
+        { summary: "not_served", models: [model] },
+        { obstacle: "model_not_served", model },
+      );
+    }
+    return ["waiting", { summary: "waiting_for_jobs" }, [{ obstacle: "no_demand" }]];
+  }
+
+  #countToday(): void {
+    const midnight = new Date().setHours(0, 0, 0, 0);
+    const last = this.#jobs.findIndex((job) => job.started_ms < midnight);
+    const today = last === -1 ? this.#jobs : this.#jobs.slice(0, last);
+    const count = (verdict: JobRow["verdict"]) =>
+      today.filter((job) => job.verdict === verdict).length;
+    this.#state.today = {
+      micro_points: today.reduce((sum, job) => sum + job.points, 0),
+      jobs: today.length,
+      verified: count("verified"),
+      pending: count("pending"),
+      failed: count("failed"),
+    };
+  }
+
+  #found(query: JobsQuery): JobRow[] {
+    const search = query.search.trim().toLowerCase();
+    const length = (job: JobRow) => (job.finished_ms ?? job.started_ms) - job.started_ms;
+    const by: Record<JobsQuery["sort"], (job: JobRow) => number | string> = {
+      started: (job) => job.started_ms,
+      model: (job) => job.model_name,
+      input_tokens: (job) => job.input_tokens,
+      output_tokens: (job) => job.output_tokens,
+      tokens_per_second: (job) => job.tokens_per_second ?? -1,
+      duration: length,
+      verdict: (job) => job.verdict,
+      points: (job) => job.points,
+    };
+    const key = by[query.sort];
+    return this.#jobs
+      .filter(
+        (job) =>
+          (search === "" ||
+            job.model_name.toLowerCase().includes(search) ||
+            job.id.includes(search)) &&
+          (query.verdict === null || job.verdict === query.verdict) &&
+          (query.kind === null || job.kind === query.kind) &&
+          (query.since_ms === null || job.started_ms >= query.since_ms) &&
+          (query.until_ms === null || job.started_ms < query.until_ms),
+      )
+      .sort((a, b) => {
+        const [left, right] = [key(a), key(b)];
+        return (left < right ? -1 : left > right ? 1 : 0) * (query.ascending ? 1 : -1);
+      });
+  }
+
+  #page(query: JobsQuery): JobsPage {
+    const found = this.#found(query);
+    const sum = (figure: (job: JobRow) => number) =>
+      found.reduce((total, job) => total + figure(job), 0);
+    return {
+      jobs: found.slice(query.offset, query.offset + query.limit),
+      count: found.length,
+      total_micro_points: sum((job) => job.points),
+      total_input_tokens: sum((job) => job.input_tokens),
+      total_output_tokens: sum((job) => job.output_tokens),
+    };
+  }
+
+  #earnings(period: Period): Earnings {
+    const now = new Date();
+    const total = { confirmed: 0, pending: 0, forfeited: 0 };
+    const buckets = starts(period, now).map((start, index, all) => {
+      const end = all[index + 1] ?? Infinity;
+      const jobs = this.#jobs.filter((job) => job.started_ms >= start && job.started_ms < end);
+      const points: PointSums = { confirmed: 0, pending: 0, forfeited: 0 };
+      for (const job of jobs) {
+        if (job.verdict === "failed") points.forfeited += job.output_tokens * 10_000;
+        else if (job.verdict === "pending") points.pending += job.points;
+        else points.confirmed += job.points;
+      }
+      total.confirmed += points.confirmed;
+      total.pending += points.pending;
+      total.forfeited += points.forfeited;
+      const output_tokens = jobs.reduce((sum, job) => sum + job.output_tokens, 0);
+      return { start_ms: start, points, jobs: jobs.length, output_tokens };
+    });
+    const none = this.#jobs.length === 0;
+    return {
+      total,
+      buckets,
+      unlisted: none
+        ? { confirmed: 0, pending: 0, forfeited: 0 }
+        : { confirmed: 1_250_000_000, pending: 0, forfeited: 0 },
+      estimate: none ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
+    };
+  }
+}
+
+function working(state: AppState): Summary {
+  const work = state.node!.work;
+  const jobs = work.filter(({ kind }) => kind === "job");
+  const speeds = jobs.map((job) => job.tokens_per_second).filter((speed) => speed !== null);
+  return {
+    summary: "working",
+    jobs: jobs.length,
+    audits: work.length - jobs.length,
+    tokens_per_second: speeds.length === 0 ? null : speeds.reduce((sum, speed) => sum + speed, 0),
+  };
+}
+
+/** The first moments of a period's buckets: hours of a day, days of a week or a month. */
+function starts(period: Period, now: Date): number[] {
+  const count = { day: 24, week: 7, month: 30 }[period];
+  return Array.from({ length: count }, (_, index) => {
+    const back = count - 1 - index;
+    const date = new Date(now);
+    if (period === "day") date.setHours(date.getHours() - back, 0, 0, 0);
+    else {
+      date.setHours(0, 0, 0, 0);
+      date.setDate(date.getDate() - back);
+    }
+    return date.getTime();
+  });
+}
+
+function tomorrowAtEight(): number {
+  const date = new Date();
+  date.setDate(date.getDate() + (date.getHours() < 8 ? 0 : 1));
+  return date.setHours(8, 0, 0, 0);
+}
+
+function running(id: string, name: string, done: number, total: number): Download {
+  return {
+    id,
+    name,
+    url: `https://example.org/${id}.gguf`,
+    done_bytes: done,
+    total_bytes: total,
+    bytes_per_second: 10_400_000,
+    seconds_left: Math.round((total - done) / 10_400_000),
+    state: { state: "running" },
+  };
+}
+
+function refused(code: CallError["code"], message: string): CallError {
+  return { code, message, remedy: null };
+}

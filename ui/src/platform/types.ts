@@ -1,0 +1,45 @@
+// What the user interface knows of the program behind it.
+
+import type { ApiError, ApiErrorCode, AppEvent, AppState, Commands } from "./bindings";
+
+export type * from "./bindings";
+
+export interface Platform {
+  readonly kind: "desktop" | "web" | "fake";
+  /** Rejects with a [`CallError`]. */
+  call<C extends keyof Commands>(
+    name: C,
+    request: Commands[C]["request"],
+  ): Promise<Commands[C]["answer"]>;
+  /** The first event of every stream is the whole state. Returns what ends it. */
+  events(listener: (event: AppEvent) => void, lost: (isLost: boolean) => void): () => void;
+  /** Copies a model file that a browser has been given. */
+  importFile(file: File): Promise<AppState>;
+  /** Files dropped on the window, by path; a browser gives `File`s to the page instead. */
+  onFileDrop(listener: (paths: string[]) => void): () => void;
+  /** Where it was saved; null if the person changed their mind. */
+  saveText(name: string, text: string): Promise<string | null>;
+  /** An address in the browser, or a folder in the file browser. */
+  open(target: string): Promise<void>;
+}
+
+/** An [`ApiError`], or that the program did not answer as it should. */
+export interface CallError extends Omit<ApiError, "code"> {
+  code: ApiErrorCode | "unauthorised" | "unreachable";
+}
+
+export function isCallError(error: unknown): error is CallError {
+  return (
+    typeof error === "object" &&
+    error !== null &&
+    typeof (error as CallError).code === "string" &&
+    typeof (error as CallError).message === "string"
+  );
+}
+
+/** Whatever was thrown, in the three parts that people are shown. */
+export function asCallError(error: unknown): CallError {
+  if (isCallError(error)) return { ...error, remedy: error.remedy ?? null };
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: "unreachable", message, remedy: null };
+}
