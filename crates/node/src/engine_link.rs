@@ -1,7 +1,9 @@
 //! The border to the inference engine: a child process that alone opens the GPU.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -38,6 +40,44 @@ pub enum EngineError {
 pub struct ChildEngine {
     pub program: PathBuf,
     pub arguments: Vec<String>,
+    pub processes: EngineProcesses,
+}
+
+/// The ids of the engine children that run now. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct EngineProcesses(Arc<Mutex<BTreeSet<u32>>>);
+
+impl EngineProcesses {
+    pub fn ids(&self) -> Vec<u32> {
+        self.lock().iter().copied().collect()
+    }
+
+    /// Counts as running until the guard is dropped.
+    pub(crate) fn add(&self, id: u32) -> RunningProcess {
+        self.lock().insert(id);
+        RunningProcess {
+            processes: self.clone(),
+            id,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        // A set of numbers is whole after every panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An engine child in its [`EngineProcesses`].
+#[derive(Debug)]
+pub(crate) struct RunningProcess {
+    processes: EngineProcesses,
+    id: u32,
+}
+
+impl Drop for RunningProcess {
+    fn drop(&mut self) {
+        self.processes.lock().remove(&self.id);
+    }
 }
 
 /// How long a child may take to end after it was asked to.
@@ -51,6 +91,7 @@ impl ChildEngine {
         Ok(Self {
             program,
             arguments: vec!["engine".to_owned()],
+            processes: EngineProcesses::default(),
         })
     }
 
@@ -78,6 +119,7 @@ impl EngineLink for ChildEngine {
         // A Ctrl-C in the terminal is for the node, which ends its engine in order.
         #[cfg(unix)]
         process.process_group(0);
+        let processes = self.processes.clone();
         Box::pin(async move {
             let mut child = process
                 .spawn()
@@ -87,7 +129,11 @@ impl EngineLink for ChildEngine {
             };
             let (commands, to_send) = mpsc::unbounded_channel();
             let (received, events) = mpsc::unbounded_channel();
-            tokio::spawn(attend(child, stdin, stdout, to_send, received));
+            let running = child.id().map(|id| processes.add(id));
+            tokio::spawn(async move {
+                attend(child, stdin, stdout, to_send, received).await;
+                drop(running);
+            });
             Ok(Engine { commands, events })
         })
     }

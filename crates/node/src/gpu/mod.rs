@@ -1,5 +1,17 @@
 //! What the GPUs of this machine are and do, now and over the last ten minutes.
 
+mod adapters;
+mod amd;
+mod intel;
+mod nvidia;
+mod sysfs;
+mod system;
+mod telemetry;
+
+pub use adapters::{Card, Vendor, adapters, card_names, device_choice};
+pub use system::{cards, readers};
+pub use telemetry::{GpuReader, Telemetry, Watch};
+
 use infera_protocol::requirements::GpuKind;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;

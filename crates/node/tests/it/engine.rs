@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infera_engine::message::{Command, DeviceChoice, Event, Generate, Load};
-use infera_node::engine_link::{ChildEngine, Engine, EngineError, EngineLink};
+use infera_node::engine_link::{ChildEngine, Engine, EngineError, EngineLink, EngineProcesses};
 use infera_protocol::{JobSeed, Sampling};
 
 pub(crate) fn tiny_model() -> PathBuf {
@@ -15,6 +15,7 @@ async fn start() -> Engine {
     let link = ChildEngine {
         program: env!("CARGO_BIN_EXE_infera").into(),
         arguments: vec!["engine".to_owned()],
+        processes: EngineProcesses::default(),
     };
     link.start().await.unwrap()
 }
@@ -106,9 +107,15 @@ async fn a_program_that_speaks_otherwise_is_ended() {
     let link = ChildEngine {
         program: "/bin/sh".into(),
         arguments: vec!["-c".to_owned(), "echo hello there; sleep 60".to_owned()],
+        processes: EngineProcesses::default(),
     };
     let mut engine = link.start().await.unwrap();
+    assert_eq!(link.processes.ids().len(), 1);
     ended(&mut engine).await;
+    // The child is reaped just after its messages have ended.
+    while !link.processes.ids().is_empty() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -116,7 +123,9 @@ async fn a_program_that_is_not_there_is_named() {
     let link = ChildEngine {
         program: "/nowhere/infera".into(),
         arguments: Vec::new(),
+        processes: EngineProcesses::default(),
     };
     let error = link.start().await.unwrap_err();
     assert!(matches!(error, EngineError::Start(_)), "{error}");
+    assert!(link.processes.ids().is_empty());
 }

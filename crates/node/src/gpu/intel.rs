@@ -1,0 +1,75 @@
+//! What Linux tells of Intel's GPUs: clock and sensors. Their load and memory it does not tell.
+
+use std::path::{Path, PathBuf};
+
+use super::GpuReading;
+use super::sysfs::{self, Display};
+use super::telemetry::GpuReader;
+
+pub(super) struct IntelReader {
+    root: PathBuf,
+}
+
+impl IntelReader {
+    /// `root` is `/`, but for tests.
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+}
+
+impl GpuReader for IntelReader {
+    fn read(&mut self) -> Vec<GpuReading> {
+        sysfs::displays(&self.root, Some(sysfs::INTEL))
+            .iter()
+            .map(|display| GpuReading {
+                core_megahertz: clock(display),
+                ..sysfs::sensors(display)
+            })
+            .collect()
+    }
+}
+
+/// From the driver `i915`, or from `xe`.
+fn clock(display: &Display) -> Option<u32> {
+    sysfs::entries(&display.folder.join("drm"))
+        .iter()
+        .find_map(|card| sysfs::number(&card.join("gt_act_freq_mhz")))
+        .or_else(|| sysfs::number(&display.folder.join("tile0/gt0/freq0/act_freq")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sysfs::tests::tree;
+    use super::*;
+
+    #[test]
+    fn clocks_of_both_drivers() {
+        let root = tree(&[
+            ("sys/bus/pci/devices/0000:00:02.0/class", "0x030000\n"),
+            ("sys/bus/pci/devices/0000:00:02.0/vendor", "0x8086\n"),
+            ("sys/bus/pci/devices/0000:00:02.0/drm/renderD128/dev", "1\n"),
+            (
+                "sys/bus/pci/devices/0000:00:02.0/drm/card1/gt_act_freq_mhz",
+                "300\n",
+            ),
+            ("sys/bus/pci/devices/0000:03:00.0/class", "0x030000\n"),
+            ("sys/bus/pci/devices/0000:03:00.0/vendor", "0x8086\n"),
+            (
+                "sys/bus/pci/devices/0000:03:00.0/tile0/gt0/freq0/act_freq",
+                "2050\n",
+            ),
+            (
+                "sys/bus/pci/devices/0000:03:00.0/hwmon/hwmon2/power1_cap",
+                "190000000\n",
+            ),
+        ]);
+        let readings = IntelReader::new(root.path()).read();
+        assert_eq!(readings.len(), 2);
+        assert_eq!(readings[0].core_megahertz, Some(300));
+        assert_eq!(readings[0].load_percent, None, "not told, not zero");
+        assert_eq!(readings[1].core_megahertz, Some(2050));
+        assert_eq!(readings[1].power_limit_watts, Some(190.0));
+    }
+}

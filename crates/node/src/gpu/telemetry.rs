@@ -1,0 +1,473 @@
+//! One look at all adapters a second, but only while somebody watches. No GPU is opened for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::{GpuHistory, GpuReading, GpuSample};
+use crate::clock::Clock;
+
+/// A source of readings. Its calls may block.
+pub trait GpuReader: Send {
+    /// One for each adapter that it knows. What it cannot find out is `None`.
+    fn read(&mut self) -> Vec<GpuReading>;
+
+    /// Nobody has watched for a while: lets go of what might keep a GPU awake.
+    fn rest(&mut self) {}
+}
+
+/// The readings of all adapters, taken on a thread of its own. Clones share it; the thread ends
+/// with the last one.
+#[derive(Clone)]
+pub struct Telemetry {
+    // Ends the thread, which shares the rest.
+    handle: Arc<Handle>,
+}
+
+/// While one of these is held, there is a sample a second.
+#[must_use = "nothing is read once it is dropped"]
+pub struct Watch {
+    telemetry: Telemetry,
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// So long nobody must have watched before readers rest: they need a moment to wake again.
+const REST_AFTER: Duration = Duration::from_mins(1);
+const KEPT_MS: i64 = 10 * 60 * 1000;
+/// Samples that a slow receiver may leave waiting.
+const WAITING_SAMPLES: usize = 16;
+
+impl Telemetry {
+    /// The first of several readers that knows a figure of an adapter is believed.
+    pub fn start(readers: Vec<Box<dyn GpuReader>>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::start_every(INTERVAL, readers, clock)
+    }
+
+    fn start_every(
+        interval: Duration,
+        readers: Vec<Box<dyn GpuReader>>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            samples: broadcast::Sender::new(WAITING_SAMPLES),
+            clock,
+        });
+        let of_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("gpu-telemetry".to_owned())
+            .spawn(move || of_thread.run(readers, interval))?;
+        Ok(Self {
+            handle: Arc::new(Handle { shared }),
+        })
+    }
+
+    /// Has samples taken for as long as the guard is held: by a window that shows them, or by work
+    /// in progress.
+    pub fn watch(&self) -> Watch {
+        self.shared().lock().watchers += 1;
+        self.shared().changed.notify_all();
+        Watch {
+            telemetry: self.clone(),
+        }
+    }
+
+    /// Each sample as it is taken.
+    pub fn samples(&self) -> broadcast::Receiver<GpuSample> {
+        self.shared().samples.subscribe()
+    }
+
+    pub fn history(&self) -> GpuHistory {
+        let now_ms = self.shared().clock.now_ms();
+        self.shared().lock().history.view(now_ms)
+    }
+
+    /// Under which [`super::Adapter::id`] to show a card that goes by another
+    /// ([`super::card_names`]).
+    pub fn set_names(&self, names: HashMap<String, String>) {
+        self.shared().lock().names = names;
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.telemetry.shared().lock().watchers -= 1;
+        self.telemetry.shared().changed.notify_all();
+    }
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // A thread that hangs in a driver is not waited for.
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+struct Shared {
+    state: Mutex<SharedState>,
+    changed: Condvar,
+    samples: broadcast::Sender<GpuSample>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct SharedState {
+    watchers: usize,
+    closed: bool,
+    history: History,
+    names: HashMap<String, String>,
+}
+
+/// What the thread does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Read,
+    Rest,
+    /// Until something changes, or for so long.
+    Wait(Option<Duration>),
+    End,
+}
+
+impl Shared {
+    fn run(&self, mut readers: Vec<Box<dyn GpuReader>>, interval: Duration) {
+        let mut due = Instant::now();
+        let mut rest_at = None;
+        loop {
+            match self.next(due, rest_at) {
+                Step::End => return,
+                Step::Rest => {
+                    rest_at = None;
+                    readers.iter_mut().for_each(|reader| reader.rest());
+                }
+                Step::Read | Step::Wait(_) => {
+                    let now = Instant::now();
+                    due = now + interval;
+                    rest_at = Some(now + REST_AFTER);
+                    let readings = merge(readers.iter_mut().map(|reader| reader.read()));
+                    self.publish(readings);
+                }
+            }
+        }
+    }
+
+    /// Waits for what is to be done.
+    fn next(&self, due: Instant, rest_at: Option<Instant>) -> Step {
+        let mut state = self.lock();
+        loop {
+            let step = state.step(Instant::now(), due, rest_at);
+            state = match step {
+                Step::Wait(None) => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Step::Wait(Some(time)) => {
+                    self.changed
+                        .wait_timeout(state, time)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                step => return step,
+            };
+        }
+    }
+
+    fn publish(&self, mut readings: Vec<GpuReading>) {
+        if readings.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for reading in &mut readings {
+            if let Some(name) = state.names.get(&reading.adapter) {
+                reading.adapter.clone_from(name);
+            }
+        }
+        let sample = GpuSample {
+            at_ms: self.clock.now_ms(),
+            readings,
+        };
+        state.history.push(sample.clone());
+        drop(state);
+        // Nobody may be listening.
+        let _ = self.samples.send(sample);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SharedState> {
+        // Each change is done at once: nothing is half-written after a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SharedState {
+    fn step(&self, now: Instant, due: Instant, rest_at: Option<Instant>) -> Step {
+        if self.closed {
+            Step::End
+        } else if self.watchers == 0 {
+            match rest_at {
+                Some(at) if at <= now => Step::Rest,
+                at => Step::Wait(at.map(|at| at - now)),
+            }
+        } else if due <= now {
+            Step::Read
+        } else {
+            Step::Wait(Some(due - now))
+        }
+    }
+}
+
+/// The samples of the last ten minutes, oldest first.
+#[derive(Debug, Default)]
+struct History {
+    samples: VecDeque<GpuSample>,
+}
+
+impl History {
+    fn push(&mut self, sample: GpuSample) {
+        // A clock that was put back: what it dated later is not in order any more.
+        while self
+            .samples
+            .back()
+            .is_some_and(|last| last.at_ms >= sample.at_ms)
+        {
+            self.samples.pop_back();
+        }
+        self.forget(sample.at_ms);
+        self.samples.push_back(sample);
+    }
+
+    fn view(&mut self, now_ms: i64) -> GpuHistory {
+        self.forget(now_ms);
+        GpuHistory {
+            samples: self.samples.iter().cloned().collect(),
+        }
+    }
+
+    fn forget(&mut self, now_ms: i64) {
+        let oldest = now_ms.saturating_sub(KEPT_MS);
+        while self
+            .samples
+            .front()
+            .is_some_and(|first| first.at_ms < oldest)
+        {
+            self.samples.pop_front();
+        }
+    }
+}
+
+/// One reading for each adapter.
+fn merge(readings: impl Iterator<Item = Vec<GpuReading>>) -> Vec<GpuReading> {
+    let mut merged: Vec<GpuReading> = Vec::new();
+    for reading in readings.flatten() {
+        match merged.iter_mut().find(|one| one.adapter == reading.adapter) {
+            Some(known) => fill(known, reading),
+            None => merged.push(reading),
+        }
+    }
+    merged
+}
+
+/// Adds what is not known yet.
+fn fill(known: &mut GpuReading, other: GpuReading) {
+    let GpuReading {
+        adapter: _,
+        load_percent,
+        vram_ours_bytes,
+        vram_used_bytes,
+        vram_total_bytes,
+        temperature_celsius,
+        temperature_limit_celsius,
+        power_watts,
+        power_limit_watts,
+        core_megahertz,
+        memory_megahertz,
+        fan_percent,
+    } = other;
+    known.load_percent = known.load_percent.or(load_percent);
+    known.vram_ours_bytes = known.vram_ours_bytes.or(vram_ours_bytes);
+    known.vram_used_bytes = known.vram_used_bytes.or(vram_used_bytes);
+    known.vram_total_bytes = known.vram_total_bytes.or(vram_total_bytes);
+    known.temperature_celsius = known.temperature_celsius.or(temperature_celsius);
+    known.temperature_limit_celsius = known
+        .temperature_limit_celsius
+        .or(temperature_limit_celsius);
+    known.power_watts = known.power_watts.or(power_watts);
+    known.power_limit_watts = known.power_limit_watts.or(power_limit_watts);
+    known.core_megahertz = known.core_megahertz.or(core_megahertz);
+    known.memory_megahertz = known.memory_megahertz.or(memory_megahertz);
+    known.fan_percent = known.fan_percent.or(fan_percent);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn reading(adapter: &str, load: f32) -> GpuReading {
+        GpuReading {
+            adapter: adapter.to_owned(),
+            load_percent: Some(load),
+            ..GpuReading::default()
+        }
+    }
+
+    fn sample(at_ms: i64) -> GpuSample {
+        GpuSample {
+            at_ms,
+            readings: vec![reading("a", 1.0)],
+        }
+    }
+
+    fn times(history: &GpuHistory) -> Vec<i64> {
+        history.samples.iter().map(|sample| sample.at_ms).collect()
+    }
+
+    #[test]
+    fn the_ring_keeps_ten_minutes_and_leaves_gaps() {
+        let mut history = History::default();
+        for second in 0..700 {
+            if !(300..400).contains(&second) {
+                history.push(sample(second * 1000));
+            }
+        }
+        let view = history.view(699_000);
+        assert_eq!(view.samples.len(), 501);
+        assert_eq!(view.samples[0].at_ms, 99_000);
+        let gap = view
+            .samples
+            .windows(2)
+            .map(|pair| pair[1].at_ms - pair[0].at_ms)
+            .max();
+        assert_eq!(gap, Some(101_000));
+        assert!(history.view(699_000 + KEPT_MS + 1).samples.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_leaves_the_samples_in_order() {
+        let mut history = History::default();
+        for at_ms in [1000, 2000, 3000, 1500, 2500] {
+            history.push(sample(at_ms));
+        }
+        assert_eq!(times(&history.view(2500)), [1000, 1500, 2500]);
+    }
+
+    #[test]
+    fn the_next_step_as_a_table() {
+        let now = Instant::now() + REST_AFTER;
+        let (soon, before) = (now + INTERVAL, now - INTERVAL);
+        let cases = [
+            (0, false, before, None, Step::Wait(None)),
+            (0, false, before, Some(soon), Step::Wait(Some(INTERVAL))),
+            (0, false, before, Some(before), Step::Rest),
+            (1, false, before, None, Step::Read),
+            (2, false, before, Some(before), Step::Read),
+            (1, false, soon, Some(soon), Step::Wait(Some(INTERVAL))),
+            (1, true, before, None, Step::End),
+            (0, true, before, None, Step::End),
+        ];
+        for (watchers, closed, due, rest_at, expected) in cases {
+            let state = SharedState {
+                watchers,
+                closed,
+                ..SharedState::default()
+            };
+            assert_eq!(state.step(now, due, rest_at), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_reader_that_knows_is_believed() {
+        let first = vec![reading("a", 1.0)];
+        let second = vec![
+            GpuReading {
+                power_watts: Some(7.0),
+                ..reading("a", 2.0)
+            },
+            reading("b", 3.0),
+        ];
+        let merged = merge([first, second].into_iter());
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0].load_percent, Some(1.0));
+        assert_eq!(merged[0].power_watts, Some(7.0));
+        assert_eq!(merged[0].fan_percent, None);
+    }
+
+    /// Says when it is asked, and answers what the test gives it.
+    struct Scripted {
+        asked: mpsc::Sender<()>,
+        answers: mpsc::Receiver<Vec<GpuReading>>,
+    }
+
+    impl GpuReader for Scripted {
+        fn read(&mut self) -> Vec<GpuReading> {
+            self.asked.send(()).unwrap();
+            self.answers.recv().unwrap_or_default()
+        }
+    }
+
+    #[derive(Default)]
+    struct Counting(AtomicI64);
+
+    impl Clock for Counting {
+        fn now_ms(&self) -> i64 {
+            self.0.fetch_add(1000, Ordering::Relaxed)
+        }
+
+        fn describe(&self, unix_ms: i64) -> String {
+            unix_ms.to_string()
+        }
+    }
+
+    #[test]
+    fn samples_are_taken_while_somebody_watches_and_no_longer() {
+        let (asked, was_asked) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let reader: Box<dyn GpuReader> = Box::new(Scripted { asked, answers });
+        let telemetry =
+            Telemetry::start_every(Duration::ZERO, vec![reader], Arc::new(Counting::default()))
+                .unwrap();
+        let mut samples = telemetry.samples();
+        telemetry.set_names(HashMap::from([("card".to_owned(), "Apple M2".to_owned())]));
+        assert!(was_asked.try_recv().is_err());
+        let (one, other) = (telemetry.watch(), telemetry.watch());
+        was_asked.recv().unwrap();
+        answer.send(vec![reading("card", 1.0)]).unwrap();
+        assert_eq!(
+            samples.blocking_recv().unwrap().readings,
+            [reading("Apple M2", 1.0)]
+        );
+        drop(one);
+        was_asked.recv().unwrap();
+        // Nothing was measured: a gap.
+        answer.send(Vec::new()).unwrap();
+        was_asked.recv().unwrap();
+        drop(other);
+        answer.send(vec![reading("card", 3.0)]).unwrap();
+        let last = samples.blocking_recv().unwrap();
+        assert_eq!(last.readings[0].load_percent, Some(3.0));
+        // The thread has seen that nobody watches once it answers to the next one only.
+        let again = telemetry.watch();
+        was_asked.recv().unwrap();
+        assert!(was_asked.try_recv().is_err());
+        assert_eq!(telemetry.history().samples.len(), 2);
+        answer.send(vec![reading("card", 4.0)]).unwrap();
+        samples.blocking_recv().unwrap();
+        drop((again, answer));
+        // With the last handle the thread ends, and with it the reader.
+        drop(telemetry);
+        while was_asked.recv().is_ok() {}
+    }
+}
