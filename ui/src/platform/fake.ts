@@ -18,6 +18,7 @@ import type {
   CallError,
   Commands,
   Download,
+  DownloadFault,
   Earnings,
   GpuSample,
   JobRow,
@@ -48,7 +49,14 @@ export const SCENARIOS = [
   "empty",
   "gaps",
   "downloads",
+  "download-faults",
+  "chat-fails",
   "first-start",
+  "first-no-network",
+  "first-no-gpu",
+  "first-faults",
+  "first-locked",
+  "first-measured",
   "not-agreed",
   "no-network",
   "no-model",
@@ -72,6 +80,7 @@ export function isScenario(text: string | null): text is Scenario {
 
 const STEP_MS = 500;
 const SPEED = 42;
+const FAULT = "The GPU has no memory left for 2.1 GB of weights";
 const ANSWER =
   "A graphics card does many small sums at the same moment. A language model is made of just " +
   "such sums, so it answers there about twenty times faster than on the processor. You can ask " +
@@ -100,7 +109,7 @@ class Fake implements Platform {
   constructor(scenario: Scenario) {
     const now = Date.now();
     this.#scenario = scenario;
-    const fresh = ["empty", "first-start", "not-agreed"].includes(scenario);
+    const fresh = ["empty", "not-agreed"].includes(scenario) || scenario.startsWith("first-");
     this.#jobs = fresh ? [] : pastJobs(4200, now);
     this.#state = firstState(now);
     this.#arrange(now);
@@ -220,7 +229,7 @@ class Fake implements Platform {
         ),
       ].join("\n"),
     earnings: ({ period }) => this.#earnings(period),
-    catalogue: () => catalogue(this.#state.installed, this.#scenario !== "no-gpu"),
+    catalogue: () => catalogue(this.#state.installed, this.#state.adapters.length > 0),
     download: (request) =>
       this.#change((state) => {
         const item =
@@ -256,9 +265,9 @@ class Fake implements Platform {
     delete_model: ({ path }) =>
       this.#change((state) => {
         const model = state.installed.find((model) => model.path === path);
-        if (model?.in_use === true) {
-          throw refused("precondition", "The node answers jobs with this model");
-        }
+        if (model === undefined) throw refused("not_found", "There is no such model");
+        state.settings.models = state.settings.models.filter((other) => other !== path);
+        state.disk.models_bytes -= model.bytes;
         state.installed = state.installed.filter((model) => model.path !== path);
       }),
     use_model: ({ path, in_use }) =>
@@ -361,15 +370,44 @@ class Fake implements Platform {
         state.adapters = [];
         break;
       case "first-start":
+      case "first-no-network":
+      case "first-no-gpu":
+      case "first-faults":
+      case "first-locked":
+      case "first-measured":
       case "not-agreed":
         state.setup = { agreed: false, finished: this.#scenario === "not-agreed" };
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };
-        if (this.#scenario === "first-start") {
-          state.installed = [];
-          state.settings.models = [];
-          state.settings.closing_explained = false;
-          node.models = [];
+        if (this.#scenario === "not-agreed") break;
+        state.installed = this.#scenario === "first-measured" ? state.installed.slice(0, 2) : [];
+        state.installed.forEach((model) => (model.in_use = false));
+        state.settings.models = [];
+        state.settings.closing_explained = false;
+        state.disk.models_bytes = state.installed.reduce((sum, model) => sum + model.bytes, 0);
+        node.models = [];
+        if (this.#scenario === "first-no-network") state.settings.balancer = null;
+        if (this.#scenario === "first-no-gpu") {
+          state.adapters = state.adapters.slice(2);
+          node.hardware = { ...node.hardware!, gpus: [] };
+          this.#require(noGpu);
         }
+        if (this.#scenario === "first-faults") {
+          this.#require(smallGpu);
+          state.adapters[1]!.standing = { standing: "missing" };
+          state.disk.free_bytes = 3e9;
+          state.downloads = [failed("wrong_hash", "SHA-256 is 4b1f…, expected b179…")];
+        }
+        if (this.#scenario === "first-locked") state.node = null;
+        break;
+      case "download-faults":
+        state.downloads = [
+          failed("wrong_hash", "SHA-256 is 4b1f…, expected b179…"),
+          { ...failed("unreachable", "dns error: no such host"), id: "u", name: "Qwen2.5 14B" },
+          { ...failed("over_quota", "1.2 GB too much"), id: "q", name: "Qwen2.5 32B" },
+          { ...failed("disk_full", "No space left on device"), id: "d", name: "Phi 4" },
+        ];
+        break;
+      case "chat-fails":
         break;
       case "empty":
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };
@@ -430,7 +468,7 @@ class Fake implements Platform {
       case "model-broken":
         node.models[0]!.engine = {
           state: "broken",
-          message: "The GPU has no memory left for 2.1 GB of weights",
+          message: FAULT,
         };
         break;
       case "not-served":
@@ -567,6 +605,9 @@ class Fake implements Platform {
       if (progress.done_bytes >= progress.total_bytes) {
         benchmark.progress = { progress: "measuring", percent: 0 };
       }
+    } else if (progress.progress === "measuring" && this.#scenario === "first-faults") {
+      this.#ownUse = false;
+      benchmark.progress = { progress: "failed", message: FAULT };
     } else if (progress.progress === "measuring") {
       progress.percent = Math.min(100, progress.percent + 5);
       if (progress.percent < 100) return;
@@ -584,6 +625,7 @@ class Fake implements Platform {
 
   #chat(id: string): void {
     const words = ANSWER.split(/(?<= )/);
+    const fails = this.#scenario === "chat-fails";
     let at = -3;
     const timer = setInterval(() => {
       at += 1;
@@ -593,6 +635,10 @@ class Fake implements Platform {
           id,
           update: { chat: "loading", done_bytes: (at + 3) * 0.7e9, total_bytes: 2.09e9 },
         });
+      } else if (fails && at > 12) {
+        clearInterval(timer);
+        this.#chats.delete(id);
+        this.#emit({ event: "chat", id, update: { chat: "failed", message: FAULT } });
       } else if (at < words.length) {
         this.#emit({ event: "chat", id, update: { chat: "text", text: words[at]! } });
       } else {
@@ -690,7 +736,7 @@ class Fake implements Platform {
     const [kind, summary, obstacles] = this.#describe();
     const sentence = summary.summary.replaceAll("_", " ");
     const remedy =
-      this.#scenario === "keychain-locked"
+      this.#scenario === "keychain-locked" || this.#scenario === "first-locked"
         ? "Unlock the keychain, then start Infera Node again"
         : null;
     this.#state.state = { kind, sentence, remedy, summary };
@@ -907,6 +953,15 @@ function tomorrowAtEight(): number {
   const date = new Date();
   date.setDate(date.getDate() + (date.getHours() < 8 ? 0 : 1));
   return date.setHours(8, 0, 0, 0);
+}
+
+function failed(code: DownloadFault, message: string): Download {
+  return {
+    ...running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.8e9, 4.87e9),
+    bytes_per_second: null,
+    seconds_left: null,
+    state: { state: "failed", code, message },
+  };
 }
 
 function running(id: string, name: string, done: number, total: number): Download {
