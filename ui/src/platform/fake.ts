@@ -48,6 +48,9 @@ export const SCENARIOS = [
   "reading",
   "empty",
   "gaps",
+  "gpus",
+  "browser",
+  "many-obstacles",
   "downloads",
   "download-faults",
   "chat-fails",
@@ -194,8 +197,17 @@ class Fake implements Platform {
           ...model,
           in_use: settings.models.includes(model.path),
         }));
+        const { device, excluded_adapters: excluded } = settings;
+        // One that is gone is listed for its settings only.
+        state.adapters = state.adapters.filter(
+          ({ id, standing }) =>
+            standing.standing !== "missing" ||
+            excluded.includes(id) ||
+            (device.device === "adapter" && device.id === id),
+        );
+        state.host = hostFor(state, settings.web_control);
         state.adapters = state.adapters.map((adapter) =>
-          adapter.standing.standing === "unsupported"
+          ["unsupported", "missing"].includes(adapter.standing.standing)
             ? adapter
             : {
                 ...adapter,
@@ -444,6 +456,39 @@ class Fake implements Platform {
           },
         ];
         break;
+      case "gpus":
+        state.settings.device = { device: "adapter", id: "0000:01:00.0" };
+        state.settings.excluded_adapters = ["0000:00:02.0", "0000:41:00.0"];
+        state.adapters = [
+          state.adapters[0]!,
+          { ...state.adapters[1]!, standing: { standing: "excluded" } },
+          state.adapters[2]!,
+          {
+            id: "0000:41:00.0",
+            name: "AMD Radeon RX 7600",
+            kind: "discrete",
+            api: null,
+            driver: null,
+            vram_bytes: null,
+            standing: { standing: "missing" },
+          },
+        ];
+        this.#beginJob(now - 5200, 512, 400, 214);
+        break;
+      case "browser":
+        state.settings.web_control = true;
+        state.host = { ...hostFor(state, true), desktop: false };
+        break;
+      case "many-obstacles":
+        this.#paused = true;
+        this.#until = now + 3_600_000;
+        this.#require(smallGpu);
+        node.connection = {
+          state: "disconnected",
+          reason: "Connection timed out",
+          retry_at_ms: now + 12_000,
+        };
+        break;
       case "downloads":
         state.downloads = [
           running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.2e9, 4.87e9),
@@ -544,7 +589,7 @@ class Fake implements Platform {
     const wanted =
       this.#scenario === "two-jobs"
         ? 2
-        : ["working", "gaps", "lost"].includes(this.#scenario)
+        : ["working", "gaps", "gpus", "lost"].includes(this.#scenario)
           ? 1
           : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
@@ -719,7 +764,7 @@ class Fake implements Platform {
   }
 
   #busyThen(secondsAgo: number): boolean {
-    if (["working", "two-jobs", "gaps", "lost", "finishing"].includes(this.#scenario)) {
+    if (["working", "two-jobs", "gaps", "gpus", "lost", "finishing"].includes(this.#scenario)) {
       return Math.sin(secondsAgo / 37) > -0.55 || secondsAgo < 10;
     }
     return this.#scenario === "waiting" && secondsAgo > 60 && Math.sin(secondsAgo / 37) > 0.3;
@@ -763,6 +808,15 @@ class Fake implements Platform {
     if (node === null) {
       const message = "The keychain of this system is locked, so the node cannot read its identity";
       return needs({ summary: "cannot_start", message }, { obstacle: "cannot_start", message });
+    }
+    if (this.#scenario === "many-obstacles" && this.#paused) {
+      const requirement = node.requirements.find(({ mark }) => mark === "fail")!;
+      return needs(
+        { summary: "requirement_failed", requirement, finishing: false },
+        { obstacle: "requirement", requirement },
+        { obstacle: "model_not_served", model: node.models[0]!.name },
+        { obstacle: "offline", reason: "Connection timed out" },
+      );
     }
     if (node.connection.state === "refused") {
       const { message } = node.connection;
@@ -975,6 +1029,13 @@ function running(id: string, name: string, done: number, total: number): Downloa
     seconds_left: Math.round((total - done) / 10_400_000),
     state: { state: "running" },
   };
+}
+
+/** With the address for a browser, while it may look in. */
+function hostFor(state: AppState, webControl: boolean): AppState["host"] {
+  const token = "8f1d40c2a97be36b5c0e7d91f2a864307b9e15cd62f08a4d";
+  const web_address = webControl ? `http://127.0.0.1:48620/#token=${token}` : null;
+  return Object.assign({ ...state.host }, { web_address });
 }
 
 function refused(code: CallError["code"], message: string): CallError {
