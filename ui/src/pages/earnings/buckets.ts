@@ -1,22 +1,10 @@
 // Points by day, week or month: their names, sums, scale and CSV.
 
-import { locale, t } from "../../i18n/index.svelte";
-import { number, points } from "../../lib/format";
+import { locale } from "../../i18n/index.svelte";
 import type { Earnings, EarningsBucket, Period, PointSums } from "../../platform/types";
 
 export const PARTS = ["confirmed", "pending", "forfeited"] as const;
 export type Part = (typeof PARTS)[number];
-
-/** To the tenth in figures and table alike, so that their sums can be compared by eye. */
-export function tenths(micro: number): string {
-  if (micro === 0) return number(0);
-  return Math.abs(micro) < 50_000 ? points(micro) : number(micro / 1e6, 1);
-}
-
-/** What stands behind a number of points: `points`. */
-export function unitOf(micro: number): string {
-  return t("unit.points", { count: micro / 1e6, points: "" }).trim();
-}
 
 /** An estimate has two digits that mean something. */
 export function rounded(micro: number): number {
