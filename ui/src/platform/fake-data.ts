@@ -316,7 +316,7 @@ export function finishedJob(
     started_ms: started,
     finished_ms: finished,
     verdict: "pending",
-    reason: "The reference nodes have not reported yet",
+    reason: "",
     points: input * 60 + output * 10_000,
     references: [],
   };
@@ -325,24 +325,28 @@ export function finishedJob(
 /** What the references made of a job. */
 export function judged(job: JobRow, verdict: VerdictStatus): JobRow {
   const reasons: Record<VerdictStatus, string> = {
-    verified: "Both references chose the same tokens, within the profile's margin",
-    sampled_out: "Not drawn in the audit lottery; paid in full",
-    pending: "The reference nodes have not reported yet",
-    failed: "One token differs by more than honest arithmetic can: margin 4.1e3 against 60",
+    verified: `2 reference nodes agree on all ${job.output_tokens} tokens.`,
+    sampled_out: "The lottery chose no audit for this job.",
+    pending: "",
+    failed: `2 of 2 reference nodes find that this model did not write this: 38 of ${job.output_tokens} tokens differ by more than rounding can explain.`,
   };
   const checked = verdict === "verified" || verdict === "failed";
+  // One in four has a tie that rounding decided.
+  const tie = verdict === "verified" && "048c".includes(job.id.at(-1)!);
   return {
     ...job,
     verdict,
-    reason: reasons[verdict],
+    reason: tie
+      ? `2 reference nodes agree but for 1 of ${job.output_tokens} tokens, where they differ by rounding only.`
+      : reasons[verdict],
     points: verdict === "failed" ? 0 : job.points,
     references: checked
       ? ["a41f09", "77c2e8"].map((reference) => ({
           reference,
           finding: verdict === "failed" ? "fail" : "clean",
           positions: job.output_tokens,
-          mismatches: verdict === "failed" ? 1 : 0,
-          largest_margin: verdict === "failed" ? 4100 : 0,
+          mismatches: verdict === "failed" ? 38 : tie ? 1 : 0,
+          largest_margin: verdict === "failed" ? 4100 : tie ? 0.8 : 0,
         }))
       : [],
   };
@@ -366,7 +370,7 @@ function pastJob(index: number, finished: number, roll: () => number): JobRow {
       reason: "Your check was counted",
     };
   }
-  if (index < 1) return job;
+  if (index < 2) return job;
   return judged(job, draw < 0.2 ? "verified" : draw < 0.997 ? "sampled_out" : "failed");
 }
 
