@@ -228,7 +228,6 @@ export function catalogue(installed: InstalledModel[], hasGpu: boolean): Catalog
           : { fit: "too_large", missing_bytes: -spare },
       installed: installed.some((model) => model.catalogue_id === id),
       suggested: index === 3,
-      price: index === 0 ? null : { input: 20 * (index + 1), output: 60 * (index + 1) },
     };
   });
 }
@@ -248,6 +247,7 @@ export function installedModels(now: number): InstalledModel[] {
       added_ms: now - 21 * DAY,
       fit: { fit: "fits", spare_bytes: 9.8 * GB },
       in_use: true,
+      price: { input: 40, output: 120 },
       fault: null,
     },
     {
@@ -263,6 +263,7 @@ export function installedModels(now: number): InstalledModel[] {
       added_ms: now - 3 * DAY,
       fit: { fit: "fits", spare_bytes: 12.2 * GB },
       in_use: false,
+      price: null,
       fault: null,
     },
     {
@@ -278,6 +279,7 @@ export function installedModels(now: number): InstalledModel[] {
       added_ms: now - DAY,
       fit: { fit: "unknown" },
       in_use: false,
+      price: null,
       fault: "The file ends in the middle of tensor blk.11.ffn_up.weight",
     },
   ];
@@ -452,6 +454,14 @@ export function firstState(now: number): AppState {
       hardware,
       policy: "public",
       requirements,
+      offers: [
+        {
+          model: "5f0c3e9b7d21aa48c6e4f1b0937d5528e1c2f6a4b8d90e7351a6c4f2e8b7d013",
+          name: "llama-3.2-3b",
+          price: { input: 40, output: 120 },
+          context_tokens: 8192,
+        },
+      ],
     },
     setup: { agreed: true, finished: true },
     settings: {
@@ -477,7 +487,7 @@ export function firstState(now: number): AppState {
       os: "linux",
       data_folder: "/home/mia/.local/share/infera-node",
       models_folder: MODELS_FOLDER,
-      locale: null,
+      web_address: null,
     },
     adapters,
     installed,

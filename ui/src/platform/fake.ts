@@ -729,6 +729,7 @@ class Fake implements Platform {
         added_ms: Date.now(),
         fit: { fit: "fits", spare_bytes: 3e9 },
         in_use: false,
+        price: null,
         fault: null,
       });
       state.disk.models_bytes += bytes;
