@@ -833,6 +833,7 @@ impl Rig {
                     sequences: 2,
                 }],
                 governor: GovernorPolicy::default(),
+                hold: None,
             },
             NodeKey::from_secret(&SECRET),
             store.clone(),
