@@ -42,7 +42,8 @@ impl GpuReader for AmdReader {
     }
 }
 
-#[cfg(test)]
+// Windows has no colons in file names.
+#[cfg(all(test, unix))]
 mod tests {
     use super::super::sysfs::tests::tree;
     use super::*;
