@@ -61,6 +61,7 @@ export const en = {
   "jobs.details.output": "Tokens out",
   "jobs.details.pending":
     "Other nodes compute this answer again. Until they have reported, its points are pending.",
+  "jobs.details.ties": "Other nodes computed this answer again. What differs does not count.",
   "jobs.details.failed":
     "Its points are forfeited. An overclocked GPU, faulty memory or a damaged model file can cause this.",
   "jobs.details.audit_text":
@@ -159,6 +160,8 @@ export const de: Same<typeof en> = {
   "jobs.details.output": "Token geschrieben",
   "jobs.details.pending":
     "Andere Knoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
+  "jobs.details.ties":
+    "Andere Knoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
   "jobs.details.failed":
     "Seine Punkte sind verfallen. Eine übertaktete GPU, fehlerhafter Speicher oder eine beschädigte Modelldatei kann die Ursache sein.",
   "jobs.details.audit_text":
