@@ -87,7 +87,7 @@ export function duration(ms: number): string {
 export function relativeTime(at: number, now: number): string {
   const past = at - now;
   const size = Math.abs(past);
-  const relative = new Intl.RelativeTimeFormat(locale.tag, { numeric: "auto", style: "short" });
+  const relative = relativeForm();
   const say = (value: number, unit: Intl.RelativeTimeFormatUnit) => {
     const text = relative.format(Math.trunc(value), unit);
     // English writes its short units without a full stop here, as everywhere in the window.
@@ -102,9 +102,7 @@ export function relativeTime(at: number, now: number): string {
 
 /** To the second: what stands behind a relative time. */
 export function absoluteTime(at: number): string {
-  return new Intl.DateTimeFormat(locale.tag, { dateStyle: "medium", timeStyle: "medium" }).format(
-    at,
-  );
+  return absoluteForm().format(at);
 }
 
 export function date(at: number): string {
@@ -137,6 +135,22 @@ function two(ms: number, big: [number, string], small: [number, string]): string
 /** A line does not break between a number and its unit. */
 function withUnit(text: string | number, unit: string): string {
   return `${text}\u00a0${unit}`;
+}
+
+const relativeForm = remembered(
+  (tag) => new Intl.RelativeTimeFormat(tag, { numeric: "auto", style: "short" }),
+);
+const absoluteForm = remembered(
+  (tag) => new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium" }),
+);
+
+/** Made once for a language. */
+function remembered<Form>(make: (tag: string) => Form): () => Form {
+  let last: { tag: string; form: Form } | undefined;
+  return () => {
+    if (last?.tag !== locale.tag) last = { tag: locale.tag, form: make(locale.tag) };
+    return last.form;
+  };
 }
 
 const formats = new Map<string, Intl.NumberFormat>();

@@ -1,7 +1,7 @@
 import type { Same } from "../../i18n/words";
 
 export const en = {
-  "jobs.text": "What this node has answered and checked. No prompt and no answer is stored.",
+  "jobs.text": "The work this node has done. No prompt and no answer is stored.",
   "jobs.export": "Export CSV",
   "jobs.exporting": "Writing the file…",
   "jobs.saved": "The jobs are saved",
@@ -38,6 +38,10 @@ export const en = {
   "jobs.took": "Took",
   "jobs.points": "Points",
   "jobs.job": "Job",
+  "jobs.short.verified": "Verified",
+  "jobs.short.sampled_out": "Not drawn",
+  "jobs.short.pending": "Being checked",
+  "jobs.short.failed": "Failed",
   "jobs.loading": "Being read",
   "jobs.none": "No job yet",
   "jobs.none_text":
@@ -57,6 +61,7 @@ export const en = {
   "jobs.details.output": "Tokens out",
   "jobs.details.pending":
     "Other nodes compute this answer again. Until they have reported, its points are pending.",
+  "jobs.details.ties": "Other nodes computed this answer again. What differs does not count.",
   "jobs.details.failed":
     "Its points are forfeited. An overclocked GPU, faulty memory or a damaged model file can cause this.",
   "jobs.details.audit_text":
@@ -76,6 +81,7 @@ export const en = {
   "jobs.finding": "Finding",
   "jobs.finding.clean": "Agrees",
   "jobs.finding.clean_about": "Rounding explains every difference.",
+  "jobs.finding.same_about": "It would have chosen the same tokens.",
   "jobs.finding.alarm": "Hardly agrees",
   "jobs.finding.alarm_about": "Rounding hardly explains it, so another node was asked.",
   "jobs.finding.fail": "Does not agree",
@@ -93,8 +99,7 @@ export const en = {
 } as const;
 
 export const de: Same<typeof en> = {
-  "jobs.text":
-    "Was dieser Knoten beantwortet und geprüft hat. Keine Frage und keine Antwort wird gespeichert.",
+  "jobs.text": "Die Arbeit dieses Knotens. Fragen und Antworten werden nicht gespeichert.",
   "jobs.export": "Als CSV sichern",
   "jobs.exporting": "Datei wird geschrieben…",
   "jobs.saved": "Die Aufträge sind gesichert",
@@ -131,6 +136,10 @@ export const de: Same<typeof en> = {
   "jobs.took": "Dauer",
   "jobs.points": "Punkte",
   "jobs.job": "Auftrag",
+  "jobs.short.verified": "Bestätigt",
+  "jobs.short.sampled_out": "Nicht gezogen",
+  "jobs.short.pending": "In Prüfung",
+  "jobs.short.failed": "Nicht bestanden",
   "jobs.loading": "Wird gelesen",
   "jobs.none": "Noch kein Auftrag",
   "jobs.none_text":
@@ -151,6 +160,8 @@ export const de: Same<typeof en> = {
   "jobs.details.output": "Token geschrieben",
   "jobs.details.pending":
     "Andere Knoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
+  "jobs.details.ties":
+    "Andere Knoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
   "jobs.details.failed":
     "Seine Punkte sind verfallen. Eine übertaktete GPU, fehlerhafter Speicher oder eine beschädigte Modelldatei kann die Ursache sein.",
   "jobs.details.audit_text":
@@ -170,6 +181,7 @@ export const de: Same<typeof en> = {
   "jobs.finding": "Befund",
   "jobs.finding.clean": "Stimmt überein",
   "jobs.finding.clean_about": "Jeder Unterschied kommt vom Runden.",
+  "jobs.finding.same_about": "Er hätte dieselben Token gewählt.",
   "jobs.finding.alarm": "Stimmt kaum überein",
   "jobs.finding.alarm_about":
     "Mit Runden ist es kaum zu erklären, darum wurde ein weiterer Knoten gefragt.",
