@@ -114,7 +114,7 @@ export const en = {
   "models.download": "Download",
   "models.download.anyway": "Download anyway",
   "models.is_installed": "Installed",
-  "models.is_downloading": "Downloading",
+  "models.is_downloading": "Among the downloads above",
   "explain.quantisation":
     "How far a model’s numbers are rounded to make the file smaller: Q4 to about 4 bits, Q8 to 8.",
   "explain.context": "How much the model can keep in view at once: question and answer together.",
@@ -273,7 +273,7 @@ export const de: Same<typeof en> = {
   "models.download": "Herunterladen",
   "models.download.anyway": "Trotzdem herunterladen",
   "models.is_installed": "Installiert",
-  "models.is_downloading": "Wird geladen",
+  "models.is_downloading": "Oben bei den Downloads",
   "explain.quantisation":
     "Wie stark die Zahlen eines Modells gerundet sind, damit die Datei kleiner wird: Q4 auf etwa 4 Bit, Q8 auf 8.",
   "explain.context": "Wie viel das Modell auf einmal im Blick behält: Frage und Antwort zusammen.",

@@ -1,8 +1,7 @@
 import type { Same } from "../../i18n/words";
 
 export const en = {
-  "try.text":
-    "Chat with a model on your own GPU. Nothing of it leaves this machine, and nothing is kept.",
+  "try.text": "A chat on your own GPU. It never leaves this machine and is kept nowhere.",
   "try.model": "Model",
   "try.model.faulty": "{name} (cannot be used)",
   "try.model.large": "{name} (too large)",
@@ -52,7 +51,7 @@ export const en = {
 
 export const de: Same<typeof en> = {
   "try.text":
-    "Chatten Sie mit einem Modell auf Ihrer eigenen GPU. Nichts davon verlässt diesen Rechner, nichts wird aufgehoben.",
+    "Ein Chat auf Ihrer eigenen GPU. Er verlässt diesen Rechner nie und wird nirgends gespeichert.",
   "try.model": "Modell",
   "try.model.faulty": "{name} (nicht nutzbar)",
   "try.model.large": "{name} (zu groß)",
