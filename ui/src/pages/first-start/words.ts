@@ -70,9 +70,6 @@ export const en = {
   "first.check.pass": "Fine",
   "first.check.warn": "Not known",
   "first.check.fail": "Too little",
-  "first.check.machine": "This machine",
-  "first.check.cpu": "Processor",
-  "first.check.system": "System",
   "first.check.cannot_start": "The node cannot start",
   "first.check.cannot_start_meaning":
     "Until then no job can come. You can still choose a model and try it.",
@@ -84,7 +81,7 @@ export const en = {
   "first.gpu.auto_none": "The strongest one that can be used. There is none now.",
   "first.gpu.cpu": "Processor, no GPU",
   "first.gpu.cpu_text":
-    "Works on every machine, but about twenty times slower. Most networks send it no jobs; the chat works.",
+    "Works on every machine, but many times slower. Most networks send it no jobs; the chat works.",
   "first.gpu.memory": "{size} of its own memory",
   "first.gpu.shared": "shares the machine’s memory",
   "first.gpu.unknown": "memory not reported",
@@ -105,8 +102,6 @@ export const en = {
   "first.model.installed": "On this machine",
   "first.model.others": "Other models",
   "first.model.going_on": "You can go on while it downloads. The last step waits for it.",
-  "first.model.unusable": "cannot be used",
-  "first.model.too_large": "too large for your GPU",
 
   "first.try.title": "See what your GPU can do",
   "first.try.text":
@@ -144,7 +139,7 @@ export const en = {
   "first.share.consent": "You have not agreed yet",
   "first.share.network": "No network is chosen",
   "first.share.model": "No model is here yet",
-  "first.share.fix": "To this step",
+  "first.share.fix": "Go to “{step}”",
   "first.share.warning": "You can start, but jobs will not come yet:",
   "first.share.start": "Start sharing",
   "first.share.not_now": "Not now",
@@ -226,9 +221,6 @@ export const de: Same<typeof en> = {
   "first.check.pass": "In Ordnung",
   "first.check.warn": "Unbekannt",
   "first.check.fail": "Zu wenig",
-  "first.check.machine": "Dieser Rechner",
-  "first.check.cpu": "Prozessor",
-  "first.check.system": "System",
   "first.check.cannot_start": "Der Knoten kann nicht starten",
   "first.check.cannot_start_meaning":
     "Bis dahin kann kein Auftrag kommen. Ein Modell wählen und ausprobieren können Sie trotzdem.",
@@ -240,7 +232,7 @@ export const de: Same<typeof en> = {
   "first.gpu.auto_none": "Die stärkste, die sich nutzen lässt. Zurzeit gibt es keine.",
   "first.gpu.cpu": "Prozessor, keine GPU",
   "first.gpu.cpu_text":
-    "Geht auf jedem Rechner, aber etwa zwanzigmal langsamer. Die meisten Netzwerke schicken dann keine Aufträge; der Chat geht.",
+    "Geht auf jedem Rechner, aber um ein Vielfaches langsamer. Die meisten Netzwerke schicken dann keine Aufträge; der Chat geht.",
   "first.gpu.memory": "{size} eigener Speicher",
   "first.gpu.shared": "teilt sich den Arbeitsspeicher",
   "first.gpu.unknown": "Speicher nicht gemeldet",
@@ -264,8 +256,6 @@ export const de: Same<typeof en> = {
   "first.model.others": "Andere Modelle",
   "first.model.going_on":
     "Sie können weitergehen, während es lädt. Der letzte Schritt wartet darauf.",
-  "first.model.unusable": "nicht nutzbar",
-  "first.model.too_large": "zu groß für Ihre GPU",
 
   "first.try.title": "Sehen Sie, was Ihre GPU kann",
   "first.try.text":
@@ -306,7 +296,7 @@ export const de: Same<typeof en> = {
   "first.share.consent": "Sie haben noch nicht zugestimmt",
   "first.share.network": "Es ist kein Netzwerk gewählt",
   "first.share.model": "Es ist noch kein Modell da",
-  "first.share.fix": "Zu diesem Schritt",
+  "first.share.fix": "Zu „{step}“",
   "first.share.warning": "Sie können starten, aber es kommen noch keine Aufträge:",
   "first.share.start": "Teilen starten",
   "first.share.not_now": "Jetzt nicht",
