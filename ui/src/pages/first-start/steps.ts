@@ -1,6 +1,5 @@
 // What each step is about, and what is still missing before anything may be shared.
 
-import type { Key } from "../../i18n/index.svelte";
 import type { AppState, InstalledModel } from "../../platform/types";
 
 export const STEPS = ["agree", "check", "gpu", "model", "try"] as const;
@@ -65,8 +64,11 @@ export function lacks(state: AppState, choices: Choices): { lack: Lack; step: St
   return found;
 }
 
+/** What is wrong with an address. */
+export type BadAddress = `first.network.${"empty" | "not_url" | "plain"}`;
+
 /** A network's address as it is kept, or what is wrong with it. */
-export function networkAddress(text: string): { url: string } | { wrong: Key } {
+export function networkAddress(text: string): { url: string } | { wrong: BadAddress } {
   const trimmed = text.trim();
   if (trimmed === "") return { wrong: "first.network.empty" };
   let url: URL;

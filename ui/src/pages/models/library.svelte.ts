@@ -58,6 +58,9 @@ export interface Import {
   failure: CallError | null;
 }
 
+/** Without a message: the page has the words. */
+const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
+
 class Imports {
   shown = $state.raw<Import[]>([]);
   #next = 1;
@@ -91,8 +94,5 @@ class Imports {
     }
   }
 }
-
-/** Told in the page's words. */
-export const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
 
 export const imports = new Imports();

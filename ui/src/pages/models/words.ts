@@ -114,7 +114,7 @@ export const en = {
   "models.download": "Download",
   "models.download.anyway": "Download anyway",
   "models.is_installed": "Installed",
-  "models.is_downloading": "Among the downloads above",
+  "models.is_downloading": "In the downloads above",
   "explain.quantisation":
     "How far a model’s numbers are rounded to make the file smaller: Q4 to about 4 bits, Q8 to 8.",
   "explain.context": "How much the model can keep in view at once: question and answer together.",

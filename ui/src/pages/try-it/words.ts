@@ -17,8 +17,8 @@ export const en = {
   "try.example.two": "Suggest a name for a quiet computer, with a reason",
   "try.example.three": "Write a short function in Python that finds prime numbers",
 
-  "try.jobs_pause": "Jobs pause while you chat and go on once you leave this page.",
-  "try.jobs_paused": "Jobs are paused for your chat. They go on once you leave this page.",
+  "try.jobs_pause": "Jobs pause while you chat, until you leave this page.",
+  "try.jobs_paused": "Jobs are paused until you leave this page.",
   "try.jobs_go_on": "Let jobs go on",
 
   "try.conversation": "Conversation",
@@ -67,10 +67,8 @@ export const de: Same<typeof en> = {
   "try.example.two": "Schlage einen Namen für einen leisen Computer vor, mit Begründung",
   "try.example.three": "Schreibe eine kurze Python-Funktion, die Primzahlen findet",
 
-  "try.jobs_pause":
-    "Aufträge pausieren, während Sie chatten, und gehen weiter, wenn Sie diese Seite verlassen.",
-  "try.jobs_paused":
-    "Aufträge pausieren für Ihren Chat. Sie gehen weiter, wenn Sie diese Seite verlassen.",
+  "try.jobs_pause": "Aufträge pausieren beim Chatten, bis Sie diese Seite verlassen.",
+  "try.jobs_paused": "Aufträge pausieren, bis Sie diese Seite verlassen.",
   "try.jobs_go_on": "Aufträge weiter annehmen",
 
   "try.conversation": "Gespräch",
