@@ -1,8 +1,10 @@
 // The catalogue as last read, and files that are being copied into the models folder.
 
+import { t } from "../../i18n/index.svelte";
 import { bytes } from "../../lib/format";
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
+import { toasts } from "../../lib/toasts.svelte";
 import {
   asCallError,
   type AppState,
@@ -88,6 +90,7 @@ class Imports {
       if (!/\.gguf$/i.test(name)) throw NOT_GGUF;
       await act();
       this.dismiss(id);
+      toasts.show({ title: t("models.import.done", { name }) });
     } catch (error) {
       const failure = asCallError(error);
       this.shown = this.shown.map((other) => (other.id === id ? { ...other, failure } : other));
