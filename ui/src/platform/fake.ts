@@ -160,6 +160,7 @@ class Fake implements Platform {
   }
 
   async importFile(file: File): Promise<AppState> {
+    await new Promise((resolve) => setTimeout(resolve, 800));
     return this.#import(file.name, file.size);
   }
 

@@ -1,8 +1,10 @@
 // The catalogue as last read, and files that are being copied into the models folder.
 
+import { t } from "../../i18n/index.svelte";
 import { bytes } from "../../lib/format";
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
+import { toasts } from "../../lib/toasts.svelte";
 import {
   asCallError,
   type AppState,
@@ -58,6 +60,9 @@ export interface Import {
   failure: CallError | null;
 }
 
+/** Without a message: the page has the words. */
+const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
+
 class Imports {
   shown = $state.raw<Import[]>([]);
   #next = 1;
@@ -85,14 +90,12 @@ class Imports {
       if (!/\.gguf$/i.test(name)) throw NOT_GGUF;
       await act();
       this.dismiss(id);
+      toasts.show({ title: t("models.import.done", { name }) });
     } catch (error) {
       const failure = asCallError(error);
       this.shown = this.shown.map((other) => (other.id === id ? { ...other, failure } : other));
     }
   }
 }
-
-/** Told in the page's words. */
-export const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
 
 export const imports = new Imports();

@@ -1,6 +1,6 @@
 // Models, downloads and addresses in words.
 
-import { t, type Key } from "../../i18n/index.svelte";
+import { t } from "../../i18n/index.svelte";
 import { bytes, bytesPerSecond, duration, number, percent } from "../../lib/format";
 import type {
   AppState,
@@ -112,8 +112,11 @@ export function priceWords({ input, output }: Price): string {
   return t("models.price", { output: perThousand(output), input: perThousand(input) });
 }
 
+/** What is wrong with an address. */
+export type BadAddress = `models.address.${"not_url" | "plain" | "password" | "page"}`;
+
 /** What is wrong with a model's address, or the address as it can be asked for. */
-export function modelAddress(text: string): { url: string } | { wrong: Key } {
+export function modelAddress(text: string): { url: string } | { wrong: BadAddress } {
   let url: URL;
   try {
     url = new URL(text.trim());

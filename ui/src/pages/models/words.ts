@@ -114,7 +114,7 @@ export const en = {
   "models.download": "Download",
   "models.download.anyway": "Download anyway",
   "models.is_installed": "Installed",
-  "models.is_downloading": "Downloading",
+  "models.is_downloading": "In the downloads above",
   "explain.quantisation":
     "How far a model’s numbers are rounded to make the file smaller: Q4 to about 4 bits, Q8 to 8.",
   "explain.context": "How much the model can keep in view at once: question and answer together.",
@@ -128,6 +128,7 @@ export const en = {
   "models.import.copying": "Copying {name} into the models folder",
   "models.import.copying_size": "{size}, this can take a minute",
   "models.import.copying_long": "This can take a minute",
+  "models.import.done": "{name} is copied and can be used",
   "models.import.failed": "{name} was not copied",
   "models.import.not_gguf": "It is not a GGUF file, and only those can be used.",
   "models.import.not_gguf_remedy": "Look for the model’s file whose name ends in .gguf.",
@@ -273,7 +274,7 @@ export const de: Same<typeof en> = {
   "models.download": "Herunterladen",
   "models.download.anyway": "Trotzdem herunterladen",
   "models.is_installed": "Installiert",
-  "models.is_downloading": "Wird geladen",
+  "models.is_downloading": "Oben bei den Downloads",
   "explain.quantisation":
     "Wie stark die Zahlen eines Modells gerundet sind, damit die Datei kleiner wird: Q4 auf etwa 4 Bit, Q8 auf 8.",
   "explain.context": "Wie viel das Modell auf einmal im Blick behält: Frage und Antwort zusammen.",
@@ -288,6 +289,7 @@ export const de: Same<typeof en> = {
   "models.import.copying": "{name} wird in den Modellordner kopiert",
   "models.import.copying_size": "{size}, das kann eine Minute dauern",
   "models.import.copying_long": "Das kann eine Minute dauern",
+  "models.import.done": "{name} ist kopiert und kann genutzt werden",
   "models.import.failed": "{name} wurde nicht kopiert",
   "models.import.not_gguf": "Es ist keine GGUF-Datei, und nur solche lassen sich nutzen.",
   "models.import.not_gguf_remedy": "Suchen Sie die Datei des Modells, deren Name auf .gguf endet.",

@@ -1,8 +1,7 @@
 import type { Same } from "../../i18n/words";
 
 export const en = {
-  "try.text":
-    "Chat with a model on your own GPU. Nothing of it leaves this machine, and nothing is kept.",
+  "try.text": "A chat on your own GPU. It never leaves this machine and is kept nowhere.",
   "try.model": "Model",
   "try.model.faulty": "{name} (cannot be used)",
   "try.model.large": "{name} (too large)",
@@ -18,8 +17,8 @@ export const en = {
   "try.example.two": "Suggest a name for a quiet computer, with a reason",
   "try.example.three": "Write a short function in Python that finds prime numbers",
 
-  "try.jobs_pause": "Jobs pause while you chat and go on once you leave this page.",
-  "try.jobs_paused": "Jobs are paused for your chat. They go on once you leave this page.",
+  "try.jobs_pause": "Jobs pause while you chat, until you leave this page.",
+  "try.jobs_paused": "Jobs are paused until you leave this page.",
   "try.jobs_go_on": "Let jobs go on",
 
   "try.conversation": "Conversation",
@@ -52,7 +51,7 @@ export const en = {
 
 export const de: Same<typeof en> = {
   "try.text":
-    "Chatten Sie mit einem Modell auf Ihrer eigenen GPU. Nichts davon verlässt diesen Rechner, nichts wird aufgehoben.",
+    "Ein Chat auf Ihrer eigenen GPU. Er verlässt diesen Rechner nie und wird nirgends gespeichert.",
   "try.model": "Modell",
   "try.model.faulty": "{name} (nicht nutzbar)",
   "try.model.large": "{name} (zu groß)",
@@ -68,10 +67,8 @@ export const de: Same<typeof en> = {
   "try.example.two": "Schlage einen Namen für einen leisen Computer vor, mit Begründung",
   "try.example.three": "Schreibe eine kurze Python-Funktion, die Primzahlen findet",
 
-  "try.jobs_pause":
-    "Aufträge pausieren, während Sie chatten, und gehen weiter, wenn Sie diese Seite verlassen.",
-  "try.jobs_paused":
-    "Aufträge pausieren für Ihren Chat. Sie gehen weiter, wenn Sie diese Seite verlassen.",
+  "try.jobs_pause": "Aufträge pausieren beim Chatten, bis Sie diese Seite verlassen.",
+  "try.jobs_paused": "Aufträge pausieren, bis Sie diese Seite verlassen.",
   "try.jobs_go_on": "Aufträge weiter annehmen",
 
   "try.conversation": "Gespräch",

@@ -1,0 +1,186 @@
+import { cleanup, render } from "@testing-library/svelte";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import App from "../../App.svelte";
+import { app } from "../../lib/state.svelte";
+import { toasts } from "../../lib/toasts.svelte";
+import { fakePlatform, type Scenario } from "../../platform/fake";
+import type { Platform } from "../../platform/types";
+import { path } from "./path.svelte";
+import { isDone, lacks, modelToTry, networkAddress, STEPS } from "./steps";
+
+let stop = () => {};
+let platform: Platform;
+let called: string[] = [];
+
+beforeEach(() => vi.spyOn(navigator, "languages", "get").mockReturnValue(["en-US"]));
+afterEach(() => {
+  cleanup();
+  stop();
+  path.forget();
+  toasts.shown = [];
+});
+
+async function open(scenario: Scenario) {
+  platform = fakePlatform(scenario);
+  const call = platform.call.bind(platform);
+  called = [];
+  vi.spyOn(platform, "call").mockImplementation((name, request) => {
+    called.push(name);
+    return call(name, request);
+  });
+  stop = app.start(platform);
+  render(App);
+  await vi.waitFor(() => expect(heading()).toBeTruthy());
+}
+
+const heading = () => document.querySelector("h1")?.textContent;
+const button = (name: string) =>
+  [...document.querySelectorAll<HTMLButtonElement>("button")].find(
+    (button) => button.textContent.trim() === name,
+  )!;
+const box = () => document.querySelector<HTMLInputElement>("input[type=checkbox]")!;
+const step = () => path.step;
+
+async function press(name: string) {
+  const before = step();
+  button(name).click();
+  if (["Continue", "Skip", "Back"].includes(name)) {
+    await vi.waitFor(() => expect(step()).not.toBe(before));
+  }
+}
+
+describe("the path", () => {
+  it("leads on, back and past each step, and comes back to where it was left", async () => {
+    await open("first-start");
+    expect(heading()).toBe("Welcome to Infera Node");
+    expect(button("Back").disabled).toBe(true);
+    for (const next of STEPS.slice(1)) {
+      await press("Skip");
+      expect(step()).toBe(next);
+    }
+    await press("Back");
+    expect(step()).toBe("model");
+    await vi.waitFor(() => expect(document.activeElement?.tagName).toBe("H1"));
+    // The window is closed and opened again.
+    cleanup();
+    path.step = "agree";
+    render(App);
+    await vi.waitFor(() => expect(heading()).toBe("Which model answers"));
+    expect(called).not.toContain("agree");
+    expect(called).not.toContain("finish_setup");
+  });
+
+  it("does not go on without the person's word or an address", async () => {
+    await open("first-no-network");
+    button("Continue").click();
+    await vi.waitFor(() => expect(document.body.textContent).toContain("Enter the address"));
+    const field = document.querySelector<HTMLInputElement>("input[type=text]")!;
+    field.value = "balancer.example/";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    button("Continue").click();
+    await vi.waitFor(() => expect(document.body.textContent).toContain("Tick the box"));
+    await vi.waitFor(() => expect(app.state!.settings.balancer).toBe("https://balancer.example"));
+    expect(step()).toBe("agree");
+    box().click();
+    await press("Continue");
+    expect(step()).toBe("check");
+    // Ticking and going on is no agreement yet.
+    expect(called).not.toContain("agree");
+  });
+});
+
+describe("sharing", () => {
+  it("begins only at the end, with the model first and the word then", async () => {
+    await open("first-measured");
+    box().click();
+    for (let index = 1; index < STEPS.length; index += 1) await press("Continue");
+    await vi.waitFor(() => expect(button("Start sharing")).toBeDefined());
+    expect(called.filter((name) => name === "agree" || name === "use_model")).toEqual([]);
+    button("Start sharing").click();
+    await vi.waitFor(() => expect(app.state!.setup).toEqual({ agreed: true, finished: true }));
+    const order = called.filter((name) => ["use_model", "agree", "finish_setup"].includes(name));
+    expect(order).toEqual(["use_model", "agree", "finish_setup"]);
+    // The next first start asks anew.
+    expect([path.step, path.consent]).toEqual(["agree", false]);
+  });
+
+  it("cannot begin without a tick, and can be left for later", async () => {
+    await open("first-measured");
+    for (let index = 1; index < STEPS.length; index += 1) await press("Skip");
+    expect(button("Start sharing").disabled).toBe(true);
+    expect(document.body.textContent).toContain("You have not agreed yet");
+    button("Not now").click();
+    await vi.waitFor(() => expect(app.state!.setup).toEqual({ agreed: false, finished: true }));
+    expect(called).not.toContain("agree");
+  });
+
+  it("does not begin where the model is refused", async () => {
+    await open("first-measured");
+    box().click();
+    path.go("try");
+    await vi.waitFor(() => expect(button("Start sharing")?.disabled).toBe(false));
+    const real = vi.mocked(platform.call).getMockImplementation()!;
+    vi.mocked(platform.call).mockImplementation((name, request) =>
+      name === "use_model"
+        ? Promise.reject({ code: "precondition", message: "Too large", remedy: null })
+        : real(name, request),
+    );
+    button("Start sharing").click();
+    await vi.waitFor(() => expect(toasts.shown[0]?.title).toBe("Too large"));
+    expect(called).not.toContain("agree");
+    expect(app.state!.setup.finished).toBe(false);
+  });
+});
+
+describe("the measurement", () => {
+  it("says how far it is, and shows the first answer", async () => {
+    await open("first-measured");
+    path.go("try");
+    await vi.waitFor(() => expect(button("Measure for 30 seconds")).toBeDefined());
+    button("Measure for 30 seconds").click();
+    await vi.waitFor(() => expect(document.body.textContent).toContain("into the GPU"));
+    await vi.waitFor(() => expect(document.body.textContent).toMatch(/about \d+ s left/), 5000);
+    expect(button("Stop")).toBeDefined();
+    button("Stop").click();
+    await vi.waitFor(() => expect(button("Measure for 30 seconds")).toBeDefined());
+  });
+});
+
+describe("what is done and what is missing", () => {
+  const nothing = { consent: false, model: null };
+
+  it("hangs on the state", async () => {
+    await open("first-no-gpu");
+    const state = app.state!;
+    expect(lacks(state, nothing).map(({ lack }) => lack)).toEqual(["consent", "model"]);
+    expect(STEPS.filter((step) => isDone(step, state, nothing))).toEqual([]);
+    const offNetwork = { ...state, settings: { ...state.settings, balancer: null } };
+    expect(lacks(offNetwork, { consent: true, model: null }).map(({ lack }) => lack)).toEqual([
+      "network",
+      "model",
+    ]);
+  });
+
+  it("never takes a model that cannot be used", async () => {
+    await open("working");
+    const state = app.state!;
+    const broken = state.installed.find(({ fault }) => fault !== null)!;
+    expect(modelToTry(state, { consent: true, model: broken.path })?.in_use).toBe(true);
+    const large = state.installed.map((model) => ({
+      ...model,
+      fit: { fit: "too_large" as const, missing_bytes: 1 },
+    }));
+    expect(modelToTry({ ...state, installed: large }, nothing)).toBeNull();
+  });
+
+  it.each([
+    ["https://net.example/", { url: "https://net.example" }],
+    ["net.example", { url: "https://net.example" }],
+    ["http://127.0.0.1:8080", { url: "http://127.0.0.1:8080" }],
+    ["http://localhost:8080/", { url: "http://localhost:8080" }],
+    ["http://net.example", { wrong: "first.network.plain" }],
+    ["ftp://net.example", { wrong: "first.network.not_url" }],
+    ["two words", { wrong: "first.network.not_url" }],
+    [" ", { wrong: "first.network.empty" }],
+  ])("the address %j", (text, expected) => expect(networkAddress(text)).toEqual(expected));
+});
