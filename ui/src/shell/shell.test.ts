@@ -114,6 +114,6 @@ describe("every scenario", () => {
     stop = app.start(fakePlatform("first-start"));
     render(App);
     await screen.findByText("Welcome to Infera Node");
-    expect(document.querySelector("nav")).toBeNull();
+    expect(document.querySelector("nav a, header .sentence")).toBeNull();
   });
 });
