@@ -47,8 +47,9 @@ export class Saving {
       this.failures += 1;
       return false;
     }
-    const { [name]: _, ...others } = this.errors;
-    this.errors = others as Partial<Record<keyof Settings, string>>;
+    const errors = { ...this.errors };
+    delete errors[name];
+    this.errors = errors;
     this.section = section;
     toasts.speak(t("settings.saved"));
     clearTimeout(this.#timer);
