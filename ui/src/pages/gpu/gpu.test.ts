@@ -1,6 +1,5 @@
 import { cleanup, render, screen } from "@testing-library/svelte";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { locale } from "../../i18n/index.svelte";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
 import { fakePlatform, type Scenario } from "../../platform/fake";
@@ -10,22 +9,16 @@ import { choosable, excluding, forgetting, using } from "./choice";
 import { ceiling, memory, reported } from "./figures";
 import Gpu from "./Gpu.svelte";
 
-// Its drawing needs a canvas.
-vi.mock("uplot", () => ({
-  default: class {
-    setSize() {}
-    setData() {}
-    redraw() {}
-    destroy() {}
-  },
-}));
-
 const RTX = "0000:01:00.0";
 const UHD = "0000:00:02.0";
 let stop = () => {};
 let platform: Platform;
 
-beforeEach(() => vi.spyOn(navigator, "languages", "get").mockReturnValue(["en-US"]));
+beforeEach(() => {
+  vi.spyOn(navigator, "languages", "get").mockReturnValue(["en-US"]);
+  // jsdom has no canvas, and says so each time.
+  vi.spyOn(HTMLCanvasElement.prototype, "getContext").mockReturnValue(null);
+});
 afterEach(() => {
   cleanup();
   stop();
@@ -145,8 +138,8 @@ describe("the page", () => {
   });
 
   it("speaks German", async () => {
+    vi.spyOn(navigator, "languages", "get").mockReturnValue(["de-DE"]);
     await open("gpus");
-    locale.choose("de", []);
     await vi.waitFor(() => expect(text()).toContain("Nicht verwendbar"));
   });
 });
