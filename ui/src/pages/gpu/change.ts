@@ -4,7 +4,7 @@ import { t } from "../../i18n/index.svelte";
 import { attempt, commands } from "../../lib/commands";
 import { toasts } from "../../lib/toasts.svelte";
 import type { AppState, DeviceSetting } from "../../platform/types";
-import { choiceOf, using } from "./choice";
+import { choiceOf, excluding, using } from "./choice";
 
 /** True if it went well. */
 export async function choose(state: AppState, device: DeviceSetting): Promise<boolean> {
@@ -18,6 +18,18 @@ export async function choose(state: AppState, device: DeviceSetting): Promise<bo
     });
   }
   return done;
+}
+
+/** The GPU that works now cannot go on with its job when it is excluded. */
+export async function exclude(state: AppState, id: string, never: boolean): Promise<void> {
+  const jobs = state.node?.work.length ?? 0;
+  const adapter = state.adapters.find((adapter) => adapter.id === id);
+  const works = never && adapter?.standing.standing === "chosen";
+  const done = await attempt(() => commands.change_settings(excluding(state.settings, id, never)));
+  if (done && works && jobs > 0) {
+    const title = t("gpu.excluded", { name: adapter.name });
+    toasts.show({ title, text: t("gpu.changed_back", { count: jobs }) });
+  }
 }
 
 function sentence(state: AppState, device: DeviceSetting): string {

@@ -19,6 +19,7 @@ export const en = {
       "A change takes effect at once. The {count} jobs in progress go back to the network, and other nodes do them.",
   },
   "gpu.changed": "{name} does the work now",
+  "gpu.excluded": "{name} is never used now",
   "gpu.changed_auto": "The device is chosen automatically now",
   "gpu.changed_back": {
     one: "The job in progress went back to the network.",
@@ -34,7 +35,6 @@ export const en = {
   "gpu.kind.integrated": "Part of the processor",
   "gpu.kind.apple_silicon": "Apple silicon",
   "gpu.kind.software": "Software, not a GPU",
-  "gpu.kind.other": "Other",
   "gpu.api": "Interface",
   "gpu.api.none": "none that can compute",
   "gpu.driver": "Driver",
@@ -102,6 +102,7 @@ export const de: Same<typeof en> = {
       "Eine Änderung gilt sofort. Die {count} laufenden Aufträge gehen an das Netzwerk zurück, andere Knoten erledigen sie.",
   },
   "gpu.changed": "Jetzt arbeitet {name}",
+  "gpu.excluded": "{name} wird jetzt nie benutzt",
   "gpu.changed_auto": "Das Gerät wird jetzt automatisch gewählt",
   "gpu.changed_back": {
     one: "Der laufende Auftrag ging an das Netzwerk zurück.",
@@ -117,7 +118,6 @@ export const de: Same<typeof en> = {
   "gpu.kind.integrated": "Teil des Prozessors",
   "gpu.kind.apple_silicon": "Apple-Chip",
   "gpu.kind.software": "Software, keine GPU",
-  "gpu.kind.other": "Andere",
   "gpu.api": "Schnittstelle",
   "gpu.api.none": "keine zum Rechnen",
   "gpu.driver": "Treiber",

@@ -1,0 +1,145 @@
+import { cleanup, render, screen } from "@testing-library/svelte";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { app } from "../../lib/state.svelte";
+import { toasts } from "../../lib/toasts.svelte";
+import { fakePlatform, type Scenario } from "../../platform/fake";
+import { firstState } from "../../platform/fake-data";
+import type { GpuReading, Platform } from "../../platform/types";
+import { choosable, excluding, forgetting, using } from "./choice";
+import { ceiling, memory, reported } from "./figures";
+import Gpu from "./Gpu.svelte";
+
+const RTX = "0000:01:00.0";
+const UHD = "0000:00:02.0";
+let stop = () => {};
+let platform: Platform;
+
+beforeEach(() => {
+  vi.spyOn(navigator, "languages", "get").mockReturnValue(["en-US"]);
+  // jsdom has no canvas, and says so each time.
+  vi.spyOn(HTMLCanvasElement.prototype, "getContext").mockReturnValue(null);
+});
+afterEach(() => {
+  cleanup();
+  stop();
+  for (const { id } of toasts.shown) toasts.dismiss(id);
+});
+
+async function open(scenario: Scenario) {
+  platform = fakePlatform(scenario);
+  stop = app.start(platform);
+  await vi.waitFor(() => expect(app.state !== null && app.samples.length > 1).toBe(true));
+  render(Gpu);
+}
+
+const text = () => document.body.textContent ?? "";
+const radios = () => [...document.querySelectorAll<HTMLInputElement>("input[type=radio]")];
+const chosen = () => radios().find((radio) => radio.checked)?.value;
+
+const reading = (figures: Partial<GpuReading>): GpuReading => ({
+  adapter: RTX,
+  load_percent: null,
+  vram_ours_bytes: null,
+  vram_used_bytes: null,
+  vram_total_bytes: null,
+  temperature_celsius: null,
+  temperature_limit_celsius: null,
+  power_watts: null,
+  power_limit_watts: null,
+  core_megahertz: null,
+  memory_megahertz: null,
+  fan_percent: null,
+  ...figures,
+});
+
+describe("the choice of a device", () => {
+  const { settings } = firstState(0);
+
+  it("lifts an exclusion by choosing, and a choice by excluding", () => {
+    const excluded = excluding(settings, UHD, true);
+    expect(excluded.excluded_adapters).toEqual([UHD]);
+    const used = using(excluded, { device: "adapter", id: UHD });
+    expect([used.device, used.excluded_adapters]).toEqual([{ device: "adapter", id: UHD }, []]);
+    expect(excluding(used, UHD, true).device).toEqual({ device: "auto" });
+    expect(excluding(used, RTX, true).device).toEqual({ device: "adapter", id: UHD });
+    expect(excluding(excluded, UHD, false)).toEqual(settings);
+  });
+
+  it("forgets a GPU that is gone, and offers it while it is chosen", () => {
+    const state = structuredClone(firstState(0));
+    state.adapters[1]!.standing = { standing: "missing" };
+    expect(choosable(state).map(({ id }) => id)).toEqual([RTX]);
+    state.settings = using(settings, { device: "adapter", id: UHD });
+    expect(choosable(state).map(({ id }) => id)).toEqual([RTX, UHD]);
+    expect(forgetting(state.settings, UHD)).toEqual(settings);
+  });
+});
+
+describe("figures", () => {
+  it("split memory without a negative part", () => {
+    expect(memory(null)).toBeNull();
+    expect(memory(reading({ vram_ours_bytes: 1 }))).toBeNull();
+    const used = { vram_used_bytes: 6, vram_total_bytes: 10 };
+    expect(memory(reading(used))).toEqual({ ours: null, others: 6, free: 4, total: 10 });
+    const racing = memory(reading({ ...used, vram_ours_bytes: 7, vram_total_bytes: 5 }));
+    expect(racing).toEqual({ ours: 6, others: 0, free: 0, total: 5 });
+  });
+
+  it("count as reported once a driver has told them, though zero", () => {
+    const samples = [
+      { at_ms: 0, readings: [reading({ fan_percent: 0 })] },
+      { at_ms: 1, readings: [reading({})] },
+    ];
+    expect([...reported(samples, RTX)]).toEqual(["fan"]);
+    expect(reported(samples, UHD).size).toBe(0);
+  });
+
+  it("end their axis at the limit, or above what exceeds it", () => {
+    expect(ceiling([60, null], 90, 10)).toBe(90);
+    expect(ceiling([93], 90, 10)).toBe(100);
+    expect(ceiling([142], null, 50)).toBe(150);
+    expect(ceiling([], null, 50)).toBe(50);
+  });
+});
+
+describe("the page", () => {
+  it("says of each GPU how it stands, and what its driver does not report", async () => {
+    await open("gpus");
+    for (const words of ["Chosen", "Never used", "Cannot be used", "Not found"]) {
+      expect(text()).toContain(words);
+    }
+    expect(text()).toContain("Its driver offers no Vulkan, which the engine needs");
+    expect(text()).toContain("Shares the machine’s memory (RAM).");
+    const unreported = "Not reported by this driver: Temperature, Power, Memory clock, Fan.";
+    await vi.waitFor(() => expect(text()).toContain(unreported));
+    expect(text()).toContain("1.0\u00a0GB are kept for other programs.");
+  });
+
+  it("changes the device at once and tells what became of the job", async () => {
+    await open("working");
+    expect(chosen()).toBe("auto");
+    expect(text()).toContain("The job in progress goes back to the network");
+    screen.getByText("Use this one").closest("button")!.click();
+    await vi.waitFor(() => expect(chosen()).toBe(`adapter ${UHD}`));
+    expect(toasts.shown.at(-1)).toMatchObject({
+      title: "Intel UHD Graphics 770 does the work now",
+      text: "The job in progress went back to the network.",
+    });
+    radios().at(-1)!.click();
+    await vi.waitFor(() => expect(app.state!.settings.device).toEqual({ device: "cpu" }));
+  });
+
+  it("puts the dot back when a change fails", async () => {
+    await open("waiting");
+    vi.spyOn(platform, "call").mockRejectedValue({ code: "storage", message: "Disk full" });
+    radios().at(-1)!.click();
+    await vi.waitFor(() => expect(toasts.shown.at(-1)?.title).toBe("Disk full"));
+    expect(chosen()).toBe("auto");
+  });
+
+  it("speaks German", async () => {
+    vi.spyOn(navigator, "languages", "get").mockReturnValue(["de-DE"]);
+    await open("gpus");
+    await vi.waitFor(() => expect(text()).toContain("Nicht verwendbar"));
+  });
+});

@@ -1,0 +1,59 @@
+// Settings are kept on change: one after the other, each on what the program has then.
+
+import { commands } from "../../lib/commands";
+import { app } from "../../lib/state.svelte";
+import { toasts } from "../../lib/toasts.svelte";
+import { t } from "../../i18n/index.svelte";
+import { asCallError, type Settings } from "../../platform/types";
+
+export type SectionId =
+  "network" | "work" | "models" | "program" | "browser" | "looks" | "keys" | "help" | "end";
+
+const SHOWN_MS = 2500;
+
+export class Saving {
+  /** Where something was kept a moment ago. */
+  section = $state<SectionId | null>(null);
+  /** In one sentence, by setting. */
+  errors = $state<Partial<Record<keyof Settings, string>>>({});
+  /** Counts up, so that a control goes back to what holds. */
+  failures = $state(0);
+  #queue: Promise<unknown> = Promise.resolve();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** True if it went well. */
+  save<Name extends keyof Settings>(
+    section: SectionId,
+    name: Name,
+    value: Settings[Name],
+  ): Promise<boolean> {
+    const done = this.#queue.then(() => this.#save(section, name, value));
+    this.#queue = done;
+    return done;
+  }
+
+  async #save<Name extends keyof Settings>(
+    section: SectionId,
+    name: Name,
+    value: Settings[Name],
+  ): Promise<boolean> {
+    const { settings } = app.state!;
+    try {
+      await commands.change_settings({ ...settings, [name]: value });
+    } catch (error) {
+      const { message, remedy } = asCallError(error);
+      const words = [message || t("error.failed"), remedy].filter(Boolean).join(". ");
+      this.errors = { ...this.errors, [name]: t("settings.not_saved", { message: words }) };
+      this.failures += 1;
+      return false;
+    }
+    const errors = { ...this.errors };
+    delete errors[name];
+    this.errors = errors;
+    this.section = section;
+    toasts.speak(t("settings.saved"));
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => (this.section = null), SHOWN_MS);
+    return true;
+  }
+}
