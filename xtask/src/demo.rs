@@ -31,7 +31,15 @@ pub(crate) fn run(options: &DemoOptions) -> Result<()> {
     report::fact("Model", &format!("{model_name}, {}", model.display()));
     let binaries = build(window)?;
     let data = Data::new(options.keep_data)?;
-    let outcome = show(options, window, &binaries, &data, &model, &model_name, &interrupts);
+    let outcome = show(
+        options,
+        window,
+        &binaries,
+        &data,
+        &model,
+        &model_name,
+        &interrupts,
+    );
     if outcome.is_err() {
         data.keep();
     }
@@ -120,10 +128,7 @@ fn build(window: bool) -> Result<Binaries> {
     };
     report::fact(
         "Build",
-        &format!(
-            "{names} ({:.0} s)",
-            start.elapsed().as_secs_f32()
-        ),
+        &format!("{names} ({:.0} s)", start.elapsed().as_secs_f32()),
     );
     Ok(binaries)
 }
@@ -371,7 +376,10 @@ impl Network {
     fn invite(&self, model_name: &str) {
         report::headline("The network stays up. Ctrl-C ends it.");
         if self.worker().has_window() {
-            report::fact("Window", "Infera Node is the worker; look at its Home and Jobs");
+            report::fact(
+                "Window",
+                "Infera Node is the worker; look at its Home and Jobs",
+            );
         }
         report::fact("URL", &format!("{}/v1", self.balancer.url()));
         report::fact("API key", &self.key);
