@@ -74,6 +74,5 @@ export function isServed({ node }: AppState, model: InstalledModel): boolean | n
 
 /** By name, what the network serves; none while it is not known. */
 export function offered({ node }: AppState): string[] {
-  const offers = (node as { offers?: { name: string }[] | null } | null)?.offers;
-  return (offers ?? []).map(({ name }) => name);
+  return (node?.offers ?? []).map(({ name }) => name);
 }
