@@ -33,7 +33,7 @@ pub fn ids(gpus: &[Gpu]) -> Vec<String> {
             1 => id.clone(),
             _ => format!("{id} ({number})"),
         };
-        let free = (1..).map(again).find(|id| !ids.contains(id));
+        let free = (1..=gpus.len()).map(again).find(|id| !ids.contains(id));
         ids.extend(free);
     }
     ids

@@ -43,7 +43,8 @@ impl GpuReader for AmdReader {
 }
 
 // Windows has no colons in file names.
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::super::sysfs::tests::tree;
     use super::*;

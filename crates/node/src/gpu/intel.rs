@@ -40,7 +40,8 @@ fn clock(display: &Display) -> Option<u32> {
 }
 
 // Windows has no colons in file names.
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::super::sysfs::tests::tree;
     use super::*;

@@ -410,8 +410,8 @@ mod tests {
             processes,
             ..Figures::default()
         };
-        let cases: [(&[u32], Vec<Figures>, Vec<Option<u64>>); 7] = [
-            (&[], vec![gpu(None)], vec![Some(0)]),
+        let cases = [
+            (&[] as &[u32], vec![gpu(None)], vec![Some(0)]),
             (&[7], vec![gpu(None)], vec![None]),
             (
                 &[7],

@@ -189,7 +189,8 @@ fn name_in(names: &str, vendor: u16, device: u16) -> Option<&str> {
 }
 
 // Windows has no colons in file names.
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 pub(super) mod tests {
     use super::*;
 

@@ -150,7 +150,9 @@ impl Shared {
                 Step::End => return,
                 Step::Rest => {
                     rest_at = None;
-                    readers.iter_mut().for_each(|reader| reader.rest());
+                    for reader in &mut readers {
+                        reader.rest();
+                    }
                 }
                 Step::Read | Step::Wait(_) => {
                     let now = Instant::now();
@@ -271,7 +273,7 @@ fn merge(readings: impl Iterator<Item = Vec<GpuReading>>) -> Vec<GpuReading> {
     let mut merged: Vec<GpuReading> = Vec::new();
     for reading in readings.flatten() {
         match merged.iter_mut().find(|one| one.adapter == reading.adapter) {
-            Some(known) => fill(known, reading),
+            Some(known) => fill(known, &reading),
             None => merged.push(reading),
         }
     }
@@ -279,7 +281,7 @@ fn merge(readings: impl Iterator<Item = Vec<GpuReading>>) -> Vec<GpuReading> {
 }
 
 /// Adds what is not known yet.
-fn fill(known: &mut GpuReading, other: GpuReading) {
+fn fill(known: &mut GpuReading, other: &GpuReading) {
     let GpuReading {
         adapter: _,
         load_percent,
@@ -293,7 +295,7 @@ fn fill(known: &mut GpuReading, other: GpuReading) {
         core_megahertz,
         memory_megahertz,
         fan_percent,
-    } = other;
+    } = *other;
     known.load_percent = known.load_percent.or(load_percent);
     known.vram_ours_bytes = known.vram_ours_bytes.or(vram_ours_bytes);
     known.vram_used_bytes = known.vram_used_bytes.or(vram_used_bytes);
