@@ -78,11 +78,11 @@ impl App {
     }
 
     pub(super) async fn jobs(&self, query: JobsQuery) -> Result<JobsPage, ApiError> {
-        Ok(self.store()?.jobs(query).await?)
+        Ok(self.store().await?.jobs(query).await?)
     }
 
     pub(super) async fn jobs_csv(&self, query: JobsQuery) -> Result<String, ApiError> {
-        Ok(self.store()?.jobs_csv(query).await?)
+        Ok(self.store().await?.jobs_csv(query).await?)
     }
 
     pub(super) async fn earnings(&self, query: EarningsQuery) -> Result<Earnings, ApiError> {
@@ -96,7 +96,7 @@ impl App {
             Running::Node { since_ms, .. } => Some(*since_ms),
             Running::Starting | Running::Failed { .. } => None,
         };
-        let (store, now) = (self.store()?, self.now());
+        let (store, now) = (self.store().await?, self.now());
         Ok(store.earnings(query, points, &now, since_ms).await?)
     }
 

@@ -444,10 +444,27 @@ impl App {
         }
     }
 
-    fn store(&self) -> Result<Store, ApiError> {
-        self.0.store.borrow().clone().ok_or_else(|| ApiError {
+    /// The open database; waits while it is being opened.
+    async fn store(&self) -> Result<Store, ApiError> {
+        let mut running = self.0.running.clone();
+        let mut store = self.0.store.clone();
+        let failed = running.wait_for(|running| matches!(running, Running::Failed { .. }));
+        let opened = async {
+            let open = store.wait_for(Option::is_some).await.ok()?;
+            open.clone()
+        };
+        let message = tokio::select! {
+            biased;
+            Some(store) = opened => return Ok(store),
+            Ok(running) = failed => match &*running {
+                Running::Failed { message } => message.clone(),
+                Running::Starting | Running::Node { .. } => String::new(),
+            },
+            () = tokio::time::sleep(NODE_LIMIT) => "The node is still starting".to_owned(),
+        };
+        Err(ApiError {
             code: ApiErrorCode::Storage,
-            message: "The node's database is not open".to_owned(),
+            message,
             remedy: None,
         })
     }
