@@ -18,7 +18,7 @@ const PYTHON: Package = Package {
     present: |_| succeeds("python3", &["-c", "import venv, ensurepip"]),
 };
 
-const FOR_TESTS: [Package; 4] = [
+const FOR_TESTS: [Package; 5] = [
     Package {
         name: "libvulkan1",
         reason: "lets the engine find GPUs",
@@ -37,6 +37,11 @@ const FOR_TESTS: [Package; 4] = [
     Package {
         name: "gnome-keyring",
         reason: "a real keychain for the node's identity in the tests",
+        present: is_installed,
+    },
+    Package {
+        name: "chromium",
+        reason: "the browser that the window's tests click through",
         present: is_installed,
     },
 ];
