@@ -230,6 +230,7 @@ mod tests {
             added_ms: 0,
             fit: Fit::Unknown,
             in_use: false,
+            price: None,
             fault: None,
         }
     }

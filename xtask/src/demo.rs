@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use xtask::network::{Balancer, BalancerOptions, Binaries, Ledger, Node, NodeOptions};
 use xtask::{Result, wait};
 
-use crate::{DemoOptions, models, packages, report};
+use crate::{DemoOptions, models, packages, report, ui};
 
 const MODEL_NAME: &str = "smollm2-135m-instruct";
 /// Micro-points per token.
@@ -21,16 +21,17 @@ const LOAD_LIMIT: Duration = Duration::from_mins(10);
 pub(crate) fn run(options: &DemoOptions) -> Result<()> {
     report::headline("Infera demo: a balancer, a worker and two reference nodes on this machine");
     let interrupts = interrupts()?;
-    packages::for_demo()?;
+    let window = !options.headless && has_display();
+    packages::for_demo(window)?;
     report::fact("Packages", "all there");
     let (model, model_name) = match &options.model {
         Some(file) => (fs::canonicalize(file)?, file_name(file)),
         None => (models::smollm2()?, MODEL_NAME.to_owned()),
     };
     report::fact("Model", &format!("{model_name}, {}", model.display()));
-    let binaries = build()?;
+    let binaries = build(window)?;
     let data = Data::new(options.keep_data)?;
-    let outcome = show(options, &binaries, &data, &model, &model_name, &interrupts);
+    let outcome = show(options, window, &binaries, &data, &model, &model_name, &interrupts);
     if outcome.is_err() {
         data.keep();
     }
@@ -39,13 +40,14 @@ pub(crate) fn run(options: &DemoOptions) -> Result<()> {
 
 fn show(
     options: &DemoOptions,
+    window: bool,
     binaries: &Binaries,
     data: &Data,
     model: &std::path::Path,
     model_name: &str,
     interrupts: &Receiver<()>,
 ) -> Result<()> {
-    let mut network = Network::start(options, binaries, data, model, model_name)?;
+    let mut network = Network::start(options, window, binaries, data, model, model_name)?;
     network.wait_until_ready(interrupts)?;
     let before = network.balancer.ledger()?;
     let job = network.ask(&options.prompt, model_name, interrupts)?;
@@ -87,7 +89,18 @@ fn interrupts() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-fn build() -> Result<Binaries> {
+/// Whether a window can be opened. Windows and macOS always have a display.
+fn has_display() -> bool {
+    !cfg!(target_os = "linux")
+        || ["DISPLAY", "WAYLAND_DISPLAY"]
+            .iter()
+            .any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn build(window: bool) -> Result<Binaries> {
+    if window {
+        ui::build()?;
+    }
     if Binaries::find()?.is_none() {
         let cores = std::thread::available_parallelism()?;
         report::fact(
@@ -99,11 +112,16 @@ fn build() -> Result<Binaries> {
         );
     }
     let start = Instant::now();
-    let binaries = Binaries::build()?;
+    let (binaries, names) = if window {
+        let names = "infera-node, infera and infera-balancer";
+        (Binaries::build_with_desktop()?, names)
+    } else {
+        (Binaries::build()?, "infera and infera-balancer")
+    };
     report::fact(
         "Build",
         &format!(
-            "infera and infera-balancer ({:.0} s)",
+            "{names} ({:.0} s)",
             start.elapsed().as_secs_f32()
         ),
     );
@@ -157,6 +175,7 @@ const ROLES: [(&str, &str); 3] = [
 impl Network {
     fn start(
         options: &DemoOptions,
+        window: bool,
         binaries: &Binaries,
         data: &Data,
         model: &std::path::Path,
@@ -175,6 +194,7 @@ impl Network {
         for (name, _) in ROLES {
             let node_options = NodeOptions {
                 device: options.device.clone(),
+                window: window && name == ROLES[0].0,
                 ..NodeOptions::on_cpu(model)
             };
             nodes.push(Node::new(
@@ -350,6 +370,9 @@ impl Network {
 
     fn invite(&self, model_name: &str) {
         report::headline("The network stays up. Ctrl-C ends it.");
+        if self.worker().has_window() {
+            report::fact("Window", "Infera Node is the worker; look at its Home and Jobs");
+        }
         report::fact("URL", &format!("{}/v1", self.balancer.url()));
         report::fact("API key", &self.key);
         report::fact(

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use xtask::{Result, cache, network, process};
 
-use crate::report;
+use crate::{packages, report};
 
 const DENY_VERSION: &str = "0.20.2";
 
 pub(crate) fn run() -> Result<()> {
+    packages::for_build()?;
     report::headline("Lint");
     report::fact("format", "cargo fmt --check");
     process::run(cargo(&["fmt", "--all", "--check"]))?;

@@ -44,6 +44,9 @@ struct DemoOptions {
     /// End after the first answer; exit code 0 only if it was verified and paid
     #[arg(long)]
     once: bool,
+    /// Open no window, though there is a display
+    #[arg(long)]
+    headless: bool,
     /// Do not delete the data folders at the end
     #[arg(long)]
     keep_data: bool,

@@ -21,6 +21,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 pub struct Binaries {
     pub balancer: PathBuf,
     pub node: PathBuf,
+    /// The one with a window; it may not be built.
+    pub desktop: PathBuf,
 }
 
 impl Binaries {
@@ -33,7 +35,16 @@ impl Binaries {
     pub fn build() -> Result<Self> {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
-        build(target_folder(&folder)?, release)?;
+        build(target_folder(&folder)?, release, &HEADLESS)?;
+        Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
+    }
+
+    /// The same with the desktop program, whose window's files must have been made.
+    pub fn build_with_desktop() -> Result<Self> {
+        let folder = profile_folder()?;
+        let release = folder.ends_with("release");
+        let packages = [HEADLESS[0], HEADLESS[1], "infera-desktop"];
+        build(target_folder(&folder)?, release, &packages)?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -41,7 +52,7 @@ impl Binaries {
     pub fn build_release() -> Result<Self> {
         let folder = profile_folder()?;
         let target = target_folder(&folder)?;
-        build(target, true)?;
+        build(target, true, &HEADLESS)?;
         Self::find_in(&target.join("release"))
             .ok_or_else(|| "cargo built, but the programs are not there".into())
     }
@@ -59,24 +70,24 @@ impl Binaries {
         let found = Self {
             balancer: program("infera-balancer"),
             node: program("infera"),
+            desktop: program("infera-node"),
         };
         (found.balancer.exists() && found.node.exists()).then_some(found)
     }
 }
 
-fn build(target: &Path, release: bool) -> Result<()> {
+const HEADLESS: [&str; 2] = ["infera-node", "infera-balancer"];
+
+fn build(target: &Path, release: bool, packages: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(repository())
-        .args([
-            "build",
-            "--package",
-            "infera-node",
-            "--package",
-            "infera-balancer",
-        ])
+        .arg("build")
         .arg("--target-dir")
         .arg(target);
+    for package in packages {
+        command.args(["--package", package]);
+    }
     if release {
         command.arg("--release");
     }
@@ -290,6 +301,8 @@ pub struct NodeOptions {
     pub model: PathBuf,
     pub device: String,
     pub sequences: Option<u32>,
+    /// Runs as the desktop program, in a window.
+    pub window: bool,
 }
 
 impl NodeOptions {
@@ -298,12 +311,14 @@ impl NodeOptions {
             model: model.to_owned(),
             device: "cpu".to_owned(),
             sequences: None,
+            window: false,
         }
     }
 }
 
 pub struct Node {
     binary: PathBuf,
+    desktop: PathBuf,
     data: PathBuf,
     balancer_url: String,
     options: NodeOptions,
@@ -325,6 +340,7 @@ impl Node {
         std::fs::create_dir_all(&data)?;
         let mut node = Self {
             binary: binaries.node.clone(),
+            desktop: binaries.desktop.clone(),
             data,
             balancer_url: balancer_url.to_owned(),
             options,
@@ -339,6 +355,9 @@ impl Node {
     }
 
     pub fn start(&mut self) -> Result<()> {
+        if self.options.window {
+            return self.start_in_window();
+        }
         let mut command = self.command(&["run", "--control", "127.0.0.1:0"]);
         command
             .args(["--balancer", &self.balancer_url])
@@ -356,6 +375,24 @@ impl Node {
             return Err(process.fault(&format!("says it is {id}, not {}", self.id)));
         }
         process.line_after("Control on ", START_LIMIT)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// The desktop program takes from the environment what it would ask in its first start.
+    fn start_in_window(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.desktop);
+        command
+            .arg("--data")
+            .arg(&self.data)
+            .arg("--key-file")
+            .arg(self.key_file())
+            .env("INFERA_AGREE", "1")
+            .env("INFERA_WEB_CONTROL", "1")
+            .env("INFERA_BALANCER", &self.balancer_url)
+            .env("INFERA_DEVICE", &self.options.device)
+            .env("INFERA_MODEL", &self.options.model);
+        let process = Process::start(&format!("node {}", self.name), command, &self.log())?;
         self.process = Some(process);
         Ok(())
     }
@@ -409,6 +446,10 @@ impl Node {
             .as_array()
             .ok_or("the status shows no work")?;
         Ok(work.iter().filter(|item| item["kind"] == "job").count())
+    }
+
+    pub fn has_window(&self) -> bool {
+        self.options.window
     }
 
     pub fn data(&self) -> &Path {

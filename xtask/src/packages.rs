@@ -18,7 +18,26 @@ const PYTHON: Package = Package {
     present: |_| succeeds("python3", &["-c", "import venv, ensurepip"]),
 };
 
-const FOR_TESTS: [Package; 5] = [
+/// What the desktop program is built with.
+const FOR_DESKTOP: [Package; 3] = [
+    Package {
+        name: "pkg-config",
+        reason: "finds the libraries that the desktop program is built with",
+        present: is_installed,
+    },
+    Package {
+        name: "libwebkit2gtk-4.1-dev",
+        reason: "the desktop program's window",
+        present: is_installed,
+    },
+    Package {
+        name: "libayatana-appindicator3-1",
+        reason: "the desktop program's tray icon",
+        present: is_installed,
+    },
+];
+
+const FOR_TESTS: [Package; 7] = [
     Package {
         name: "libvulkan1",
         reason: "lets the engine find GPUs",
@@ -31,7 +50,17 @@ const FOR_TESTS: [Package; 5] = [
     },
     Package {
         name: "dbus",
-        reason: "a session bus for the keychain's test",
+        reason: "a session bus for the tests of keychain and tray",
+        present: is_installed,
+    },
+    Package {
+        name: "xvfb",
+        reason: "a screen for the tests of the desktop program",
+        present: is_installed,
+    },
+    Package {
+        name: "webkit2gtk-driver",
+        reason: "drives the desktop program's window in the tests",
         present: is_installed,
     },
     Package {
@@ -46,12 +75,26 @@ const FOR_TESTS: [Package; 5] = [
     },
 ];
 
-pub(crate) fn for_demo() -> Result<()> {
-    install(&[PYTHON])
+pub(crate) fn for_demo(window: bool) -> Result<()> {
+    let mut wanted = vec![PYTHON];
+    if window {
+        wanted.extend(FOR_DESKTOP);
+    }
+    install(&wanted)
+}
+
+/// What the whole workspace is built with.
+pub(crate) fn for_build() -> Result<()> {
+    if cfg!(target_os = "linux") {
+        install(&FOR_DESKTOP)
+    } else {
+        Ok(())
+    }
 }
 
 pub(crate) fn for_tests() -> Result<()> {
     let mut wanted = vec![PYTHON];
+    wanted.extend(FOR_DESKTOP);
     wanted.extend(FOR_TESTS);
     install(&wanted)
 }
@@ -78,7 +121,7 @@ fn install(wanted: &[Package]) -> Result<()> {
             println!("    {}: {}", package.name, package.reason);
         }
         println!(
-            "  with, for example\n    sudo dnf install python3 vulkan-loader mesa-vulkan-drivers    (Fedora)\n    sudo pacman -S python vulkan-icd-loader vulkan-swrast          (Arch)\n    sudo zypper install python3 libvulkan1 Mesa-vulkan-device-select libvulkan_lvp (openSUSE)"
+            "  with, for example\n    sudo dnf install python3 vulkan-loader mesa-vulkan-drivers webkit2gtk4.1-devel    (Fedora)\n    sudo pacman -S python vulkan-icd-loader vulkan-swrast webkit2gtk-4.1             (Arch)\n    sudo zypper install python3 libvulkan1 Mesa-vulkan-device-select libvulkan_lvp webkit2gtk3-devel (openSUSE)"
         );
         return Ok(());
     }

@@ -9,6 +9,8 @@ use crate::lint::{self, cargo};
 use crate::{TestOptions, models, packages, report, ui};
 
 const SYSTEM_TESTS: &str = "infera-system-tests";
+/// Needs the system's web view.
+const DESKTOP: &str = "infera-desktop";
 
 pub(crate) fn run(options: &TestOptions) -> Result<()> {
     let everything = !options.fast && options.filters.is_empty();
@@ -32,7 +34,9 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     // Building the tests builds the programs, too: their packages have integration tests.
     let mut words = vec!["--workspace"];
     if options.fast {
-        words.extend(["--exclude", SYSTEM_TESTS, "--exclude", "xtask"]);
+        for package in [SYSTEM_TESTS, DESKTOP, "xtask"] {
+            words.extend(["--exclude", package]);
+        }
     }
     if process::output(cargo(&["nextest", "--version"])).is_ok() {
         if everything {

@@ -18,6 +18,7 @@ import type {
   CallError,
   Commands,
   Download,
+  DownloadFault,
   Earnings,
   GpuSample,
   JobRow,
@@ -47,8 +48,18 @@ export const SCENARIOS = [
   "reading",
   "empty",
   "gaps",
+  "gpus",
+  "browser",
+  "many-obstacles",
   "downloads",
+  "download-faults",
+  "chat-fails",
   "first-start",
+  "first-no-network",
+  "first-no-gpu",
+  "first-faults",
+  "first-locked",
+  "first-measured",
   "not-agreed",
   "no-network",
   "no-model",
@@ -72,6 +83,7 @@ export function isScenario(text: string | null): text is Scenario {
 
 const STEP_MS = 500;
 const SPEED = 42;
+const FAULT = "The GPU has no memory left for 2.1 GB of weights";
 const ANSWER =
   "A graphics card does many small sums at the same moment. A language model is made of just " +
   "such sums, so it answers there about twenty times faster than on the processor. You can ask " +
@@ -100,7 +112,7 @@ class Fake implements Platform {
   constructor(scenario: Scenario) {
     const now = Date.now();
     this.#scenario = scenario;
-    const fresh = ["empty", "first-start", "not-agreed"].includes(scenario);
+    const fresh = ["empty", "not-agreed"].includes(scenario) || scenario.startsWith("first-");
     this.#jobs = fresh ? [] : pastJobs(4200, now);
     this.#state = firstState(now);
     this.#arrange(now);
@@ -185,8 +197,17 @@ class Fake implements Platform {
           ...model,
           in_use: settings.models.includes(model.path),
         }));
+        const { device, excluded_adapters: excluded } = settings;
+        // One that is gone is listed for its settings only.
+        state.adapters = state.adapters.filter(
+          ({ id, standing }) =>
+            standing.standing !== "missing" ||
+            excluded.includes(id) ||
+            (device.device === "adapter" && device.id === id),
+        );
+        state.host = hostFor(state, settings.web_control);
         state.adapters = state.adapters.map((adapter) =>
-          adapter.standing.standing === "unsupported"
+          ["unsupported", "missing"].includes(adapter.standing.standing)
             ? adapter
             : {
                 ...adapter,
@@ -220,7 +241,7 @@ class Fake implements Platform {
         ),
       ].join("\n"),
     earnings: ({ period }) => this.#earnings(period),
-    catalogue: () => catalogue(this.#state.installed, this.#scenario !== "no-gpu"),
+    catalogue: () => catalogue(this.#state.installed, this.#state.adapters.length > 0),
     download: (request) =>
       this.#change((state) => {
         const item =
@@ -256,9 +277,9 @@ class Fake implements Platform {
     delete_model: ({ path }) =>
       this.#change((state) => {
         const model = state.installed.find((model) => model.path === path);
-        if (model?.in_use === true) {
-          throw refused("precondition", "The node answers jobs with this model");
-        }
+        if (model === undefined) throw refused("not_found", "There is no such model");
+        state.settings.models = state.settings.models.filter((other) => other !== path);
+        state.disk.models_bytes -= model.bytes;
         state.installed = state.installed.filter((model) => model.path !== path);
       }),
     use_model: ({ path, in_use }) =>
@@ -361,15 +382,44 @@ class Fake implements Platform {
         state.adapters = [];
         break;
       case "first-start":
+      case "first-no-network":
+      case "first-no-gpu":
+      case "first-faults":
+      case "first-locked":
+      case "first-measured":
       case "not-agreed":
         state.setup = { agreed: false, finished: this.#scenario === "not-agreed" };
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };
-        if (this.#scenario === "first-start") {
-          state.installed = [];
-          state.settings.models = [];
-          state.settings.closing_explained = false;
-          node.models = [];
+        if (this.#scenario === "not-agreed") break;
+        state.installed = this.#scenario === "first-measured" ? state.installed.slice(0, 2) : [];
+        state.installed.forEach((model) => (model.in_use = false));
+        state.settings.models = [];
+        state.settings.closing_explained = false;
+        state.disk.models_bytes = state.installed.reduce((sum, model) => sum + model.bytes, 0);
+        node.models = [];
+        if (this.#scenario === "first-no-network") state.settings.balancer = null;
+        if (this.#scenario === "first-no-gpu") {
+          state.adapters = state.adapters.slice(2);
+          node.hardware = { ...node.hardware!, gpus: [] };
+          this.#require(noGpu);
         }
+        if (this.#scenario === "first-faults") {
+          this.#require(smallGpu);
+          state.adapters[1]!.standing = { standing: "missing" };
+          state.disk.free_bytes = 3e9;
+          state.downloads = [failed("wrong_hash", "SHA-256 is 4b1f…, expected b179…")];
+        }
+        if (this.#scenario === "first-locked") state.node = null;
+        break;
+      case "download-faults":
+        state.downloads = [
+          failed("wrong_hash", "SHA-256 is 4b1f…, expected b179…"),
+          { ...failed("unreachable", "dns error: no such host"), id: "u", name: "Qwen2.5 14B" },
+          { ...failed("over_quota", "1.2 GB too much"), id: "q", name: "Qwen2.5 32B" },
+          { ...failed("disk_full", "No space left on device"), id: "d", name: "Phi 4" },
+        ];
+        break;
+      case "chat-fails":
         break;
       case "empty":
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };
@@ -406,6 +456,39 @@ class Fake implements Platform {
           },
         ];
         break;
+      case "gpus":
+        state.settings.device = { device: "adapter", id: "0000:01:00.0" };
+        state.settings.excluded_adapters = ["0000:00:02.0", "0000:41:00.0"];
+        state.adapters = [
+          state.adapters[0]!,
+          { ...state.adapters[1]!, standing: { standing: "excluded" } },
+          state.adapters[2]!,
+          {
+            id: "0000:41:00.0",
+            name: "AMD Radeon RX 7600",
+            kind: "discrete",
+            api: null,
+            driver: null,
+            vram_bytes: null,
+            standing: { standing: "missing" },
+          },
+        ];
+        this.#beginJob(now - 5200, 512, 400, 214);
+        break;
+      case "browser":
+        state.settings.web_control = true;
+        state.host = { ...hostFor(state, true), desktop: false };
+        break;
+      case "many-obstacles":
+        this.#paused = true;
+        this.#until = now + 3_600_000;
+        this.#require(smallGpu);
+        node.connection = {
+          state: "disconnected",
+          reason: "Connection timed out",
+          retry_at_ms: now + 12_000,
+        };
+        break;
       case "downloads":
         state.downloads = [
           running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.2e9, 4.87e9),
@@ -430,7 +513,7 @@ class Fake implements Platform {
       case "model-broken":
         node.models[0]!.engine = {
           state: "broken",
-          message: "The GPU has no memory left for 2.1 GB of weights",
+          message: FAULT,
         };
         break;
       case "not-served":
@@ -506,7 +589,7 @@ class Fake implements Platform {
     const wanted =
       this.#scenario === "two-jobs"
         ? 2
-        : ["working", "gaps", "lost"].includes(this.#scenario)
+        : ["working", "gaps", "gpus", "lost"].includes(this.#scenario)
           ? 1
           : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
@@ -567,6 +650,9 @@ class Fake implements Platform {
       if (progress.done_bytes >= progress.total_bytes) {
         benchmark.progress = { progress: "measuring", percent: 0 };
       }
+    } else if (progress.progress === "measuring" && this.#scenario === "first-faults") {
+      this.#ownUse = false;
+      benchmark.progress = { progress: "failed", message: FAULT };
     } else if (progress.progress === "measuring") {
       progress.percent = Math.min(100, progress.percent + 5);
       if (progress.percent < 100) return;
@@ -584,6 +670,7 @@ class Fake implements Platform {
 
   #chat(id: string): void {
     const words = ANSWER.split(/(?<= )/);
+    const fails = this.#scenario === "chat-fails";
     let at = -3;
     const timer = setInterval(() => {
       at += 1;
@@ -593,6 +680,10 @@ class Fake implements Platform {
           id,
           update: { chat: "loading", done_bytes: (at + 3) * 0.7e9, total_bytes: 2.09e9 },
         });
+      } else if (fails && at > 12) {
+        clearInterval(timer);
+        this.#chats.delete(id);
+        this.#emit({ event: "chat", id, update: { chat: "failed", message: FAULT } });
       } else if (at < words.length) {
         this.#emit({ event: "chat", id, update: { chat: "text", text: words[at]! } });
       } else {
@@ -673,7 +764,7 @@ class Fake implements Platform {
   }
 
   #busyThen(secondsAgo: number): boolean {
-    if (["working", "two-jobs", "gaps", "lost", "finishing"].includes(this.#scenario)) {
+    if (["working", "two-jobs", "gaps", "gpus", "lost", "finishing"].includes(this.#scenario)) {
       return Math.sin(secondsAgo / 37) > -0.55 || secondsAgo < 10;
     }
     return this.#scenario === "waiting" && secondsAgo > 60 && Math.sin(secondsAgo / 37) > 0.3;
@@ -690,7 +781,7 @@ class Fake implements Platform {
     const [kind, summary, obstacles] = this.#describe();
     const sentence = summary.summary.replaceAll("_", " ");
     const remedy =
-      this.#scenario === "keychain-locked"
+      this.#scenario === "keychain-locked" || this.#scenario === "first-locked"
         ? "Unlock the keychain, then start Infera Node again"
         : null;
     this.#state.state = { kind, sentence, remedy, summary };
@@ -717,6 +808,15 @@ class Fake implements Platform {
     if (node === null) {
       const message = "The keychain of this system is locked, so the node cannot read its identity";
       return needs({ summary: "cannot_start", message }, { obstacle: "cannot_start", message });
+    }
+    if (this.#scenario === "many-obstacles" && this.#paused) {
+      const requirement = node.requirements.find(({ mark }) => mark === "fail")!;
+      return needs(
+        { summary: "requirement_failed", requirement, finishing: false },
+        { obstacle: "requirement", requirement },
+        { obstacle: "model_not_served", model: node.models[0]!.name },
+        { obstacle: "offline", reason: "Connection timed out" },
+      );
     }
     if (node.connection.state === "refused") {
       const { message } = node.connection;
@@ -909,6 +1009,15 @@ function tomorrowAtEight(): number {
   return date.setHours(8, 0, 0, 0);
 }
 
+function failed(code: DownloadFault, message: string): Download {
+  return {
+    ...running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.8e9, 4.87e9),
+    bytes_per_second: null,
+    seconds_left: null,
+    state: { state: "failed", code, message },
+  };
+}
+
 function running(id: string, name: string, done: number, total: number): Download {
   return {
     id,
@@ -920,6 +1029,13 @@ function running(id: string, name: string, done: number, total: number): Downloa
     seconds_left: Math.round((total - done) / 10_400_000),
     state: { state: "running" },
   };
+}
+
+/** With the address for a browser, while it may look in. */
+function hostFor(state: AppState, webControl: boolean): AppState["host"] {
+  const token = "8f1d40c2a97be36b5c0e7d91f2a864307b9e15cd62f08a4d";
+  const web_address = webControl ? `http://127.0.0.1:48620/#token=${token}` : null;
+  return Object.assign({ ...state.host }, { web_address });
 }
 
 function refused(code: CallError["code"], message: string): CallError {

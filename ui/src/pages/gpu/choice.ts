@@ -1,0 +1,50 @@
+// Which device works, as changes of the settings.
+
+import type { Adapter, AppState, DeviceSetting, Settings } from "../../platform/types";
+
+/** What a device setting is called among the choices. */
+export function choiceOf(device: DeviceSetting): string {
+  return device.device === "adapter" ? `adapter ${device.id}` : device.device;
+}
+
+/** To choose a GPU that was never to be used lifts that. */
+export function using(settings: Settings, device: DeviceSetting): Settings {
+  const excluded_adapters =
+    device.device === "adapter"
+      ? settings.excluded_adapters.filter((id) => id !== device.id)
+      : settings.excluded_adapters;
+  return { ...settings, device, excluded_adapters };
+}
+
+/** A GPU that is never to be used cannot stay chosen by hand. */
+export function excluding(settings: Settings, id: string, excluded: boolean): Settings {
+  const others = settings.excluded_adapters.filter((other) => other !== id);
+  const { device } = settings;
+  const wasChosen = device.device === "adapter" && device.id === id;
+  return {
+    ...settings,
+    device: excluded && wasChosen ? { device: "auto" } : device,
+    excluded_adapters: excluded ? [...others, id] : others,
+  };
+}
+
+/** Nothing is remembered of a GPU that is gone. */
+export function forgetting(settings: Settings, id: string): Settings {
+  return excluding(excluding(settings, id, true), id, false);
+}
+
+/** Those that a person can choose; one they chose stays among them when it is gone. */
+export function choosable(state: AppState): Adapter[] {
+  const { device } = state.settings;
+  return state.adapters.filter(
+    ({ id, standing }) =>
+      standing.standing === "chosen" ||
+      standing.standing === "available" ||
+      (device.device === "adapter" && device.id === id),
+  );
+}
+
+/** What is set only by the command line; null for what this page offers. */
+export function namedDevice(device: DeviceSetting): string | null {
+  return "name" in device && typeof device.name === "string" ? device.name : null;
+}

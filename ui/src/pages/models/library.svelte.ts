@@ -1,0 +1,98 @@
+// The catalogue as last read, and files that are being copied into the models folder.
+
+import { bytes } from "../../lib/format";
+import { commands } from "../../lib/commands";
+import { app } from "../../lib/state.svelte";
+import {
+  asCallError,
+  type AppState,
+  type CallError,
+  type CatalogueItem,
+} from "../../platform/types";
+
+class Catalogue {
+  /** Null until it has been read. */
+  items = $state.raw<CatalogueItem[] | null>(null);
+  failure = $state.raw<CallError | null>(null);
+
+  async read(): Promise<void> {
+    try {
+      this.items = await commands.catalogue();
+      this.failure = null;
+    } catch (error) {
+      this.failure = asCallError(error);
+    }
+  }
+}
+
+export const catalogue = new Catalogue();
+
+/** Changes when the catalogue must be read again: fit and suggestion hang on the device. */
+export function catalogueKey(state: AppState): string {
+  const chosen = state.adapters.filter(({ standing }) => standing.standing === "chosen");
+  return JSON.stringify([
+    chosen.map(({ id, vram_bytes }) => [id, vram_bytes]),
+    state.settings.device,
+    state.settings.vram_reserve_bytes,
+    state.installed.map(({ path }) => path),
+  ]);
+}
+
+/** The suggested first, then what fits from large to small, then the rest from small to large. */
+export function ordered(items: CatalogueItem[]): CatalogueItem[] {
+  const rank = (item: CatalogueItem) =>
+    item.suggested ? 0 : item.fit.fit === "fits" ? 1 : item.fit.fit === "too_large" ? 3 : 2;
+  return [...items].sort((a, b) => {
+    const by = rank(a) - rank(b);
+    if (by !== 0) return by;
+    const size = a.entry.bytes - b.entry.bytes;
+    return rank(a) === 1 ? -size : size;
+  });
+}
+
+export interface Import {
+  id: number;
+  name: string;
+  /** `2.1 GB`, where it is known. */
+  size: string | null;
+  failure: CallError | null;
+}
+
+class Imports {
+  shown = $state.raw<Import[]>([]);
+  #next = 1;
+
+  /** Of this machine, by path. */
+  path(path: string): Promise<void> {
+    const name = path.split(/[\\/]/).at(-1) ?? path;
+    return this.#copy(name, null, () => commands.import_model({ path }));
+  }
+
+  /** As a browser hands it over. */
+  file(file: File): Promise<void> {
+    return this.#copy(file.name, bytes(file.size), () => app.platform.importFile(file));
+  }
+
+  dismiss(id: number): void {
+    this.shown = this.shown.filter((other) => other.id !== id);
+  }
+
+  async #copy(name: string, size: string | null, act: () => Promise<unknown>): Promise<void> {
+    const id = this.#next++;
+    this.shown = [...this.shown, { id, name, size, failure: null }];
+    try {
+      // The program refuses it too, but only once all of it has been copied.
+      if (!/\.gguf$/i.test(name)) throw NOT_GGUF;
+      await act();
+      this.dismiss(id);
+    } catch (error) {
+      const failure = asCallError(error);
+      this.shown = this.shown.map((other) => (other.id === id ? { ...other, failure } : other));
+    }
+  }
+}
+
+/** Told in the page's words. */
+export const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
+
+export const imports = new Imports();

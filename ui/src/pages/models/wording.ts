@@ -1,0 +1,144 @@
+// Models, downloads and addresses in words.
+
+import { t, type Key } from "../../i18n/index.svelte";
+import { bytes, bytesPerSecond, duration, number, percent } from "../../lib/format";
+import type {
+  AppState,
+  CatalogueEntry,
+  DiskUse,
+  Download,
+  Fit,
+  InstalledModel,
+  Price,
+} from "../../platform/types";
+
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+
+/** Of the device that would run a model; null for the processor and where the driver is silent. */
+export function deviceMemory(state: AppState): number | null {
+  return state.adapters.find(({ standing }) => standing.standing === "chosen")?.vram_bytes ?? null;
+}
+
+export function fitWords(fit: Fit, memory: number | null): string {
+  switch (fit.fit) {
+    case "fits":
+      return memory === null
+        ? t("models.fit.fits", { spare: bytes(fit.spare_bytes) })
+        : t("models.fit.fits_in", { memory: bytes(memory), spare: bytes(fit.spare_bytes) });
+    case "too_large":
+      return t("models.fit.too_large", { missing: bytes(fit.missing_bytes) });
+    case "on_cpu":
+      return t("models.fit.on_cpu");
+    case "unknown":
+      return t("models.fit.unknown");
+  }
+}
+
+/** What keeps a file of this size off the disk; null if there is room. */
+export function shortage(size: number, disk: DiskUse): string | null {
+  if (disk.free_bytes !== null && size > disk.free_bytes) {
+    return t("models.short.disk", { missing: bytes(size - disk.free_bytes) });
+  }
+  if (disk.quota_bytes === null) return null;
+  const over = disk.models_bytes + disk.partial_bytes + size - disk.quota_bytes;
+  return over > 0 ? t("models.short.quota", { missing: bytes(over) }) : null;
+}
+
+/** `1.2 GB of 4.9 GB`. */
+export function amount({ done_bytes: done, total_bytes: total }: Download): string {
+  return total === null
+    ? bytes(done)
+    : t("models.download.amount", { done: bytes(done), total: bytes(total) });
+}
+
+/** What a download does now, and what that means. */
+export function downloadWords(download: Download, now: number): string {
+  const { state } = download;
+  switch (state.state) {
+    case "queued":
+      return t("models.download.queued");
+    case "running": {
+      if (download.bytes_per_second === null) {
+        return t("models.download.connecting", { host: hostOf(download.url) });
+      }
+      const speed = bytesPerSecond(download.bytes_per_second);
+      return download.seconds_left === null
+        ? speed
+        : t("models.download.running", { speed, time: timeLeft(download.seconds_left) });
+    }
+    case "stalled": {
+      const seconds = Math.max(0, Math.ceil((state.retry_at_ms - now) / 1000));
+      return seconds > 0
+        ? t("models.download.stalled", { seconds })
+        : t("models.download.stalled_now");
+    }
+    case "paused":
+      return t("models.download.paused");
+    case "verifying":
+      return download.total_bytes === null || download.total_bytes === 0
+        ? t("models.download.verifying")
+        : t("models.download.verifying_at", {
+            percent: percent(Math.floor((state.done_bytes / download.total_bytes) * 100)),
+          });
+    case "failed":
+      return t(`models.fault.title.${state.code}`);
+  }
+}
+
+/** Coarser the longer it takes, so that it does not flicker. */
+export function timeLeft(seconds: number): string {
+  if (seconds < MINUTE) return duration(Math.max(5, Math.ceil(seconds / 5) * 5) * 1000);
+  if (seconds < HOUR) return duration(Math.ceil(seconds / MINUTE) * MINUTE * 1000);
+  return duration(Math.ceil(seconds / (10 * MINUTE)) * 10 * MINUTE * 1000);
+}
+
+/** Of a catalogue's model. */
+export function downloadOf(entry: CatalogueEntry, downloads: Download[]): Download | undefined {
+  return downloads.find(({ id, url }) => id === entry.id || entry.sources.includes(url));
+}
+
+/** Null where the network does not serve it, or where that is not known. */
+export function priceOf(model: InstalledModel): Price | null {
+  return (model as InstalledModel & { price?: Price | null }).price ?? null;
+}
+
+/** Micro-points per token are thousandths of a point per thousand tokens. */
+export function priceWords({ input, output }: Price): string {
+  const perThousand = (price: number) => {
+    const points = price / 1000;
+    return number(points, points >= 10 || Number.isInteger(points) ? 0 : points >= 0.1 ? 1 : 3);
+  };
+  return t("models.price", { output: perThousand(output), input: perThousand(input) });
+}
+
+/** What is wrong with a model's address, or the address as it can be asked for. */
+export function modelAddress(text: string): { url: string } | { wrong: Key } {
+  let url: URL;
+  try {
+    url = new URL(text.trim());
+  } catch {
+    return { wrong: "models.address.not_url" };
+  }
+  if (url.protocol === "http:") return { wrong: "models.address.plain" };
+  if (url.protocol !== "https:" || url.hostname === "") return { wrong: "models.address.not_url" };
+  if (url.username !== "" || url.password !== "") return { wrong: "models.address.password" };
+  if (url.hostname === "huggingface.co" || url.hostname.endsWith(".huggingface.co")) {
+    // The address of the page about a file, as a browser shows it.
+    const [owner, name, view, ...rest] = url.pathname.split("/").filter(Boolean);
+    if (view === "blob") url.pathname = ["", owner, name, "resolve", ...rest].join("/");
+    else if (view !== "resolve") return { wrong: "models.address.page" };
+  } else if (url.pathname === "/" || /\.html?$/i.test(url.pathname)) {
+    return { wrong: "models.address.page" };
+  }
+  url.hash = "";
+  return { url: url.href };
+}
+
+function hostOf(url: string): string {
+  try {
+    return new URL(url).host;
+  } catch {
+    return url;
+  }
+}
