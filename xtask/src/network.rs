@@ -43,8 +43,8 @@ impl Binaries {
     pub fn build_with_desktop() -> Result<Self> {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
-        let packages = [HEADLESS[0], HEADLESS[1], "infera-desktop"];
-        build(target_folder(&folder)?, release, &packages)?;
+        let programs = [HEADLESS[0], HEADLESS[1], "infera-node"];
+        build(target_folder(&folder)?, release, &programs)?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -76,17 +76,20 @@ impl Binaries {
     }
 }
 
-const HEADLESS: [&str; 2] = ["infera-node", "infera-balancer"];
+const HEADLESS: [&str; 2] = ["infera", "infera-balancer"];
 
-fn build(target: &Path, release: bool, packages: &[&str]) -> Result<()> {
+/// Programs of the whole workspace rather than of single packages: cargo then chooses the same
+/// features of shared dependencies as for the tests, and builds burn once. Only what the programs
+/// need is built: without the desktop program no WebKit is.
+fn build(target: &Path, release: bool, programs: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(repository())
-        .arg("build")
+        .args(["build", "--workspace"])
         .arg("--target-dir")
         .arg(target);
-    for package in packages {
-        command.args(["--package", package]);
+    for program in programs {
+        command.args(["--bin", program]);
     }
     if release {
         command.arg("--release");

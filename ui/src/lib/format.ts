@@ -26,6 +26,17 @@ export function points(micro: number): string {
   return number(value, digits);
 }
 
+/** To the tenth always: for columns of points, whose sums are compared by eye. */
+export function tenths(micro: number): string {
+  if (micro === 0) return number(0);
+  return Math.abs(micro) < 0.05 * MICRO ? points(micro) : number(micro / MICRO, 1);
+}
+
+/** What stands behind a number of points that is written apart: `points`. */
+export function unitOfPoints(micro: number): string {
+  return t("unit.points", { count: micro / MICRO, points: "" }).trim();
+}
+
 /** `128 points`. */
 export function pointsWithUnit(micro: number): string {
   return t("unit.points", { count: micro / MICRO, points: points(micro) });

@@ -108,8 +108,7 @@ class App {
     this.state = state;
     this.failure = null;
     this.#noteSpeed(state, Date.now());
-    const system = state.host.locale === null ? [] : [state.host.locale];
-    locale.choose(state.settings.language, [...system, ...navigator.languages]);
+    locale.choose(state.settings.language, [...navigator.languages]);
   }
 
   #noteSpeed(state: AppState, now: number): void {

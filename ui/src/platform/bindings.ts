@@ -80,11 +80,7 @@ export type CatalogueItem = { entry: CatalogueEntry, fit: Fit, installed: boolea
 /**
  * The best one for this machine.
  */
-suggested: boolean, 
-/**
- * What the network pays; none if it does not serve the model, or is not connected.
- */
-price: Price | null, };
+suggested: boolean, };
 export type ChatEvent = { "chat": "loading", done_bytes: number, total_bytes: number, } | { "chat": "text", text: string, } | { "chat": "done", tokens: number, tokens_per_second: number | null, first_token_ms: number, 
 /**
  * By the person, or at the longest answer.
@@ -161,7 +157,7 @@ bytes_per_second: number | null, seconds_left: number | null, state: DownloadSta
 export type DownloadFault = "disk_full" | "over_quota" | "wrong_hash" | "unreachable" | "refused" | "not_a_model" | "storage";
 export type DownloadRequest = { "from": "catalogue", id: string, } | { "from": "url", url: string, };
 export type DownloadState = { "state": "queued" } | { "state": "running" } | { "state": "stalled", message: string, retry_at_ms: number, } | { "state": "paused" } | { "state": "verifying", done_bytes: number, } | { "state": "failed", code: DownloadFault, message: string, };
-export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", id: string, };
+export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", id: string, } | { "device": "named", name: string, };
 export type Earnings = { total: PointSums, 
 /**
  * Oldest first, without gaps, to the current one.
@@ -256,9 +252,9 @@ export type Host = { version: string,
  */
 desktop: boolean, os: string, data_folder: string, models_folder: string, 
 /**
- * The languages of the system, the preferred one first: `de-DE`.
+ * Where a browser on this machine finds the same window; secret, for it holds the token.
  */
-locale: string | null, };
+web_address: string | null, };
 export type InstalledModel = { 
 /**
  * Its path; what commands name it by.
@@ -280,6 +276,10 @@ catalogue_id: string | null, added_ms: number, fit: Fit,
  * The node answers jobs with it.
  */
 in_use: boolean, 
+/**
+ * What the network pays; none if it does not serve the model, or that is unknown.
+ */
+price: Price | null, 
 /**
  * Why it cannot be used, in one sentence.
  */
@@ -340,6 +340,15 @@ export type JobsSort = "started" | "model" | "input_tokens" | "output_tokens" | 
 export type Mark = "pass" | "warn" | "fail";
 export type Mode = "run" | "drain" | "stop_now" | "release_gpu";
 export type ModelId = string;
+export type ModelOffer = { model: ModelId, 
+/**
+ * The name that clients use.
+ */
+name: string, price: Price, 
+/**
+ * Prompt and output together.
+ */
+context_tokens: number, };
 export type ModelStatus = { 
 /**
  * From the file's metadata, or the file's name until it is loaded.
@@ -370,7 +379,11 @@ hardware: Hardware | null,
 /**
  * The network's policy by name.
  */
-policy: string | null, requirements: Array<Requirement>, };
+policy: string | null, requirements: Array<Requirement>, 
+/**
+ * The models that the network serves; none while that is unknown.
+ */
+offers: Array<ModelOffer> | null, };
 export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", message: string, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**

@@ -51,6 +51,7 @@ export const SCENARIOS = [
   "gpus",
   "browser",
   "many-obstacles",
+  "many-jobs",
   "downloads",
   "download-faults",
   "chat-fails",
@@ -98,6 +99,8 @@ class Fake implements Platform {
   #scenario: Scenario;
   #state: AppState;
   #jobs: JobRow[];
+  #lastFound: { key: string; of: JobRow[]; jobs: JobRow[] } | undefined;
+  #lastSummed: JobRow[] | undefined;
   #samples: GpuSample[] = [];
   #roll = dice(11);
   #listeners = new Set<(event: AppEvent) => void>();
@@ -113,7 +116,7 @@ class Fake implements Platform {
     const now = Date.now();
     this.#scenario = scenario;
     const fresh = ["empty", "not-agreed"].includes(scenario) || scenario.startsWith("first-");
-    this.#jobs = fresh ? [] : pastJobs(4200, now);
+    this.#jobs = fresh ? [] : pastJobs(scenario === "many-jobs" ? 100_000 : 4200, now);
     this.#state = firstState(now);
     this.#arrange(now);
     this.#countToday();
@@ -338,6 +341,7 @@ class Fake implements Platform {
     switch (this.#scenario) {
       case "working":
       case "gaps":
+      case "many-jobs":
       case "lost":
       case "finishing":
         this.#beginJob(now - 5200, 512, 400, 214);
@@ -580,16 +584,16 @@ class Fake implements Platform {
     }
     node.work = node.work.filter((item) => !done.includes(item));
     if (this.#finishing && node.work.length === 0) this.#finishing = false;
-    this.#jobs = this.#jobs.map((job, index) =>
-      index < 5 && job.verdict === "pending" && now - (job.finished_ms ?? now) > 20_000
-        ? judged(job, this.#roll() < 0.6 ? "verified" : "sampled_out")
-        : job,
-    );
+    for (const job of this.#jobs.slice(0, 5)) {
+      if (job.verdict !== "pending" || now - (job.finished_ms ?? now) <= 20_000) continue;
+      const made = judged(job, this.#roll() < 0.6 ? "verified" : "sampled_out");
+      this.#jobs = this.#jobs.map((other) => (other === job ? made : other));
+    }
     this.#countToday();
     const wanted =
       this.#scenario === "two-jobs"
         ? 2
-        : ["working", "gaps", "gpus", "lost"].includes(this.#scenario)
+        : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
           ? 1
           : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
@@ -725,6 +729,7 @@ class Fake implements Platform {
         added_ms: Date.now(),
         fit: { fit: "fits", spare_bytes: 3e9 },
         in_use: false,
+        price: null,
         fault: null,
       });
       state.disk.models_bytes += bytes;
@@ -764,7 +769,8 @@ class Fake implements Platform {
   }
 
   #busyThen(secondsAgo: number): boolean {
-    if (["working", "two-jobs", "gaps", "gpus", "lost", "finishing"].includes(this.#scenario)) {
+    const busy = ["working", "two-jobs", "gaps", "gpus", "many-jobs", "lost", "finishing"];
+    if (busy.includes(this.#scenario)) {
       return Math.sin(secondsAgo / 37) > -0.55 || secondsAgo < 10;
     }
     return this.#scenario === "waiting" && secondsAgo > 60 && Math.sin(secondsAgo / 37) > 0.3;
@@ -888,6 +894,10 @@ class Fake implements Platform {
   }
 
   #countToday(): void {
+    if (this.#state.node !== null && this.#lastSummed !== this.#jobs) {
+      this.#lastSummed = this.#jobs;
+      this.#state.node.points = this.#points();
+    }
     const midnight = new Date().setHours(0, 0, 0, 0);
     const last = this.#jobs.findIndex((job) => job.started_ms < midnight);
     const today = last === -1 ? this.#jobs : this.#jobs.slice(0, last);
@@ -902,7 +912,16 @@ class Fake implements Platform {
     };
   }
 
+  /** In order; remembered, for a table asks for the same thing a part at a time. */
   #found(query: JobsQuery): JobRow[] {
+    const key = JSON.stringify({ ...query, offset: 0, limit: 0 });
+    if (this.#lastFound?.key !== key || this.#lastFound.of !== this.#jobs) {
+      this.#lastFound = { key, of: this.#jobs, jobs: this.#find(query) };
+    }
+    return this.#lastFound.jobs;
+  }
+
+  #find(query: JobsQuery): JobRow[] {
     const search = query.search.trim().toLowerCase();
     const length = (job: JobRow) => (job.finished_ms ?? job.started_ms) - job.started_ms;
     const by: Record<JobsQuery["sort"], (job: JobRow) => number | string> = {
@@ -947,33 +966,46 @@ class Fake implements Platform {
   }
 
   #earnings(period: Period): Earnings {
-    const now = new Date();
-    const total = { confirmed: 0, pending: 0, forfeited: 0 };
-    const buckets = starts(period, now).map((start, index, all) => {
-      const end = all[index + 1] ?? Infinity;
-      const jobs = this.#jobs.filter((job) => job.started_ms >= start && job.started_ms < end);
-      const points: PointSums = { confirmed: 0, pending: 0, forfeited: 0 };
-      for (const job of jobs) {
-        if (job.verdict === "failed") points.forfeited += job.output_tokens * 10_000;
-        else if (job.verdict === "pending") points.pending += job.points;
-        else points.confirmed += job.points;
-      }
-      total.confirmed += points.confirmed;
-      total.pending += points.pending;
-      total.forfeited += points.forfeited;
-      const output_tokens = jobs.reduce((sum, job) => sum + job.output_tokens, 0);
-      return { start_ms: start, points, jobs: jobs.length, output_tokens };
-    });
     const none = this.#jobs.length === 0;
+    const first = this.#jobs.at(-1)?.started_ms ?? Date.now();
+    const buckets = starts(period, first, new Date()).map((start_ms) => ({
+      start_ms,
+      points: { confirmed: 0, pending: 0, forfeited: 0 },
+      jobs: 0,
+      output_tokens: 0,
+    }));
+    // Both from the newest on.
+    let at = buckets.length - 1;
+    for (const job of this.#jobs) {
+      while (at > 0 && job.started_ms < buckets[at]!.start_ms) at -= 1;
+      const bucket = buckets[at]!;
+      addTo(bucket.points, job);
+      if (job.kind === "job") bucket.jobs += 1;
+      bucket.output_tokens += job.output_tokens;
+    }
     return {
-      total,
-      buckets,
-      unlisted: none
-        ? { confirmed: 0, pending: 0, forfeited: 0 }
-        : { confirmed: 1_250_000_000, pending: 0, forfeited: 0 },
+      total: this.#points(),
+      buckets: none ? [] : buckets,
+      unlisted: none ? { confirmed: 0, pending: 0, forfeited: 0 } : UNLISTED,
       estimate: none ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
     };
   }
+
+  #points(): PointSums {
+    const sums = { confirmed: 0, pending: 0, forfeited: 0 };
+    for (const job of this.#jobs) addTo(sums, job);
+    if (this.#jobs.length > 0) sums.confirmed += UNLISTED.confirmed;
+    return sums;
+  }
+}
+
+/** Of an earlier installation. */
+const UNLISTED: PointSums = { confirmed: 1_250_000_000, pending: 0, forfeited: 0 };
+
+function addTo(sums: PointSums, job: JobRow): void {
+  if (job.verdict === "failed") sums.forfeited += job.output_tokens * 10_000;
+  else if (job.verdict === "pending") sums.pending += job.points;
+  else sums.confirmed += job.points;
 }
 
 function working(state: AppState): Summary {
@@ -988,19 +1020,19 @@ function working(state: AppState): Summary {
   };
 }
 
-/** The first moments of a period's buckets: hours of a day, days of a week or a month. */
-function starts(period: Period, now: Date): number[] {
-  const count = { day: 24, week: 7, month: 30 }[period];
-  return Array.from({ length: count }, (_, index) => {
-    const back = count - 1 - index;
-    const date = new Date(now);
-    if (period === "day") date.setHours(date.getHours() - back, 0, 0, 0);
-    else {
-      date.setHours(0, 0, 0, 0);
-      date.setDate(date.getDate() - back);
-    }
-    return date.getTime();
-  });
+/** The first moments of all days, weeks or months from the first job's to the current one. */
+function starts(period: Period, first: number, now: Date): number[] {
+  const date = new Date(now);
+  date.setHours(0, 0, 0, 0);
+  if (period === "week") date.setDate(date.getDate() - ((date.getDay() + 6) % 7));
+  if (period === "month") date.setDate(1);
+  const found = [date.getTime()];
+  while (date.getTime() > first) {
+    if (period === "month") date.setMonth(date.getMonth() - 1);
+    else date.setDate(date.getDate() - (period === "week" ? 7 : 1));
+    found.unshift(date.getTime());
+  }
+  return found;
 }
 
 function tomorrowAtEight(): number {

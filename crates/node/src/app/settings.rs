@@ -228,8 +228,10 @@ mod tests {
         let (folder, _) = file("");
         let error = Preferences::read(folder.path()).unwrap_err();
         assert!(matches!(error, SettingsError::Unreadable { .. }), "{error}");
-        let missing = folder.path().join("none").join("settings.json");
-        let error = Preferences::default().write(&missing).unwrap_err();
+        let (_other, file) = file("{}");
+        let error = Preferences::default()
+            .write(&file.join("settings.json"))
+            .unwrap_err();
         assert!(matches!(error, SettingsError::Unwritable { .. }), "{error}");
     }
 }

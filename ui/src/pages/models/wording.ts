@@ -100,7 +100,7 @@ export function downloadOf(entry: CatalogueEntry, downloads: Download[]): Downlo
 
 /** Null where the network does not serve it, or where that is not known. */
 export function priceOf(model: InstalledModel): Price | null {
-  return (model as InstalledModel & { price?: Price | null }).price ?? null;
+  return model.price;
 }
 
 /** Micro-points per token are thousandths of a point per thousand tokens. */

@@ -1,0 +1,109 @@
+// Points by day, week or month: their names, sums, scale and CSV.
+
+import { locale } from "../../i18n/index.svelte";
+import type { Earnings, EarningsBucket, Period, PointSums } from "../../platform/types";
+
+export const PARTS = ["confirmed", "pending", "forfeited"] as const;
+export type Part = (typeof PARTS)[number];
+
+/** An estimate has two digits that mean something. */
+export function rounded(micro: number): number {
+  return Number(micro.toPrecision(2));
+}
+
+export function sumOf(all: readonly PointSums[]): PointSums {
+  const sum = { confirmed: 0, pending: 0, forfeited: 0 };
+  for (const one of all) for (const part of PARTS) sum[part] += one[part];
+  return sum;
+}
+
+export function isNothing(sums: PointSums): boolean {
+  return PARTS.every((part) => sums[part] === 0);
+}
+
+/** The first moment of the last day that a bucket covers. */
+export function lastDay(start: number, period: Period): number {
+  const date = new Date(start);
+  if (period === "week") date.setDate(date.getDate() + 6);
+  if (period === "month") date.setMonth(date.getMonth() + 1, 0);
+  return date.getTime();
+}
+
+/** `22 Nov 2026`, `16 – 22 Nov 2026`, `November 2026`. */
+export function bucketName(start: number, period: Period): string {
+  if (period === "month") return form({ month: "long", year: "numeric" }).format(start);
+  const day = form({ day: "numeric", month: "short", year: "numeric" });
+  return period === "day" ? day.format(start) : day.formatRange(start, lastDay(start, "week"));
+}
+
+/** Under a bar. */
+export function bucketMark(start: number, period: Period): string {
+  return form(
+    period === "month" ? { month: "short", year: "numeric" } : { day: "numeric", month: "short" },
+  ).format(start);
+}
+
+/** The next round number above, to end an axis with. */
+export function ceiling(value: number): number {
+  if (value <= 0) return 1;
+  const size = 10 ** Math.floor(Math.log10(value));
+  const step = [1, 1.5, 2, 3, 4, 6, 8, 10].find((step) => step * size >= value * (1 - 1e-9));
+  return (step ?? 10) * size;
+}
+
+/**
+ * The table as a file, with all digits there are. It has no line of sums: a spreadsheet makes its
+ * own, and they are the totals.
+ */
+export function earningsCsv({ buckets, unlisted }: Earnings, period: Period): string {
+  const rows = [
+    "from,until,jobs,output_tokens,confirmed_points,pending_points,forfeited_points",
+    ...newestFirst(buckets).map((bucket) =>
+      [
+        isoDate(bucket.start_ms),
+        isoDate(lastDay(bucket.start_ms, period)),
+        bucket.jobs,
+        bucket.output_tokens,
+        ...PARTS.map((part) => decimal(bucket.points[part])),
+      ].join(","),
+    ),
+  ];
+  if (!isNothing(unlisted)) {
+    rows.push(
+      ["earlier or elsewhere", "", "", "", ...PARTS.map((part) => decimal(unlisted[part]))].join(
+        ",",
+      ),
+    );
+  }
+  return rows.map((row) => `${row}\r\n`).join("");
+}
+
+export function newestFirst(buckets: readonly EarningsBucket[]): EarningsBucket[] {
+  return [...buckets].reverse();
+}
+
+/** The day in the machine's time zone, as spreadsheets read it. */
+export function isoDate(at: number): string {
+  const date = new Date(at);
+  const two = (value: number) => String(value).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+/** Without a detour over binary fractions. */
+function decimal(micro: number): string {
+  const size = Math.abs(micro);
+  const whole = Math.floor(size / 1e6);
+  return `${micro < 0 ? "-" : ""}${whole}.${String(size - whole * 1e6).padStart(6, "0")}`;
+}
+
+const forms = new Map<string, Intl.DateTimeFormat>();
+
+function form(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  const key = locale.tag + JSON.stringify(options);
+  let made = forms.get(key);
+  if (made === undefined) {
+    made = new Intl.DateTimeFormat(locale.tag, options);
+    forms.set(key, made);
+  }
+  return made;
+}
