@@ -6,9 +6,10 @@
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use infera_system_tests::browser::{self, Certificate, WebNode};
-use infera_system_tests::{MODEL, World, story, tiny_model};
+use infera_system_tests::{World, story, tiny_model};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xtask::network::{BalancerOptions, Binaries};
@@ -36,9 +37,23 @@ fn agreed_node(world: &World) -> Result<WebNode> {
     WebNode::start(&world.binaries, &data, &words, NO_ENVIRONMENT)
 }
 
+/// Some at once, so that the work can be seen; gives the last one's receipt.
+fn some_jobs(world: &World) -> Result<Value> {
+    thread::scope(|scope| {
+        let jobs: Vec<_> = (10..16)
+            .map(|seed| scope.spawn(move || one_job(world, seed)))
+            .collect();
+        let mut receipts = Vec::new();
+        for job in jobs {
+            receipts.push(job.join().map_err(|_| "a client panicked")??);
+        }
+        receipts.pop().ok_or_else(|| "there was no job".into())
+    })
+}
+
 /// Asks the network something, as a client does, and waits for the verdict.
 fn one_job(world: &World, seed: u64) -> Result<Value> {
-    let answer = world.chat(&story(seed, 60))?;
+    let answer = world.chat(&story(seed, 200))?;
     let job = answer["infera"]["job_id"]
         .as_str()
         .ok_or_else(|| format!("the answer names no job: {answer}"))?;
@@ -57,7 +72,6 @@ fn the_first_start_leads_to_a_verified_job_and_a_pause() -> Result<()> {
     let node = WebNode::start(&world.binaries, &data, &words, NO_ENVIRONMENT)?;
     let given = json!({
         "address": node.address,
-        "model": MODEL,
         "file": tiny_model(),
     });
     browser::run(
@@ -65,7 +79,7 @@ fn the_first_start_leads_to_a_verified_job_and_a_pause() -> Result<()> {
         &pictures(),
         &given,
         |question| match question {
-            "job" => one_job(&world, 7),
+            "jobs" => some_jobs(&world),
             "status" => node.status(),
             _ => Err(no_such_thing(question)),
         },
