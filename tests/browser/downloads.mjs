@@ -155,7 +155,10 @@ await run(async () => {
   await step("a model is deleted", async () => {
     await page.getByRole("button", { name: /^More for / }).click();
     await page.getByRole("menuitem", { name: "Delete" }).click();
-    await page.getByRole("dialog").getByRole("button", { name: /^Delete / }).click();
+    await page
+      .getByRole("dialog")
+      .getByRole("button", { name: /^Delete / })
+      .click();
     await page.getByText("No model yet").waitFor();
   });
 

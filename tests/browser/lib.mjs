@@ -52,7 +52,8 @@ export async function open(address = given.address, { theme = "light", allow = [
   };
   context.on("request", (request) => {
     const url = request.url();
-    const inside = url.startsWith(`${origin}/`) || url.startsWith("data:") || url.startsWith("blob:");
+    const inside =
+      url.startsWith(`${origin}/`) || url.startsWith("data:") || url.startsWith("blob:");
     if (!inside) fault(`a request to ${url}`);
   });
   context.on("console", (message) => {
@@ -139,7 +140,10 @@ export async function call(command, request = null) {
 /** Runs a script to its end and ends the process. */
 export async function run(act) {
   const script = basename(process.argv[1], ".mjs");
-  const timer = setTimeout(() => void end(new Error(`not done after ${WHOLE_MS / 1000} s`)), WHOLE_MS);
+  const timer = setTimeout(
+    () => void end(new Error(`not done after ${WHOLE_MS / 1000} s`)),
+    WHOLE_MS,
+  );
 
   async function end(error) {
     clearTimeout(timer);
@@ -153,7 +157,10 @@ export async function run(act) {
           () => path,
           (fault) => `no picture: ${fault.message}`,
         );
-        const words = await page.locator("body").innerText({ timeout: 2000 }).catch(() => "");
+        const words = await page
+          .locator("body")
+          .innerText({ timeout: 2000 })
+          .catch(() => "");
         console.error(`Page ${index + 1} (${taken}):\n${words.replaceAll(/\n+/g, "\n")}`);
       }
     }

@@ -11,7 +11,9 @@ await run(async () => {
   });
   await step("the requirements say it row by row", async () => {
     await goTo(page, "Requirements");
-    const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^GPU/ }) });
+    const row = page
+      .getByRole("row")
+      .filter({ has: page.getByRole("rowheader", { name: /^GPU/ }) });
     await row.getByText("Not met").waitFor();
     await page.getByText(/^GPU: found .*, this network asks for /).waitFor();
     await page.getByText("No model is chosen").waitFor();

@@ -33,11 +33,24 @@ await run(async () => {
   }
 
   const page = await open();
+  await step("what shuts people out is found", async () => {
+    await says(page, /Waiting for jobs/);
+    await page.evaluate(() => {
+      const grey = document.body.appendChild(document.createElement("p"));
+      grey.textContent = "Hardly to be read";
+      grey.setAttribute("style", "color: #ccc; background: #fff");
+    });
+    const found = await accessible(page, "a page with grey words").catch((error) => error.message);
+    if (!found?.includes("color-contrast")) throw new Error(`axe is blind: ${found}`);
+    await page.reload();
+  });
   await step("the keyboard's shortcuts open the pages", async () => {
     await says(page, /Waiting for jobs/);
     for (const [index, [name, place]] of [...PAGES.entries()].reverse()) {
       await page.keyboard.press(`Alt+Digit${index + 1}`);
-      await page.getByRole("heading", { level: 1, name, exact: true }).waitFor({ state: "attached" });
+      await page
+        .getByRole("heading", { level: 1, name, exact: true })
+        .waitFor({ state: "attached" });
       if (!page.url().endsWith(`#/${place}`)) throw new Error(`${name} is at ${page.url()}`);
     }
   });
@@ -49,7 +62,9 @@ await run(async () => {
       const name = await page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
       if (wanted.delete(name)) {
         await page.keyboard.press("Enter");
-        await page.getByRole("heading", { level: 1, name, exact: true }).waitFor({ state: "attached" });
+        await page
+          .getByRole("heading", { level: 1, name, exact: true })
+          .waitFor({ state: "attached" });
         await page.getByRole("navigation").getByRole("link", { name, exact: true }).focus();
       }
       await page.keyboard.press("Tab");
