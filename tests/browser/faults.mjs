@@ -1,6 +1,20 @@
 // What breaks outside of the page: the balancer, the engine, the key, the program itself.
 
-import { ask, call, close, given, goTo, open, origin, run, says, step, until } from "./lib.mjs";
+import {
+  ask,
+  call,
+  close,
+  given,
+  goTo,
+  hears,
+  listen,
+  open,
+  origin,
+  run,
+  says,
+  step,
+  until,
+} from "./lib.mjs";
 
 await run(async () => {
   const page = await open();
@@ -21,8 +35,9 @@ await run(async () => {
   });
 
   await step("the engine is killed and started again", async () => {
+    await listen(page);
     await ask("kill the engine");
-    await says(page, /starting it again/);
+    await hears(page, /starting it again/);
     await says(page, /Waiting for jobs/);
     const status = await ask("status");
     if (status.models[0].engine.state !== "ready") throw new Error(JSON.stringify(status.models));

@@ -1,21 +1,23 @@
 // From the first start to the first verified job, its points, and a pause.
 
-import { accessible, ask, call, given, goTo, open, run, says, step, until } from "./lib.mjs";
+import {
+  accessible,
+  ask,
+  call,
+  given,
+  goTo,
+  hears,
+  listen,
+  open,
+  run,
+  says,
+  step,
+  until,
+} from "./lib.mjs";
 
 async function next(page, heading) {
   await page.getByRole("button", { name: "Continue", exact: true }).click();
   await page.getByRole("heading", { level: 1, name: heading }).waitFor();
-}
-
-/** Keeps each sentence that the bar says from now on; some are there for a moment only. */
-async function listen(page) {
-  await page.evaluate(() => {
-    window.heard = [];
-    new MutationObserver(() => {
-      const said = document.querySelector("header")?.innerText ?? "";
-      if (window.heard.at(-1) !== said) window.heard.push(said);
-    }).observe(document.body, { childList: true, characterData: true, subtree: true });
-  });
 }
 
 async function decision() {
@@ -78,10 +80,7 @@ await run(async () => {
     await listen(page);
     const { verdict } = await ask("jobs");
     if (verdict !== "verified") throw new Error(`the receipt says ${verdict}`);
-    const heard = await page.evaluate(() => window.heard);
-    if (!heard.some((said) => /Working on (a|\d+) jobs?/.test(said))) {
-      throw new Error(`the bar never said so: ${heard.join(" | ")}`);
-    }
+    await hears(page, /Working on (a|\d+) jobs?/);
     await page.getByText("Verified", { exact: true }).first().waitFor();
   });
   await step("the job stands in the history, verified", async () => {

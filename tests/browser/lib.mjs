@@ -101,6 +101,25 @@ export async function says(page, sentence) {
   await page.locator("header").getByText(sentence).first().waitFor();
 }
 
+/** Keeps each sentence that the bar says from now on; some are there for a moment only. */
+export async function listen(page) {
+  await page.evaluate(() => {
+    window.heard = [];
+    new MutationObserver(() => {
+      const said = document.querySelector("header")?.innerText ?? "";
+      if (window.heard.at(-1) !== said) window.heard.push(said);
+    }).observe(document.body, { childList: true, characterData: true, subtree: true });
+  });
+}
+
+/** Waits until the bar has said something since `listen`. */
+export async function hears(page, sentence) {
+  await until(`the bar says ${sentence}`, async () => {
+    const heard = await page.evaluate(() => window.heard);
+    return heard.some((said) => sentence.test(said));
+  });
+}
+
 export async function goTo(page, name) {
   await page.getByRole("navigation").getByRole("link", { name, exact: true }).click();
   await page.getByRole("heading", { level: 1, name, exact: true }).waitFor({ state: "attached" });

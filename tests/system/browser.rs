@@ -6,10 +6,9 @@
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use infera_system_tests::browser::{self, Certificate, WebNode};
-use infera_system_tests::{World, story, tiny_model};
+use infera_system_tests::{Streamed, World, story, tiny_model};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xtask::network::{BalancerOptions, Binaries};
@@ -39,16 +38,14 @@ fn agreed_node(world: &World) -> Result<WebNode> {
 
 /// Some at once, so that the work can be seen; gives the last one's receipt.
 fn some_jobs(world: &World) -> Result<Value> {
-    thread::scope(|scope| {
-        let jobs: Vec<_> = (10..16)
-            .map(|seed| scope.spawn(move || one_job(world, seed)))
-            .collect();
-        let mut receipts = Vec::new();
-        for job in jobs {
-            receipts.push(job.join().map_err(|_| "a client panicked")??);
-        }
-        receipts.pop().ok_or_else(|| "there was no job".into())
-    })
+    let streams = (10..16)
+        .map(|seed| world.stream(&story(seed, 200)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut receipt = Value::Null;
+    for stream in streams {
+        receipt = world.receipt(Streamed::read(stream)?.job()?)?;
+    }
+    Ok(receipt)
 }
 
 /// Asks the network something, as a client does, and waits for the verdict.
