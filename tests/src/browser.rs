@@ -70,9 +70,14 @@ impl WebNode {
         Ok(serde_json::from_str(&process::output(command)?)?)
     }
 
+    /// The process ids of its engines.
+    pub fn engines(&self) -> Result<Vec<u32>> {
+        process::children_of(self.process.pid())
+    }
+
     /// SIGKILL to its engines.
     pub fn kill_engines(&self) -> Result<()> {
-        let engines = process::children_of(self.process.pid())?;
+        let engines = self.engines()?;
         if engines.is_empty() {
             return Err(self.process.fault("has no engine to kill"));
         }
@@ -82,7 +87,7 @@ impl WebNode {
     /// Where it and its engines can be reached from.
     pub fn listeners(&self) -> Result<Vec<IpAddr>> {
         let mut listeners = listeners(self.process.pid())?;
-        for engine in process::children_of(self.process.pid())? {
+        for engine in self.engines()? {
             listeners.extend(self::listeners(engine)?);
         }
         Ok(listeners)
@@ -90,7 +95,7 @@ impl WebNode {
 
     /// Ends it, and fails when an engine lives on.
     pub fn stop(mut self) -> Result<()> {
-        let engines = process::children_of(self.process.pid())?;
+        let engines = self.engines()?;
         self.process.stop(STOP_LIMIT)?;
         wait::until("the node's engines have ended", STOP_LIMIT, || {
             let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();

@@ -113,6 +113,7 @@ fn what_breaks_is_said_and_mends() -> Result<()> {
     browser::run("faults", &pictures(), &given, |question| {
         match question {
             "status" => return node.status(),
+            "engines" => return Ok(json!(node.engines()?)),
             "kill the balancer" => world.balancer.kill(),
             "start the balancer" => world.balancer.start_again()?,
             "kill the engine" => node.kill_engines()?,
