@@ -45,7 +45,7 @@ await run(async () => {
     await next(page, "What your machine has");
   });
   await step("check", async () => {
-    await page.getByRole("rowheader", { name: /Memory \(RAM\)/ }).waitFor();
+    await page.getByRole("row").filter({ hasText: "Memory (RAM)" }).waitFor();
     await accessible(page, "the check");
     await next(page, "Which GPU may work");
   });
@@ -125,8 +125,7 @@ await run(async () => {
   await step("resume", async () => {
     await bar.getByRole("button", { name: "Resume", exact: true }).click();
     await says(page, /^Waiting for jobs/);
-    const { mode } = await decision();
-    if (mode !== "run") throw new Error(mode);
+    await until("the node runs", async () => (await decision()).mode === "run");
   });
   await step("pause and resume by keyboard", async () => {
     await page.keyboard.press("Alt+KeyP");
