@@ -1,6 +1,9 @@
 //! A whole network on loopback with the tiny model, for one test.
 
+#[cfg(target_os = "linux")]
+pub mod browser;
 pub mod engine;
+pub mod npm;
 pub mod simulated;
 
 use std::path::PathBuf;

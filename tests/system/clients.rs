@@ -1,10 +1,9 @@
 //! The official `OpenAI` clients talk to the balancer.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use infera_system_tests::{MODEL, World};
+use infera_system_tests::{MODEL, World, npm};
 use serde_json::Value;
 use xtask::network::repository;
 use xtask::{Result, cache, process};
@@ -60,31 +59,11 @@ fn the_openai_python_package_chats() -> Result<()> {
 fn the_openai_npm_package_chats() -> Result<()> {
     let world = World::start(1, 2)?;
     let clients = repository().join("tests/clients");
-    let folder = node_modules(&clients)?;
+    let folder = npm::installed("openai", &clients)?;
     fs::copy(clients.join("chat.mjs"), folder.join("chat.mjs"))?;
     let mut chat = Command::new("node");
     chat.arg(folder.join("chat.mjs"))
         .args([world.balancer.url(), &world.key, MODEL]);
     let said = serde_json::from_str(&process::output(chat)?)?;
     assert_chatted(&world, &said)
-}
-
-/// A folder in the user's cache with what the lock file names.
-fn node_modules(clients: &Path) -> Result<std::path::PathBuf> {
-    let folder = cache::folder()?.join("node/openai");
-    let lock = fs::read(clients.join("package-lock.json"))?;
-    let installed = folder.join("installed-lock.json");
-    if fs::read(&installed).ok().as_ref() != Some(&lock) {
-        fs::create_dir_all(&folder)?;
-        for file in ["package.json", "package-lock.json"] {
-            fs::copy(clients.join(file), folder.join(file))?;
-        }
-        let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
-        command
-            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-            .current_dir(&folder);
-        process::output(command)?;
-        fs::write(&installed, lock)?;
-    }
-    Ok(folder)
 }

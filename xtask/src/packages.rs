@@ -37,7 +37,7 @@ const FOR_DESKTOP: [Package; 3] = [
     },
 ];
 
-const FOR_TESTS: [Package; 6] = [
+const FOR_TESTS: [Package; 7] = [
     Package {
         name: "libvulkan1",
         reason: "lets the engine find GPUs",
@@ -66,6 +66,11 @@ const FOR_TESTS: [Package; 6] = [
     Package {
         name: "gnome-keyring",
         reason: "a real keychain for the node's identity in the tests",
+        present: is_installed,
+    },
+    Package {
+        name: "chromium",
+        reason: "the browser that the window's tests click through",
         present: is_installed,
     },
 ];
