@@ -1,5 +1,7 @@
 //! A whole network on loopback with the tiny model, for one test.
 
+#[cfg(target_os = "linux")]
+pub mod desktop;
 pub mod engine;
 pub mod simulated;
 
