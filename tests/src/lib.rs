@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod browser;
+pub mod desktop;
 pub mod engine;
 pub mod npm;
 pub mod simulated;

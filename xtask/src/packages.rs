@@ -3,7 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use xtask::{Result, process};
+use xtask::{Result, cache, process};
+
+use crate::lint::cargo;
+
+const TAURI_DRIVER_VERSION: &str = "2.1.0";
 
 /// A package by its Debian name, or what stands in for it elsewhere.
 struct Package {
@@ -96,7 +100,31 @@ pub(crate) fn for_tests() -> Result<()> {
     let mut wanted = vec![PYTHON];
     wanted.extend(FOR_DESKTOP);
     wanted.extend(FOR_TESTS);
-    install(&wanted)
+    install(&wanted)?;
+    if cfg!(target_os = "linux") {
+        install_tauri_driver()?;
+    }
+    Ok(())
+}
+
+/// Lets the tests drive the desktop program's window; kept in our cache.
+fn install_tauri_driver() -> Result<()> {
+    let root = cache::folder()?.join("tools");
+    if root.join("bin/tauri-driver").exists() {
+        return Ok(());
+    }
+    println!("  Installing tauri-driver {TAURI_DRIVER_VERSION}, once; this takes a minute");
+    let mut install = cargo(&[
+        "install",
+        "--quiet",
+        "--locked",
+        "tauri-driver",
+        "--version",
+        TAURI_DRIVER_VERSION,
+        "--root",
+    ]);
+    install.arg(&root);
+    process::run(install)
 }
 
 fn install(wanted: &[Package]) -> Result<()> {

@@ -1,0 +1,323 @@
+//! The icon in a panel that we are: its picture, its menu, and clicks on it, all over D-Bus.
+#![cfg(target_os = "linux")]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use infera_system_tests::desktop::{self, Desktop};
+use infera_system_tests::{World, story, tiny_model};
+use serde_json::Value as Json;
+use xtask::network::{Node, NodeOptions, START_LIMIT, repository};
+use xtask::process::Process;
+use xtask::{Result, wait};
+use zbus::blocking::{Connection, Proxy, connection, proxy};
+use zbus::interface;
+use zbus::message::Header;
+use zbus::proxy::CacheProperties;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const STATES: [&str; 4] = ["working", "waiting", "paused", "needs-you"];
+
+/// What a panel is to programs.
+struct Watcher {
+    /// Who has an icon, and where.
+    items: Sender<(String, String)>,
+}
+
+#[interface(name = "org.kde.StatusNotifierWatcher")]
+impl Watcher {
+    fn register_status_notifier_item(&self, service: &str, #[zbus(header)] header: Header<'_>) {
+        let sender = header.sender().map(ToString::to_string).unwrap_or_default();
+        // Some give their bus name, some the path of their icon.
+        let item = if service.starts_with('/') {
+            (sender, service.to_owned())
+        } else {
+            (service.to_owned(), "/StatusNotifierItem".to_owned())
+        };
+        // At the test's end nobody listens.
+        let _ = self.items.send(item);
+    }
+
+    #[zbus(property)]
+    fn is_status_notifier_host_registered(&self) -> bool {
+        true
+    }
+
+    #[zbus(property)]
+    fn protocol_version(&self) -> i32 {
+        0
+    }
+}
+
+struct Panel {
+    connection: Connection,
+    items: Receiver<(String, String)>,
+}
+
+impl Panel {
+    fn start(desktop: &Desktop) -> Result<Self> {
+        let (sender, items) = channel();
+        let watcher = Watcher { items: sender };
+        let connection = connection::Builder::address(desktop.bus())?
+            .serve_at("/StatusNotifierWatcher", watcher)?
+            .name("org.kde.StatusNotifierWatcher")?
+            .build()?;
+        Ok(Self { connection, items })
+    }
+
+    /// The next icon that comes.
+    fn icon(&self) -> Result<Icon<'_>> {
+        let (name, path) = self
+            .items
+            .recv_timeout(START_LIMIT)
+            .map_err(|_| "no icon came into the panel")?;
+        let item = self.proxy(&name, &path, "org.kde.StatusNotifierItem")?;
+        let menu: OwnedObjectPath = item.get_property("Menu")?;
+        let menu = self.proxy(&name, menu.as_str(), "com.canonical.dbusmenu")?;
+        Ok(Icon { item, menu })
+    }
+
+    /// Asks anew each time: icons tell their changes in signals of their own.
+    fn proxy<'a>(&self, name: &str, path: &str, interface: &'a str) -> Result<Proxy<'a>> {
+        Ok(proxy::Builder::new(&self.connection)
+            .destination(name.to_owned())?
+            .path(path.to_owned())?
+            .interface(interface)?
+            .cache_properties(CacheProperties::No)
+            .build()?)
+    }
+}
+
+struct Icon<'a> {
+    item: Proxy<'a>,
+    menu: Proxy<'a>,
+}
+
+impl Icon<'_> {
+    /// The file with its picture.
+    fn file(&self) -> Result<PathBuf> {
+        let name: String = self.item.get_property("IconName")?;
+        let theme: String = self.item.get_property("IconThemePath")?;
+        // A whole path, or a name in a folder of its own.
+        Ok(Path::new(&theme).join(name))
+    }
+
+    /// Which state's picture it shows; none in the moment in which it changes. Keeps the picture.
+    fn state(&self) -> Result<Option<&'static str>> {
+        let Ok(shown) = pixels(&self.file()?) else {
+            return Ok(None);
+        };
+        for state in STATES {
+            let file = format!("icons/tray/{state}-dark.png");
+            if pixels(&repository().join(file))? == shown {
+                let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tray");
+                fs::create_dir_all(&folder)?;
+                // It may be gone already; then it is kept the next time.
+                let _ = fs::copy(self.file()?, folder.join(format!("{state}.png")));
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The menu's lines.
+    fn lines(&self) -> Result<Vec<Line>> {
+        type Layout = (u32, (i32, HashMap<String, OwnedValue>, Vec<OwnedValue>));
+        let all: [&str; 0] = [];
+        let (_, (_, _, children)): Layout = self.menu.call("GetLayout", &(0, -1, &all[..]))?;
+        children.iter().map(|child| Line::read(child)).collect()
+    }
+
+    /// Until it shows a state, and its menu begins with these words.
+    fn wait_for(&self, state: &str, words: &str) -> Result<Vec<Line>> {
+        let mut last = None;
+        let found = wait::until("the icon and its menu follow", LIMIT, || {
+            let lines = self.lines()?;
+            let shown = self.state()?;
+            if shown == Some(state)
+                && lines
+                    .first()
+                    .is_some_and(|line| line.text.starts_with(words))
+            {
+                return Ok(Some(lines));
+            }
+            last = Some((shown, lines));
+            Ok(None)
+        });
+        found.map_err(|error| format!("{error} to {state}, {words:?}: {last:?}").into())
+    }
+
+    /// Clicks on the line with these words, or on one in a menu below.
+    fn click(&self, words: &[&str]) -> Result<()> {
+        let mut lines = self.lines()?;
+        let mut id = 0;
+        for word in words {
+            let line = lines.into_iter().find(|line| line.text == *word);
+            let line = line.ok_or_else(|| format!("the menu has no {word:?}"))?;
+            assert!(line.enabled, "{line:?}");
+            (id, lines) = (line.id, line.lines);
+        }
+        self.menu
+            .call::<_, _, ()>("Event", &(id, "clicked", Value::I32(0), 0_u32))?;
+        Ok(())
+    }
+}
+
+/// One line of a menu. A line between lines has no text.
+#[derive(Debug)]
+struct Line {
+    id: i32,
+    text: String,
+    enabled: bool,
+    lines: Vec<Self>,
+}
+
+impl Line {
+    /// From `(ia{sv}av)`: its number, its properties, and the lines below it.
+    fn read(value: &Value<'_>) -> Result<Self> {
+        let Value::Structure(parts) = bare(value) else {
+            return Err(format!("not a line of a menu: {value:?}").into());
+        };
+        let [Value::I32(id), Value::Dict(properties), Value::Array(lines)] = parts.fields() else {
+            return Err(format!("not a line of a menu: {value:?}").into());
+        };
+        let mut line = Self {
+            id: *id,
+            text: String::new(),
+            enabled: true,
+            lines: lines.iter().map(Self::read).collect::<Result<_>>()?,
+        };
+        for (name, value) in properties.iter() {
+            match (name, bare(value)) {
+                (Value::Str(name), Value::Str(text)) if name.as_str() == "label" => {
+                    text.as_str().clone_into(&mut line.text);
+                }
+                (Value::Str(name), Value::Bool(enabled)) if name.as_str() == "enabled" => {
+                    line.enabled = *enabled;
+                }
+                _ => {}
+            }
+        }
+        Ok(line)
+    }
+}
+
+fn bare<'a, 'v>(value: &'a Value<'v>) -> &'a Value<'v> {
+    match value {
+        Value::Value(inner) => bare(inner),
+        other => other,
+    }
+}
+
+/// A picture's size and what it shows, whatever way it is packed.
+fn pixels(file: &Path) -> Result<(u32, Vec<u8>)> {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(file)?)).read_info()?;
+    let size = reader
+        .output_buffer_size()
+        .ok_or("the picture is too large")?;
+    let mut pixels = vec![0; size];
+    let frame = reader.next_frame(&mut pixels)?;
+    pixels.truncate(frame.buffer_size());
+    Ok((frame.width, pixels))
+}
+
+/// The program in the tray alone, as the system starts it.
+fn start(world: &World, desktop: &Desktop, node: &Node, agreed: bool) -> Result<Process> {
+    let mut command = Command::new(&world.binaries.desktop);
+    command.arg("--hidden").args(desktop::arguments(node));
+    desktop.furnish(&mut command, world.balancer.url());
+    command.env("INFERA_AGREE", if agreed { "1" } else { "0" });
+    Process::start("the desktop program", command, &node.log())
+}
+
+fn wait_for_status(node: &Node, what: &str, is: impl Fn(&Json) -> bool) -> Result<()> {
+    wait::until(what, LIMIT, || {
+        let status = node.status()?;
+        Ok(is(&status).then_some(()))
+    })
+    .map_err(|error| node.fault(&format!("did not follow the tray: {error}")))
+}
+
+fn pause(status: &Json) -> Option<&Json> {
+    let reason = &status["decision"]["reason"];
+    (reason["reason"] == "paused").then_some(reason)
+}
+
+fn now_ms() -> Result<i64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(i64::try_from(now.as_millis())?)
+}
+
+#[test]
+fn the_tray_shows_the_state_and_its_menu_steers_the_node() -> Result<()> {
+    if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
+        eprintln!("skipped: {program} is missing");
+        return Ok(());
+    }
+    desktop::binaries()?;
+    let world = World::start(0, 0)?;
+    let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
+    let desktop = Desktop::start(world.data.path())?;
+    let panel = Panel::start(&desktop)?;
+
+    let mut program = start(&world, &desktop, &node, false)?;
+    let icon = panel.icon()?;
+    let lines = icon.wait_for("needs-you", "Nothing is shared yet")?;
+    assert!(!lines[0].enabled, "{lines:?}");
+    icon.click(&["Quit"])?;
+    let end = program.wait_for_end(LIMIT)?;
+    assert!(end.success(), "{end}");
+
+    let mut program = start(&world, &desktop, &node, true)?;
+    let icon = panel.icon()?;
+    icon.wait_for("waiting", "Waiting for jobs")?;
+    wait_for_status(&node, "the node is ready", |_| node.is_ready())?;
+
+    icon.click(&["Pause"])?;
+    wait_for_status(&node, "the node is paused", |status| {
+        pause(status).is_some_and(|pause| pause["until_ms"].is_null())
+    })?;
+    let lines = icon.wait_for("paused", "Paused by you")?;
+    assert_eq!(lines[0].text, "Paused by you");
+    assert!(!lines.iter().any(|line| line.text == "Pause"), "{lines:?}");
+
+    icon.click(&["Snooze", "1 hour"])?;
+    let end = now_ms()? + 60 * 60 * 1000;
+    wait_for_status(&node, "the node is paused for an hour", |status| {
+        let until = pause(status).and_then(|pause| pause["until_ms"].as_i64());
+        until.is_some_and(|until| (until - end).abs() < 60_000)
+    })?;
+    icon.wait_for("paused", "Paused by you until ")?;
+
+    icon.click(&["Resume"])?;
+    wait_for_status(&node, "the node runs again", |_| node.is_ready())?;
+    icon.wait_for("waiting", "Waiting for jobs")?;
+
+    // A job may be over before the menu is read.
+    let works = (0..20).find_map(|seed| sees_work(&world, &icon, seed).transpose());
+    let words = works.ok_or("the icon never showed work")??;
+    assert!(words.starts_with("Working on a job"), "{words}");
+    icon.wait_for("waiting", "Waiting for jobs")?;
+
+    program.stop(LIMIT)
+}
+
+/// The menu's first line at a moment of a job in which the icon showed work.
+fn sees_work(world: &World, icon: &Icon<'_>, seed: u64) -> Result<Option<String>> {
+    let mut words = None;
+    for event in world.stream(&story(seed, 400))? {
+        event?;
+        if words.is_none() && icon.state()? == Some("working") {
+            let lines = icon.lines()?;
+            words = lines.into_iter().map(|line| line.text).next();
+            words = words.filter(|words| words.starts_with("Working"));
+        }
+    }
+    Ok(words)
+}
