@@ -87,15 +87,6 @@ pub(crate) fn for_build() -> Result<()> {
     }
 }
 
-/// What the whole workspace is built with.
-pub(crate) fn for_build() -> Result<()> {
-    if cfg!(target_os = "linux") {
-        install(&FOR_DESKTOP)
-    } else {
-        Ok(())
-    }
-}
-
 pub(crate) fn for_tests() -> Result<()> {
     let mut wanted = vec![PYTHON];
     wanted.extend(FOR_DESKTOP);
