@@ -1,10 +1,12 @@
-//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`, `bindings`.
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`, `bindings`, `package`.
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
 mod bench;
 mod demo;
+mod licences;
 mod lint;
 mod models;
+mod package;
 mod packages;
 mod peers;
 mod report;
@@ -37,6 +39,8 @@ enum Command {
     Bindings,
     /// Measures one thing
     Bench(BenchOptions),
+    /// Makes the packages that people install on this system
+    Package(PackageOptions),
 }
 
 #[derive(clap::Args)]
@@ -88,6 +92,19 @@ struct BenchOptions {
     dev: bool,
 }
 
+#[derive(clap::Args)]
+struct PackageOptions {
+    /// Package the dev build's programs as they are, to look at the packages without a long build
+    #[arg(long)]
+    dev: bool,
+    /// Only the node without a window
+    #[arg(long)]
+    headless: bool,
+    /// An AppImage too; its tools are downloaded from GitHub
+    #[arg(long)]
+    appimage: bool,
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
@@ -96,6 +113,7 @@ fn main() -> ExitCode {
         Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
         Command::Bindings => ui::write_bindings(),
         Command::Bench(options) => bench::run(&options),
+        Command::Package(options) => package::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

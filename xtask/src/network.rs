@@ -35,7 +35,7 @@ impl Binaries {
     pub fn build() -> Result<Self> {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
-        build(target_folder(&folder)?, release, &HEADLESS)?;
+        build(target_folder(&folder)?, release, &HEADLESS, &[])?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -44,7 +44,7 @@ impl Binaries {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
         let programs = [HEADLESS[0], HEADLESS[1], "infera-node"];
-        build(target_folder(&folder)?, release, &programs)?;
+        build(target_folder(&folder)?, release, &programs, &[])?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -52,7 +52,17 @@ impl Binaries {
     pub fn build_release() -> Result<Self> {
         let folder = profile_folder()?;
         let target = target_folder(&folder)?;
-        build(target, true, &HEADLESS)?;
+        build(target, true, &HEADLESS, &[])?;
+        Self::find_in(&target.join("release"))
+            .ok_or_else(|| "cargo built, but the programs are not there".into())
+    }
+
+    /// Those that people install: with optimisations, and a window that has its pages built in.
+    pub fn build_for_packages() -> Result<Self> {
+        let folder = profile_folder()?;
+        let target = target_folder(&folder)?;
+        let programs = [HEADLESS[0], HEADLESS[1], "infera-node"];
+        build(target, true, &programs, &["tauri/custom-protocol"])?;
         Self::find_in(&target.join("release"))
             .ok_or_else(|| "cargo built, but the programs are not there".into())
     }
@@ -80,8 +90,8 @@ const HEADLESS: [&str; 2] = ["infera", "infera-balancer"];
 
 /// Programs of the whole workspace rather than of single packages: cargo then chooses the same
 /// features of shared dependencies as for the tests, and builds burn once. Only what the programs
-/// need is built: without the desktop program no WebKit is.
-fn build(target: &Path, release: bool, programs: &[&str]) -> Result<()> {
+/// need is built: without the desktop program no web view is.
+fn build(target: &Path, release: bool, programs: &[&str], features: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(repository())
@@ -90,6 +100,9 @@ fn build(target: &Path, release: bool, programs: &[&str]) -> Result<()> {
         .arg(target);
     for program in programs {
         command.args(["--bin", program]);
+    }
+    for feature in features {
+        command.args(["--features", feature]);
     }
     if release {
         command.arg("--release");
@@ -488,6 +501,11 @@ fn target_folder(profile: &Path) -> Result<&Path> {
     profile
         .parent()
         .ok_or_else(|| "this program is not in a target folder".into())
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> Result<PathBuf> {
+    Ok(target_folder(&profile_folder()?)?.to_owned())
 }
 
 /// `target/debug`, or where else the running program lies.

@@ -49,7 +49,7 @@ fn folder() -> PathBuf {
     network::repository().join("ui")
 }
 
-fn npm(words: &[&str]) -> Command {
+pub(crate) fn npm(words: &[&str]) -> Command {
     let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
     command.current_dir(folder()).args(words);
     command
