@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
             .map_err(io::Error::other)?
             .to_string_lossy()
             .replace('\\', "/");
-        let path = file.canonicalize()?;
+        let path = file.canonicalize()?.to_string_lossy().into_owned();
         let _ = writeln!(code, "    ({name:?}, include_bytes!({path:?})),");
     }
     code += "];\n";

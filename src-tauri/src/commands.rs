@@ -94,6 +94,7 @@ pub(crate) async fn call(
 
 /// The API's events go over this channel, the whole state first. A page has one stream.
 #[tauri::command]
+#[expect(clippy::needless_pass_by_value, reason = "Tauri hands them over so")]
 pub(crate) fn subscribe(app: AppHandle, shell: State<'_, Shell>, channel: Channel<AppEvent>) {
     shell.subscription.replace(&app, channel);
 }

@@ -67,6 +67,7 @@ pub fn run(options: Options) -> ExitCode {
     surroundings::prepare_web_view();
     logs::start(&options.data.path().join("logs"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    #[expect(clippy::exit, reason = "Tauri's own code")]
     let mut context = generate_context!();
     let window_state = options.data.path().join("window.json");
     let builder = tauri::Builder::default()
@@ -109,7 +110,7 @@ pub fn run(options: Options) -> ExitCode {
         })
         .setup(move |app| {
             match tauri::async_runtime::block_on(start(&options)) {
-                Ok(backend) => set_up(app.handle(), backend, &options)?,
+                Ok(backend) => set_up(app.handle(), backend, &options),
                 Err(error) => refuse(app.handle(), &error),
             }
             Ok(())
@@ -154,7 +155,7 @@ fn refuse(app: &AppHandle, error: &StartError) {
     });
 }
 
-fn set_up(app: &AppHandle, backend: App, options: &Options) -> tauri::Result<()> {
+fn set_up(app: &AppHandle, backend: App, options: &Options) {
     let data = options.data.path().to_owned();
     let serving = backend.clone();
     tauri::async_runtime::spawn(async move {
@@ -193,7 +194,6 @@ fn set_up(app: &AppHandle, backend: App, options: &Options) -> tauri::Result<()>
     if !options.hidden {
         window::open(app);
     }
-    Ok(())
 }
 
 fn on_event(app: &AppHandle, event: RunEvent) {

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod browser;
+#[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod engine;
 pub mod npm;

@@ -128,7 +128,12 @@ async function follow(
       lost(false);
       await read(response, silence, (event) => {
         retry = FIRST_RETRY_MS;
-        listener(event);
+        try {
+          listener(event);
+        } catch (error) {
+          // A fault of the window's own is none of the connection.
+          reportError(error);
+        }
       });
     } catch {
       // Lost, whatever the reason; asking again shows whether it lasts.

@@ -328,6 +328,9 @@ macro_rules! commands {
 }
 
 macro_rules! call {
+    (plain $call:expr) => {
+        Ok::<_, ApiError>($call)
+    };
     (now $call:expr) => {
         $call
     };
@@ -360,7 +363,7 @@ impl ApiError {
 
 commands! {
     /// Everything that a window shows.
-    now state(()) -> AppState;
+    plain state(()) -> AppState;
     /// The person agrees to lend their GPU; the node begins.
     now agree(()) -> AppState;
     /// Nothing is shared any more, until the person agrees again.
@@ -376,7 +379,7 @@ commands! {
     /// Replaces all settings.
     now change_settings(Settings) -> AppState;
     /// The GPUs' last ten minutes.
-    now gpu_history(()) -> GpuHistory;
+    plain gpu_history(()) -> GpuHistory;
     /// The jobs done, a part at a time.
     later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
@@ -384,7 +387,7 @@ commands! {
     /// Points over time.
     later earnings(EarningsQuery) -> Earnings;
     /// The models that can be downloaded.
-    now catalogue(()) -> Vec<CatalogueItem>;
+    plain catalogue(()) -> Vec<CatalogueItem>;
     /// Begins a download, or goes on with it.
     later download(DownloadRequest) -> AppState;
     /// Keeps what has come.
@@ -402,13 +405,13 @@ commands! {
     /// Its answer comes as events.
     now chat(ChatRequest) -> ();
     /// Ends an answer early.
-    now stop_chat(ById) -> ();
+    plain stop_chat(ById) -> ();
     /// Frees the GPU that a chat holds; jobs go on.
-    now end_chat(()) -> AppState;
+    plain end_chat(()) -> AppState;
     /// Measures a model for half a minute.
     now benchmark(ByPath) -> AppState;
     /// Ends a measurement early.
-    now stop_benchmark(()) -> AppState;
+    plain stop_benchmark(()) -> AppState;
     /// Logs, settings and hardware, with what is private left out.
     later support_bundle(()) -> Vec<BundleFile>;
     /// What `remove_everything` deletes.

@@ -16,7 +16,7 @@ use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
 use crate::library::{
-    self, CatalogueItem, DownloadRequest, Fit, InstalledModel, LibraryError, LibraryState,
+    self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel, LibraryError,
 };
 use crate::node::Ended;
 use crate::state::{EngineStatus, NodeSnapshot};
@@ -27,8 +27,8 @@ const MOST_JOBS_AT_ONCE: u32 = 256;
 const MORNING_HOUR: i8 = 8;
 
 impl App {
-    pub(super) fn state(&self, (): ()) -> Result<AppState, ApiError> {
-        Ok(self.publish(None))
+    pub(super) fn state(&self, (): ()) -> AppState {
+        self.publish(None)
     }
 
     pub(super) fn agree(&self, (): ()) -> Result<AppState, ApiError> {
@@ -73,8 +73,8 @@ impl App {
         self.change(|preferences| preferences.settings = settings)
     }
 
-    pub(super) fn gpu_history(&self, (): ()) -> Result<GpuHistory, ApiError> {
-        Ok(self.0.telemetry.history())
+    pub(super) fn gpu_history(&self, (): ()) -> GpuHistory {
+        self.0.telemetry.history()
     }
 
     pub(super) async fn jobs(&self, query: JobsQuery) -> Result<JobsPage, ApiError> {
@@ -100,7 +100,7 @@ impl App {
         Ok(store.earnings(query, points, &now, since_ms).await?)
     }
 
-    pub(super) fn catalogue(&self, (): ()) -> Result<Vec<CatalogueItem>, ApiError> {
+    pub(super) fn catalogue(&self, (): ()) -> Vec<CatalogueItem> {
         let state = self.states().borrow().clone();
         let library = &self.0.library;
         let memory = device_memory(&state.adapters, &state.settings);
@@ -120,7 +120,7 @@ impl App {
             suggested: suggested.as_ref() == Some(&entry.id),
             entry: entry.clone(),
         });
-        Ok(items.collect())
+        items.collect()
     }
 
     pub(super) async fn download(&self, request: DownloadRequest) -> Result<AppState, ApiError> {
@@ -164,7 +164,7 @@ impl App {
             preferences
                 .settings
                 .models
-                .retain(|path| *path != request.path)
+                .retain(|path| *path != request.path);
         })?;
         self.0.library.delete(request.path).await?;
         Ok(self.publish(None))
@@ -208,14 +208,13 @@ impl App {
         Ok(())
     }
 
-    pub(super) fn stop_chat(&self, request: ById) -> Result<(), ApiError> {
+    pub(super) fn stop_chat(&self, request: ById) {
         self.0.owner.stop_chat(request.id);
-        Ok(())
     }
 
-    pub(super) fn end_chat(&self, (): ()) -> Result<AppState, ApiError> {
+    pub(super) fn end_chat(&self, (): ()) -> AppState {
         self.0.owner.end_chat();
-        Ok(self.publish(None))
+        self.publish(None)
     }
 
     pub(super) fn benchmark(&self, request: ByPath) -> Result<AppState, ApiError> {
@@ -225,9 +224,9 @@ impl App {
         Ok(self.publish(None))
     }
 
-    pub(super) fn stop_benchmark(&self, (): ()) -> Result<AppState, ApiError> {
+    pub(super) fn stop_benchmark(&self, (): ()) -> AppState {
         self.0.owner.stop_benchmark();
-        Ok(self.publish(None))
+        self.publish(None)
     }
 
     pub(super) async fn support_bundle(&self, (): ()) -> Result<Vec<BundleFile>, ApiError> {
@@ -260,17 +259,15 @@ impl App {
     }
 }
 
-/// The library's files as the settings and the node see them.
-pub(super) fn installed(
-    library: &LibraryState,
+/// Model files as the settings and the node see them.
+pub(super) fn installed<'a>(
+    files: impl Iterator<Item = &'a InstalledFile>,
     settings: &Settings,
     node: Option<&NodeSnapshot>,
     adapters: &[Adapter],
 ) -> Vec<InstalledModel> {
     let memory = device_memory(adapters, settings);
-    let mut models: Vec<InstalledModel> = library
-        .installed
-        .iter()
+    let mut models: Vec<InstalledModel> = files
         .map(|file| {
             let fit = file.needed_bytes.map_or(Fit::Unknown, |needed| {
                 library::fit(needed, memory, settings.vram_reserve_bytes)

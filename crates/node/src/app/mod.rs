@@ -32,7 +32,7 @@ use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
 use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
-use crate::library::{Library, LibraryConfig, LibraryEdges, LibraryError};
+use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Node;
 use crate::state::{NodeSnapshot, State, Summary};
 use crate::store::Store;
@@ -97,6 +97,8 @@ struct Parts {
     telemetry: Telemetry,
     /// What the operating system knows; none until it has been looked at.
     cards: watch::Sender<Vec<Card>>,
+    /// Model files in use that lie outside the models folder.
+    outside: watch::Sender<Vec<InstalledFile>>,
     today: watch::Sender<Today>,
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
@@ -190,6 +192,7 @@ impl App {
             library,
             telemetry,
             cards: watch::Sender::new(Vec::new()),
+            outside: watch::Sender::new(Vec::new()),
             today: watch::Sender::new(Today::default()),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
@@ -200,6 +203,7 @@ impl App {
         app.publish(None);
         tokio::spawn(app.clone().follow());
         app.look_for_cards();
+        app.look_at_files_outside();
         Ok(app)
     }
 
@@ -262,6 +266,7 @@ impl App {
         let mut ending = parts.ending.subscribe();
         let mut snapshots: Option<watch::Receiver<NodeSnapshot>> = None;
         let mut cards = parts.cards.subscribe();
+        let mut outside = parts.outside.subscribe();
         // The GPU is looked at while there is work, for the charts of the last minutes.
         let mut watching = None;
         let mut allowed = preferences.borrow().settings.library_limits();
@@ -297,6 +302,7 @@ impl App {
                 () = snapshot_changed => {}
                 Ok(()) = preferences.changed() => {
                     let limits = preferences.borrow_and_update().settings.library_limits();
+                    self.look_at_files_outside();
                     if limits != allowed {
                         allowed = limits;
                         let _ = parts.library.set_limits(limits).await;
@@ -305,6 +311,7 @@ impl App {
                 Ok(()) = library.changed() => {}
                 Ok(()) = host.changed() => {}
                 Ok(()) = cards.changed() => {}
+                Ok(()) = outside.changed() => {}
                 Ok(()) = today.changed() => {}
                 _ = count.tick() => counted = None,
                 Ok(()) = ending.changed() => return,
@@ -372,7 +379,9 @@ impl App {
             )
         });
         let library = parts.library.state().borrow().clone();
-        let installed = commands::installed(&library, &settings, node.as_ref(), &adapters);
+        let outside = parts.outside.borrow();
+        let files = library.installed.iter().chain(&*outside);
+        let installed = commands::installed(files, &settings, node.as_ref(), &adapters);
         AppState {
             state,
             setup: preferences.setup,
@@ -393,6 +402,24 @@ impl App {
     fn look_for_cards(&self) {
         let cards = self.0.cards.clone();
         tokio::task::spawn_blocking(move || cards.send_replace(gpu::cards()));
+    }
+
+    /// Reads the model files in use that the library does not know, beside everything else.
+    fn look_at_files_outside(&self) {
+        let (outside, folder) = (
+            self.0.outside.clone(),
+            PathBuf::from(&self.0.host.borrow().models_folder),
+        );
+        let models = self.0.preferences.borrow().settings.models.clone();
+        tokio::task::spawn_blocking(move || {
+            let files = models
+                .iter()
+                .map(PathBuf::from)
+                .filter(|path| path.parent() != Some(&*folder))
+                .map(|path| InstalledFile::at(&path))
+                .collect();
+            outside.send_replace(files);
+        });
     }
 
     /// This moment, in the machine's time zone.

@@ -438,7 +438,9 @@ impl Task {
                     last = Instant::now();
                     first.get_or_insert(last);
                     tokens += new.len() as u32;
-                    new.iter().for_each(|token| say(decoder.push(token.id)));
+                    for token in &new {
+                        say(decoder.push(token.id));
+                    }
                 }
                 Event::Finished(finished) => break finished,
                 _ => {}

@@ -88,7 +88,7 @@ impl Supervisor {
                         return;
                     }
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let ended = ending.wait_for(|ending| *ending);
             match self.start(&wish, &mut key, &stores).await {
@@ -131,15 +131,14 @@ impl Supervisor {
         stores: &watch::Sender<Option<Store>>,
     ) -> Result<Node, String> {
         let open = stores.borrow().clone();
-        let store = match open {
-            Some(store) => store,
-            None => {
-                let store = Store::open(&self.data.database())
-                    .await
-                    .map_err(|error| error.to_string())?;
-                stores.send_replace(Some(store.clone()));
-                store
-            }
+        let store = if let Some(store) = open {
+            store
+        } else {
+            let store = Store::open(&self.data.database())
+                .await
+                .map_err(|error| error.to_string())?;
+            stores.send_replace(Some(store.clone()));
+            store
         };
         let secret = match key {
             Some(secret) => *secret,

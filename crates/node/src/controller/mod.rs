@@ -342,18 +342,18 @@ impl Controller {
                     }),
                     finish_first,
                 }));
-                self.act();
+                self.act_and_publish();
                 let _ = reply.send(self.snapshot());
             }
             Request::Resume(reply) => {
                 self.set_pause(None);
                 self.slots.iter_mut().for_each(Slot::try_again);
-                self.act();
+                self.act_and_publish();
                 let _ = reply.send(self.snapshot());
             }
             Request::OwnUse { begins, reply } => {
                 self.own_use = begins;
-                self.act();
+                self.act_and_publish();
                 let _ = reply.send(());
             }
             Request::Check(reply) => {
@@ -389,6 +389,12 @@ impl Controller {
                 }
             }
         }
+    }
+
+    /// What a person asked for shows at once.
+    fn act_and_publish(&mut self) {
+        self.published = None;
+        self.act();
     }
 
     /// Decides anew and brings everything in line with the decision.

@@ -33,7 +33,25 @@ pub struct InstalledFile {
     pub fault: Option<String>,
 }
 
+impl Stamp {
+    fn of(details: &fs::Metadata) -> Self {
+        let modified = details.modified().ok();
+        Self {
+            bytes: details.len(),
+            modified_ms: modified
+                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                .map_or(0, |elapsed| elapsed.as_millis() as i64),
+        }
+    }
+}
+
 impl InstalledFile {
+    /// A file outside the models folder, which the person named. It blocks.
+    pub(crate) fn at(path: &Path) -> Self {
+        let stamp = fs::metadata(path).map_or_else(|_| Stamp::default(), |it| Stamp::of(&it));
+        read(path, stamp)
+    }
+
     /// With what only the program around it knows. What a loaded model tells of itself is absent.
     #[must_use]
     pub fn into_model(self, fit: Fit, in_use: bool) -> InstalledModel {
@@ -72,7 +90,7 @@ pub(super) struct Shelf {
     provenance: HashMap<String, Provenance>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
     modified_ms: i64,
@@ -126,14 +144,7 @@ impl Shelf {
             if !is_model || !details.is_file() {
                 continue;
             }
-            let modified = details.modified().ok();
-            let modified_ms = modified
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                .map_or(0, |elapsed| elapsed.as_millis() as i64);
-            let stamp = Stamp {
-                bytes: details.len(),
-                modified_ms,
-            };
+            let stamp = Stamp::of(&details);
             let file = match self.seen.remove(&path) {
                 Some((seen, file)) if seen == stamp => file,
                 _ => self.identify(read(&path, stamp), catalogue),
