@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn the_next_step_as_a_table() {
         let now = Instant::now() + REST_AFTER;
-        let (soon, before) = (now + INTERVAL, now - INTERVAL);
+        let (soon, before) = (now + INTERVAL, now.checked_sub(INTERVAL).unwrap());
         let cases = [
             (0, false, before, None, Step::Wait(None)),
             (0, false, before, Some(soon), Step::Wait(Some(INTERVAL))),
