@@ -144,7 +144,8 @@ pub fn run(
         if let Some(question) = line.strip_prefix("ask ") {
             writeln!(input, "{}", answer(question)?)?;
         } else {
-            println!("{line}");
+            // Into the test's output, beside what it says itself.
+            writeln!(std::io::stdout(), "{line}")?;
         }
     }
     if script.0.wait()?.success() {

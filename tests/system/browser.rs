@@ -83,7 +83,7 @@ fn the_first_start_leads_to_a_verified_job_and_a_pause() -> Result<()> {
     )?;
     let listeners = node.listeners()?;
     assert!(
-        !listeners.is_empty() && listeners.iter().all(|address| address.is_loopback()),
+        !listeners.is_empty() && listeners.iter().all(std::net::IpAddr::is_loopback),
         "the node can be reached at {listeners:?}"
     );
     node.stop()
