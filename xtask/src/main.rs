@@ -100,7 +100,7 @@ struct PackageOptions {
     /// Only the node without a window
     #[arg(long)]
     headless: bool,
-    /// An `AppImage` too; its tools are downloaded from GitHub
+    /// One file for any Linux too; the tools for it are downloaded from GitHub
     #[arg(long)]
     appimage: bool,
 }

@@ -47,7 +47,9 @@ fn on_linux(options: &PackageOptions, settings: Value) -> Result<Vec<PathBuf>> {
     let mut made = headless(&folder, &programs.node, options.dev)?;
     if !options.headless {
         made.extend(desktop(&folder, &programs.desktop, options, settings)?);
+        fs::remove_dir_all(folder.join("desktop"))?;
     }
+    fs::remove_dir_all(folder.join("headless"))?;
     Ok(made)
 }
 
