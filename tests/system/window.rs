@@ -164,7 +164,11 @@ impl Window {
 fn wrap(folder: &Path, name: &str, program: &Path) -> Result<PathBuf> {
     let path = folder.join(format!("{name}.sh"));
     let mut file = fs::File::create(&path)?;
-    file.write_all(WRAPPER.replace("PROGRAM", &program.to_string_lossy()).as_bytes())?;
+    file.write_all(
+        WRAPPER
+            .replace("PROGRAM", &program.to_string_lossy())
+            .as_bytes(),
+    )?;
     file.set_permissions(fs::Permissions::from_mode(0o755))?;
     Ok(path)
 }
