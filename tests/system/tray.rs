@@ -1,5 +1,10 @@
 //! The icon in a panel that we are: its picture, its menu, and clicks on it, all over D-Bus.
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "so the bus calls what it is served"
+)]
 
 use std::collections::HashMap;
 use std::fs;
