@@ -1,9 +1,14 @@
 //! The icon in a panel that we are: its picture, its menu, and clicks on it, all over D-Bus.
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "so the bus calls what it is served"
+)]
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -110,16 +115,19 @@ impl Icon<'_> {
 
     /// Which state's picture it shows; none in the moment in which it changes. Keeps the picture.
     fn state(&self) -> Result<Option<&'static str>> {
-        let Ok(shown) = pixels(&self.file()?) else {
+        let Ok(file) = fs::read(self.file()?) else {
+            return Ok(None);
+        };
+        // It may be half written.
+        let Ok(shown) = pixels(&file) else {
             return Ok(None);
         };
         for state in STATES {
-            let file = format!("icons/tray/{state}-dark.png");
-            if pixels(&repository().join(file))? == shown {
+            let ours = repository().join(format!("icons/tray/{state}-dark.png"));
+            if pixels(&fs::read(ours)?)? == shown {
                 let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tray");
                 fs::create_dir_all(&folder)?;
-                // It may be gone already; then it is kept the next time.
-                let _ = fs::copy(self.file()?, folder.join(format!("{state}.png")));
+                fs::write(folder.join(format!("{state}.png")), file)?;
                 return Ok(Some(state));
             }
         }
@@ -215,9 +223,9 @@ fn bare<'a, 'v>(value: &'a Value<'v>) -> &'a Value<'v> {
     }
 }
 
-/// A picture's size and what it shows, whatever way it is packed.
-fn pixels(file: &Path) -> Result<(u32, Vec<u8>)> {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(file)?)).read_info()?;
+/// A picture's width and what it shows, whatever way it is packed.
+fn pixels(file: &[u8]) -> Result<(u32, Vec<u8>)> {
+    let mut reader = png::Decoder::new(Cursor::new(file)).read_info()?;
     let size = reader
         .output_buffer_size()
         .ok_or("the picture is too large")?;
