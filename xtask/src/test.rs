@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use xtask::network::Binaries;
 use xtask::{Result, process};
 
 use crate::lint::{self, cargo};
@@ -31,7 +32,10 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     {
         report::fact("model", &format!("tests that need it are skipped. {error}"));
     }
-    // Building the tests builds the programs, too: their packages have integration tests.
+    if !options.fast {
+        // The tests' own build makes only the programs of packages with integration tests.
+        Binaries::build_with_desktop()?;
+    }
     let mut words = vec!["--workspace"];
     if options.fast {
         for package in [SYSTEM_TESTS, DESKTOP, "xtask"] {

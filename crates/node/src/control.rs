@@ -117,6 +117,7 @@ impl ControlServer {
 
 /// Serves while the settings want it (`web_control`), until the program ends.
 pub async fn serve_while_wanted(app: App, entropy: &dyn Entropy) {
+    app.started().await;
     let mut states = app.states();
     let mut server: Option<ControlServer> = None;
     loop {

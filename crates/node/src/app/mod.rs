@@ -234,6 +234,14 @@ impl App {
         self.0.host.send_modify(|host| host.web_address = address);
     }
 
+    /// Returns when there is a node for the first time, or a reason why there is none.
+    pub async fn started(&self) {
+        let mut running = self.0.running.clone();
+        let _ = running
+            .wait_for(|running| !matches!(running, Running::Starting))
+            .await;
+    }
+
     /// Returns when the program has been told to end, by whomever.
     pub async fn ended(&self) {
         let mut ending = self.0.ending.subscribe();

@@ -99,6 +99,8 @@ fn check_enough(arguments: &Run, stored: &Preferences) -> Result<(), Fault> {
 
 /// Serves until it is told to end, or has no reason to go on.
 async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<ExitCode, Fault> {
+    // Whoever asks from the first moment on gets an answer.
+    app.started().await;
     let control = ControlServer::start(app.clone(), address, &SystemEntropy)
         .await
         .map_err(|error| not_started(&error))?;
