@@ -203,7 +203,6 @@ const shared: Same<SharedWords> = {
   "chart.now": "jetzt",
   "chart.none": "kein Messwert",
   "table.sort": "Nach {column} sortieren",
-  "page.soon": "Diese Seite entsteht gerade.",
 };
 
 export const de: Same<Words> = {

@@ -189,7 +189,6 @@ const shared = {
   "chart.now": "now",
   "chart.none": "no reading",
   "table.sort": "Sort by {column}",
-  "page.soon": "This page is being built.",
 } as const;
 
 export const en = {

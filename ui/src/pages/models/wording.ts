@@ -2,15 +2,7 @@
 
 import { t } from "../../i18n/index.svelte";
 import { bytes, bytesPerSecond, duration, number, percent } from "../../lib/format";
-import type {
-  AppState,
-  CatalogueEntry,
-  DiskUse,
-  Download,
-  Fit,
-  InstalledModel,
-  Price,
-} from "../../platform/types";
+import type { AppState, CatalogueEntry, DiskUse, Download, Fit, Price } from "../../platform/types";
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
@@ -96,11 +88,6 @@ export function timeLeft(seconds: number): string {
 /** Of a catalogue's model. */
 export function downloadOf(entry: CatalogueEntry, downloads: Download[]): Download | undefined {
   return downloads.find(({ id, url }) => id === entry.id || entry.sources.includes(url));
-}
-
-/** Null where the network does not serve it, or where that is not known. */
-export function priceOf(model: InstalledModel): Price | null {
-  return model.price;
 }
 
 /** Micro-points per token are thousandths of a point per thousand tokens. */
