@@ -8,7 +8,7 @@ use xtask::{Result, process};
 
 use crate::lint::cargo;
 use crate::peers::{self, Figures};
-use crate::{BenchOptions, models, report};
+use crate::{BenchOptions, desktop, models, packages, report, ui};
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Name {
@@ -20,6 +20,8 @@ pub(crate) enum Name {
     Balancer,
     /// How many of a hundred jobs of each kind of node the reference nodes find right and wrong
     Verification,
+    /// The desktop program's start, and what it costs while it is paused with the window closed
+    Desktop,
 }
 
 pub(crate) fn run(options: &BenchOptions) -> Result<()> {
@@ -42,6 +44,16 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
                 .args(profile(options))
                 .args(["--", "100", "300", "150"]);
             process::run(command)
+        }
+        Name::Desktop => {
+            packages::for_tests()?;
+            ui::build()?;
+            let binaries = if options.dev {
+                Binaries::build_with_desktop()?
+            } else {
+                Binaries::build_for_packages()?
+            };
+            desktop::run(&binaries, &model()?)
         }
         Name::Verification => {
             build(options)?;

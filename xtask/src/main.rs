@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod desktop;
 mod licences;
 mod lint;
 mod models;
