@@ -103,13 +103,12 @@ fn a_node_shows_its_state_work_and_points() -> Result<()> {
         "{history}"
     );
 
-    let points: Value = serde_json::from_str(&node.run(&["points", "--json"])?)?;
     let cost = cost(&answer["usage"])?;
-    assert_eq!(
-        points["confirmed"].as_i64(),
-        Some(cost * 80 / 100),
-        "{points}"
-    );
+    // The node asks for its points once it has the verdict.
+    let points: Value = wait::until("the points are confirmed", START_LIMIT, || {
+        let points: Value = serde_json::from_str(&node.run(&["points", "--json"])?)?;
+        Ok((points["confirmed"].as_i64() == Some(cost * 80 / 100)).then_some(points))
+    })?;
     assert_eq!(points["pending"], 0, "{points}");
 
     assert!(!node.run(&["status"])?.is_empty());
