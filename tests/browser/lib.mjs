@@ -112,12 +112,15 @@ export async function listen(page) {
   });
 }
 
-/** Waits until the bar has said something since `listen`. */
+/** Whether the bar has said something since `listen`. */
+export async function heard(page, sentence) {
+  const said = await page.evaluate(() => window.heard);
+  return said.some((words) => sentence.test(words));
+}
+
+/** Waits until it has. */
 export async function hears(page, sentence) {
-  await until(`the bar says ${sentence}`, async () => {
-    const heard = await page.evaluate(() => window.heard);
-    return heard.some((said) => sentence.test(said));
-  });
+  await until(`the bar says ${sentence}`, () => heard(page, sentence));
 }
 
 export async function goTo(page, name) {
