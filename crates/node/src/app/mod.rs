@@ -270,14 +270,16 @@ impl App {
         let mut own_use = parts.owner.use_now();
         let mut host = parts.host.subscribe();
         let mut today = parts.today.subscribe();
-        // It only ever becomes true.
-        let mut ending = parts.ending.subscribe();
+        let mut ended = std::pin::pin!(self.ended());
         let mut snapshots: Option<watch::Receiver<NodeSnapshot>> = None;
         let mut cards = parts.cards.subscribe();
         let mut outside = parts.outside.subscribe();
         // The GPU is looked at while there is work, for the charts of the last minutes.
         let mut watching = None;
         let mut allowed = preferences.borrow().settings.library_limits();
+        let mut models = preferences.borrow().settings.models.clone();
+        // What the names of the readings were last made of.
+        let mut gpus = Vec::new();
         let mut counted = None;
         let mut count = tokio::time::interval(COUNT_TODAY);
         loop {
@@ -309,8 +311,12 @@ impl App {
                 }
                 () = snapshot_changed => {}
                 Ok(()) = preferences.changed() => {
-                    let limits = preferences.borrow_and_update().settings.library_limits();
-                    self.look_at_files_outside();
+                    let settings = preferences.borrow_and_update().settings.clone();
+                    if settings.models != models {
+                        models = settings.models.clone();
+                        self.look_at_files_outside();
+                    }
+                    let limits = settings.library_limits();
                     if limits != allowed {
                         allowed = limits;
                         let _ = parts.library.set_limits(limits).await;
@@ -318,11 +324,19 @@ impl App {
                 }
                 Ok(()) = library.changed() => {}
                 Ok(()) = host.changed() => {}
-                Ok(()) = cards.changed() => {}
+                Ok(()) = cards.changed() => gpus.clear(),
                 Ok(()) = outside.changed() => {}
                 Ok(()) = today.changed() => {}
                 _ = count.tick() => counted = None,
-                Ok(()) = ending.changed() => return,
+                () = &mut ended => return,
+            }
+            if let Some(snapshots) = &snapshots
+                && let Some(hardware) = &snapshots.borrow().hardware
+                && hardware.gpus != gpus
+            {
+                gpus.clone_from(&hardware.gpus);
+                let names = gpu::card_names(&gpus, &parts.cards.borrow());
+                parts.telemetry.set_names(names);
             }
             let books = snapshots.as_ref().map(|snapshots| {
                 let snapshot = snapshots.borrow();
@@ -377,8 +391,6 @@ impl App {
         let hardware = node.as_ref().and_then(|node| node.hardware.as_ref());
         let adapters = hardware.map_or_else(Vec::new, |hardware| {
             let cards = parts.cards.borrow();
-            let names = gpu::card_names(&hardware.gpus, &cards);
-            parts.telemetry.set_names(names);
             gpu::adapters(
                 &hardware.gpus,
                 &cards,

@@ -78,12 +78,17 @@ impl Running {
         let Self { app, folder } = self;
         drop(app);
         // Tasks that end by themselves let go of the folder a moment later.
-        let app = loop {
-            match start(&folder, None).await {
-                Err(StartError::Data(_)) => tokio::task::yield_now().await,
-                started => break started.unwrap(),
+        let restarted = async {
+            loop {
+                match start(&folder, None).await {
+                    Err(StartError::Data(_)) => tokio::task::yield_now().await,
+                    started => break started.unwrap(),
+                }
             }
         };
+        let app = tokio::time::timeout(Duration::from_mins(1), restarted)
+            .await
+            .expect("the data folder is let go of");
         Self { app, folder }
     }
 }
