@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use clap::Args;
 use infera_engine::message::{Command, DeviceChoice, Event, Finished, Generate};
 use infera_model::PROFILE;
+use infera_node::state::rate;
 use infera_protocol::{JobSeed, Sampling};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::local_engine::LocalEngine;
 use super::parse_device;
-use super::terminal::{Fault, print, rate};
+use super::terminal::{Fault, print};
 
 #[derive(Args)]
 pub(super) struct Bench {

@@ -14,6 +14,7 @@ use infera_engine::message::{
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
 };
+use infera_node::books::{JobRow, JobsQuery};
 use infera_node::clock::{Clock, Entropy};
 use infera_node::engine_link::{Engine, EngineError, EngineLink};
 use infera_node::governor::GovernorPolicy;
@@ -931,6 +932,15 @@ impl Rig {
                 step = Duration::from_secs(1);
             }
         }
+    }
+
+    /// The work done, newest first.
+    pub(crate) async fn history(&self) -> Vec<JobRow> {
+        let query = JobsQuery {
+            limit: 10,
+            ..JobsQuery::default()
+        };
+        self.store.jobs(query).await.unwrap().jobs
     }
 
     pub(crate) async fn until_finished(&self, job: JobId) {
