@@ -484,6 +484,7 @@ fn vocabulary(gguf: &Gguf) -> Result<u32, ModelError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers have one right value")]
 mod tests {
     use super::*;
     use crate::gguf::write::GgufBuilder;
@@ -607,7 +608,11 @@ mod tests {
         ];
         let output = GgufBuilder::new()
             .f32("qwen2.rope.freq_base", 1e6)
-            .f32_tensor("output.weight", &[32, PIECES], &[0.0; 32 * PIECES as usize]);
+            .f32_tensor(
+                "output.weight",
+                &[32, PIECES],
+                &vec![0.0; 32 * PIECES as usize],
+            );
         let (config, attention) =
             file_of("qwen2", output, 1, &[&SPLIT[..], &biases].concat()).unwrap();
         assert_eq!(config.architecture, Architecture::Qwen2);
