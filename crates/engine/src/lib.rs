@@ -5,6 +5,8 @@
 
 pub mod child;
 pub mod device;
+pub mod forward;
+pub mod kv_blocks;
 pub mod llama;
 pub mod message;
 pub mod scheduler;
