@@ -7,6 +7,7 @@ pub mod child;
 pub mod device;
 pub mod forward;
 pub mod kv_blocks;
+pub mod memory;
 pub mod llama;
 pub mod message;
 pub mod scheduler;
