@@ -7,25 +7,34 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
 use infera_model::gguf::Gguf;
-use infera_model::{EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
-use infera_protocol::frame::{self, Decoder};
+use infera_model::{
+    Config, EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
+};
+use infera_protocol::frame;
 
-use crate::device;
+use crate::device::{self, Opened};
 use crate::embedder::Embedder;
 use crate::forward::Forward;
+use crate::memory::{self, Demand};
 use crate::message::{
     Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
 };
-use crate::plain::Plain;
+use crate::plain::{self, Plain};
 use crate::scheduler::{Endings, Scheduler};
-use crate::slots::Slots;
 
-/// For the KV cache.
-const KV_BYTES: u64 = 1 << 30;
+/// The child's exit code when a pass through the model failed on the device, whose state is then
+/// unknown: only a new process can trust it again.
+pub const DEVICE_LOST: u8 = 3;
+
+/// Why the child ends.
+enum Ending {
+    Asked,
+    DeviceLost,
+}
 
 /// What is loaded.
 enum Model {
-    Decoder(Scheduler<Slots<Plain>>),
+    Decoder(Scheduler<Box<dyn Forward>>),
     Embedder(Embedder),
 }
 
@@ -36,7 +45,8 @@ pub fn run(input: impl Read + Send + 'static, output: impl Write) -> ExitCode {
     std::thread::spawn(move || read_commands(input, &sender));
     let mut output = Output(output);
     match serve(&commands, &mut output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ending::Asked) => ExitCode::SUCCESS,
+        Ok(Ending::DeviceLost) => ExitCode::from(DEVICE_LOST),
         Err(error) => {
             tracing::error!(%error, "the node no longer takes the engine's output");
             ExitCode::FAILURE
@@ -44,7 +54,7 @@ pub fn run(input: impl Read + Send + 'static, output: impl Write) -> ExitCode {
     }
 }
 
-fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::Result<()> {
+fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::Result<Ending> {
     output.send(&Event::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })?;
@@ -60,7 +70,7 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
             commands.try_recv()
         };
         match command {
-            Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return Ok(()),
+            Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return Ok(Ending::Asked),
             Ok(Command::Load(load)) => {
                 // The old model's memory is free before the new one needs it.
                 drop(model.take());
@@ -76,6 +86,14 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
             Err(TryRecvError::Empty) => {
                 if let Some(Model::Decoder(scheduler)) = &mut model {
                     output.collect(|emit| scheduler.step(emit))?;
+                    if let Some(failure) = scheduler.failure() {
+                        let error = Failure {
+                            code: FailureCode::DeviceLost,
+                            message: failure.message.clone(),
+                        };
+                        output.send(&Event::Failed { id: None, error })?;
+                        return Ok(Ending::DeviceLost);
+                    }
                 }
             }
         }
@@ -179,25 +197,57 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         loaded.weight_bytes = embedder.weight_bytes();
         Model::Embedder(embedder)
     } else {
-        let model = Plain::load(
-            Arc::clone(&gguf),
-            &opened,
-            load.context_tokens,
-            KV_BYTES,
-            &mut progress,
-        )?;
-        loaded.architecture = model.shape().architecture.to_string();
-        loaded.context_tokens = model.context() as u32;
-        loaded.weight_bytes = model.weight_bytes();
-        Model::Decoder(Scheduler::new(
-            Slots::new(model),
+        let decoder = decoder(&gguf, &opened, load, &mut progress)?;
+        loaded.architecture = decoder.config.architecture.to_string();
+        loaded.weight_bytes = decoder.weight_bytes;
+        let scheduler = Scheduler::new(
+            decoder.forward,
             endings(&tokenizer),
             load.sequences as usize,
             Instant::now,
-        ))
+        );
+        loaded.context_tokens = scheduler.context() as u32;
+        Model::Decoder(scheduler)
     };
     loaded.load_ms = begun.elapsed().as_millis() as u64;
     Ok((loaded, model))
+}
+
+struct Decoder {
+    config: Config,
+    forward: Box<dyn Forward>,
+    weight_bytes: u64,
+}
+
+/// The forward pass that suits the device, with as large a KV cache as it may have.
+fn decoder(
+    gguf: &Arc<Gguf>,
+    opened: &Opened,
+    load: &Load,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Decoder, Failure> {
+    let config = Config::from_gguf(gguf)?;
+    let limit = load.context_tokens.unwrap_or(config.context);
+    let blocks = memory::kv_blocks(&Demand {
+        limit_bytes: load.memory_bytes,
+        weight_bytes: plain::weight_bytes(gguf),
+        working_bytes: 0,
+        block_bytes: plain::block_bytes(&config),
+        context: config.context.min(limit) as usize,
+        sequences: load.sequences as usize,
+    })?;
+    let model = Plain::load(
+        Arc::clone(gguf),
+        opened,
+        load.context_tokens,
+        blocks,
+        progress,
+    )?;
+    Ok(Decoder {
+        config,
+        weight_bytes: model.weight_bytes(),
+        forward: Box::new(model),
+    })
 }
 
 fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {
@@ -222,7 +272,7 @@ impl From<ModelError> for Failure {
 }
 
 fn read_commands(mut input: impl Read, commands: &Sender<Command>) {
-    let mut decoder = Decoder::default();
+    let mut decoder = frame::Decoder::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match input.read(&mut buffer) {

@@ -35,3 +35,25 @@ pub trait Forward {
     /// One pass; gives the logits `[wanted rows, vocabulary]` in f32, segments in order.
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure>;
 }
+
+impl<M: Forward + ?Sized> Forward for Box<M> {
+    fn vocabulary(&self) -> usize {
+        (**self).vocabulary()
+    }
+
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn blocks(&self) -> usize {
+        (**self).blocks()
+    }
+
+    fn block_bytes(&self) -> u64 {
+        (**self).block_bytes()
+    }
+
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
+        (**self).forward(segments)
+    }
+}

@@ -38,6 +38,9 @@ pub struct Load {
     pub context_tokens: Option<u32>,
     /// How many sequences may run at once; more wait.
     pub sequences: u32,
+    /// Of the device's memory, for weights, KV cache and working space together; none where it is
+    /// not known.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Where the model runs.
@@ -187,6 +190,8 @@ pub enum FailureCode {
     /// No such device.
     NoDevice,
     OutOfMemory,
+    /// The GPU is gone: its driver crashed or was reset. The child ends.
+    DeviceLost,
     /// The request breaks a rule: empty prompt, ids beyond the vocabulary, over the context.
     BadRequest,
     /// No model is loaded, or none of the kind that the request is for.

@@ -106,28 +106,41 @@ impl Shape {
         (self.layers * 2 * BLOCK_TOKENS * self.kv_width() * size_of::<f32>()) as u64
     }
 
-    /// As many blocks as fit `bytes` and, per layer, one binding.
-    fn blocks(&self, bytes: u64, max_binding_bytes: u64) -> usize {
+    /// As many blocks as fit one binding per layer, for keys and values each.
+    fn most_blocks(&self, max_binding_bytes: u64) -> usize {
         let layer_bytes = self.block_bytes() / (2 * self.layers as u64);
-        let blocks = (bytes / self.block_bytes()).min(max_binding_bytes / layer_bytes);
-        usize::try_from(blocks).unwrap_or(usize::MAX)
+        usize::try_from(max_binding_bytes / layer_bytes).unwrap_or(usize::MAX)
     }
 }
 
+/// Bytes of a model's weights on the device: all in f32.
+pub fn weight_bytes(gguf: &Gguf) -> u64 {
+    let values = gguf
+        .tensors()
+        .iter()
+        .map(|tensor| tensor.dims.iter().product::<u64>());
+    values.sum::<u64>() * size_of::<f32>() as u64
+}
+
+/// Bytes of one KV block over all layers.
+pub fn block_bytes(config: &Config) -> u64 {
+    Shape::of(config, None).block_bytes()
+}
+
 impl Plain {
-    /// Puts the weights on the device, beside a KV cache of as many blocks as fit `kv_bytes`. The
-    /// context is the model's own, or `context` where that is less; `progress` gets the bytes of
+    /// Puts the weights on the device, beside a KV cache of `blocks` blocks, or fewer where a
+    /// binding cannot hold so many. The context is the model's own, or `context` where that is less; `progress` gets the bytes of
     /// the file that are done.
     pub fn load(
         gguf: Arc<Gguf>,
         opened: &Opened,
         context: Option<u32>,
-        kv_bytes: u64,
+        blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
         let config = Config::from_gguf(&gguf)?;
         let shape = Shape::of(&config, context);
-        let blocks = shape.blocks(kv_bytes, opened.max_binding_bytes);
+        let blocks = blocks.min(shape.most_blocks(opened.max_binding_bytes));
         let mut sights: Vec<LayerAttention> = Vec::new();
         let mut loader = Loader::new(&gguf, opened, progress);
         let mut layers = Vec::new();

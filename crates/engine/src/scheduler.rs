@@ -1,42 +1,26 @@
 //! Which tokens go through the model in the next step, and what becomes of the logits.
 //!
-//! Requests join and leave between steps. Every running sequence that decodes gets its one token
-//! into each step; prompts are fed in chunks beside them, so that a long prompt does not hold up
-//! the streams. Pure logic over [`Forward`]: tested without a device.
+//! Continuous batching: requests join and leave between steps. Every sequence that decodes gets
+//! its one token into each step; prompts are fed in chunks beside them, in equal shares and as many
+//! tokens as keep a step short, so that a long prompt does not hold up the streams. A sequence
+//! reads the KV blocks that another with the same beginning has left behind. When blocks run
+//! out, the newest sequence gives its own up and is computed again later. Pure logic over
+//! [`Forward`]: tested without a device.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use infera_protocol::{FinishReason, JobSeed, Mismatch, Sampling, TokenOutput};
 use infera_verify::{choose, log_probabilities, score};
+use rayon::prelude::*;
 
+use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::kv_blocks::{BlockHash, KvBlocks, block_hash};
 use crate::message::{Event, Failure, FailureCode, Finished, Generate, Score, Scored, Stats};
 
-/// A model as the scheduler sees it.
-pub trait Forward {
-    type Cache;
-
-    fn vocabulary(&self) -> usize;
-    /// Prompt and output together.
-    fn context(&self) -> usize;
-    fn new_cache(&self) -> Self::Cache;
-    fn cache_bytes(&self, cache: &Self::Cache) -> u64;
-    /// Appends each segment to its sequence and gives the logits after all wanted tokens, in
-    /// order, in rows of `vocabulary`.
-    fn forward(&self, segments: &mut [Segment<'_, Self::Cache>]) -> Result<Vec<f32>, Failure>;
-}
-
-/// Tokens to append to one sequence.
-pub struct Segment<'a, Cache> {
-    pub cache: &'a mut Cache,
-    pub tokens: &'a [u32],
-    /// The tokens after which the logits are wanted.
-    pub wanted: Range<usize>,
-}
-
 /// Takes an output's tokens one by one and tells when a stop string is complete.
-pub type StopWatch = Box<dyn FnMut(u32) -> bool>;
+pub type StopWatch = Box<dyn FnMut(u32) -> bool + Send + Sync>;
 
 /// Makes a [`StopWatch`] from a job's prompt and its stop strings.
 pub type NewStopWatch = Box<dyn Fn(&[u32], &[String]) -> StopWatch>;
@@ -48,26 +32,36 @@ pub struct Endings {
     pub watch: NewStopWatch,
 }
 
+/// How long a step that prefills may take: beside sequences that decode, and without.
+const STEP_BESIDE_STREAMS: Duration = Duration::from_millis(50);
+const STEP_ALONE: Duration = Duration::from_millis(250);
 /// Prompt tokens in one step, all sequences together.
-const PREFILL_TOKENS: usize = 64;
+const PREFILL_TOKENS: Range<usize> = 32..513;
+/// Logits of one step are held in memory at once: at most so many rows of a [`Score`].
+const SCORED_ROWS: usize = 64;
 
 /// How many of the newest steps the reported speed looks at.
 const SPEED_STEPS: usize = 32;
 
-pub struct Scheduler<M: Forward> {
+pub struct Scheduler<M> {
     model: M,
     endings: Endings,
     /// How many sequences may run at once.
     slots: usize,
     now: fn() -> Instant,
-    waiting: VecDeque<Sequence<M::Cache>>,
-    running: Vec<Sequence<M::Cache>>,
+    blocks: KvBlocks,
+    waiting: VecDeque<Sequence>,
+    /// Oldest first: when blocks run out, the last one gives way.
+    running: Vec<Sequence>,
     stats: Stats,
+    failure: Option<Failure>,
+    /// Of the newest steps that prefilled.
+    seconds_per_row: Option<f32>,
     /// When each of the newest steps began and ended, and how many output tokens it gave.
     recent: VecDeque<(Instant, Instant, usize)>,
 }
 
-struct Sequence<Cache> {
+struct Sequence {
     id: u64,
     task: Task,
     sampling: Sampling,
@@ -77,8 +71,11 @@ struct Sequence<Cache> {
     /// How many of them have.
     fed: usize,
     prompt: usize,
-    cache: Option<Cache>,
+    /// Its KV blocks, and the hashes of those that are full.
+    blocks: Vec<u32>,
+    hashes: Vec<BlockHash>,
     cancelled: bool,
+    ended: bool,
     started: Option<Instant>,
     prefilled: Option<Instant>,
 }
@@ -99,6 +96,7 @@ enum Task {
 impl<M: Forward> Scheduler<M> {
     pub fn new(model: M, endings: Endings, slots: usize, now: fn() -> Instant) -> Self {
         Self {
+            blocks: KvBlocks::new(model.blocks()),
             model,
             endings,
             slots: slots.max(1),
@@ -106,6 +104,8 @@ impl<M: Forward> Scheduler<M> {
             waiting: VecDeque::new(),
             running: Vec::new(),
             stats: Stats::default(),
+            failure: None,
+            seconds_per_row: None,
             recent: VecDeque::new(),
         }
     }
@@ -114,20 +114,26 @@ impl<M: Forward> Scheduler<M> {
         &self.model
     }
 
+    /// What the last pass that failed died of.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
     /// Nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
+    /// The longest sequence that can run: the model's context, or less where the KV cache is small.
+    pub fn context(&self) -> usize {
+        self.model.context().min(self.blocks.total() * BLOCK_TOKENS)
+    }
+
     pub fn stats(&self) -> Stats {
-        let caches = self
-            .running
-            .iter()
-            .filter_map(|sequence| sequence.cache.as_ref());
         Stats {
             running: self.running.len() as u32,
             waiting: self.waiting.len() as u32,
-            kv_bytes: caches.map(|cache| self.model.cache_bytes(cache)).sum(),
+            kv_bytes: self.blocks.used() as u64 * self.model.block_bytes(),
             tokens_per_second: self.speed(),
             ..self.stats
         }
@@ -215,56 +221,90 @@ impl<M: Forward> Scheduler<M> {
     pub fn step(&mut self, emit: &mut dyn FnMut(Event)) {
         self.drop_cancelled(emit);
         self.admit();
-        let begun = (self.now)();
         let plan = self.plan();
-        let vocabulary = self.model.vocabulary();
-        let mut segments: Vec<_> = self
+        let plan = self.secure_blocks(plan);
+        let segments: Vec<_> = self
             .running
-            .iter_mut()
+            .iter()
             .zip(&plan)
             .filter(|(_, feed)| feed.count > 0)
-            .filter_map(|(sequence, feed)| {
-                Some(Segment {
-                    cache: sequence.cache.as_mut()?,
-                    tokens: &sequence.tokens[sequence.fed..sequence.fed + feed.count],
-                    wanted: feed.wanted.clone(),
-                })
+            .map(|(sequence, feed)| Segment {
+                tokens: &sequence.tokens[sequence.fed..sequence.fed + feed.count],
+                start: sequence.fed,
+                blocks: &sequence.blocks,
+                wanted: feed.wanted.clone(),
             })
             .collect();
         if segments.is_empty() {
             return;
         }
-        let logits = match self.model.forward(&mut segments) {
+        let begun = (self.now)();
+        let logits = match self.model.forward(&segments) {
             Ok(logits) => logits,
             Err(failure) => return self.fail_all(&failure, emit),
         };
+        let judged = self.judge(&plan, &logits);
         let ended = (self.now)();
-        let mut rows = logits.chunks_exact(vocabulary);
         let produced_before = self.stats.output_tokens;
         for (index, feed) in plan.iter().enumerate() {
-            self.running[index].fed += feed.count;
-            if self.running[index].prefilled.is_none() {
-                self.stats.prompt_tokens += feed.count as u64;
-            }
-            for _ in feed.wanted.clone() {
-                if let Some(row) = rows.next() {
-                    self.take_logits(index, row, ended, emit);
-                }
-            }
+            self.advance(index, feed.count);
         }
+        for (index, judgement) in judged {
+            self.apply(index, judgement, ended, emit);
+        }
+        self.retire(|sequence| sequence.ended);
         let produced = self.stats.output_tokens - produced_before;
-        self.recent.push_back((begun, ended, produced as usize));
+        self.measure(begun, ended, produced as usize, &plan);
+    }
+
+    /// What was fed is in the cache: full blocks can be shared.
+    fn advance(&mut self, index: usize, count: usize) {
+        let sequence = &mut self.running[index];
+        sequence.fed += count;
+        if sequence.prefilled.is_none() {
+            self.stats.prompt_tokens += count as u64;
+        }
+        for block in sequence.hashes.len()..sequence.fed / BLOCK_TOKENS {
+            let hash = sequence.hash(block);
+            self.blocks.publish(sequence.blocks[block], hash);
+            sequence.hashes.push(hash);
+        }
+    }
+
+    fn measure(&mut self, begun: Instant, ended: Instant, produced: usize, plan: &[Feed]) {
+        let rows: usize = plan.iter().map(|feed| feed.count).sum();
+        if plan.iter().any(|feed| feed.count > 1) {
+            let now = (ended - begun).as_secs_f32() / rows as f32;
+            let before = self.seconds_per_row.unwrap_or(now);
+            self.seconds_per_row = Some(f32::midpoint(before, now));
+        }
+        self.recent.push_back((begun, ended, produced));
         if self.recent.len() > SPEED_STEPS {
             self.recent.pop_front();
         }
-        self.running.retain(|sequence| sequence.cache.is_some());
     }
 
     /// After a failed pass nothing is known of the caches.
     fn fail_all(&mut self, failure: &Failure, emit: &mut dyn FnMut(Event)) {
-        for sequence in self.running.drain(..) {
+        for sequence in &mut self.running {
+            sequence.ended = true;
             emit(failed(sequence.id, failure.clone()));
         }
+        self.retire(|_| true);
+        self.blocks.forget();
+        self.failure = Some(failure.clone());
+    }
+
+    /// Takes sequences out of the batch; their blocks are free at once.
+    fn retire(&mut self, ends: impl Fn(&Sequence) -> bool) {
+        let blocks = &mut self.blocks;
+        self.running.retain_mut(|sequence| {
+            let ends = ends(sequence);
+            if ends {
+                sequence.release(blocks);
+            }
+            !ends
+        });
     }
 
     fn check(
@@ -275,7 +315,7 @@ impl<M: Forward> Scheduler<M> {
         sampling: &Sampling,
     ) -> Result<(), Failure> {
         let vocabulary = self.model.vocabulary();
-        let context = self.model.context();
+        let context = self.context();
         if prompt.is_empty() {
             return Err(bad_request("The prompt is empty".to_owned()));
         }
@@ -302,102 +342,161 @@ impl<M: Forward> Scheduler<M> {
 
     fn drop_cancelled(&mut self, emit: &mut dyn FnMut(Event)) {
         let now = (self.now)();
-        let mut finish = |sequence: &Sequence<M::Cache>| {
+        for sequence in self.waiting.iter().chain(&self.running) {
             if sequence.cancelled {
                 emit(Event::Finished(
                     sequence.finished(FinishReason::Cancelled, now),
                 ));
             }
-            !sequence.cancelled
-        };
-        self.waiting.retain(&mut finish);
-        self.running.retain(&mut finish);
+        }
+        self.waiting.retain(|sequence| !sequence.cancelled);
+        self.retire(|sequence| sequence.cancelled);
     }
 
+    /// First come, first served, as soon as there are blocks for all that has to be fed.
     fn admit(&mut self) {
         while self.running.len() < self.slots {
             let Some(mut sequence) = self.waiting.pop_front() else {
                 return;
             };
-            sequence.cache = Some(self.model.new_cache());
-            sequence.started = Some((self.now)());
+            sequence.share_prefix(&mut self.blocks);
+            let needed = blocks_for(sequence.tokens.len()) - sequence.blocks.len();
+            if needed > self.blocks.available() {
+                sequence.release(&mut self.blocks);
+                self.waiting.push_front(sequence);
+                return;
+            }
+            sequence.started.get_or_insert_with(self.now);
             self.running.push(sequence);
         }
     }
 
     /// How many tokens each running sequence feeds, and after which of them logits are wanted.
     fn plan(&self) -> Vec<Feed> {
-        let mut budget = PREFILL_TOKENS;
+        let open: Vec<usize> = self
+            .running
+            .iter()
+            .map(|sequence| sequence.tokens.len() - sequence.fed)
+            .collect();
+        let mut counts = vec![1; open.len()];
+        let mut prefilling: Vec<usize> = (0..open.len()).filter(|at| open[*at] > 1).collect();
+        // What a short one does not need goes to the longer ones.
+        prefilling.sort_by_key(|at| open[*at]);
+        let mut budget = self.prefill_budget(prefilling.len() < open.len());
+        for (done, at) in prefilling.iter().enumerate() {
+            let share = budget / (prefilling.len() - done);
+            counts[*at] = open[*at].min(share.max(1));
+            budget = budget.saturating_sub(counts[*at]);
+        }
+        let mut scored = SCORED_ROWS;
         self.running
             .iter()
-            .map(|sequence| {
-                let open = sequence.tokens.len() - sequence.fed;
-                let decodes =
-                    sequence.prefilled.is_some() && matches!(sequence.task, Task::Generate { .. });
-                let count = if decodes { open } else { open.min(budget) };
-                if !decodes {
-                    budget -= count;
+            .zip(counts)
+            .map(|(sequence, count)| {
+                let feed = sequence.feed(count, scored);
+                if matches!(sequence.task, Task::Score { .. }) {
+                    scored -= feed.wanted.len();
                 }
-                Feed {
-                    count,
-                    wanted: sequence.wanted(count),
-                }
+                feed
             })
             .collect()
     }
 
-    fn take_logits(
+    fn prefill_budget(&self, beside_streams: bool) -> usize {
+        let limit = if beside_streams {
+            STEP_BESIDE_STREAMS
+        } else {
+            STEP_ALONE
+        };
+        let (least, most) = (PREFILL_TOKENS.start, PREFILL_TOKENS.end - 1);
+        match self.seconds_per_row {
+            None => least,
+            Some(seconds) => ((limit.as_secs_f32() / seconds) as usize).clamp(least, most),
+        }
+    }
+
+    /// Sees to it that every sequence that takes part has blocks for what it feeds. Who is left
+    /// without them gives up what it has and waits.
+    fn secure_blocks(&mut self, mut plan: Vec<Feed>) -> Vec<Feed> {
+        let mut index = 0;
+        while index < self.running.len() {
+            let sequence = &mut self.running[index];
+            let needed = blocks_for(sequence.fed + plan[index].count);
+            while sequence.blocks.len() < needed
+                && let Some(block) = self.blocks.take()
+            {
+                sequence.blocks.push(block);
+            }
+            if sequence.blocks.len() >= needed {
+                index += 1;
+            } else if let Some(mut last) = self.running.pop() {
+                plan.pop();
+                last.release(&mut self.blocks);
+                self.waiting.push_front(last);
+            }
+        }
+        plan
+    }
+
+    /// What each row of logits means for its sequence. The rows are independent.
+    fn judge(&self, plan: &[Feed], logits: &[f32]) -> Vec<(usize, Judgement)> {
+        let running = &self.running;
+        let rows: Vec<(usize, usize)> = plan
+            .iter()
+            .enumerate()
+            .flat_map(|(index, feed)| feed.wanted.clone().map(move |row| (index, row)))
+            .collect();
+        rows.into_par_iter()
+            .zip(logits.par_chunks_exact(self.model.vocabulary()))
+            .map(|((index, row), logits)| (index, running[index].judge(row, logits)))
+            .collect()
+    }
+
+    fn apply(
         &mut self,
         index: usize,
-        logits: &[f32],
+        judgement: Judgement,
         now: Instant,
         emit: &mut dyn FnMut(Event),
     ) {
-        let context = self.model.context();
+        let context = self.context();
         let sequence = &mut self.running[index];
         sequence.prefilled.get_or_insert(now);
-        let (sampling, seed) = (sequence.sampling, sequence.seed);
-        match &mut sequence.task {
-            Task::Generate {
-                max_tokens,
-                logprobs,
-                stop,
-            } => {
-                let position = sequence.tokens.len() - sequence.prompt;
-                let token = choose(logits, &sampling, &seed, position as u32);
+        match (&mut sequence.task, judgement) {
+            (
+                Task::Generate {
+                    max_tokens, stop, ..
+                },
+                Judgement::Next(output),
+            ) => {
+                let token = output.id;
                 sequence.tokens.push(token);
                 self.stats.output_tokens += 1;
                 emit(Event::Tokens {
                     id: sequence.id,
-                    tokens: vec![describe(logits, token, *logprobs)],
+                    tokens: vec![output],
                 });
                 let stopped = stop.as_mut().is_some_and(|watch| watch(token));
-                let full = position + 1 >= *max_tokens || sequence.tokens.len() >= context;
+                let full = sequence.tokens.len() - sequence.prompt >= *max_tokens
+                    || sequence.tokens.len() >= context;
                 let reason = self
                     .endings
                     .ending(token, stopped)
                     .or(full.then_some(FinishReason::Length));
                 if let Some(reason) = reason {
-                    let sequence = &mut self.running[index];
-                    sequence.cache = None;
+                    sequence.ended = true;
                     emit(Event::Finished(sequence.finished(reason, now)));
                 }
             }
-            Task::Score {
-                claimed,
-                mismatches,
-                scored,
-            } => {
-                let position = *scored as u32;
-                let token = claimed[*scored];
-                let own = score(logits, &sampling, &seed, position, token);
-                if own.token != token {
-                    mismatches.push(Mismatch {
-                        position,
-                        token: own.token,
-                        margin: own.margin,
-                    });
-                }
+            (
+                Task::Score {
+                    claimed,
+                    mismatches,
+                    scored,
+                },
+                Judgement::Scored(mismatch),
+            ) => {
+                mismatches.extend(mismatch);
                 *scored += 1;
                 if *scored == claimed.len() {
                     let elapsed = sequence
@@ -409,9 +508,11 @@ impl<M: Forward> Scheduler<M> {
                         mismatches: std::mem::take(mismatches),
                         elapsed_ms: elapsed,
                     }));
-                    sequence.cache = None;
+                    sequence.ended = true;
                 }
             }
+            (Task::Generate { .. }, Judgement::Scored(_))
+            | (Task::Score { .. }, Judgement::Next(_)) => {}
         }
     }
 
@@ -426,9 +527,16 @@ impl<M: Forward> Scheduler<M> {
     }
 }
 
+/// What one sequence feeds in a step.
 struct Feed {
     count: usize,
     wanted: Range<usize>,
+}
+
+/// What a row of logits means.
+enum Judgement {
+    Next(TokenOutput),
+    Scored(Option<Mismatch>),
 }
 
 impl Endings {
@@ -441,7 +549,7 @@ impl Endings {
     }
 }
 
-impl<Cache> Sequence<Cache> {
+impl Sequence {
     fn new(
         id: u64,
         task: Task,
@@ -458,20 +566,84 @@ impl<Cache> Sequence<Cache> {
             tokens,
             fed: 0,
             prompt,
-            cache: None,
+            blocks: Vec::new(),
+            hashes: Vec::new(),
             cancelled: false,
+            ended: false,
             started: None,
             prefilled: None,
         }
     }
 
-    /// Of the next `count` tokens, those whose logits are used.
-    fn wanted(&self, count: usize) -> Range<usize> {
-        let first = match self.task {
-            Task::Generate { .. } => self.tokens.len() - 1,
-            Task::Score { .. } => self.prompt - 1,
+    /// The next `count` tokens, or fewer so that at most `scored` rows are scored.
+    fn feed(&self, count: usize, scored: usize) -> Feed {
+        let first = self.first_wanted().saturating_sub(self.fed).min(count);
+        let count = match self.task {
+            Task::Generate { .. } => count,
+            Task::Score { .. } => count.min(first + scored),
         };
-        first.saturating_sub(self.fed).min(count)..count
+        Feed {
+            count,
+            wanted: first..count,
+        }
+    }
+
+    /// The first token after which logits are used.
+    fn first_wanted(&self) -> usize {
+        match self.task {
+            Task::Generate { .. } => self.tokens.len() - 1,
+            Task::Score { scored, .. } => self.prompt - 1 + scored,
+        }
+    }
+
+    /// Reads what is known of its beginning, as far as no logits are wanted there.
+    fn share_prefix(&mut self, blocks: &mut KvBlocks) {
+        for block in 0..self.first_wanted() / BLOCK_TOKENS {
+            let hash = self.hash(block);
+            let Some(id) = blocks.share(&hash) else { break };
+            self.blocks.push(id);
+            self.hashes.push(hash);
+        }
+        self.fed = self.blocks.len() * BLOCK_TOKENS;
+    }
+
+    /// The hash of a block, given that those before it are known.
+    fn hash(&self, block: usize) -> BlockHash {
+        let before = block.checked_sub(1).map(|before| &self.hashes[before]);
+        block_hash(
+            before,
+            &self.tokens[block * BLOCK_TOKENS..(block + 1) * BLOCK_TOKENS],
+        )
+    }
+
+    /// Gives its blocks back: all has to be fed again. The last one goes first, so that the
+    /// beginning, which others may share, is known the longest.
+    fn release(&mut self, blocks: &mut KvBlocks) {
+        for block in self.blocks.drain(..).rev() {
+            blocks.give_back(block);
+        }
+        self.hashes.clear();
+        self.fed = 0;
+    }
+
+    /// `row` counts from the first token that was just fed.
+    fn judge(&self, row: usize, logits: &[f32]) -> Judgement {
+        let position = self.fed + row + 1 - self.prompt;
+        match &self.task {
+            Task::Generate { logprobs, .. } => {
+                let token = choose(logits, &self.sampling, &self.seed, position as u32);
+                Judgement::Next(describe(logits, token, *logprobs))
+            }
+            Task::Score { claimed, .. } => {
+                let token = claimed[position];
+                let own = score(logits, &self.sampling, &self.seed, position as u32, token);
+                Judgement::Scored((own.token != token).then_some(Mismatch {
+                    position: position as u32,
+                    token: own.token,
+                    margin: own.margin,
+                }))
+            }
+        }
     }
 
     fn finished(&self, reason: FinishReason, now: Instant) -> Finished {
@@ -484,6 +656,10 @@ impl<Cache> Sequence<Cache> {
             decode_ms: since(self.prefilled, now),
         }
     }
+}
+
+fn blocks_for(tokens: usize) -> usize {
+    tokens.div_ceil(BLOCK_TOKENS)
 }
 
 fn describe(logits: &[f32], token: u32, logprobs: Option<u8>) -> TokenOutput {

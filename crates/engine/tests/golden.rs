@@ -324,9 +324,9 @@ fn load(path: &Path) -> Plain {
 }
 
 fn load_on(path: &Path, opened: &Opened) -> Plain {
-    const KV_BYTES: u64 = 64 << 20;
+    const BLOCKS: usize = 64;
     let gguf = Arc::new(Gguf::open(path).unwrap());
-    Plain::load(gguf, opened, None, KV_BYTES, &mut |_| {}).unwrap()
+    Plain::load(gguf, opened, None, BLOCKS, &mut |_| {}).unwrap()
 }
 
 fn feed(model: &mut Plain, tokens: &[u32], start: usize, first_wanted: usize) -> Vec<f32> {

@@ -2,23 +2,49 @@
 //! its own tokens, so every schedule must give the same output.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
+use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
 use infera_engine::message::{Event, Failure, FailureCode, Generate, Score};
-use infera_engine::scheduler::{Endings, Forward, Scheduler, Segment};
+use infera_engine::scheduler::{Endings, Scheduler, StopWatch};
 use infera_protocol::{FinishReason, JobSeed, Sampling};
 use proptest::prelude::*;
 
 const VOCABULARY: usize = 50;
 const END: u32 = 0;
 
-/// Logits are a hash of all tokens before; the cache is the tokens themselves.
-struct Arithmetic;
+/// Logits are a hash of all tokens before, read back from the KV blocks; a row takes a
+/// millisecond.
+struct Arithmetic {
+    cells: Vec<u32>,
+    fed: Rc<Cell<usize>>,
+    fails: Rc<Cell<bool>>,
+}
+
+thread_local! {
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+fn now() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START + NOW.get()
+}
+
+impl Arithmetic {
+    fn new(blocks: usize) -> Self {
+        Self {
+            cells: vec![u32::MAX; blocks * BLOCK_TOKENS],
+            fed: Rc::default(),
+            fails: Rc::default(),
+        }
+    }
+}
 
 impl Forward for Arithmetic {
-    type Cache = Vec<u32>;
-
     fn vocabulary(&self) -> usize {
         VOCABULARY
     }
@@ -27,27 +53,41 @@ impl Forward for Arithmetic {
         300
     }
 
-    fn new_cache(&self) -> Vec<u32> {
-        Vec::new()
+    fn blocks(&self) -> usize {
+        self.cells.len() / BLOCK_TOKENS
     }
 
-    fn cache_bytes(&self, cache: &Vec<u32>) -> u64 {
-        cache.len() as u64
+    fn block_bytes(&self) -> u64 {
+        1
     }
 
-    fn forward(&self, segments: &mut [Segment<'_, Vec<u32>>]) -> Result<Vec<f32>, Failure> {
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
         let mut rows = Vec::new();
         for segment in segments {
             assert!(
                 !segment.tokens.is_empty(),
                 "a segment without tokens is wasted work"
             );
+            let cell = |position: usize| {
+                segment.blocks[position / BLOCK_TOKENS] as usize * BLOCK_TOKENS
+                    + position % BLOCK_TOKENS
+            };
             for (index, token) in segment.tokens.iter().enumerate() {
-                segment.cache.push(*token);
+                let position = segment.start + index;
+                self.cells[cell(position)] = *token;
                 if segment.wanted.contains(&index) {
-                    rows.extend(logits(segment.cache));
+                    let history: Vec<u32> = (0..=position).map(|at| self.cells[cell(at)]).collect();
+                    rows.extend(logits(&history));
                 }
             }
+            self.fed.set(self.fed.get() + segment.tokens.len());
+            NOW.set(NOW.get() + Duration::from_millis(segment.tokens.len() as u64));
+        }
+        if self.fails.get() {
+            return Err(Failure {
+                code: FailureCode::Internal,
+                message: "lost".to_owned(),
+            });
         }
         Ok(rows)
     }
@@ -66,19 +106,23 @@ fn logits(history: &[u32]) -> Vec<f32> {
 }
 
 fn scheduler(slots: usize) -> Scheduler<Arithmetic> {
+    over(Arithmetic::new(10 * slots), slots)
+}
+
+fn over(model: Arithmetic, slots: usize) -> Scheduler<Arithmetic> {
     // The stop string is written as the token ids it ends with.
-    let watch = |_: &[u32], stop: &[String]| -> Box<dyn FnMut(u32) -> bool> {
+    let watch = |_: &[u32], stop: &[String]| -> StopWatch {
         let wanted: Vec<u32> = stop.iter().filter_map(|text| text.parse().ok()).collect();
         Box::new(move |token| wanted.contains(&token))
     };
     Scheduler::new(
-        Arithmetic,
+        model,
         Endings {
             tokens: vec![END],
             watch: Box::new(watch),
         },
         slots,
-        Instant::now,
+        now,
     )
 }
 
@@ -282,18 +326,117 @@ fn bad_requests_are_answered_and_leave_nothing_behind() {
     }
 }
 
+#[test]
+fn a_common_beginning_is_computed_once() {
+    let model = Arithmetic::new(40);
+    let fed = Rc::clone(&model.fed);
+    let mut scheduler = over(model, 2);
+    let prompt: Vec<u32> = (0..100).map(|index| index % 40 + 1).collect();
+    let mut cost = |id: u64, prompt: &[u32]| {
+        let (mut events, before) = (Vec::new(), fed.get());
+        scheduler.generate(&request(id, prompt, 1), &mut |event| events.push(event));
+        run(&mut scheduler, &mut events);
+        assert_eq!(output(&events, id), alone(&request(id, prompt, 1)));
+        fed.get() - before
+    };
+    assert_eq!(cost(1, &prompt), 100);
+    assert_eq!(cost(2, &prompt), 4, "three full blocks are known");
+    assert_eq!(
+        cost(3, &prompt[..96]),
+        32,
+        "the last token's logits are wanted"
+    );
+    let mut other = prompt.clone();
+    other[40] = 0;
+    assert_eq!(cost(4, &other), 68, "the first block is the same");
+}
+
+#[test]
+fn a_long_prompt_neither_holds_up_a_stream_nor_a_short_one() {
+    let mut scheduler = scheduler(3);
+    let mut events = Vec::new();
+    let stream = long_output(&[1], 60);
+    scheduler.generate(&request(stream, &[1], 60), &mut |event| events.push(event));
+    scheduler.step(&mut |event| events.push(event));
+    scheduler.generate(&request(501, &[2; 290], 1), &mut |event| events.push(event));
+    scheduler.generate(&request(502, &[3; 20], 1), &mut |event| events.push(event));
+    let mut steps = 0;
+    while output(&events, 501).1.is_none() {
+        let begun = NOW.get();
+        scheduler.step(&mut |event| events.push(event));
+        steps += 1;
+        assert_eq!(output(&events, stream).0.len(), steps + 1, "a token a step");
+        assert!(NOW.get() - begun <= Duration::from_millis(60));
+        if steps == 2 {
+            assert!(output(&events, 502).1.is_some(), "the short one is done");
+        }
+    }
+    assert!((6..=12).contains(&steps), "{steps}");
+}
+
+#[test]
+fn a_failed_pass_fails_all_and_the_next_request_starts_afresh() {
+    let model = Arithmetic::new(20);
+    let (fails, fed) = (Rc::clone(&model.fails), Rc::clone(&model.fed));
+    let mut scheduler = over(model, 2);
+    let mut events = Vec::new();
+    let prompt = [7; 64];
+    scheduler.generate(&request(1, &prompt, 50), &mut |event| events.push(event));
+    scheduler.step(&mut |event| events.push(event));
+    fails.set(true);
+    scheduler.step(&mut |event| events.push(event));
+    assert!(
+        matches!(events.last(), Some(Event::Failed { id: Some(1), .. })),
+        "{events:?}"
+    );
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.stats().kv_bytes, 0);
+    fails.set(false);
+    let before = fed.get();
+    scheduler.generate(&request(2, &prompt, 1), &mut |event| events.push(event));
+    run(&mut scheduler, &mut events);
+    assert_eq!(
+        fed.get() - before,
+        64,
+        "what a lost device held is not read"
+    );
+}
+
+/// 100,000 decode steps with jobs coming and going: every block comes back.
+#[test]
+fn nothing_leaks_over_many_steps() {
+    let mut scheduler = over(Arithmetic::new(24), 8);
+    let mut steps = 0;
+    let mut id = 0;
+    while steps < 100_000 {
+        while scheduler.stats().waiting < 2 {
+            id += 1;
+            let prompt: Vec<u32> = (0..id % 70 + 1).map(|index| index as u32 % 9 + 1).collect();
+            scheduler.generate(&request(id, &prompt, (id % 97) as u32 + 1), &mut |_| {});
+        }
+        if id % 5 == 0 {
+            scheduler.cancel(id - 2);
+        }
+        scheduler.step(&mut |_| {});
+        steps += scheduler.stats().running as usize;
+    }
+    run(&mut scheduler, &mut Vec::new());
+    assert_eq!(scheduler.stats().kv_bytes, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_schedule_gives_each_sequence_its_own_output(
         slots in 1_usize..6,
+        blocks in 10_usize..40,
         requests in proptest::collection::vec((1_usize..150, 1_u32..40, 0_usize..10), 1..12),
     ) {
-        let mut scheduler = scheduler(slots);
+        let mut scheduler = over(Arithmetic::new(blocks), slots);
         let mut events = Vec::new();
         let mut expected = HashMap::new();
         for (id, (prompt, max_tokens, steps)) in requests.into_iter().enumerate() {
-            let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7 + id) as u32 % VOCABULARY as u32).collect();
+            let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7 + id % 3) as u32 % VOCABULARY as u32).collect();
             let request = request(id as u64, &prompt, max_tokens);
             expected.insert(id as u64, alone(&request));
             scheduler.generate(&request, &mut |event| events.push(event));

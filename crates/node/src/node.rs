@@ -34,6 +34,8 @@ pub struct ModelConfig {
     pub context_tokens: Option<u32>,
     /// How many jobs may run at once.
     pub sequences: u32,
+    /// GPU memory that is left to other programs.
+    pub reserve_bytes: u64,
 }
 
 /// Everything outside that a node deals with.

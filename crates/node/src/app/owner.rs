@@ -357,6 +357,7 @@ impl Task {
             device: device.clone(),
             context_tokens: Some(CONTEXT_TOKENS),
             sequences: 1,
+            memory_bytes: None,
         };
         let loading = LocalEngine::load(&*self.link, load, progress);
         let engine = tokio::select! {

@@ -65,6 +65,7 @@ struct Wish {
     device: DeviceChoice,
     models: Vec<PathBuf>,
     jobs_at_once: u32,
+    reserve_bytes: u64,
 }
 
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -159,6 +160,7 @@ impl Supervisor {
                     device: wish.device.clone(),
                     context_tokens: self.context_tokens,
                     sequences: wish.jobs_at_once,
+                    reserve_bytes: wish.reserve_bytes,
                 })
                 .collect(),
             governor: GovernorPolicy::default(),
@@ -209,6 +211,7 @@ impl Wish {
             device: settings.device_choice(),
             models: settings.models.iter().map(PathBuf::from).collect(),
             jobs_at_once: settings.jobs_at_once,
+            reserve_bytes: settings.vram_reserve_bytes,
         }
     }
 }

@@ -39,6 +39,7 @@ impl LocalEngine {
             device,
             context_tokens,
             sequences,
+            memory_bytes: None,
         };
         let mut progress = Progress::new();
         let result = local_engine::LocalEngine::load(&link, load, |done, total| {

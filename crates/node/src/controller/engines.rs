@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Controller, EngineInput, Input, Work};
 use crate::clock::{Backoff, Entropy};
 use crate::engine_link::{Engine, EngineError};
+use crate::gpu;
 use crate::node::ModelConfig;
 use crate::state::{EngineStatus, ModelStatus};
 
@@ -26,6 +27,8 @@ pub(super) struct Slot {
     loaded: Option<Loaded>,
     /// Deaths since it last did something useful.
     deaths: u32,
+    /// What it said before it died.
+    last_words: Option<String>,
     backoff: Backoff,
 }
 
@@ -57,6 +60,7 @@ impl Slot {
             commands: None,
             loaded: None,
             deaths: 0,
+            last_words: None,
             backoff: Backoff::new(entropy),
         }
     }
@@ -239,6 +243,7 @@ impl Controller {
     }
 
     fn on_engine_started(&mut self, index: usize, epoch: u64, mut engine: Engine) {
+        let memory_bytes = self.memory_for(index);
         let slot = &mut self.slots[index];
         slot.commands = Some(engine.commands);
         slot.send(Command::Load(Load {
@@ -246,6 +251,7 @@ impl Controller {
             device: slot.config.device.clone(),
             context_tokens: slot.config.context_tokens,
             sequences: slot.config.sequences,
+            memory_bytes,
         }));
         let input = self.input.clone();
         self.tasks.spawn(async move {
@@ -261,6 +267,20 @@ impl Controller {
         });
     }
 
+    /// What one model may take of its device: an equal share of the GPU's memory without what is
+    /// left to other programs, or of half of the RAM.
+    fn memory_for(&self, index: usize) -> Option<u64> {
+        let config = &self.slots[index].config;
+        let hardware = self.hardware.as_ref()?;
+        let all = match gpu::chosen(&hardware.gpus, &config.device) {
+            Some(gpu) => hardware.gpus[gpu]
+                .vram_bytes?
+                .saturating_sub(config.reserve_bytes),
+            None => hardware.ram_bytes? / 2,
+        };
+        Some(all / self.slots.len() as u64)
+    }
+
     fn on_engine_ended(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         if slot.phase == Phase::Ending {
@@ -269,7 +289,8 @@ impl Controller {
             slot.backoff.reset();
         } else if !matches!(slot.phase, Phase::Broken { .. }) {
             tracing::warn!(model = %slot.name(None), "the engine ended by itself");
-            slot.died(EngineError::Ended.to_string());
+            let said = slot.last_words.take();
+            slot.died(said.unwrap_or_else(|| EngineError::Ended.to_string()));
         }
         for work in self.work_in_engine(index) {
             self.engine_failed(work, "the engine stopped");
@@ -338,6 +359,7 @@ impl Controller {
         let slot = &mut self.slots[index];
         tracing::error!(%error, code = ?error.code, "the engine failed");
         if !matches!(slot.phase, Phase::Loading { .. }) {
+            slot.last_words = Some(error.message);
             return;
         }
         match error.code {
@@ -347,7 +369,10 @@ impl Controller {
                     message: error.message,
                 };
             }
-            FailureCode::BadRequest | FailureCode::NotLoaded | FailureCode::Internal => {
+            FailureCode::DeviceLost
+            | FailureCode::BadRequest
+            | FailureCode::NotLoaded
+            | FailureCode::Internal => {
                 slot.died(error.message);
             }
         }

@@ -42,7 +42,7 @@ pub fn adapters(
 ) -> Vec<Adapter> {
     let ids = device::ids(gpus);
     let joined = join(gpus, cards);
-    let chosen = chosen(gpus, &ids, setting, excluded);
+    let chosen = chosen(gpus, &device_choice(setting, excluded));
     let mut listed: Vec<_> = gpus
         .iter()
         .enumerate()
@@ -133,16 +133,13 @@ pub fn card_names(gpus: &[Gpu], cards: &[Card]) -> HashMap<String, String> {
         .collect()
 }
 
-fn chosen(
-    gpus: &[Gpu],
-    ids: &[String],
-    setting: &DeviceSetting,
-    excluded: &[String],
-) -> Option<usize> {
-    match device_choice(setting, excluded) {
-        DeviceChoice::Adapter(wanted) => ids.iter().position(|id| *id == wanted),
-        DeviceChoice::Auto | DeviceChoice::AutoExcept(_) => device::auto(gpus, excluded),
-        DeviceChoice::Named(name) => device::named(gpus, &name),
+/// Which of the GPUs the engine takes; none for the CPU.
+pub fn chosen(gpus: &[Gpu], choice: &DeviceChoice) -> Option<usize> {
+    match choice {
+        DeviceChoice::Adapter(wanted) => device::ids(gpus).iter().position(|id| id == wanted),
+        DeviceChoice::Auto => device::auto(gpus, &[]),
+        DeviceChoice::AutoExcept(excluded) => device::auto(gpus, excluded),
+        DeviceChoice::Named(name) => device::named(gpus, name),
         DeviceChoice::Cpu => None,
     }
 }

@@ -8,7 +8,7 @@ mod sysfs;
 mod system;
 mod telemetry;
 
-pub use adapters::{Card, Vendor, adapters, card_names, device_choice};
+pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choice};
 pub use system::{cards, readers};
 pub use telemetry::{GpuReader, Telemetry, Watch};
 

@@ -55,6 +55,7 @@ async fn it_loads_and_generates() {
         device: DeviceChoice::Cpu,
         context_tokens: None,
         sequences: 1,
+        memory_bytes: None,
     }));
     send(Command::Generate(Generate {
         id: 7,

@@ -851,6 +851,7 @@ impl Rig {
                     device: DeviceChoice::Auto,
                     context_tokens: None,
                     sequences: 2,
+                    reserve_bytes: 0,
                 }],
                 governor: GovernorPolicy::default(),
                 hold: None,

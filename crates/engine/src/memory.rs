@@ -1,0 +1,148 @@
+//! How much of a device's memory goes to the KV cache.
+
+use crate::forward::BLOCK_TOKENS;
+use crate::message::{Failure, FailureCode};
+
+/// With fewer positions than this a model is of no use to a job.
+const LEAST_TOKENS: usize = 2048;
+/// For the KV cache, where nobody says how much memory there is.
+const UNKNOWN: u64 = 1 << 30;
+
+/// What a model needs, and what it may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// For weights, working space and KV cache together; `None` where it is not known.
+    pub limit_bytes: Option<u64>,
+    pub weight_bytes: u64,
+    /// What a pass needs beside weights and KV cache.
+    pub working_bytes: u64,
+    pub block_bytes: u64,
+    /// Tokens of the longest sequence.
+    pub context: usize,
+    /// How many sequences may run at once.
+    pub sequences: usize,
+}
+
+/// KV blocks to allocate: enough for every sequence to fill its context, or as many as fit.
+///
+/// Fails with the number of missing bytes where not even one sequence of 2048 tokens fits (or of
+/// the whole context, where that is shorter).
+pub fn kv_blocks(demand: &Demand) -> Result<usize, Failure> {
+    let wanted = demand.sequences.max(1) * demand.context.div_ceil(BLOCK_TOKENS);
+    let least = demand.context.min(LEAST_TOKENS).div_ceil(BLOCK_TOKENS);
+    let fixed = demand.weight_bytes.saturating_add(demand.working_bytes);
+    let for_blocks = match demand.limit_bytes {
+        Some(limit) => limit.saturating_sub(fixed),
+        None => UNKNOWN.max(least as u64 * demand.block_bytes),
+    };
+    let fitting = usize::try_from(for_blocks / demand.block_bytes.max(1)).unwrap_or(usize::MAX);
+    if fitting >= least {
+        return Ok(wanted.min(fitting));
+    }
+    let needed = fixed.saturating_add(least as u64 * demand.block_bytes);
+    let missing = needed.saturating_sub(demand.limit_bytes.unwrap_or(0));
+    Err(Failure {
+        code: FailureCode::OutOfMemory,
+        message: format!(
+            "The model needs {needed} bytes of the device's memory, {missing} more than it may have"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMAND: Demand = Demand {
+        limit_bytes: Some(1_000_000),
+        weight_bytes: 100_000,
+        working_bytes: 20_000,
+        block_bytes: 1000,
+        context: 4096,
+        sequences: 4,
+    };
+
+    #[test]
+    fn blocks_as_a_table() {
+        let cases = [
+            (
+                "plenty: every sequence can fill its context",
+                Demand {
+                    limit_bytes: Some(u64::MAX),
+                    ..DEMAND
+                },
+                Ok(512),
+            ),
+            (
+                "scarce: as many as fit",
+                Demand {
+                    limit_bytes: Some(300_000),
+                    ..DEMAND
+                },
+                Ok(180),
+            ),
+            (
+                "just one sequence of 2048",
+                Demand {
+                    limit_bytes: Some(184_000),
+                    ..DEMAND
+                },
+                Ok(64),
+            ),
+            (
+                "a byte less",
+                Demand {
+                    limit_bytes: Some(183_999),
+                    ..DEMAND
+                },
+                Err("184000 bytes of the device's memory, 1 more"),
+            ),
+            (
+                "not even the weights",
+                Demand {
+                    limit_bytes: Some(50_000),
+                    ..DEMAND
+                },
+                Err("134000 more"),
+            ),
+            (
+                "a short context",
+                Demand {
+                    context: 40,
+                    sequences: 1,
+                    limit_bytes: Some(122_000),
+                    ..DEMAND
+                },
+                Ok(2),
+            ),
+            (
+                "unknown: a GiB",
+                Demand {
+                    limit_bytes: None,
+                    block_bytes: 1 << 22,
+                    ..DEMAND
+                },
+                Ok(256),
+            ),
+            (
+                "unknown: never less than one sequence",
+                Demand {
+                    limit_bytes: None,
+                    block_bytes: 1 << 26,
+                    ..DEMAND
+                },
+                Ok(64),
+            ),
+        ];
+        for (what, demand, expected) in cases {
+            match (kv_blocks(&demand), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{what}"),
+                (Err(failure), Err(part)) => {
+                    assert_eq!(failure.code, FailureCode::OutOfMemory, "{what}");
+                    assert!(failure.message.contains(part), "{what}: {failure}");
+                }
+                (found, expected) => panic!("{what}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+}
