@@ -25,8 +25,8 @@ const KV_BYTES: u64 = 1 << 30;
 
 /// What is loaded.
 enum Model {
-    Decoder(Scheduler<Slots<Plain>>),
-    Embedder(Embedder),
+    Decoder(Box<Scheduler<Slots<Plain>>>),
+    Embedder(Box<Embedder>),
 }
 
 /// Serves commands until `Shutdown`. When the input ends without one, the parent is gone, and
@@ -114,11 +114,12 @@ fn answer(
             scheduler.cancel(id);
             Ok(())
         }
-        (Command::Generate(Generate { id, .. }), model)
-        | (Command::Score(Score { id, .. }), model)
-        | (Command::Embed(Embed { id, .. }), model) => {
-            output.send(&not_loaded(id, model.is_some()))
-        }
+        (
+            Command::Generate(Generate { id, .. })
+            | Command::Score(Score { id, .. })
+            | Command::Embed(Embed { id, .. }),
+            model,
+        ) => output.send(&not_loaded(id, model.is_some())),
         (Command::Cancel { .. } | Command::Load(_) | Command::Shutdown, _) => Ok(()),
     }
 }
@@ -177,7 +178,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         let embedder = Embedder::load(&gguf, &opened, &mut progress)?;
         loaded.context_tokens = embedder.config().context;
         loaded.weight_bytes = embedder.weight_bytes();
-        Model::Embedder(embedder)
+        Model::Embedder(Box::new(embedder))
     } else {
         let model = Plain::load(
             Arc::clone(&gguf),
@@ -189,12 +190,12 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         loaded.architecture = model.shape().architecture.to_string();
         loaded.context_tokens = model.context() as u32;
         loaded.weight_bytes = model.weight_bytes();
-        Model::Decoder(Scheduler::new(
+        Model::Decoder(Box::new(Scheduler::new(
             Slots::new(model),
             endings(&tokenizer),
             load.sequences as usize,
             Instant::now,
-        ))
+        )))
     };
     loaded.load_ms = begun.elapsed().as_millis() as u64;
     Ok((loaded, model))
