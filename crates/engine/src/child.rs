@@ -34,8 +34,8 @@ enum Ending {
 
 /// What is loaded.
 enum Model {
-    Decoder(Scheduler<Box<dyn Forward>>),
-    Embedder(Embedder),
+    Decoder(Box<Scheduler<Box<dyn Forward>>>),
+    Embedder(Box<Embedder>),
 }
 
 /// Serves commands until `Shutdown`. When the input ends without one, the parent is gone, and
@@ -132,11 +132,12 @@ fn answer(
             scheduler.cancel(id);
             Ok(())
         }
-        (Command::Generate(Generate { id, .. }), model)
-        | (Command::Score(Score { id, .. }), model)
-        | (Command::Embed(Embed { id, .. }), model) => {
-            output.send(&not_loaded(id, model.is_some()))
-        }
+        (
+            Command::Generate(Generate { id, .. })
+            | Command::Score(Score { id, .. })
+            | Command::Embed(Embed { id, .. }),
+            model,
+        ) => output.send(&not_loaded(id, model.is_some())),
         (Command::Cancel { .. } | Command::Load(_) | Command::Shutdown, _) => Ok(()),
     }
 }
@@ -195,7 +196,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         let embedder = Embedder::load(&gguf, &opened, &mut progress)?;
         loaded.context_tokens = embedder.config().context;
         loaded.weight_bytes = embedder.weight_bytes();
-        Model::Embedder(embedder)
+        Model::Embedder(Box::new(embedder))
     } else {
         let decoder = decoder(&gguf, &opened, load, &mut progress)?;
         loaded.architecture = decoder.config.architecture.to_string();
@@ -207,7 +208,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
             Instant::now,
         );
         loaded.context_tokens = scheduler.context() as u32;
-        Model::Decoder(scheduler)
+        Model::Decoder(Box::new(scheduler))
     };
     loaded.load_ms = begun.elapsed().as_millis() as u64;
     Ok((loaded, model))

@@ -4,6 +4,7 @@
 //! tables come from the CPU in f64. Rows of several sequences go through the linear layers
 //! together; attention runs for each sequence on its own blocks of the KV cache.
 
+use std::f64::consts::{FRAC_2_SQRT_PI, SQRT_2};
 use std::sync::Arc;
 
 use burn::tensor::activation::{sigmoid, silu, softmax};
@@ -510,7 +511,7 @@ fn capped<const D: usize>(input: Tensor<D>, cap: Option<f32>) -> Tensor<D> {
 /// `x / 2 * (1 + tanh(u))`, which is `x * sigmoid(2 u)`, with
 /// `u = sqrt(2 / pi) * (x + 0.044715 x^3)`. Source: Hendrycks and Gimpel 2016.
 fn gelu_tanh(input: Tensor<2>) -> Tensor<2> {
-    const TWICE_ROOT_OF_2_BY_PI: f32 = 1.595_769_1;
+    const TWICE_ROOT_OF_2_BY_PI: f32 = (FRAC_2_SQRT_PI * SQRT_2) as f32;
     let cubic = input.clone().square().mul_scalar(0.044_715).add_scalar(1.0);
     let twice = input.clone().mul(cubic).mul_scalar(TWICE_ROOT_OF_2_BY_PI);
     input.mul(sigmoid(twice))

@@ -444,10 +444,10 @@ def gelu(x):
 def bert_embedding(model, tokens):
     """Mean of the last hidden states, at length 1."""
     affine = lambda part, row: add(product(part[0], row), part[1])
-    hidden = [
-        layer_norm(add(add(model["tokens"][t], model["positions"][p]), model["types"][0]), model["norm"])
-        for p, t in enumerate(tokens)
-    ]
+    hidden = []
+    for position, token in enumerate(tokens):
+        row = add(model["tokens"][token], model["positions"][position])
+        hidden.append(layer_norm(add(row, model["types"][0]), model["norm"]))
     for layer in model["layers"]:
         projected = {name: [affine(layer[name], row) for row in hidden] for name in "qkv"}
         after = []
@@ -463,7 +463,8 @@ def bert_embedding(model, tokens):
                 for i in range(part.start, part.stop):
                     weighted = (p * value[i] for p, value in zip(powers, projected["v"]))
                     attended.append(sum(weighted) / sum(powers))
-            row = layer_norm(add(row, affine(layer["attn_output"], attended)), layer["attn_output_norm"])
+            output = affine(layer["attn_output"], attended)
+            row = layer_norm(add(row, output), layer["attn_output_norm"])
             output = affine(layer["ffn_down"], [gelu(x) for x in affine(layer["ffn_up"], row)])
             after.append(layer_norm(add(row, output), layer["layer_output_norm"]))
         hidden = after
