@@ -84,9 +84,17 @@ fn main() {
 /// Seconds of the fastest of `runs`.
 fn best_of(runs: u32, mut run: impl FnMut()) -> f64 {
     let times = (0..runs).map(|_| {
-        let started = Instant::now();
+        let started = cpu();
         run();
-        started.elapsed().as_secs_f64()
+        cpu() - started
     });
     times.fold(f64::INFINITY, f64::min)
+}
+
+fn cpu() -> f64 {
+    if std::env::var_os("WALL").is_some() {
+        return std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    }
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
 }

@@ -5,8 +5,11 @@
 //! results do not depend on what else is in the batch. Lanes are rows of the matrix, so several
 //! outputs go on side by side.
 //!
-//! One column is multiplied straight from the quantised weights. For more, a panel of rows is
+//! Few columns are multiplied straight from the quantised weights. For more, a panel of rows is
 //! dequantised into the first or second cache level and multiplied from there.
+
+use std::array::from_fn;
+use std::marker::PhantomData;
 
 use infera_model::TensorType;
 use infera_model::gguf::TensorView;
@@ -20,6 +23,8 @@ use crate::simd::{InstructionSet, Kernel, LANES, Simd};
 pub(crate) const MAX_SLABS: usize = 4;
 /// Inputs of a panel; whole slabs of every format.
 const DEPTH: usize = 512;
+/// Up to so many columns are multiplied straight from the quantised weights.
+const DIRECT_COLUMNS: usize = 8;
 /// Columns that go through a panel at once.
 const MAX_COLUMNS: usize = 512;
 
@@ -143,15 +148,15 @@ impl Matrix {
         let groups = self.inputs.div_ceil(GROUP);
         // SAFETY: The caller's promise.
         let start = unsafe { weights.add(self.offset + first * slab_bytes) };
-        if columns.count == 1 {
+        if columns.count <= DIRECT_COLUMNS {
             with_format!(self.kind, F => set.run(Direct::<F> {
                 start,
                 slab_bytes,
                 slabs,
                 groups,
-                column: columns.start,
+                columns,
                 products: products.as_mut_ptr(),
-                format: std::marker::PhantomData,
+                format: PhantomData,
             }));
             return;
         }
@@ -165,7 +170,7 @@ impl Matrix {
                     slabs,
                     groups: group..group + depth_groups,
                     panel: scratch.panel.as_mut_ptr(),
-                    format: std::marker::PhantomData,
+                    format: PhantomData,
                 }));
                 // SAFETY: The columns have the inputs, the products have the columns.
                 unsafe {
@@ -190,15 +195,15 @@ impl Matrix {
     }
 }
 
-/// The product of up to [`MAX_SLABS`] slabs with one column.
+/// The product of up to [`MAX_SLABS`] slabs with up to [`DIRECT_COLUMNS`] columns.
 struct Direct<F> {
     start: *const u8,
     slab_bytes: usize,
     slabs: usize,
     groups: usize,
-    column: *const f32,
+    columns: Columns,
     products: *mut f32,
-    format: std::marker::PhantomData<F>,
+    format: PhantomData<F>,
 }
 
 impl<F: Format> Kernel for Direct<F> {
@@ -208,54 +213,80 @@ impl<F: Format> Kernel for Direct<F> {
     fn run<S: Simd>(self, simd: S) {
         // SAFETY: `Matrix::multiply` asks for what the kernel reads and writes.
         unsafe {
-            let mut slab = 0;
-            while slab + 4 <= self.slabs {
-                direct::<S, F, 4>(simd, &self, slab);
-                slab += 4;
-            }
-            while slab + 2 <= self.slabs {
-                direct::<S, F, 2>(simd, &self, slab);
-                slab += 2;
-            }
-            if slab < self.slabs {
-                direct::<S, F, 1>(simd, &self, slab);
+            match self.columns.count {
+                0 => {}
+                1 => {
+                    let slab = direct_slabs::<S, F, 4, 1>(simd, &self, 0);
+                    let slab = direct_slabs::<S, F, 2, 1>(simd, &self, slab);
+                    direct_slabs::<S, F, 1, 1>(simd, &self, slab);
+                }
+                2 => {
+                    let slab = direct_slabs::<S, F, 2, 2>(simd, &self, 0);
+                    direct_slabs::<S, F, 1, 2>(simd, &self, slab);
+                }
+                3..=4 => {
+                    let slab = direct_slabs::<S, F, 2, 4>(simd, &self, 0);
+                    direct_slabs::<S, F, 1, 4>(simd, &self, slab);
+                }
+                _ => {
+                    direct_slabs::<S, F, 1, DIRECT_COLUMNS>(simd, &self, 0);
+                }
             }
         }
     }
 }
 
+/// Multiplies the slabs from `first` on, as long as there are `SLABS`; gives the first that is
+/// left. Of the `COLUMNS`, those that there are not are the last once more.
 #[inline(always)]
-unsafe fn direct<S: Simd, F: Format, const SLABS: usize>(simd: S, work: &Direct<F>, first: usize) {
-    // SAFETY: The caller's promise: all slabs and the column have the groups.
+unsafe fn direct_slabs<S: Simd, F: Format, const SLABS: usize, const COLUMNS: usize>(
+    simd: S,
+    work: &Direct<F>,
+    mut first: usize,
+) -> usize {
+    let count = work.columns.count;
+    // SAFETY: The caller's promise: all slabs and columns have the groups.
     unsafe {
-        let start = work.start.add(first * work.slab_bytes);
-        let mut sums = [simd.splat(0.0); SLABS];
-        let (mut block, mut group) = (0, 0);
-        for index in 0..work.groups {
-            let column = work.column.add(index * GROUP);
-            let slab: [*const u8; SLABS] =
-                std::array::from_fn(|slab| start.add(slab * work.slab_bytes + block * F::BYTES));
-            let scales: [F::Scales<S>; SLABS] =
-                std::array::from_fn(|index| F::scales(simd, slab[index], group));
-            for octet in 0..GROUP / OCTET {
-                let column = column.add(octet * OCTET);
-                for index in 0..SLABS {
-                    let weights = F::octet(simd, slab[index], group, octet, scales[index]);
-                    for (input, weights) in weights.into_iter().enumerate() {
-                        let input = simd.splat(*column.add(input));
-                        sums[index] = simd.mul_add(weights, input, sums[index]);
+        let columns: [*const f32; COLUMNS] = from_fn(|index| {
+            let column = index.min(count - 1);
+            work.columns.start.add(column * work.columns.stride)
+        });
+        while first + SLABS <= work.slabs {
+            let start = work.start.add(first * work.slab_bytes);
+            let mut sums = [[simd.splat(0.0); COLUMNS]; SLABS];
+            let (mut block, mut group) = (0, 0);
+            for index in 0..work.groups {
+                let slab: [*const u8; SLABS] =
+                    from_fn(|slab| start.add(slab * work.slab_bytes + block * F::BYTES));
+                let scales: [F::Scales<S>; SLABS] =
+                    from_fn(|index| F::scales(simd, slab[index], group));
+                for octet in 0..GROUP / OCTET {
+                    let input = index * GROUP + octet * OCTET;
+                    for ((slab, scales), sums) in slab.iter().zip(scales).zip(&mut sums) {
+                        let weights = F::octet(simd, *slab, group, octet, scales);
+                        for (place, weights) in weights.into_iter().enumerate() {
+                            for (column, sum) in columns.iter().zip(sums.iter_mut()) {
+                                let value = simd.splat(*column.add(input + place));
+                                *sum = simd.mul_add(weights, value, *sum);
+                            }
+                        }
                     }
                 }
+                group += 1;
+                if group == F::INPUTS / GROUP {
+                    (block, group) = (block + 1, 0);
+                }
             }
-            group += 1;
-            if group == F::INPUTS / GROUP {
-                (block, group) = (block + 1, 0);
+            for (slab, sums) in sums.into_iter().enumerate() {
+                for (column, sum) in sums.into_iter().enumerate().take(count) {
+                    let products = work.products.add(column * work.slabs * LANES);
+                    simd.store(products.add((first + slab) * LANES), sum);
+                }
             }
-        }
-        for (index, sum) in sums.into_iter().enumerate() {
-            simd.store(work.products.add((first + index) * LANES), sum);
+            first += SLABS;
         }
     }
+    first
 }
 
 /// Dequantises groups of slabs into a panel `[inputs, slabs * 16]`.
@@ -265,7 +296,7 @@ struct Unpack<F> {
     slabs: usize,
     groups: std::ops::Range<usize>,
     panel: *mut f32,
-    format: std::marker::PhantomData<F>,
+    format: PhantomData<F>,
 }
 
 impl<F: Format> Kernel for Unpack<F> {
@@ -371,8 +402,7 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
 ) {
     // SAFETY: The caller's promise.
     unsafe {
-        let mut panel = work.panel.add(vector * LANES);
-        let inputs: [*const f32; COLUMNS] = std::array::from_fn(|index| {
+        let inputs: [*const f32; COLUMNS] = from_fn(|index| {
             work.columns
                 .start
                 .add((column + index) * work.columns.stride)
@@ -386,16 +416,31 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
                 }
             }
         }
-        for input in 0..work.depth {
-            let weights: [S::Floats; VECTORS] =
-                std::array::from_fn(|vector| simd.load(panel.add(vector * LANES)));
-            for (sums, inputs) in sums.iter_mut().zip(&inputs) {
-                let value = simd.splat(*inputs.add(input));
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = simd.mul_add(weights, value, *sum);
+        macro_rules! add {
+            ($input:expr) => {{
+                let input = $input;
+                let panel = work.panel.add(input * work.panel_stride + vector * LANES);
+                let weights: [S::Floats; VECTORS] =
+                    from_fn(|vector| simd.load(panel.add(vector * LANES)));
+                for (sums, inputs) in sums.iter_mut().zip(&inputs) {
+                    let value = simd.splat(*inputs.add(input));
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = simd.mul_add(weights, value, *sum);
+                    }
                 }
-            }
-            panel = panel.add(work.panel_stride);
+            }};
+        }
+        let mut input = 0;
+        // Four at once: addresses are computed once for them.
+        while input + 4 <= work.depth {
+            add!(input);
+            add!(input + 1);
+            add!(input + 2);
+            add!(input + 3);
+            input += 4;
+        }
+        for input in input..work.depth {
+            add!(input);
         }
         for (index, sums) in sums.into_iter().enumerate() {
             for (vector, sum) in sums.into_iter().enumerate() {
