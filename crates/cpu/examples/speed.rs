@@ -38,6 +38,12 @@ fn main() {
     let tokens: Vec<u32> = (0..2048).map(|index| 1000 + (index * 37) % 5000).collect();
     let table =
         |sequence: u32| -> Vec<u32> { (0..64).map(|block| sequence * 64 + block).collect() };
+    if std::env::var_os("ONLY").is_some() {
+        let blocks = table(0);
+        let best = best_of(100, || { model.forward(&[Segment { tokens: &tokens[32..33], start: 32, blocks: &blocks, wanted: 0..1 }]); });
+        println!("decode: {:.1} tok/s", 1.0 / best);
+        return;
+    }
     for length in [128, 512] {
         let blocks = table(0);
         let best = best_of(3, || {

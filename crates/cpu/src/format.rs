@@ -184,22 +184,23 @@ fn put_nibbles(slab: &mut [u8], at: usize, row: usize, values: &[u8; GROUP]) {
     }
 }
 
-/// Bit 4 of 32 values.
+/// Bit 4 of 32 values: of value `i` of octet `o` at the bit `4 * i + o`.
 fn put_fifths(slab: &mut [u8], at: usize, row: usize, values: &[u8; GROUP]) {
-    let bits = values
-        .iter()
-        .rev()
-        .fold(0, |bits, value| bits << 1 | u32::from(value >> 4 & 1));
+    let bits = values.iter().enumerate().fold(0, |bits, (index, value)| {
+        let place = 4 * (index % OCTET) + index / OCTET;
+        bits | u32::from(value >> 4 & 1) << place
+    });
     put_word(slab, at, 0, row, bits);
 }
 
-/// Bits 4 and 5 of 32 values.
+/// Bits 4 and 5 of 32 values: of value `i` of octet `o` at the bit `4 * i + 2 * (o % 2)` of word
+/// `o / 2`.
 fn put_pairs(slab: &mut [u8], at: usize, row: usize, values: &[u8; GROUP]) {
     for (word, values) in values.as_chunks::<16>().0.iter().enumerate() {
-        let bits = values
-            .iter()
-            .rev()
-            .fold(0, |bits, value| bits << 2 | u32::from(value >> 4 & 3));
+        let bits = values.iter().enumerate().fold(0, |bits, (index, value)| {
+            let place = 4 * (index % OCTET) + 2 * (index / OCTET);
+            bits | u32::from(value >> 4 & 3) << place
+        });
         put_word(slab, at, word, row, bits);
     }
 }
@@ -215,6 +216,16 @@ unsafe fn four_bits<S: Simd>(simd: S, nibbles: *const u8, octet: usize) -> [S::F
     eight!(index => simd.nibbles(simd.shift_right(words, 4 * index)))
 }
 
+/// The low four bits of the even values of an octet in a byte each, and of the odd ones.
+#[inline(always)]
+fn bytes_of_nibbles<S: Simd>(simd: S, words: S::Words) -> [S::Words; 2] {
+    const LOW: u32 = 0x0F0F_0F0F;
+    [
+        simd.and(words, LOW),
+        simd.and(simd.shift_right(words, 4), LOW),
+    ]
+}
+
 /// Numbers of five bits, of a group's octet.
 ///
 /// # Safety
@@ -226,6 +237,7 @@ unsafe fn five_bits<S: Simd>(
     fifths: *const u8,
     octet: usize,
 ) -> [S::Floats; OCTET] {
+    const FIFTH: u32 = 0x1010_1010;
     // SAFETY: The caller's promise.
     let (words, bits) = unsafe {
         (
@@ -233,17 +245,11 @@ unsafe fn five_bits<S: Simd>(
             simd.load_words(fifths),
         )
     };
-    // The octet's eight bits are the lowest then.
-    let bits = simd.shift_right(bits, 8 * octet as u32);
-    eight!(index => {
-        let low = simd.and(simd.shift_right(words, 4 * index), 15);
-        let high = if index < 4 {
-            simd.shift_left(bits, 4 - index)
-        } else {
-            simd.shift_right(bits, index - 4)
-        };
-        simd.to_floats(simd.or(low, simd.and(high, 16)))
-    })
+    let [even, odd] = bytes_of_nibbles(simd, words);
+    let even_bits = simd.and(simd.shift_left(bits, 4 - octet as u32), FIFTH);
+    let odd_bits = simd.and(simd.shift_right(bits, octet as u32), FIFTH);
+    let bytes = [simd.or(even, even_bits), simd.or(odd, odd_bits)];
+    eight!(index => simd.five_bits(simd.shift_right(bytes[index % 2], 8 * (index as u32 / 2))))
 }
 
 /// Numbers of six bits, of a group's octet.
@@ -257,6 +263,7 @@ unsafe fn six_bits<S: Simd>(
     pairs: *const u8,
     octet: usize,
 ) -> [S::Floats; OCTET] {
+    const PAIR: u32 = 0x3030_3030;
     // SAFETY: The caller's promise.
     let (words, bits) = unsafe {
         (
@@ -264,16 +271,14 @@ unsafe fn six_bits<S: Simd>(
             simd.load_words(pairs.add(octet / 2 * 4 * LANES)),
         )
     };
-    // The octet's sixteen bits are the lowest then.
-    let bits = simd.shift_right(bits, 16 * (octet as u32 % 2));
+    let [even, odd] = bytes_of_nibbles(simd, words);
+    let place = 2 * (octet as u32 % 2);
+    let even_bits = simd.and(simd.shift_left(bits, 4 - place), PAIR);
+    let odd_bits = simd.and(simd.shift_right(bits, place), PAIR);
+    let bytes = [simd.or(even, even_bits), simd.or(odd, odd_bits)];
     eight!(index => {
-        let low = simd.and(simd.shift_right(words, 4 * index), 15);
-        let high = if index < 2 {
-            simd.shift_left(bits, 4 - 2 * index)
-        } else {
-            simd.shift_right(bits, 2 * index - 4)
-        };
-        simd.to_floats(simd.or(low, simd.and(high, 48)))
+        let byte = simd.shift_right(bytes[index % 2], 8 * (index as u32 / 2));
+        simd.to_floats(simd.and(byte, 63))
     })
 }
 

@@ -22,7 +22,7 @@ use crate::simd::{InstructionSet, Kernel, LANES, Simd};
 /// Slab rows that a thread takes at once, at most.
 pub(crate) const MAX_SLABS: usize = 4;
 /// Inputs of a panel; whole slabs of every format.
-const DEPTH: usize = 512;
+const DEPTH: usize = 256;
 /// Up to so many columns are multiplied straight from the quantised weights.
 const DIRECT_COLUMNS: usize = 8;
 /// Columns that go through a panel at once.
@@ -148,7 +148,7 @@ impl Matrix {
         let groups = self.inputs.div_ceil(GROUP);
         // SAFETY: The caller's promise.
         let start = unsafe { weights.add(self.offset + first * slab_bytes) };
-        if columns.count <= DIRECT_COLUMNS {
+        if (1..=DIRECT_COLUMNS).contains(&columns.count) {
             with_format!(self.kind, F => set.run(Direct::<F> {
                 start,
                 slab_bytes,
@@ -214,23 +214,27 @@ impl<F: Format> Kernel for Direct<F> {
         // SAFETY: `Matrix::multiply` asks for what the kernel reads and writes.
         unsafe {
             match self.columns.count {
-                0 => {}
                 1 => {
-                    let slab = direct_slabs::<S, F, 4, 1>(simd, &self, 0);
-                    let slab = direct_slabs::<S, F, 2, 1>(simd, &self, slab);
-                    direct_slabs::<S, F, 1, 1>(simd, &self, slab);
+                    let mut slab = 0;
+                    if S::SLABS >= 4 {
+                        slab = direct::<S, F, 4, 1>(simd, &self, slab);
+                    }
+                    if S::SLABS >= 2 {
+                        slab = direct::<S, F, 2, 1>(simd, &self, slab);
+                    }
+                    direct::<S, F, 1, 1>(simd, &self, slab);
                 }
                 2 => {
-                    let slab = direct_slabs::<S, F, 2, 2>(simd, &self, 0);
-                    direct_slabs::<S, F, 1, 2>(simd, &self, slab);
+                    let slab = direct::<S, F, 2, 2>(simd, &self, 0);
+                    direct::<S, F, 1, 2>(simd, &self, slab);
                 }
                 3..=4 => {
-                    let slab = direct_slabs::<S, F, 2, 4>(simd, &self, 0);
-                    direct_slabs::<S, F, 1, 4>(simd, &self, slab);
+                    direct::<S, F, 1, 4>(simd, &self, 0);
                 }
-                _ => {
-                    direct_slabs::<S, F, 1, DIRECT_COLUMNS>(simd, &self, 0);
+                5..=DIRECT_COLUMNS => {
+                    direct::<S, F, 1, DIRECT_COLUMNS>(simd, &self, 0);
                 }
+                count => unreachable!("{count} columns need a panel"),
             }
         }
     }
@@ -239,7 +243,7 @@ impl<F: Format> Kernel for Direct<F> {
 /// Multiplies the slabs from `first` on, as long as there are `SLABS`; gives the first that is
 /// left. Of the `COLUMNS`, those that there are not are the last once more.
 #[inline(always)]
-unsafe fn direct_slabs<S: Simd, F: Format, const SLABS: usize, const COLUMNS: usize>(
+unsafe fn direct<S: Simd, F: Format, const SLABS: usize, const COLUMNS: usize>(
     simd: S,
     work: &Direct<F>,
     mut first: usize,
@@ -260,18 +264,22 @@ unsafe fn direct_slabs<S: Simd, F: Format, const SLABS: usize, const COLUMNS: us
                     from_fn(|slab| start.add(slab * work.slab_bytes + block * F::BYTES));
                 let scales: [F::Scales<S>; SLABS] =
                     from_fn(|index| F::scales(simd, slab[index], group));
-                for octet in 0..GROUP / OCTET {
-                    let input = index * GROUP + octet * OCTET;
-                    for ((slab, scales), sums) in slab.iter().zip(scales).zip(&mut sums) {
-                        let weights = F::octet(simd, *slab, group, octet, scales);
-                        for (place, weights) in weights.into_iter().enumerate() {
-                            for (column, sum) in columns.iter().zip(sums.iter_mut()) {
-                                let value = simd.splat(*column.add(input + place));
-                                *sum = simd.mul_add(weights, value, *sum);
+                // Unrolled: sums and scales are registers then.
+                macro_rules! octets {
+                    ($($octet:literal)*) => {$(
+                        let input = index * GROUP + $octet * OCTET;
+                        for ((slab, scales), sums) in slab.iter().zip(scales).zip(&mut sums) {
+                            let weights = F::octet(simd, *slab, group, $octet, scales);
+                            for (place, weights) in weights.into_iter().enumerate() {
+                                for (column, sum) in columns.iter().zip(sums.iter_mut()) {
+                                    let value = simd.splat(*column.add(input + place));
+                                    *sum = simd.mul_add(weights, value, *sum);
+                                }
                             }
                         }
-                    }
+                    )*};
                 }
+                octets!(0 1 2 3);
                 group += 1;
                 if group == F::INPUTS / GROUP {
                     (block, group) = (block + 1, 0);
@@ -316,12 +324,15 @@ impl<F: Format> Kernel for Unpack<F> {
                     let group = group % (F::INPUTS / GROUP);
                     let start = start.add(block * F::BYTES);
                     let scales = F::scales(simd, start, group);
-                    for octet in 0..GROUP / OCTET {
-                        for weights in F::octet(simd, start, group, octet, scales) {
-                            simd.store(panel, weights);
-                            panel = panel.add(width);
-                        }
+                    macro_rules! octets {
+                        ($($octet:literal)*) => {$(
+                            for weights in F::octet(simd, start, group, $octet, scales) {
+                                simd.store(panel, weights);
+                                panel = panel.add(width);
+                            }
+                        )*};
                     }
+                    octets!(0 1 2 3);
                 }
             }
         }

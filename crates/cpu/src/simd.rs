@@ -21,6 +21,9 @@ pub(crate) trait Simd: Copy {
     /// `u32` lanes.
     type Words: Copy;
 
+    /// How many vectors of rows go side by side through one column: sums that do not wait for each
+    /// other.
+    const SLABS: usize;
     /// How many vectors of rows by columns one register tile of a matrix product holds.
     const TILE_VECTORS: usize;
     const TILE_COLUMNS: usize;
@@ -74,6 +77,11 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn nibbles(self, value: Self::Words) -> Self::Floats {
         self.to_floats(self.and(value, 15))
+    }
+    /// The number in the five lowest bits.
+    #[inline(always)]
+    fn five_bits(self, value: Self::Words) -> Self::Floats {
+        self.to_floats(self.and(value, 31))
     }
 
     /// The sum of all lanes: halves are added until one lane is left.

@@ -60,6 +60,7 @@ impl Simd for Avx2 {
     type Floats = Floats;
     type Words = Words;
 
+    const SLABS: usize = 2;
     const TILE_VECTORS: usize = 1;
     const TILE_COLUMNS: usize = 6;
 

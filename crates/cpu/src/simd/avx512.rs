@@ -42,14 +42,22 @@ macro_rules! loads {
     };
 }
 
-const NUMBERS: [f32; LANES] = [
-    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
-];
+/// For look-ups that see the lowest bits alone.
+const NUMBERS: [f32; 2 * LANES] = {
+    let mut numbers = [0.0; 2 * LANES];
+    let mut index = 0;
+    while index < numbers.len() {
+        numbers[index] = index as f32;
+        index += 1;
+    }
+    numbers
+};
 
 impl Simd for Avx512 {
     type Floats = __m512;
     type Words = __m512i;
 
+    const SLABS: usize = 4;
     const TILE_VECTORS: usize = 2;
     const TILE_COLUMNS: usize = 12;
 
@@ -100,8 +108,12 @@ impl Simd for Avx512 {
         or(one: __m512i, two: __m512i) -> __m512i = _mm512_or_si512(one, two);
         to_floats(value: __m512i) -> __m512 = _mm512_cvtepi32_ps(value);
         largest(value: __m512) -> f32 = _mm512_reduce_max_ps(value);
-        // One look-up, which sees the four lowest bits alone.
         nibbles(value: __m512i) -> __m512 =
             _mm512_permutexvar_ps(value, _mm512_loadu_ps(NUMBERS.as_ptr()));
+        five_bits(value: __m512i) -> __m512 = _mm512_permutex2var_ps(
+            _mm512_loadu_ps(NUMBERS.as_ptr()),
+            value,
+            _mm512_loadu_ps(NUMBERS.as_ptr().add(LANES))
+        );
     }
 }

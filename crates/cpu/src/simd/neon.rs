@@ -55,6 +55,7 @@ impl Simd for Neon {
     type Floats = Floats;
     type Words = Words;
 
+    const SLABS: usize = 2;
     const TILE_VECTORS: usize = 1;
     const TILE_COLUMNS: usize = 6;
 

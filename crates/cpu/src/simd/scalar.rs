@@ -13,6 +13,7 @@ impl Simd for Scalar {
     type Floats = [f32; LANES];
     type Words = [u32; LANES];
 
+    const SLABS: usize = 1;
     const TILE_VECTORS: usize = 1;
     const TILE_COLUMNS: usize = 2;
 
