@@ -558,13 +558,14 @@ mod tests {
                     for (column, found) in alone.chunks(width).enumerate() {
                         let activations = &activations[column * stride..][..inputs];
                         for (row, found) in found.iter().enumerate() {
-                            let expected: f64 = match row < rows {
-                                true => values[(rows - 1 - row) * inputs..][..inputs]
+                            let expected: f64 = if row < rows {
+                                values[(rows - 1 - row) * inputs..][..inputs]
                                     .iter()
                                     .zip(activations)
                                     .map(|(one, two)| f64::from(*one) * f64::from(*two))
-                                    .sum(),
-                                false => 0.0,
+                                    .sum()
+                            } else {
+                                0.0
                             };
                             error += (f64::from(*found) - expected).powi(2);
                             power += expected.powi(2);

@@ -44,15 +44,20 @@ impl Memory {
     pub(crate) fn as_ptr(&self) -> *const u8 {
         match &self.map {
             Some(map) => map.as_ptr(),
-            None => NonNull::dangling().as_ptr(),
+            None => NonNull::<u64>::dangling().as_ptr().cast(),
         }
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
         match &mut self.map {
             Some(map) => map.as_mut_ptr(),
-            None => NonNull::dangling().as_ptr(),
+            None => NonNull::<u64>::dangling().as_ptr().cast(),
         }
+    }
+
+    /// The bytes as floats.
+    pub(crate) fn as_mut_floats(&mut self) -> *mut f32 {
+        self.as_mut_ptr().cast()
     }
 }
 

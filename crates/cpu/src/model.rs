@@ -479,7 +479,7 @@ impl CpuModel {
         let queries = self.rows.queries.shared();
         let keys = self.rows.keys.shared();
         let values = &self.rows.values;
-        let kv = Shared::from_ptr(self.kv.as_mut_ptr().cast::<f32>());
+        let kv = Shared::from_ptr(self.kv.as_mut_floats());
         let turn = |heads: &mut [f32], norm: Option<&[f32]>, position| {
             for head in heads.chunks_exact_mut(shape.head_dim) {
                 if let Some(norm) = norm {
@@ -527,7 +527,7 @@ impl CpuModel {
         let threads = Shared::new(&mut self.threads);
         let attended = self.rows.attended.shared();
         let queries = &self.rows.queries;
-        let kv = Shared::from_ptr(self.kv.as_mut_ptr().cast::<f32>());
+        let kv = Shared::from_ptr(self.kv.as_mut_floats());
         let finish = |row: usize, head: usize, state: &[f32]| {
             let first = head * shape.head_dim;
             // SAFETY: No other share has this row and head.

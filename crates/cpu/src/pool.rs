@@ -73,7 +73,7 @@ impl Pool {
             return;
         }
         let state = &*self.state;
-        let pointer: *const &Work<'_> = &work;
+        let pointer: *const &Work<'_> = &raw const work;
         state
             .work
             .store(pointer.cast_mut().cast(), Ordering::Relaxed);

@@ -138,20 +138,17 @@ enum Set {
 impl InstructionSet {
     /// All that this processor has, the best first.
     pub fn available() -> Vec<Self> {
-        let mut sets = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if avx512::is_available() {
-                sets.push(Set::Avx512);
-            }
-            if avx2::is_available() {
-                sets.push(Set::Avx2);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        sets.push(Set::Neon);
-        sets.push(Set::Scalar);
-        sets.into_iter().map(Self).collect()
+        let sets = [
+            #[cfg(target_arch = "x86_64")]
+            (Set::Avx512, avx512::is_available()),
+            #[cfg(target_arch = "x86_64")]
+            (Set::Avx2, avx2::is_available()),
+            #[cfg(target_arch = "aarch64")]
+            (Set::Neon, true),
+            (Set::Scalar, true),
+        ];
+        let available = sets.into_iter().filter(|(_, available)| *available);
+        available.map(|(set, _)| Self(set)).collect()
     }
 
     pub const fn name(self) -> &'static str {

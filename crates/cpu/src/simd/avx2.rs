@@ -1,4 +1,5 @@
 //! AVX2 with FMA and half floats: a vector is two registers.
+#![expect(clippy::wildcard_imports, reason = "dozens of intrinsics")]
 
 use std::arch::x86_64::*;
 

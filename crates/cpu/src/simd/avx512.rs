@@ -1,4 +1,5 @@
 //! AVX-512: a vector is one register.
+#![expect(clippy::wildcard_imports, reason = "dozens of intrinsics")]
 
 use std::arch::x86_64::*;
 

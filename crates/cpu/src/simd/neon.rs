@@ -1,4 +1,5 @@
-//! NEON: a vector is four registers. Every AArch64 processor that Rust's targets run on has it.
+//! NEON: a vector is four registers. Every 64-bit ARM processor that Rust's targets run on has it.
+#![expect(clippy::wildcard_imports, reason = "dozens of intrinsics")]
 
 use std::arch::aarch64::*;
 use std::array::from_fn;
