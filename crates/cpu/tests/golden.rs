@@ -1,0 +1,283 @@
+//! Whole models against outputs that were computed by others, and against themselves.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use infera_cpu::{BLOCK_TOKENS, CpuModel, InstructionSet, Segment, block_bytes};
+use infera_model::gguf::Gguf;
+use infera_model::{Config, ModelError};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    #[serde(alias = "prompt_ids")]
+    prompt_tokens: Vec<u32>,
+    #[serde(alias = "greedy_ids")]
+    gen_tokens: Vec<u32>,
+    #[serde(default)]
+    first_top5_logits: Vec<(u32, f32)>,
+    /// For each of the first steps.
+    #[serde(default)]
+    top5: Vec<Vec<(u32, f32)>>,
+    #[serde(default)]
+    margins: Vec<f32>,
+}
+
+#[test]
+fn the_tiny_model_gives_the_golden_logits_and_ids() {
+    let mut model = tiny();
+    for set in InstructionSet::available() {
+        model.set_instruction_set(set);
+        assert_eq!(model.instruction_set(), set.name());
+        for golden in goldens(&repository().join("tests/model/golden.jsonl")) {
+            for (step, top) in golden.top5.iter().enumerate() {
+                let tokens = [&golden.prompt_tokens[..], &golden.gen_tokens[..step]].concat();
+                assert_top(&last_logits(&mut model, &tokens), top, 1e-3);
+            }
+            assert_eq!(
+                greedy(&mut model, &golden.prompt_tokens, golden.gen_tokens.len()),
+                golden.gen_tokens
+            );
+        }
+    }
+}
+
+#[test]
+fn stories260k_gives_exactly_the_golden_ids() {
+    let path = repository().join("../shared/models/stories260K-f32.gguf");
+    if !path.exists() {
+        eprintln!("skipped: stories260K-f32.gguf is not beside this repository");
+        return;
+    }
+    let mut model = load(&path, 64);
+    for golden in goldens(&golden_folder().join("stories260K.jsonl")) {
+        assert_eq!(
+            greedy(&mut model, &golden.prompt_tokens, golden.gen_tokens.len()),
+            golden.gen_tokens
+        );
+    }
+}
+
+#[test]
+fn real_models_give_the_golden_logits_and_ids() {
+    let pairs = [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2_f32.jsonl"),
+        ("gemma-3-270m-q4_k_m.gguf", "gemma3_f32.jsonl"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen_f32.jsonl"),
+    ];
+    for (file, golden) in pairs {
+        let golden = golden_folder().join(golden);
+        let Some(path) = cached_model(file).filter(|_| golden.exists()) else {
+            eprintln!("skipped: {file} is not in the model cache");
+            continue;
+        };
+        let mut model = load(&path, 64);
+        for golden in goldens(&golden) {
+            assert_top(
+                &last_logits(&mut model, &golden.prompt_tokens),
+                &golden.first_top5_logits,
+                1e-2,
+            );
+            // One teacher-forced pass. Where the two best are nearer than rounding, either is
+            // right.
+            let tokens = [&golden.prompt_tokens[..], &golden.gen_tokens].concat();
+            let first = golden.prompt_tokens.len() - 1;
+            let tokens = &tokens[..tokens.len() - 1];
+            let vocabulary = model.vocabulary();
+            let logits = all_logits(&mut model, tokens, first);
+            for (step, row) in logits.chunks(vocabulary).enumerate() {
+                if golden.margins[step] > 1e-3 {
+                    assert_eq!(top(row, 1)[0].0, golden.gen_tokens[step], "step {step}");
+                }
+            }
+        }
+    }
+}
+
+/// One prompt goes through in one piece, in odd pieces beside other sequences, and token by token,
+/// in shuffled blocks, behind a shared prefix and with other numbers of threads.
+#[test]
+fn logits_do_not_depend_on_the_batch_the_blocks_or_the_threads() {
+    const LENGTH: usize = 1100;
+    const PREFIX: usize = 3 * BLOCK_TOKENS;
+    let mut model = tiny();
+    let prompts: Vec<Vec<u32>> = (0..3)
+        .map(|sequence| {
+            (0..LENGTH)
+                .map(|index| {
+                    let own = if index < PREFIX { 0 } else { sequence };
+                    ((index * 7 + index / 11 + own * 31) % 600) as u32
+                })
+                .collect()
+        })
+        .collect();
+    for set in InstructionSet::available() {
+        model.set_instruction_set(set);
+        // Blocks in order, one sequence after the other.
+        let alone: Vec<_> = prompts
+            .iter()
+            .map(|prompt| all_logits(&mut model, prompt, LENGTH - 40))
+            .collect();
+
+        // Shuffled blocks; the second and third sequence share the first's prefix.
+        let blocks = LENGTH.div_ceil(BLOCK_TOKENS);
+        let prefix = PREFIX / BLOCK_TOKENS;
+        let table: Vec<Vec<u32>> = (0..3)
+            .map(|sequence| {
+                (0..blocks)
+                    .map(|index| {
+                        let own = if index < prefix { 0 } else { sequence };
+                        ((own * blocks + index) * 37 % 127) as u32
+                    })
+                    .collect()
+            })
+            .collect();
+        let mut together = vec![Vec::new(); 3];
+        let ends = [PREFIX, 97, 130, 600, LENGTH - 40];
+        let ends = ends.into_iter().chain(LENGTH - 39..=LENGTH);
+        let mut start = 0;
+        for (step, end) in ends.enumerate() {
+            model.set_threads(NonZero::new(1 + step % 3).unwrap());
+            let first = if start == 0 { 0..1 } else { 0..3 };
+            let segments: Vec<_> = first
+                .map(|sequence| Segment {
+                    tokens: &prompts[sequence][start..end],
+                    start,
+                    blocks: &table[sequence],
+                    wanted: if end > LENGTH - 40 { 0..1 } else { 0..0 },
+                })
+                .collect();
+            let logits = model.forward(&segments);
+            for (all, logits) in together.iter_mut().zip(logits.chunks(model.vocabulary())) {
+                all.extend_from_slice(logits);
+            }
+            start = end;
+        }
+        for (together, alone) in together.iter().zip(&alone) {
+            assert!(together == alone, "{}: the logits differ", set.name());
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_does_not_fit_is_an_error_with_its_bytes() {
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let gguf = Arc::new(Gguf::open(&path).unwrap());
+    let config = Config::from_gguf(&gguf).unwrap();
+    let blocks = 1 << 44;
+    let bytes = block_bytes(&config).saturating_mul(blocks as u64);
+    let Err(ModelError::Unsupported { what, .. }) =
+        CpuModel::load(gguf, config, 512, blocks, &mut |_| {})
+    else {
+        panic!("there cannot be so much memory");
+    };
+    assert!(what.contains(&bytes.to_string()), "{what}");
+}
+
+#[test]
+fn loading_reports_progress_and_sizes() {
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let gguf = Arc::new(Gguf::open(&path).unwrap());
+    let config = Config::from_gguf(&gguf).unwrap();
+    let mut seen = Vec::new();
+    let model = CpuModel::load(gguf, config, 100, 3, &mut |bytes| seen.push(bytes)).unwrap();
+    assert!(seen.is_sorted() && seen[0] > 0);
+    assert_eq!((model.context(), model.blocks()), (100, 3));
+    assert_eq!(model.block_bytes(), 3 * 2 * 2 * 32 * 32 * 4);
+    // F32 weights take what they take in the file.
+    let last = *seen.last().unwrap();
+    assert!(model.weight_bytes() >= last && model.weight_bytes() < last + last / 50);
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn golden_folder() -> PathBuf {
+    repository().join("crates/engine/tests/golden")
+}
+
+/// Where `cargo xtask` keeps downloaded models.
+fn cached_model(file: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("INFERA_MODELS")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let cache =
+                cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+            Some(cache?.join("infera-node/models"))
+        })?;
+    Some(folder.join(file)).filter(|path| path.exists())
+}
+
+fn goldens(path: &Path) -> Vec<Golden> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn tiny() -> CpuModel {
+    load(&repository().join("tests/model/tiny-llama.gguf"), 128)
+}
+
+fn load(path: &Path, blocks: usize) -> CpuModel {
+    let gguf = Arc::new(Gguf::open(path).unwrap());
+    let config = Config::from_gguf(&gguf).unwrap();
+    CpuModel::load(gguf, config, usize::MAX, blocks, &mut |_| {}).unwrap()
+}
+
+fn feed(model: &mut CpuModel, start: usize, tokens: &[u32], first_wanted: usize) -> Vec<f32> {
+    let blocks: Vec<u32> = (0..(start + tokens.len()).div_ceil(BLOCK_TOKENS) as u32).collect();
+    model.forward(&[Segment {
+        tokens,
+        start,
+        blocks: &blocks,
+        wanted: first_wanted..tokens.len(),
+    }])
+}
+
+fn all_logits(model: &mut CpuModel, tokens: &[u32], first: usize) -> Vec<f32> {
+    feed(model, 0, tokens, first)
+}
+
+fn last_logits(model: &mut CpuModel, tokens: &[u32]) -> Vec<f32> {
+    all_logits(model, tokens, tokens.len() - 1)
+}
+
+fn greedy(model: &mut CpuModel, prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut logits = last_logits(model, prompt);
+    let mut output = Vec::new();
+    while output.len() < count {
+        let token = top(&logits, 1)[0].0;
+        output.push(token);
+        if output.len() < count {
+            logits = feed(model, prompt.len() + output.len() - 1, &[token], 0);
+        }
+    }
+    output
+}
+
+fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut sorted: Vec<_> = logits
+        .iter()
+        .enumerate()
+        .map(|(id, logit)| (id as u32, *logit))
+        .collect();
+    sorted.sort_by(|one, two| two.1.total_cmp(&one.1));
+    sorted.truncate(count);
+    sorted
+}
+
+fn assert_top(logits: &[f32], expected: &[(u32, f32)], tolerance: f32) {
+    let found = top(logits, expected.len());
+    for ((id, logit), (expected_id, expected_logit)) in found.iter().zip(expected) {
+        assert_eq!(id, expected_id, "{found:?} is not {expected:?}");
+        assert!(
+            (logit - expected_logit).abs() < tolerance,
+            "{found:?} is not {expected:?}"
+        );
+    }
+}
