@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
+use infera_cpu::CpuModel;
 use infera_model::gguf::Gguf;
 use infera_model::{
     Config, EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
@@ -201,6 +202,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         let decoder = decoder(&gguf, &opened, load, &mut progress)?;
         loaded.architecture = decoder.config.architecture.to_string();
         loaded.weight_bytes = decoder.weight_bytes;
+        loaded.device.backend = decoder.backend;
         let scheduler = Scheduler::new(
             decoder.forward,
             endings(&tokenizer),
@@ -218,6 +220,7 @@ struct Decoder {
     config: Config,
     forward: Box<dyn Forward>,
     weight_bytes: u64,
+    backend: String,
 }
 
 /// The forward pass that suits the device, with as large a KV cache as it may have.
@@ -228,14 +231,32 @@ fn decoder(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Decoder, Failure> {
     let config = Config::from_gguf(gguf)?;
-    let limit = load.context_tokens.unwrap_or(config.context);
-    let blocks = memory::kv_blocks(&Demand {
+    let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
+    let demand = Demand {
         limit_bytes: load.memory_bytes,
-        weight_bytes: plain::weight_bytes(gguf),
+        weight_bytes: gguf.tensors().iter().map(|tensor| tensor.bytes).sum(),
         working_bytes: 0,
-        block_bytes: plain::block_bytes(&config),
-        context: config.context.min(limit) as usize,
+        block_bytes: infera_cpu::block_bytes(&config),
+        context,
         sequences: load.sequences as usize,
+    };
+    if opened.is_cpu() {
+        let blocks = memory::kv_blocks(&Demand {
+            // Untouched memory costs nothing: the system hands it out page by page.
+            limit_bytes: load.memory_bytes.or(Some(u64::MAX)),
+            ..demand
+        })?;
+        let model = CpuModel::load(Arc::clone(gguf), config.clone(), context, blocks, progress)?;
+        return Ok(Decoder {
+            config,
+            weight_bytes: model.weight_bytes(),
+            backend: format!("cpu/{}", model.instruction_set().to_lowercase()),
+            forward: Box::new(model),
+        });
+    }
+    let blocks = memory::kv_blocks(&Demand {
+        weight_bytes: plain::weight_bytes(gguf),
+        ..demand
     })?;
     let model = Plain::load(
         Arc::clone(gguf),
@@ -247,6 +268,7 @@ fn decoder(
     Ok(Decoder {
         config,
         weight_bytes: model.weight_bytes(),
+        backend: opened.info.backend.clone(),
         forward: Box::new(model),
     })
 }

@@ -215,7 +215,7 @@ fn cpu(reason: &str) -> Opened {
         device: Device::flex(),
         info: DeviceInfo {
             name: format!("CPU ({threads} threads)"),
-            backend: "flex/cpu".to_owned(),
+            backend: "cpu/flex".to_owned(),
             reason: reason.to_owned(),
         },
         max_binding_bytes: u64::MAX,

@@ -1,24 +1,9 @@
 //! What the scheduler asks of a model: one pass for parts of many sequences over a paged KV cache.
 
-use std::ops::Range;
+use infera_cpu::CpuModel;
+pub use infera_cpu::{BLOCK_TOKENS, Segment};
 
 use crate::message::Failure;
-
-/// Positions per KV block.
-pub const BLOCK_TOKENS: usize = 32;
-
-/// Part of one sequence that goes through the model in this pass.
-pub struct Segment<'a> {
-    pub tokens: &'a [u32],
-    /// Position of the first of them.
-    pub start: usize,
-    /// The sequence's KV blocks in order: position `p` lives in block `blocks[p / BLOCK_TOKENS]`,
-    /// at `p % BLOCK_TOKENS`. Covers `start + tokens.len()`. Blocks before `start` may be shared
-    /// with other sequences (prefix cache): they are only read.
-    pub blocks: &'a [u32],
-    /// Of `tokens`, those after which logits are wanted.
-    pub wanted: Range<usize>,
-}
 
 /// A model as the scheduler sees it.
 pub trait Forward {
@@ -55,5 +40,27 @@ impl<M: Forward + ?Sized> Forward for Box<M> {
 
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
         (**self).forward(segments)
+    }
+}
+
+impl Forward for CpuModel {
+    fn vocabulary(&self) -> usize {
+        self.vocabulary()
+    }
+
+    fn context(&self) -> usize {
+        self.context()
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks()
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.block_bytes()
+    }
+
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
+        Ok(self.forward(segments))
     }
 }

@@ -143,7 +143,7 @@ pub struct Loaded {
 pub struct DeviceInfo {
     /// The adapter's or the CPU's name.
     pub name: String,
-    /// For reports: `flex/cpu`, `wgpu/vulkan`, `wgpu/metal`.
+    /// For reports: `cpu/avx2`, `wgpu/vulkan`, `wgpu/metal`.
     pub backend: String,
     /// Why this one was chosen, in one sentence.
     pub reason: String,

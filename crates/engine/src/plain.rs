@@ -123,11 +123,6 @@ pub fn weight_bytes(gguf: &Gguf) -> u64 {
     values.sum::<u64>() * size_of::<f32>() as u64
 }
 
-/// Bytes of one KV block over all layers.
-pub fn block_bytes(config: &Config) -> u64 {
-    Shape::of(config, None).block_bytes()
-}
-
 impl Plain {
     /// Puts the weights on the device, beside a KV cache of `blocks` blocks, or fewer where a
     /// binding cannot hold so many. The context is the model's own, or `context` where that is less; `progress` gets the bytes of

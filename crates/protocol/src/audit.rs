@@ -39,7 +39,7 @@ pub struct Mismatch {
 pub struct AuditReport {
     pub audit: AuditId,
     pub model: ModelId,
-    /// Engine backend and device kind, for example `flex/cpu` or `wgpu/vulkan`.
+    /// Engine backend and device kind, for example `cpu/avx2` or `wgpu/vulkan`.
     pub backend: String,
     /// How many output positions were scored.
     pub positions: u32,
@@ -86,7 +86,7 @@ mod tests {
         let report = AuditReport {
             audit: AuditId::from_bytes([1; 16]),
             model: ModelId::from_bytes([2; 32]),
-            backend: "flex/cpu".to_owned(),
+            backend: "cpu/avx2".to_owned(),
             positions: 10,
             mismatches: vec![Mismatch {
                 position: 3,

@@ -117,7 +117,7 @@ export type DeviceInfo = {
  */
 name: string, 
 /**
- * For reports: `flex/cpu`, `wgpu/vulkan`, `wgpu/metal`.
+ * For reports: `cpu/avx2`, `wgpu/vulkan`, `wgpu/metal`.
  */
 backend: string, 
 /**

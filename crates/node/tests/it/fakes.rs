@@ -237,7 +237,7 @@ fn loaded() -> Loaded {
         architecture: "llama".to_owned(),
         device: DeviceInfo {
             name: "Fake".to_owned(),
-            backend: "flex/cpu".to_owned(),
+            backend: "cpu/avx2".to_owned(),
             reason: "it is the only one".to_owned(),
         },
         context_tokens: 65_536,

@@ -21,7 +21,7 @@ fn report(margins: &[(u32, f32)]) -> AuditReport {
     AuditReport {
         audit: AuditId::from_bytes([1; 16]),
         model: ModelId::from_bytes([2; 32]),
-        backend: "flex/cpu".to_owned(),
+        backend: "cpu/avx2".to_owned(),
         positions: 10,
         mismatches: margins
             .iter()
