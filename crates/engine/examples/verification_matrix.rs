@@ -196,7 +196,7 @@ fn in_q4_0(gguf: &Gguf) -> Result<Gguf, Box<dyn std::error::Error>> {
         .u32(&key("attention.head_count_kv"), config.kv_heads)
         .u32(&key("attention.key_length"), config.head_dim)
         .u32(&key("rope.dimension_count"), config.rope_dim)
-        .f32(&key("rope.freq_base"), config.rope_base)
+        .f32(&key("rope.freq_base"), config.rope.base)
         .f32(&key("attention.layer_norm_rms_epsilon"), config.rms_epsilon)
         .u32(&key("context_length"), config.context)
         .strings(

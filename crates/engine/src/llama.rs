@@ -165,14 +165,7 @@ impl Llama {
             &[Part::plain(head.to_owned(), shape.vocabulary)],
         )?;
         let weight_bytes = loader.device_bytes();
-        let frequencies = (0..shape.rotated / 2)
-            .map(|pair| {
-                libm::pow(
-                    f64::from(config.rope_base),
-                    -2.0 * pair as f64 / shape.rotated as f64,
-                )
-            })
-            .collect();
+        let frequencies = config.attention(&gguf)?[0].frequencies.to_vec();
         let embedding = Embedding::new(gguf, shape.embedding, shape.vocabulary)?;
         let device = opened.device.clone();
         Ok(Self {

@@ -177,7 +177,7 @@ mod tests {
     fn the_id_stays_what_it_is() {
         assert_eq!(
             id_of(&file()).to_string(),
-            "b9058e35f221feffaebdad6e42e8f707d353b100caea243b1277166ae3223c9e"
+            "aab2f1238644e5188456c010c3693528ffd3389d32441317c817d62761013987"
         );
     }
 

@@ -12,7 +12,7 @@ mod template;
 mod testing;
 mod tokenizer;
 
-pub use config::{Architecture, Config, RopePairing};
+pub use config::{Activation, Architecture, Config, LayerAttention, Rope, RopePairing, Window};
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};
 pub use head::Head;

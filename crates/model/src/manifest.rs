@@ -52,7 +52,7 @@ impl Manifest {
             tokenizer: tokenizer.finish(),
             template: template.finish(),
             config: config
-                .encode(Digest::new("infera/model-config/v1"))
+                .encode(Digest::new("infera/model-config/v2"))
                 .finish(),
         })
     }

@@ -83,6 +83,22 @@ fn stories260k_golden_ids() {
 }
 
 #[test]
+fn gemma3_golden_ids() {
+    let name = "gemma-3-270m-q4_k_m.gguf";
+    let Some(path) = model_file(name) else { return };
+    let gguf = Gguf::open(&path).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    check_golden(name, &tokenizer);
+    assert_eq!(tokenizer.vocabulary(), 262_144);
+    assert_eq!(
+        tokenizer.encode_prompt("The capital of France is", false),
+        [2, 818, 5279, 529, 7001, 563]
+    );
+    assert!(tokenizer.is_end(1) && tokenizer.is_end(106));
+    round_trips(tokenizer, &TEXTS);
+}
+
+#[test]
 fn qwen2_golden_ids() {
     check_hugging_face("tokenizers/qwen3.json", "qwen2");
 }
