@@ -5,6 +5,8 @@
 
 pub mod child;
 pub mod device;
+pub mod gpu;
+pub mod kernels;
 pub mod llama;
 pub mod message;
 pub mod scheduler;
