@@ -5,6 +5,7 @@
 //! kernel's order of summation is fixed per output value.
 
 mod memory;
+pub mod selftest;
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -73,9 +73,6 @@ pub(crate) struct Part {
 /// A matrix on the device.
 pub(crate) struct Matrix {
     pub parts: Vec<Part>,
-    pub rows: usize,
-    /// Gate and up alternate by tiles.
-    pub gated: bool,
 }
 
 /// Rows of a tensor in the file.
@@ -177,11 +174,7 @@ impl Matrix {
             }
             at += count;
         }
-        Ok(Self {
-            parts,
-            rows: at,
-            gated: false,
-        })
+        Ok(Self { parts })
     }
 
     /// Gate and up of one quantisation, their tiles in turn.
@@ -200,11 +193,7 @@ impl Matrix {
                 Part::upload(client, &packed, rows, first, None)
             })
             .collect();
-        Self {
-            parts,
-            rows: count,
-            gated: true,
-        }
+        Self { parts }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
