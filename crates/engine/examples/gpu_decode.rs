@@ -1,4 +1,4 @@
-//! Times the fast path: `gpu_decode MODEL [DEVICE]`.
+//! Times the fast path: `gpu_decode MODEL [DEVICE [COLUMNS,..]]`.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -23,7 +23,13 @@ fn main() {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
-    let options = Options::of(opened.gpu.as_ref().unwrap(), opened.max_binding_bytes, 128);
+    let mut options = Options::of(opened.gpu.as_ref().unwrap(), opened.max_binding_bytes, 128);
+    if let Some(columns) = arguments.get(3) {
+        options.tuning.shapes = columns
+            .split(',')
+            .map(|columns| (columns.parse().unwrap(), 64))
+            .collect();
+    }
     println!("device open after {:?}", begun.elapsed());
     let mut model = Gpu::load(gguf, opened.gpu.as_ref().unwrap(), &options, &mut |_| {}).unwrap();
     println!(

@@ -49,6 +49,9 @@ pub struct Segment<'a> {
 pub struct Tuning {
     /// Units that share a row of a matrix; none for [`serial_matmul`].
     pub splits: Option<usize>,
+    /// Cubes that a product shall have at least, if that leaves eight row tiles each; for
+    /// [`serial_matmul`].
+    pub cubes: usize,
     /// Columns of a unit and, for as many, its row tiles: the first entry with enough columns for
     /// a pass is taken, else the last. Tiles are even, because gate and up alternate.
     pub shapes: Vec<(usize, usize)>,
@@ -63,6 +66,7 @@ impl Tuning {
     pub fn hardware() -> Self {
         Self {
             splits: Some(8),
+            cubes: 1,
             shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
             norm_units: 256,
             attention_units: 32,
@@ -74,6 +78,7 @@ impl Tuning {
     pub fn software() -> Self {
         Self {
             splits: None,
+            cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
             shapes: vec![(1, 64), (4, 64)],
             norm_units: 8,
             attention_units: 8,
@@ -698,7 +703,7 @@ fn launch_part(
             columns: wide,
         };
         // Enough cubes for a few cores, each with enough tiles to pay for copying the columns.
-        let tiles = (part.row_tiles / 8).clamp(8, tiles).next_multiple_of(2);
+        let tiles = (part.row_tiles / tuning.cubes).clamp(8, tiles).next_multiple_of(2);
         // SAFETY: as below.
         unsafe {
             serial_matmul::launch_unchecked(

@@ -25,6 +25,7 @@ fn every_kernel_is_near_f64() {
     // The form for GPUs, with little to compile: it is slow to compile here.
     let tiled = Tuning {
         splits: Some(3),
+        cubes: 1,
         shapes: vec![(2, 2)],
         norm_units: 16,
         attention_units: 16,

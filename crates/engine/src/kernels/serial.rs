@@ -24,7 +24,7 @@ pub struct Shape {
     pub kind: TensorType,
     pub epilogue: Epilogue,
     pub bias: bool,
-    /// Columns of a cube: 1 to 4.
+    /// Columns of a cube.
     pub columns: usize,
 }
 
@@ -55,8 +55,6 @@ pub fn serial_matmul(
     let pieces = comptime!(pack::pieces(kind));
     let high_words = comptime!(pack::high_words(kind));
     let float = comptime!(pack::is_float(kind));
-    let halves = comptime!(if kind == TensorType::Q6K { 2usize } else { 1usize });
-    let half_pieces = comptime!(8 / halves);
 
     let lane = UNIT_POS_X as usize;
     let blocks = blocks as usize;
@@ -67,13 +65,13 @@ pub fn serial_matmul(
     let tiles = min(tiles_each as usize, row_tiles as usize - first_tile);
     let first_column = CUBE_POS_Y as usize * wide;
     let last_column = columns as usize - 1;
+    let own_columns = min(columns as usize - first_column, fill / 8);
 
-    // One vector a tile holds the sums of its columns.
-    let mut sums = Array::<Vector<f32, Four>>::new(comptime!(TILES));
-    let mut tile = 0usize;
-    while tile < tiles {
-        sums[tile] = Vector::new(0.0f32);
-        tile += 1;
+    let mut sums = Array::<f32>::new(comptime!(TILES * wide));
+    let mut at = 0usize;
+    while at < tiles * wide {
+        sums[at] = 0.0;
+        at += 1;
     }
     let mut inputs = Array::<Vector<f32, Four>>::new(comptime!(wide * 8));
     let mut block = 0usize;
@@ -84,22 +82,18 @@ pub fn serial_matmul(
             inputs[at] = x[(column * blocks + block) * 8 + at % 8];
             at += 1;
         }
-        let mut totals = Array::<f32>::new(comptime!(wide * halves));
+        // Of the first and the second half of a block.
+        let mut totals = Array::<f32>::new(comptime!(wide * 2));
         if comptime!(!float) {
             #[unroll]
-            for c in 0..wide {
+            for half in 0..comptime!(wide * 2) {
+                let mut total = Vector::<f32, Four>::new(0.0f32);
                 #[unroll]
-                for half in 0..halves {
-                    let mut total = Vector::<f32, Four>::new(0.0f32);
-                    #[unroll]
-                    for four in 0..half_pieces {
-                        total += inputs[comptime!(c * 8 + half * half_pieces + four)];
-                    }
-                    totals[comptime!(c * halves + half)] = total.extract(0usize)
-                        + total.extract(1usize)
-                        + total.extract(2usize)
-                        + total.extract(3usize);
+                for four in 0..4usize {
+                    total += inputs[comptime!(half * 4 + four)];
                 }
+                totals[half] = (total.extract(0usize) + total.extract(1usize))
+                    + (total.extract(2usize) + total.extract(3usize));
             }
         }
         let mut tile = 0usize;
@@ -115,45 +109,59 @@ pub fn serial_matmul(
             for word in 0..high_words {
                 high[word] = side[high_at + (row * high_words + word) * 8 + lane];
             }
-            let mut products = Array::<f32>::new(comptime!(wide * halves));
+            // Two sums, so that additions need not wait for each other.
+            let mut products = Array::<f32>::new(comptime!(wide * 2));
             #[unroll]
-            for index in 0..comptime!(wide * halves) {
+            for index in 0..comptime!(wide * 2) {
                 products[index] = 0.0;
             }
             #[unroll]
-            for k in 0..32usize {
-                let weight = value(&words, &high, 0usize, k, kind);
-                let half = comptime!(k / 4 / half_pieces);
+            for four in 0..8usize {
+                let mut weights = Array::<f32>::new(4usize);
+                #[unroll]
+                for element in 0..4usize {
+                    let k = comptime!(four * 4 + element);
+                    weights[element] = value(&words, &high, 0usize, k, kind);
+                }
                 #[unroll]
                 for c in 0..wide {
-                    let input = inputs[comptime!(c * 8 + k / 4)].extract(comptime!(k % 4));
-                    let at = comptime!(c * halves + half);
-                    // Not `fma`: there it is a call for each lane.
-                    products[at] = products[at] + weight * input;
+                    let input = inputs[comptime!(c * 8 + four)];
+                    let at = comptime!(c * 2 + four / 4);
+                    #[unroll]
+                    for element in 0..4usize {
+                        // Not `fma`: there it is a call for each lane.
+                        products[at] = products[at] + weights[element] * input.extract(element);
+                    }
                 }
             }
-            let mut sum = sums[tile];
             if float {
                 #[unroll]
                 for c in 0..wide {
-                    sum.insert(c, sum.extract(c) + products[c]);
+                    let at = tile * wide + c;
+                    sums[at] = sums[at] + (products[comptime!(c * 2)] + products[comptime!(c * 2 + 1)]);
                 }
             } else {
                 let scales = scales(side, supers_at, first_tile + tile, block, blocks, lane, kind);
                 #[unroll]
                 for c in 0..wide {
-                    let mut own = sum.extract(c);
-                    #[unroll]
-                    for half in 0..halves {
-                        let at = comptime!(c * halves + half);
-                        own = own
-                            + scales.extract(comptime!(2 * half)) * products[at]
-                            + scales.extract(comptime!(2 * half + 1)) * totals[at];
+                    let at = tile * wide + c;
+                    let first = products[comptime!(c * 2)];
+                    let second = products[comptime!(c * 2 + 1)];
+                    let first_total = totals[comptime!(c * 2)];
+                    let second_total = totals[comptime!(c * 2 + 1)];
+                    if comptime!(kind == TensorType::Q6K) {
+                        let one = scales.extract(0usize) * first
+                            + scales.extract(1usize) * first_total;
+                        let two = scales.extract(2usize) * second
+                            + scales.extract(3usize) * second_total;
+                        sums[at] = sums[at] + (one + two);
+                    } else {
+                        let product = scales.extract(0usize) * (first + second);
+                        let offset = scales.extract(1usize) * (first_total + second_total);
+                        sums[at] = sums[at] + (product + offset);
                     }
-                    sum.insert(c, own);
                 }
             }
-            sums[tile] = sum;
             tile += 1;
         }
         block += 1;
@@ -164,19 +172,15 @@ pub fn serial_matmul(
     let mut tile = 0usize;
     while tile < tiles {
         let row = (first_tile + tile) / step * 8 + lane;
-        let mut products = sums[tile];
+        let mut own_bias = 0.0f32;
         if comptime!(shape.bias) {
-            products += Vector::new(bias[min(row, rows as usize - 1)]);
+            own_bias = bias[min(row, rows as usize - 1)];
         }
-        let mut ups = products;
-        if gated {
-            ups = sums[tile + 1];
-        }
-        #[unroll]
-        for c in 0..wide {
-            if row < rows as usize && first_column + c <= last_column {
+        let mut c = 0usize;
+        while c < own_columns {
+            if row < rows as usize {
                 let at = (first_column + c) * y_stride as usize + y_at as usize + row;
-                let product = products.extract(c);
+                let product = sums[tile * wide + c] + own_bias;
                 match comptime!(shape.epilogue) {
                     Epilogue::Store => {
                         y[at] = product;
@@ -185,13 +189,14 @@ pub fn serial_matmul(
                         y[at] = y[at] + product;
                     }
                     Epilogue::Gated(gate) => {
-                        y[at] = activate(product, gate) * ups.extract(c);
+                        y[at] = activate(product, gate) * sums[(tile + 1) * wide + c];
                     }
                     Epilogue::Times(gate) => {
                         y[at] = activate(other[at], gate) * product;
                     }
                 }
             }
+            c += 1;
         }
         tile += step;
     }
