@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use xtask::network::Binaries;
+use xtask::network::{self, Binaries};
 use xtask::{Result, process};
 
 use crate::lint::cargo;
-use crate::peers::{self, Figures};
+use crate::peers::{self, Decode, Figures};
 use crate::{BenchOptions, desktop, models, packages, report, ui};
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -33,16 +33,15 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         Name::Engine => engine(&build(options)?.node, &model()?, options),
         Name::Network => {
             build(options)?;
-            let mut command = bench_program(options, "network-bench");
+            let bench = network::tool("--bin", "network-bench", !options.dev)?;
+            let mut command = Command::new(bench);
             command.arg(model()?).arg(&options.device);
             process::run(command)
         }
         Name::Balancer => {
-            let mut command = cargo(&["run", "--quiet", "--package", "infera-balancer"]);
-            command
-                .args(["--example", "simulated_nodes"])
-                .args(profile(options))
-                .args(["--", "100", "300", "150"]);
+            let bench = network::tool("--example", "simulated_nodes", !options.dev)?;
+            let mut command = Command::new(bench);
+            command.args(["100", "300", "150"]);
             process::run(command)
         }
         Name::Desktop => {
@@ -57,31 +56,34 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         }
         Name::Verification => {
             build(options)?;
-            let mut command = cargo(&["test", "--quiet", "--package", "infera-system-tests"]);
-            command
-                .args(["--test", "verification"])
-                .args(profile(options));
+            let mut command = cargo(&["test", "--quiet", "--workspace"]);
+            command.args(["--test", "verification"]);
+            if !options.dev {
+                command.arg("--release");
+            }
             command.args(["--", "--nocapture", "--test-threads=1"]);
             process::run(command)
         }
     }
 }
 
-/// Our engine and llama.cpp, one after the other on the same machine and file.
+/// Our engine and its peers, one after the other on the same machine and file.
 fn engine(node: &Path, model: &Path, options: &BenchOptions) -> Result<()> {
     const PREFILLS: &str = "128,512";
+    const BATCHES: &str = "1,4,16";
     const DECODE_TOKENS: u32 = 32;
-    let mut all = vec![ours(node, model, &options.device)?];
-    let peer_device = |device| peers::llama_cpp(model, device, PREFILLS, DECODE_TOKENS);
-    all.push(peer_device("cpu")?);
+    let all = [
+        ours(node, model, &options.device)?,
+        peers::llama_cpp(model, "cpu", PREFILLS, DECODE_TOKENS, BATCHES)?,
+        peers::mistral_rs(model, DECODE_TOKENS)?,
+    ];
+    print_beside(&all);
     if options.software_vulkan {
-        all.push(ours(node, model, "llvmpipe")?);
-        all.push(peer_device("vulkan")?);
-    }
-    println!("| engine and device | load | first token | prefill, tokens/s | decode, tokens/s |");
-    println!("|---|---|---|---|---|");
-    for figures in all {
-        println!("{}", row(&figures));
+        let all = [
+            ours(node, model, "llvmpipe")?,
+            peers::llama_cpp(model, "vulkan", "128", DECODE_TOKENS, "1")?,
+        ];
+        print_beside(&all);
     }
     Ok(())
 }
@@ -95,25 +97,58 @@ fn ours(node: &Path, model: &Path, device: &str) -> Result<Figures> {
     Ok(serde_json::from_str(&printed)?)
 }
 
-fn row(figures: &Figures) -> String {
-    let prefill: Vec<_> = figures
-        .prefill
+/// A table with a column each; the first is ours, and the others' figures are followed by ours
+/// over theirs, so that more is better for us.
+fn print_beside(all: &[Figures]) {
+    let ours = &all[0];
+    let names: Vec<_> = all.iter().map(|figures| figures.device.as_str()).collect();
+    println!("| | {} |", names.join(" | "));
+    println!("|---|{}", "---|".repeat(all.len()));
+    print_row("load", all, |of| Some(of.load_ms), "ms", false);
+    print_row("first token, cold", all, |of| Some(of.ttft_ms), "ms", false);
+    for prefill in &ours.prefill {
+        let speed = |of: &Figures| {
+            let same = of.prefill.iter().find(|one| one.tokens == prefill.tokens);
+            same.map(|one| one.tok_s)
+        };
+        let what = format!("prefill of {}", prefill.tokens);
+        print_row(&what, all, speed, "tokens/s", true);
+    }
+    for decode in &ours.decode {
+        let speed = |of: &Figures| {
+            let same = |one: &&Decode| (one.batch, one.context) == (decode.batch, decode.context);
+            of.decode.iter().find(same).map(|one| one.tok_s)
+        };
+        let what = format!("decode, batch {}, context {}", decode.batch, decode.context);
+        print_row(&what, all, speed, "tokens/s", true);
+    }
+}
+
+fn print_row(
+    what: &str,
+    all: &[Figures],
+    figure: impl Fn(&Figures) -> Option<f64>,
+    unit: &str,
+    more_is_better: bool,
+) {
+    let ours = figure(&all[0]);
+    let cells: Vec<_> = all
         .iter()
-        .map(|prefill| format!("{:.1} ({})", prefill.tok_s, prefill.tokens))
+        .enumerate()
+        .map(|(index, of)| match (figure(of), ours) {
+            (Some(theirs), Some(ours)) if index > 0 => {
+                let ratio = if more_is_better {
+                    ours / theirs
+                } else {
+                    theirs / ours
+                };
+                format!("{theirs:.1} {unit} ({ratio:.2}×)")
+            }
+            (Some(value), _) => format!("{value:.1} {unit}"),
+            (None, _) => "–".to_owned(),
+        })
         .collect();
-    let decode: Vec<_> = figures
-        .decode
-        .iter()
-        .map(|decode| format!("{:.1} (batch {})", decode.tok_s, decode.batch))
-        .collect();
-    format!(
-        "| {} | {:.0} ms | {:.0} ms | {} | {} |",
-        figures.device,
-        figures.load_ms,
-        figures.ttft_ms,
-        prefill.join(", "),
-        decode.join(", ")
-    )
+    println!("| {what} | {} |", cells.join(" | "));
 }
 
 fn build(options: &BenchOptions) -> Result<Binaries> {
@@ -122,18 +157,4 @@ fn build(options: &BenchOptions) -> Result<Binaries> {
     }
     report::fact("Build", "with optimisations; the first time takes long");
     Binaries::build_release()
-}
-
-/// Runs `program` of the system tests' package, from beside the programs that it starts.
-fn bench_program(options: &BenchOptions, program: &str) -> Command {
-    let mut command = cargo(&["run", "--quiet", "--package", "infera-system-tests"]);
-    command
-        .args(["--bin", program])
-        .args(profile(options))
-        .arg("--");
-    command
-}
-
-fn profile(options: &BenchOptions) -> &'static [&'static str] {
-    if options.dev { &[] } else { &["--release"] }
 }

@@ -35,7 +35,7 @@ impl Binaries {
     pub fn build() -> Result<Self> {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
-        build(target_folder(&folder)?, release, &HEADLESS, &[])?;
+        build(target_folder(&folder)?, release, &bins(&HEADLESS), &[])?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -43,8 +43,7 @@ impl Binaries {
     pub fn build_with_desktop() -> Result<Self> {
         let folder = profile_folder()?;
         let release = folder.ends_with("release");
-        let programs = [HEADLESS[0], HEADLESS[1], "infera-node"];
-        build(target_folder(&folder)?, release, &programs, &[])?;
+        build(target_folder(&folder)?, release, &bins(&WITH_DESKTOP), &[])?;
         Self::find_in(&folder).ok_or_else(|| "cargo built, but the programs are not there".into())
     }
 
@@ -52,7 +51,7 @@ impl Binaries {
     pub fn build_release() -> Result<Self> {
         let folder = profile_folder()?;
         let target = target_folder(&folder)?;
-        build(target, true, &HEADLESS, &[])?;
+        build(target, true, &bins(&HEADLESS), &[])?;
         Self::find_in(&target.join("release"))
             .ok_or_else(|| "cargo built, but the programs are not there".into())
     }
@@ -61,8 +60,12 @@ impl Binaries {
     pub fn build_for_packages() -> Result<Self> {
         let folder = profile_folder()?;
         let target = target_folder(&folder)?;
-        let programs = [HEADLESS[0], HEADLESS[1], "infera-node"];
-        build(target, true, &programs, &["tauri/custom-protocol"])?;
+        build(
+            target,
+            true,
+            &bins(&WITH_DESKTOP),
+            &["tauri/custom-protocol"],
+        )?;
         Self::find_in(&target.join("release"))
             .ok_or_else(|| "cargo built, but the programs are not there".into())
     }
@@ -87,6 +90,22 @@ impl Binaries {
 }
 
 const HEADLESS: [&str; 2] = ["infera", "infera-balancer"];
+const WITH_DESKTOP: [&str; 3] = [HEADLESS[0], HEADLESS[1], "infera-node"];
+
+/// Builds one of the workspace's own tools and gives its file. `kind` is `--bin` or `--example`.
+pub fn tool(kind: &str, name: &str, release: bool) -> Result<PathBuf> {
+    let target = target()?;
+    build(&target, release, &[kind, name], &[])?;
+    let mut file = target.join(if release { "release" } else { "debug" });
+    if kind == "--example" {
+        file.push("examples");
+    }
+    Ok(file.join(format!("{name}{}", env::consts::EXE_SUFFIX)))
+}
+
+fn bins<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    names.iter().flat_map(|name| ["--bin", name]).collect()
+}
 
 /// Programs of the whole workspace rather than of single packages: cargo then chooses the same
 /// features of shared dependencies as for the tests, and builds burn once. Only what the programs
@@ -97,10 +116,8 @@ fn build(target: &Path, release: bool, programs: &[&str], features: &[&str]) -> 
         .current_dir(repository())
         .args(["build", "--workspace"])
         .arg("--target-dir")
-        .arg(target);
-    for program in programs {
-        command.args(["--bin", program]);
-    }
+        .arg(target)
+        .args(programs);
     for feature in features {
         command.args(["--features", feature]);
     }

@@ -1,5 +1,5 @@
-//! The peer that the engine is measured against: llama.cpp, prebuilt, from the npm package
-//! `node-llama-cpp`.
+//! The peers that the engine is measured against: llama.cpp, prebuilt, from the npm package
+//! `node-llama-cpp`, and mistral.rs from its Python package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ pub(crate) struct Prefill {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Decode {
     pub batch: u32,
+    pub context: u32,
     pub tok_s: f64,
 }
 
@@ -38,7 +39,9 @@ pub(crate) fn llama_cpp(
     device: &str,
     prefills: &str,
     decode: u32,
+    batches: &str,
 ) -> Result<Figures> {
+    report::fact("measuring", &format!("llama.cpp on {device}"));
     let folder = install()?;
     let threads = std::thread::available_parallelism()?;
     let mut command = Command::new("node");
@@ -46,12 +49,31 @@ pub(crate) fn llama_cpp(
         .current_dir(&folder)
         .arg("llama_cpp.mjs")
         .arg(fs::canonicalize(model)?)
-        .args([device, &threads.to_string(), prefills, &decode.to_string()])
+        .args([device, &threads.to_string(), prefills])
+        .args([&decode.to_string(), batches])
         // Software Vulkan is left out unless it is named.
         .env("GGML_VK_VISIBLE_DEVICES", "0");
-    let printed = process::output(command)?;
+    figures(command)
+}
+
+/// Measures mistral.rs on the CPU.
+pub(crate) fn mistral_rs(model: &Path, decode: u32) -> Result<Figures> {
+    report::fact("measuring", "mistral.rs on cpu");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let python = cache::python_environment_with("peers", &source.join("requirements.txt"))?;
+    let mut command = Command::new(python);
+    command
+        .arg(source.join("mistralrs_bench.py"))
+        .arg(fs::canonicalize(model)?)
+        .arg(decode.to_string());
+    figures(command)
+}
+
+/// The last line that a bench prints.
+fn figures(bench: Command) -> Result<Figures> {
+    let printed = process::output(bench)?;
     let line = printed.lines().rfind(|line| line.starts_with('{'));
-    let line = line.ok_or("llama.cpp's bench printed no figures")?;
+    let line = line.ok_or("the peer's bench printed no figures")?;
     Ok(serde_json::from_str(line)?)
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use infera_engine::device;
-use infera_engine::gpu::{BLOCK_TOKENS, Gpu, Options, Segment};
+use infera_engine::forward::{Forward, Segment};
+use infera_engine::gpu::{Gpu, Options};
 use infera_engine::message::DeviceChoice;
 use infera_model::gguf::Gguf;
 
@@ -23,7 +24,7 @@ fn main() {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
-    let mut options = Options::of(opened.gpu.as_ref().unwrap(), opened.max_binding_bytes, 128);
+    let mut options = Options::of(&opened, 256 << 20);
     if let Some(columns) = arguments.get(3) {
         options.tuning.shapes = columns
             .split(',')
@@ -31,13 +32,15 @@ fn main() {
             .collect();
     }
     println!("device open after {:?}", begun.elapsed());
-    let mut model = Gpu::load(gguf, opened.gpu.as_ref().unwrap(), &options, &mut |_| {}).unwrap();
+    let mut model = Gpu::load(gguf, &opened, &options, &mut |_| {}).unwrap();
     println!(
         "loaded after {:?}, {} MB of weights",
         begun.elapsed(),
         model.weight_bytes() >> 20
     );
-    let tokens: Vec<u32> = (0..PROMPT as u32).map(|token| token * 37 % 1000 + 5).collect();
+    let tokens: Vec<u32> = (0..PROMPT as u32)
+        .map(|token| token * 37 % 1000 + 5)
+        .collect();
     let mut first = |rows: usize| {
         let blocks = [0, 1, 2, 3];
         let begun = Instant::now();
@@ -82,5 +85,4 @@ fn main() {
             time[STEPS / 2],
         );
     }
-    let _ = BLOCK_TOKENS;
 }

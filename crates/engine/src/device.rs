@@ -247,9 +247,18 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
         })
         .count();
     let (kind, gpu) = match adapter.device_type {
-        wgpu::DeviceType::DiscreteGpu => (DeviceKind::DiscreteGpu(index), WgpuDeviceKind::DiscreteGpu(index)),
-        wgpu::DeviceType::IntegratedGpu => (DeviceKind::IntegratedGpu(index), WgpuDeviceKind::IntegratedGpu(index)),
-        wgpu::DeviceType::VirtualGpu => (DeviceKind::VirtualGpu(index), WgpuDeviceKind::VirtualGpu(index)),
+        wgpu::DeviceType::DiscreteGpu => (
+            DeviceKind::DiscreteGpu(index),
+            WgpuDeviceKind::DiscreteGpu(index),
+        ),
+        wgpu::DeviceType::IntegratedGpu => (
+            DeviceKind::IntegratedGpu(index),
+            WgpuDeviceKind::IntegratedGpu(index),
+        ),
+        wgpu::DeviceType::VirtualGpu => (
+            DeviceKind::VirtualGpu(index),
+            WgpuDeviceKind::VirtualGpu(index),
+        ),
         wgpu::DeviceType::Cpu => (DeviceKind::Cpu, WgpuDeviceKind::Cpu),
         wgpu::DeviceType::Other => (DeviceKind::DefaultDevice, WgpuDeviceKind::DefaultDevice),
     };

@@ -6,20 +6,23 @@
 
 mod memory;
 pub mod selftest;
+mod tune;
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::sync::Arc;
 
 use cubecl::client::Client;
+use cubecl::device::{Device, WgpuDevice, WgpuDeviceKind};
 use cubecl::future::block_on;
 use cubecl::prelude::*;
-use cubecl::device::{Device, WgpuDevice, WgpuDeviceKind};
 use infera_model::gguf::Gguf;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, RopePairing};
+use serde::{Deserialize, Serialize};
 
 use self::memory::{Buffer, Interleaved, Matrix, Part, Rows, kept, passing, tensor, zeros};
+use crate::device::Opened;
+use crate::forward::{BLOCK_TOKENS, Forward, Segment};
 use crate::kernels::attention::{self, grouped_attention};
 use crate::kernels::matmul::{self, Epilogue, Gate, tiled_matmul};
 use crate::kernels::norm::rms_norm;
@@ -28,24 +31,8 @@ use crate::kernels::rope::{self, rope_and_store};
 use crate::kernels::serial::{self, serial_matmul};
 use crate::message::{Failure, FailureCode};
 
-/// Positions per KV block.
-pub const BLOCK_TOKENS: usize = 32;
-
-/// Part of one sequence that goes through the model in this pass.
-pub struct Segment<'a> {
-    pub tokens: &'a [u32],
-    /// Position of the first of them.
-    pub start: usize,
-    /// The sequence's KV blocks in order: position `p` lives in block `blocks[p / BLOCK_TOKENS]`,
-    /// at `p % BLOCK_TOKENS`. Covers `start + tokens.len()`. Blocks before `start` may be shared
-    /// with other sequences: they are only read.
-    pub blocks: &'a [u32],
-    /// Of `tokens`, those after which logits are wanted.
-    pub wanted: Range<usize>,
-}
-
 /// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Units that share a row of a matrix; none for [`serial_matmul`].
     pub splits: Option<usize>,
@@ -172,10 +159,8 @@ impl Wide {
 pub struct Options {
     /// The longest context; the model's own where that is less.
     pub context: Option<u32>,
-    /// How many KV blocks there are.
-    pub blocks: usize,
-    /// No binding may be larger.
-    pub max_binding_bytes: u64,
+    /// For the KV cache.
+    pub kv_bytes: u64,
     /// Device memory that weights, KV cache and activations may take together.
     pub memory_bytes: Option<u64>,
     pub tuning: Tuning,
@@ -183,14 +168,13 @@ pub struct Options {
 
 impl Options {
     /// Defaults for a device.
-    pub fn of(device: &WgpuDevice, max_binding_bytes: u64, blocks: usize) -> Self {
-        let software = device.kind == WgpuDeviceKind::Cpu;
+    pub fn of(opened: &Opened, kv_bytes: u64) -> Self {
+        let software = |device: &WgpuDevice| device.kind == WgpuDeviceKind::Cpu;
         Self {
             context: None,
-            blocks,
-            max_binding_bytes,
+            kv_bytes,
             memory_bytes: None,
-            tuning: if software {
+            tuning: if opened.gpu.as_ref().is_some_and(software) {
                 Tuning::software()
             } else {
                 Tuning::hardware()
@@ -206,15 +190,20 @@ impl Gpu {
     /// bytes are missing.
     pub fn load(
         gguf: Arc<Gguf>,
-        device: &WgpuDevice,
+        opened: &Opened,
         options: &Options,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, Failure> {
-        let client = Device::Wgpu(device.clone()).client();
+        let device = opened.gpu.clone().ok_or_else(|| Failure {
+            code: FailureCode::NoDevice,
+            message: "The fast path needs a graphics adapter".to_owned(),
+        })?;
+        let client = Device::Wgpu(device).client();
         let config = Config::from_gguf(&gguf)?;
         let attention = config.attention(&gguf)?;
         let pass_rows = pass_rows(&config);
-        let needed = needed_bytes(&config, &gguf, options.blocks, pass_rows);
+        let blocks = blocks_within(&config, options.kv_bytes, opened.max_binding_bytes);
+        let needed = needed_bytes(&config, &gguf, blocks, pass_rows);
         if let Some(missing) = options
             .memory_bytes
             .and_then(|free| needed.checked_sub(free))
@@ -226,7 +215,8 @@ impl Gpu {
             client: &client,
             gguf: &gguf,
             config: &config,
-            options,
+            max_binding_bytes: opened.max_binding_bytes,
+            blocks,
         };
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
@@ -237,12 +227,12 @@ impl Gpu {
             Self {
                 nothing: kept(&client, &[0; 4]),
                 tuning: options.tuning.clone(),
-                blocks: options.blocks,
+                blocks,
                 context: context as usize,
                 client: client.clone(),
                 pass_rows,
-                gguf: Arc::clone(&gguf),
-                config: config.clone(),
+                gguf,
+                config,
                 attention,
                 layers,
                 norm,
@@ -273,46 +263,6 @@ impl Gpu {
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
-    }
-
-    pub fn vocabulary(&self) -> usize {
-        self.config.vocabulary as usize
-    }
-
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// How many KV blocks there are.
-    pub fn blocks(&self) -> usize {
-        self.blocks
-    }
-
-    /// Bytes of one KV block over all layers.
-    pub fn block_bytes(&self) -> u64 {
-        block_bytes(&self.config)
-    }
-
-    /// One pass; gives the logits `[wanted rows, vocabulary]` in f32, segments in order.
-    pub fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
-        let rows: Vec<Row> = segments
-            .iter()
-            .enumerate()
-            .flat_map(|(index, segment)| {
-                segment.tokens.iter().enumerate().map(move |(at, token)| Row {
-                    segment: index,
-                    token: *token,
-                    position: segment.start + at,
-                    wanted: segment.wanted.contains(&at),
-                })
-            })
-            .collect();
-        self.check(segments, &rows)?;
-        let mut logits = Vec::new();
-        for rows in rows.chunks(self.pass_rows) {
-            self.pass(segments, rows, &mut logits)?;
-        }
-        Ok(logits)
     }
 
     fn check(&self, segments: &[Segment<'_>], rows: &[Row]) -> Result<(), Failure> {
@@ -364,7 +314,14 @@ impl Gpu {
                 },
                 stride: vocabulary,
             };
-            self.multiply(&self.head, normed, &output, None, Epilogue::Store, wanted.len())?;
+            self.multiply(
+                &self.head,
+                normed,
+                &output,
+                None,
+                Epilogue::Store,
+                wanted.len(),
+            )?;
             let bytes = self
                 .client
                 .read_one(output.buffer.handle)
@@ -424,19 +381,30 @@ impl Gpu {
                 (&mut several, many)
             };
             for at in (0..run.len()).step_by(size) {
-                let group = [first + at, size.min(run.len() - at), run[at].position, table];
+                let group = [
+                    first + at,
+                    size.min(run.len() - at),
+                    run[at].position,
+                    table,
+                ];
                 groups.extend(group.map(|number| number as u32));
             }
         }
         let mut angles: Vec<(Arc<[f64]>, Buffer)> = Vec::new();
         for layer in &self.attention {
-            if angles.iter().any(|(known, _)| Arc::ptr_eq(known, &layer.frequencies)) {
+            if angles
+                .iter()
+                .any(|(known, _)| Arc::ptr_eq(known, &layer.frequencies))
+            {
                 continue;
             }
             let magnitude = f64::from(layer.magnitude);
             let mut values = Vec::with_capacity(rows.len() * layer.frequencies.len() * 2);
             for row in rows {
-                let turns = layer.frequencies.iter().map(|each| row.position as f64 * each);
+                let turns = layer
+                    .frequencies
+                    .iter()
+                    .map(|each| row.position as f64 * each);
                 let cosine = |angle| ((libm::cos(angle) * magnitude) as f32).to_bits();
                 let sine = |angle| ((libm::sin(angle) * magnitude) as f32).to_bits();
                 values.extend(turns.clone().map(cosine));
@@ -481,14 +449,41 @@ impl Gpu {
         let scratch = &self.scratch;
         let rows = places.rows;
         let normed = &scratch.normed;
-        self.normalise(hidden, &layer.attention_norm, &places.order, normed, rows, false);
-        self.multiply(&layer.qkv, normed, &scratch.qkv, None, Epilogue::Store, rows)?;
+        self.normalise(
+            hidden,
+            &layer.attention_norm,
+            &places.order,
+            normed,
+            rows,
+            false,
+        );
+        self.multiply(
+            &layer.qkv,
+            normed,
+            &scratch.qkv,
+            None,
+            Epilogue::Store,
+            rows,
+        )?;
         self.rotate(layer, attention, places);
         self.attend(layer, attention, places);
         let post = layer.post_attention_norm.as_ref();
-        self.add(&layer.attention_out, &scratch.attended, hidden, post, places)?;
+        self.add(
+            &layer.attention_out,
+            &scratch.attended,
+            hidden,
+            post,
+            places,
+        )?;
 
-        self.normalise(hidden, &layer.feed_forward_norm, &places.order, normed, rows, false);
+        self.normalise(
+            hidden,
+            &layer.feed_forward_norm,
+            &places.order,
+            normed,
+            rows,
+            false,
+        );
         let gate = match self.config.activation {
             Activation::Silu => Gate::Silu,
             Activation::GeluTanh => Gate::GeluTanh,
@@ -574,7 +569,11 @@ impl Gpu {
                 &self.client,
                 &self.tuning,
                 part,
-                [&x.buffer, &y.buffer, other.map_or(&self.nothing, |other| &other.buffer)],
+                [
+                    &x.buffer,
+                    &y.buffer,
+                    other.map_or(&self.nothing, |other| &other.buffer),
+                ],
                 &self.nothing,
                 y.stride,
                 epilogue,
@@ -674,14 +673,63 @@ impl Gpu {
     }
 
     fn kept(&self) -> Vec<&cubecl::server::Handle> {
-        let layers = self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]);
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.keys, &layer.values]);
         let heads = self.head.parts.iter().map(|part| &part.quants);
         layers.chain(heads).map(|buffer| &buffer.handle).collect()
     }
 }
 
+impl Forward for Gpu {
+    fn vocabulary(&self) -> usize {
+        self.config.vocabulary as usize
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    fn block_bytes(&self) -> u64 {
+        block_bytes(&self.config)
+    }
+
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
+        let rows: Vec<Row> = segments
+            .iter()
+            .enumerate()
+            .flat_map(|(index, segment)| {
+                segment
+                    .tokens
+                    .iter()
+                    .enumerate()
+                    .map(move |(at, token)| Row {
+                        segment: index,
+                        token: *token,
+                        position: segment.start + at,
+                        wanted: segment.wanted.contains(&at),
+                    })
+            })
+            .collect();
+        self.check(segments, &rows)?;
+        let mut logits = Vec::new();
+        for rows in rows.chunks(self.pass_rows) {
+            self.pass(segments, rows, &mut logits)?;
+        }
+        Ok(logits)
+    }
+}
+
 /// `x`, `y` and, for [`Epilogue::Times`], what it is multiplied by; the latter with `y`'s stride.
-#[expect(clippy::too_many_arguments, reason = "one launch's arguments, passed on")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one launch's arguments, passed on"
+)]
 fn launch_part(
     client: &Client,
     tuning: &Tuning,
@@ -703,7 +751,9 @@ fn launch_part(
             columns: wide,
         };
         // Enough cubes for a few cores, each with enough tiles to pay for copying the columns.
-        let tiles = (part.row_tiles / tuning.cubes).clamp(8, tiles).next_multiple_of(2);
+        let tiles = (part.row_tiles / tuning.cubes)
+            .clamp(8, tiles)
+            .next_multiple_of(2);
         // SAFETY: as below.
         unsafe {
             serial_matmul::launch_unchecked(
@@ -796,7 +846,8 @@ struct Loader<'a> {
     client: &'a Client,
     gguf: &'a Gguf,
     config: &'a Config,
-    options: &'a Options,
+    max_binding_bytes: u64,
+    blocks: usize,
 }
 
 type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
@@ -819,7 +870,7 @@ impl Loader<'_> {
         }
         let name = if config.tied { "token_embd" } else { "output" };
         let rows = self.rows(name, config.embedding, config.vocabulary)?;
-        let head = Matrix::stack(self.client, self.options.max_binding_bytes, &[rows])?;
+        let head = Matrix::stack(self.client, self.max_binding_bytes, &[rows])?;
         let norm = self.vector("output_norm.weight")?;
         progress(self.gguf.tensors().iter().map(|tensor| tensor.bytes).sum());
         let apart = layers
@@ -831,9 +882,12 @@ impl Loader<'_> {
 
     fn layer(&self, index: u32) -> Result<Layer, Failure> {
         let config = self.config;
-        let limit = self.options.max_binding_bytes;
+        let limit = self.max_binding_bytes;
         let name = |part: &str| format!("blk.{index}.{part}");
-        let (width, kv_width) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (width, kv_width) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         let stack = |sources: &[Rows<'_>]| Matrix::stack(self.client, limit, sources);
         let qkv = if config.fused {
             stack(&[self.rows(&name("attn_qkv"), config.embedding, width + 2 * kv_width)?])?
@@ -888,7 +942,7 @@ impl Loader<'_> {
                 Ok(None)
             }
         };
-        let pool = self.options.blocks * BLOCK_TOKENS * kv_width as usize;
+        let pool = self.blocks * BLOCK_TOKENS * kv_width as usize;
         Ok(Layer {
             attention_norm: self.vector(&name("attn_norm.weight"))?,
             qkv,
@@ -967,6 +1021,13 @@ fn pass_rows(config: &Config) -> usize {
 fn block_bytes(config: &Config) -> u64 {
     let kv_width = u64::from(config.kv_heads) * u64::from(config.head_dim);
     2 * 4 * BLOCK_TOKENS as u64 * kv_width * u64::from(config.layers)
+}
+
+/// KV blocks that fit `kv_bytes`, each layer's keys into one binding.
+fn blocks_within(config: &Config, kv_bytes: u64, max_binding_bytes: u64) -> usize {
+    let of_layer = block_bytes(config) / u64::from(2 * config.layers);
+    let blocks = (kv_bytes / block_bytes(config)).min(max_binding_bytes / of_layer);
+    usize::try_from(blocks.max(1)).unwrap_or(usize::MAX)
 }
 
 /// Weights, KV cache and activations; the packed layout is at most a few percent larger than the

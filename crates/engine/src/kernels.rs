@@ -1,6 +1,12 @@
 //! Compute kernels over quantised weights, in numerics profile P32: weights as the file has them,
 //! dequantised in registers; activations and accumulation in f32.
 
+#![expect(
+    clippy::manual_div_ceil,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the bodies are the kernel compiler's language"
+)]
+
 pub mod attention;
 pub mod matmul;
 pub mod norm;

@@ -5,9 +5,12 @@
 
 pub mod child;
 pub mod device;
+pub mod embedder;
+pub mod forward;
 pub mod gpu;
 pub mod kernels;
-pub mod llama;
 pub mod message;
+pub mod plain;
 pub mod scheduler;
+pub mod slots;
 mod weights;

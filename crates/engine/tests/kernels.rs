@@ -4,15 +4,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use infera_engine::device::{self, Opened};
+use infera_engine::forward::{Forward, Segment};
 use infera_engine::gpu::selftest::{Check, selftest};
-use infera_engine::gpu::{Gpu, Options, Segment, Tuning};
-use infera_engine::llama::Llama;
+use infera_engine::gpu::{Gpu, Options, Tuning};
 use infera_engine::message::{DeviceChoice, FailureCode};
-use infera_engine::scheduler::{Forward, Segment as PlainSegment};
+use infera_engine::plain::Plain;
+use infera_model::Config;
 use infera_model::gguf::Gguf;
 use infera_model::quant::TensorType;
+
+const KV_BYTES: u64 = 16 << 20;
 
 #[test]
 fn every_kernel_is_near_f64() {
@@ -33,7 +37,11 @@ fn every_kernel_is_near_f64() {
     };
     let kinds = [TensorType::Q4K, TensorType::Q8_0, TensorType::F16];
     let tiled = selftest(&device, &tiled, &kinds, &mut tell);
-    let failed: Vec<_> = serial.iter().chain(&tiled).filter(|check| !check.pass).collect();
+    let failed: Vec<_> = serial
+        .iter()
+        .chain(&tiled)
+        .filter(|check| !check.pass)
+        .collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(serial.len() > 40 && tiled.len() > 15);
 }
@@ -47,7 +55,7 @@ fn the_tiny_model_gives_the_plain_paths_logits() {
     let tokens: Vec<u32> = (0..90).map(|token| (token * 7 + 3) % 600).collect();
     // So small a binding that matrices are cut into parts.
     let opened = Opened {
-        max_binding_bytes: 20_000,
+        max_binding_bytes: 60_000,
         ..opened
     };
     compare(&path, &opened, &tokens);
@@ -64,14 +72,45 @@ fn smollm2_gives_the_plain_paths_logits() {
     compare(&path, &opened, &tokens);
 }
 
+/// Grouped heads, norms of queries and keys, norms after the layers, `GELU`, windows, scaled
+/// rotations, biases, fused tensors.
+#[test]
+fn every_architecture_gives_the_plain_paths_logits() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            eprintln!("{}", path.display());
+            let gguf = Gguf::open(&path).unwrap();
+            if Config::from_gguf(&gguf).is_ok() {
+                let tokens: Vec<u32> = (0..40).map(|token| (token * 7 + 3) % 32).collect();
+                compare(&path, &opened, &tokens);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
+
 #[test]
 fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
     let Some(opened) = software_vulkan() else {
         return;
     };
-    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened, 64);
+    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
     let prompts: Vec<Vec<u32>> = (0..32)
-        .map(|index| (0..40).map(|token| (token * 7 + index * 31) % 600).collect())
+        .map(|index| {
+            (0..40)
+                .map(|token| (token * 7 + index * 31) % 600)
+                .collect()
+        })
         .collect();
     let tables: Vec<[u32; 2]> = (0..32).map(|index| [2 * index, 63 - 2 * index]).collect();
     let segment = |index: usize, from: usize, to: usize| Segment {
@@ -92,9 +131,37 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
     let segments: Vec<_> = (0..32).map(|index| segment(index, 39, 40)).collect();
     let together = model.forward(&segments).unwrap();
     let vocabulary = model.vocabulary();
-    let bits = |logits: &[f32]| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&together[5 * vocabulary..][..vocabulary]), bits(&alone));
-    assert_ne!(bits(&together[6 * vocabulary..][..vocabulary]), bits(&alone));
+    let bits = |logits: &[f32]| {
+        logits
+            .iter()
+            .map(|logit| logit.to_bits())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        bits(&together[5 * vocabulary..][..vocabulary]),
+        bits(&alone)
+    );
+    assert_ne!(
+        bits(&together[6 * vocabulary..][..vocabulary]),
+        bits(&alone)
+    );
+}
+
+#[test]
+fn tuning_without_time_keeps_the_defaults() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
+    let mut told = Vec::new();
+    let tuned = model
+        .tune(Duration::ZERO, &mut |done, all| told.push((done, all)))
+        .unwrap();
+    // No time, so the defaults stay.
+    assert_eq!(tuned, Options::of(&opened, KV_BYTES).tuning);
+    assert_eq!(told, [(0, 1), (1, 1)]);
+    let text = serde_json::to_string(&tuned).unwrap();
+    assert_eq!(serde_json::from_str::<Tuning>(&text).unwrap(), tuned);
 }
 
 #[test]
@@ -103,23 +170,28 @@ fn a_model_that_does_not_fit_says_what_is_missing() {
         return;
     };
     let gguf = Arc::new(Gguf::open(&repository().join("tests/model/tiny-llama.gguf")).unwrap());
-    let device = opened.gpu.unwrap();
-    let mut options = Options::of(&device, opened.max_binding_bytes, 64);
+    let mut options = Options::of(&opened, KV_BYTES);
     options.memory_bytes = Some(1000);
-    let failure = Gpu::load(Arc::clone(&gguf), &device, &options, &mut |_| {}).err().unwrap();
+    let failure = Gpu::load(Arc::clone(&gguf), &opened, &options, &mut |_| {})
+        .err()
+        .unwrap();
     assert_eq!(failure.code, FailureCode::OutOfMemory);
     let missing = |text: &str| {
         let digits = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
-        text.split(' ').find(digits).unwrap().parse::<u64>().unwrap()
+        text.split(' ')
+            .find(digits)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
     };
     options.memory_bytes = Some(1000 + missing(&failure.message));
-    assert!(Gpu::load(gguf, &device, &options, &mut |_| {}).is_ok());
+    assert!(Gpu::load(gguf, &opened, &options, &mut |_| {}).is_ok());
 }
 
 /// Teacher-forced, in pieces that are not whole blocks.
 fn compare(path: &Path, opened: &Opened, tokens: &[u32]) {
-    let mut model = load(path, opened, 8);
-    let blocks = [3, 0, 5, 1];
+    let mut model = load(path, opened);
+    let blocks = [2, 0, 1];
     let mut found = Vec::new();
     let cuts = [0, 1, 30, tokens.len() - 1, tokens.len()];
     for cut in cuts.windows(2) {
@@ -133,13 +205,14 @@ fn compare(path: &Path, opened: &Opened, tokens: &[u32]) {
     }
     let gguf = Arc::new(Gguf::open(path).unwrap());
     let cpu = device::open(&DeviceChoice::Cpu).unwrap();
-    let plain = Llama::load(gguf, &cpu, None, &mut |_| {}).unwrap();
-    let segment = PlainSegment {
-        cache: &mut plain.new_cache(),
+    let mut plain = Plain::load(gguf, &cpu, None, KV_BYTES, &mut |_| {}).unwrap();
+    let segment = Segment {
         tokens,
+        start: 0,
+        blocks: &blocks,
         wanted: 0..tokens.len(),
     };
-    let expected = plain.forward(&mut [segment]).unwrap();
+    let expected = plain.forward(&[segment]).unwrap();
     let divergence = mean_divergence(&found, &expected, model.vocabulary());
     eprintln!("mean KL divergence from the plain path: {divergence:e}");
     assert_eq!(found.len(), expected.len());
@@ -169,11 +242,9 @@ fn mean_divergence(found: &[f32], expected: &[f32], vocabulary: usize) -> f64 {
     divergences.sum::<f64>() / count
 }
 
-fn load(path: &Path, opened: &Opened, blocks: usize) -> Gpu {
+fn load(path: &Path, opened: &Opened) -> Gpu {
     let gguf = Arc::new(Gguf::open(path).unwrap());
-    let device = opened.gpu.as_ref().unwrap();
-    let options = Options::of(device, opened.max_binding_bytes, blocks);
-    Gpu::load(gguf, device, &options, &mut |_| {}).unwrap()
+    Gpu::load(gguf, opened, &Options::of(opened, KV_BYTES), &mut |_| {}).unwrap()
 }
 
 fn software_vulkan() -> Option<Opened> {

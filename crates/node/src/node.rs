@@ -9,7 +9,6 @@ use infera_protocol::{NodeId, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::balancer_link::BalancerLink;
-use crate::books::JobRow;
 use crate::clock::{Clock, Entropy};
 use crate::controller::{Controller, Request};
 use crate::engine_link::EngineLink;
@@ -53,7 +52,6 @@ pub struct Node {
     id: NodeId,
     requests: mpsc::UnboundedSender<Request>,
     snapshots: watch::Receiver<NodeSnapshot>,
-    store: Store,
 }
 
 /// The node has ended.
@@ -71,14 +69,12 @@ impl Node {
     ) -> Result<Self, StoreError> {
         let id = key.id();
         let (requests, incoming) = mpsc::unbounded_channel();
-        let (controller, snapshots) =
-            Controller::new(config, key, store.clone(), edges, incoming).await?;
+        let (controller, snapshots) = Controller::new(config, key, store, edges, incoming).await?;
         tokio::spawn(controller.run());
         Ok(Self {
             id,
             requests,
             snapshots,
-            store,
         })
     }
 
@@ -123,11 +119,6 @@ impl Node {
     /// Looks at the machine again, then gives the state.
     pub async fn check(&self) -> Result<NodeSnapshot, Ended> {
         self.ask(Request::Check).await
-    }
-
-    /// Work done, newest first.
-    pub async fn history(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        self.store.history(limit).await
     }
 
     /// Hands back what is in progress and ends: within five seconds, also without a network.

@@ -480,7 +480,7 @@ fn shortfall(requirement: &Requirement) -> String {
 }
 
 /// As many digits as are true: one decimal below ten.
-fn rate(tokens_per_second: f32) -> String {
+pub fn rate(tokens_per_second: f32) -> String {
     if tokens_per_second < 10.0 {
         format!("{tokens_per_second:.1}")
     } else {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::books::JobRow;
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{AuditId, AuditReport, ChunkCommit, Finish, Hash, JobId, TokenOutput};
 use serde::de::DeserializeOwned;
@@ -18,6 +17,9 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Row, Sqlite};
+use tokio::sync::watch;
+
+use crate::books::JobRow;
 
 const CONNECTIONS: u32 = 4;
 
@@ -26,6 +28,7 @@ const CONNECTIONS: u32 = 4;
 pub struct Store {
     pool: SqlitePool,
     path: PathBuf,
+    work: watch::Sender<()>,
 }
 
 /// What went wrong with the database, and what to do.
@@ -116,6 +119,7 @@ impl Store {
         Ok(Self {
             pool,
             path: path.to_owned(),
+            work: watch::Sender::new(()),
         })
     }
 
@@ -326,19 +330,14 @@ impl Store {
             .bind(record.forfeited)
             .bind(to_json(&record.references)),
         )
-        .await
+        .await?;
+        self.work.send_replace(());
+        Ok(())
     }
 
-    /// Work done, newest first.
-    pub async fn history(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        self.run(|pool| async move {
-            let rows = sqlx::query("SELECT * FROM work ORDER BY started_ms DESC LIMIT ?")
-                .bind(limit)
-                .fetch_all(&pool)
-                .await?;
-            rows.iter().map(job_row).collect()
-        })
-        .await
+    /// Changes whenever work was recorded.
+    pub fn work_changes(&self) -> watch::Receiver<()> {
+        self.work.subscribe()
     }
 
     async fn execute(&self, statement: Statement) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ impl Policy {
         Self {
             name: "public".to_owned(),
             ram_bytes: Some(16 * GIB),
-            free_disk_bytes: Some(3 * GIB),
+            free_disk_bytes: Some(3_000_000_000),
             network_bytes_per_second: Some(10 * MB),
             gpu: Some(GpuNeed {
                 own_vram_bytes: 8 * GIB,
@@ -49,7 +49,7 @@ impl Policy {
         Self {
             name: "practice".to_owned(),
             ram_bytes: Some(2 * GIB),
-            free_disk_bytes: Some(GIB / 2),
+            free_disk_bytes: Some(500_000_000),
             network_bytes_per_second: None,
             gpu: None,
         }
@@ -133,8 +133,8 @@ pub fn check(policy: &Policy, hardware: &Hardware) -> Vec<Requirement> {
             RequirementId::Ram,
             "Memory (RAM)",
             need - need / 16,
-            &gib(need),
-            hardware.ram_bytes.map(|bytes| (bytes, gib(bytes))),
+            &memory_size(need),
+            hardware.ram_bytes.map(|bytes| (bytes, memory_size(bytes))),
             "Add memory, or join a network that asks for less",
         ));
     }
@@ -143,8 +143,10 @@ pub fn check(policy: &Policy, hardware: &Hardware) -> Vec<Requirement> {
             RequirementId::FreeDisk,
             "Free disk space",
             need,
-            &gib(need),
-            hardware.free_disk_bytes.map(|bytes| (bytes, gib(bytes))),
+            &disk_size(need),
+            hardware
+                .free_disk_bytes
+                .map(|bytes| (bytes, disk_size(bytes))),
             "Free some space, or move the data folder to another disk",
         ));
     }
@@ -214,7 +216,7 @@ fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
     let describe = |gpu: &Gpu| match (gpu.kind, gpu.vram_bytes) {
         (GpuKind::Software, _) => format!("{} (software, not a GPU)", gpu.name),
         (GpuKind::Integrated, _) => format!("{} (shares the machine's memory)", gpu.name),
-        (_, Some(bytes)) => format!("{} with {}", gpu.name, gib(bytes)),
+        (_, Some(bytes)) => format!("{} with {}", gpu.name, memory_size(bytes)),
         (GpuKind::AppleSilicon, None) => gpu.name.clone(),
         (_, None) => format!("{} with unknown memory", gpu.name),
     };
@@ -251,15 +253,27 @@ fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
     Requirement {
         id: RequirementId::Gpu,
         title: "GPU".to_owned(),
-        need: format!("{} of its own memory{apple}", gib(need.own_vram_bytes)),
+        need: format!(
+            "{} of its own memory{apple}",
+            memory_size(need.own_vram_bytes)
+        ),
         found,
         mark,
         remedy,
     }
 }
 
-fn gib(bytes: u64) -> String {
-    let value = bytes as f64 / GIB as f64;
+/// RAM and VRAM as they are sold: a GB is 2^30 bytes.
+pub fn memory_size(bytes: u64) -> String {
+    gigabytes(bytes as f64 / GIB as f64)
+}
+
+/// Files and disks: a GB is 10^9 bytes.
+pub fn disk_size(bytes: u64) -> String {
+    gigabytes(bytes as f64 / 1e9)
+}
+
+fn gigabytes(value: f64) -> String {
     if value < 10.0 && value.fract() >= 0.05 {
         format!("{value:.1} GB")
     } else {

@@ -6,7 +6,7 @@ import {
   bytes,
   bytesPerSecond,
   duration,
-  gigabytes,
+  memorySize,
   percent,
   points,
   pointsWithUnit,
@@ -56,7 +56,8 @@ describe("sizes", () => {
   it("follow the language", () => {
     german();
     expect(plain(bytes(7_900_000_000))).toBe("7,9 GB");
-    expect(plain(gigabytes(807_000_000))).toBe("0,8 GB");
+    expect(plain(memorySize(12 * 2 ** 30))).toBe("12,0 GB");
+    expect(plain(memorySize(807_000_000))).toBe("0,8 GB");
     expect(plain(bytesPerSecond(11_400_000))).toBe("11 MB/s");
     expect(tokensPerSecond(4.25)).toBe("4,3 Token/s");
     expect(plain(percent(63.4))).toBe("63 %");

@@ -55,9 +55,12 @@ export function bytes(value: number): string {
   return withUnit(text, SIZES[size]!);
 }
 
+/** RAM and VRAM count as they are sold: a GB of memory is 2^30 bytes, one of a file 10^9. */
+export const MEMORY_GB = 2 ** 30;
+
 /** Always in GB with one decimal: figures that stand side by side and move. */
-export function gigabytes(value: number): string {
-  return withUnit(number(value / 1e9, 1), "GB");
+export function memorySize(value: number): string {
+  return withUnit(number(value / MEMORY_GB, 1), "GB");
 }
 
 export function bytesPerSecond(value: number): string {

@@ -468,7 +468,7 @@ export function firstState(now: number): AppState {
       balancer: "https://balancer.example.org",
       device: { device: "auto" },
       excluded_adapters: [],
-      vram_reserve_bytes: 1 * GB,
+      vram_reserve_bytes: 2 ** 30,
       jobs_at_once: 2,
       models: [LLAMA],
       download_bytes_per_second: null,

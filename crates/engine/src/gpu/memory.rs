@@ -32,9 +32,8 @@ impl Buffer {
 
 /// A buffer that stays: weights, the KV cache, activations.
 pub(crate) fn kept(client: &Client, words: &[u32]) -> Buffer {
-    let handle = client.memory_persistent_allocation((), |()| {
-        client.create_from_slice(u32::as_bytes(words))
-    });
+    let handle = client
+        .memory_persistent_allocation((), |()| client.create_from_slice(u32::as_bytes(words)));
     Buffer {
         handle,
         words: words.len(),
@@ -166,8 +165,10 @@ impl Matrix {
                     of_row(first + row).map_or(&[][..], |(source, row)| source.bytes(row))
                 });
                 let bias = bias.as_ref().map(|bias| {
-                    let bits: Vec<u32> =
-                        bias[first..first + rows].iter().map(|x| x.to_bits()).collect();
+                    let bits: Vec<u32> = bias[first..first + rows]
+                        .iter()
+                        .map(|x| x.to_bits())
+                        .collect();
                     kept(client, &bits)
                 });
                 parts.push(Part::upload(client, &packed, rows, at + first, bias));

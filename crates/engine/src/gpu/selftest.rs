@@ -124,7 +124,11 @@ impl Random {
     /// An f16 between 2^-6 and 1, of either sign, or a subnormal one.
     fn half(&mut self) -> [u8; 2] {
         let bits = self.next();
-        let exponent = if bits % 16 == 0 { 0 } else { 9 + (bits >> 8) % 6 };
+        let exponent = if bits.is_multiple_of(16) {
+            0
+        } else {
+            9 + (bits >> 8) % 6
+        };
         let sign = (bits >> 16 & 1) << 15;
         ((sign | exponent << 10 | bits >> 32 & 0x3ff) as u16).to_le_bytes()
     }
@@ -188,11 +192,17 @@ impl Bench<'_> {
             32 => 5 * 32,
             _ => 77,
         };
-        let stored = if gated { 2 * ROWS.next_multiple_of(TILE) } else { ROWS };
+        let stored = if gated {
+            2 * ROWS.next_multiple_of(TILE)
+        } else {
+            ROWS
+        };
         let row_blocks = inputs / kind.block_values();
         let bytes = self.random.weights(kind, stored * row_blocks);
         let row_bytes = row_blocks * kind.block_bytes();
-        let packed = pack::pack(kind, inputs, stored, |row| &bytes[row * row_bytes..][..row_bytes]);
+        let packed = pack::pack(kind, inputs, stored, |row| {
+            &bytes[row * row_bytes..][..row_bytes]
+        });
         let mut weights = vec![0.0; stored * inputs];
         if let Err(error) = dequantize(kind, &bytes, &mut weights) {
             tracing::error!(%error, "the test's own weights");
@@ -230,9 +240,9 @@ impl Bench<'_> {
                 let products = weights.iter().zip(x);
                 products.map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
             };
-            for row in 0..ROWS {
+            for (row, own) in biases.iter().enumerate() {
                 let at = column * y_stride + 3 + row;
-                let own = if bias { f64::from(biases[row]) } else { 0.0 };
+                let own = if bias { f64::from(*own) } else { 0.0 };
                 expected[at] = match epilogue {
                     Epilogue::Store => dot(row) + own,
                     Epilogue::Add => dot(row) + expected[at],
@@ -252,8 +262,7 @@ impl Bench<'_> {
             "serial_matmul"
         };
         let bucket = self.tuning.shape(columns).0;
-        let shape =
-            format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
+        let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
         self.judge(kernel, shape, &found, &expected);
     }
 
@@ -296,11 +305,21 @@ impl Bench<'_> {
             let factor = rms_factor(&x[..width], 1e-5);
             expected.extend((0..stride).map(|at| {
                 let normed = f64::from(x[at]) * factor * f64::from(weight[at]);
-                normed + if add { f64::from(before[row * stride + at]) } else { 0.0 }
+                normed
+                    + if add {
+                        f64::from(before[row * stride + at])
+                    } else {
+                        0.0
+                    }
             }));
         }
         let found = self.read(y);
-        self.judge("rms_norm", format!("3x{width}, add {add}"), &found, &expected);
+        self.judge(
+            "rms_norm",
+            format!("3x{width}, add {add}"),
+            &found,
+            &expected,
+        );
     }
 
     /// Three query heads, one key head, two rows at positions 5 and 40.
@@ -472,15 +491,15 @@ impl Bench<'_> {
                             f64::from(keys[four * 4 + dim % 4])
                         };
                         let products = query.iter().enumerate();
-                        let score: f64 =
-                            products.map(|(dim, x)| f64::from(*x) * key(dim)).sum();
+                        let score: f64 = products.map(|(dim, x)| f64::from(*x) * key(dim)).sum();
                         softcap.map_or(score, |cap| {
                             f64::from(cap) * (score / f64::from(cap)).tanh()
                         })
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+                let weights: Vec<f64> =
+                    scores.iter().map(|score| (score - largest).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 expected.extend((0..head_dim).map(|dim| {
                     let weighted = weights.iter().enumerate().map(|(index, weight)| {

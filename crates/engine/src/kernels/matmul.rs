@@ -78,7 +78,7 @@ pub(super) fn value(
         f32::reinterpret(pieces[comptime!(first + k / 4)].extract(comptime!(k % 4)))
     } else if comptime!(kind == TensorType::BF16) {
         let word = pieces[comptime!(first + k / 8)].extract(comptime!(k / 2 % 4));
-        if comptime!(k % 2 == 0) {
+        if comptime!(k.is_multiple_of(2)) {
             f32::reinterpret(word << 16u32)
         } else {
             f32::reinterpret(word & 0xffff_0000u32)
@@ -139,8 +139,14 @@ pub(super) fn scales(
                 all.insert(3usize, second * f32::new(-32.0));
             } else {
                 let minimum = f16_to_f32(word >> 16u32);
-                all.insert(0usize, scale * f32::cast_from(i32::reinterpret(bits & 0xffu32)));
-                all.insert(1usize, -minimum * f32::cast_from(i32::reinterpret(bits >> 8u32)));
+                all.insert(
+                    0usize,
+                    scale * f32::cast_from(i32::reinterpret(bits & 0xffu32)),
+                );
+                all.insert(
+                    1usize,
+                    -minimum * f32::cast_from(i32::reinterpret(bits >> 8u32)),
+                );
             }
         } else {
             let middle = comptime!(match kind {
@@ -163,7 +169,7 @@ pub(super) fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
     } else {
         // x / 2 * (1 + tanh(u)) is x / (1 + exp(-2u)).
         let cube = x * x * x;
-        (x + cube * f32::new(0.044_715)) * f32::new(1.595_769_1)
+        (x + cube * f32::new(0.044_715)) * f32::new(1.595_769)
     };
     // The bound keeps the exponential finite; beyond it the result rounds to 0.
     x / (f32::new(1.0) + f32::exp(min(-argument, f32::new(87.0))))
@@ -196,7 +202,11 @@ pub fn tiled_matmul(
     let high_words = comptime!(pack::high_words(kind));
     let float = comptime!(pack::is_float(kind));
     // The two halves of a block have scales of their own.
-    let halves = comptime!(if kind == TensorType::Q6K { 2usize } else { 1usize });
+    let halves = comptime!(if kind == TensorType::Q6K {
+        2usize
+    } else {
+        1usize
+    });
     let half_values = comptime!(32 / halves);
 
     let lane = UNIT_POS_X as usize;
@@ -270,7 +280,7 @@ pub fn tiled_matmul(
                 for c in 0..wide {
                     if comptime!(!float) {
                         let at = comptime!(c * halves + half);
-                        totals[at] = totals[at] + inputs[c].extract(element);
+                        totals[at] += inputs[c].extract(element);
                     }
                 }
                 #[unroll]
@@ -353,7 +363,7 @@ pub fn tiled_matmul(
                                 y[at] = product;
                             }
                             Epilogue::Add => {
-                                y[at] = y[at] + product;
+                                y[at] += product;
                             }
                             Epilogue::Gated(gate) => {
                                 let up = sums[comptime!((t * step + 1) * wide + c)];

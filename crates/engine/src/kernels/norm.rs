@@ -50,7 +50,7 @@ pub fn rms_norm(
     while at < pieces {
         let normed = x[from + at] * Vector::new(scale) * weight[at];
         if add {
-            y[to + at] = y[to + at] + normed;
+            y[to + at] += normed;
         } else {
             y[to + at] = normed;
         }

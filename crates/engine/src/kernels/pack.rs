@@ -84,7 +84,11 @@ fn side_words(kind: TensorType, blocks: usize) -> [usize; 3] {
     } else {
         blocks.div_ceil(2)
     };
-    let supers = if is_super(kind) { blocks.div_ceil(8) } else { 0 };
+    let supers = if is_super(kind) {
+        blocks.div_ceil(8)
+    } else {
+        0
+    };
     [scales, high_words(kind) * blocks, supers].map(|words| words * TILE)
 }
 
@@ -250,7 +254,11 @@ impl Tile<'_> {
         for sub in 0..8 {
             let (half, quarter) = (sub / 4, sub % 4);
             let block = index * 8 + sub;
-            self.put_half(block, lane, u16::from_le_bytes([rest[2 * sub], rest[2 * sub + 1]]));
+            self.put_half(
+                block,
+                lane,
+                u16::from_le_bytes([rest[2 * sub], rest[2 * sub + 1]]),
+            );
             let low = &low[64 * half + 32 * (quarter % 2)..][..32];
             let quants: [u8; 32] =
                 std::array::from_fn(|value| low[value] >> (4 * (quarter / 2)) & 15);
@@ -272,7 +280,10 @@ impl Tile<'_> {
 
     fn put_piece(&mut self, block: usize, pieces: usize, piece: usize, lane: usize, bytes: &[u8]) {
         let at = ((block * pieces + piece) * TILE + lane) * 4;
-        for (slot, bytes) in self.quants[at..at + 4].iter_mut().zip(bytes.chunks_exact(4)) {
+        for (slot, bytes) in self.quants[at..at + 4]
+            .iter_mut()
+            .zip(bytes.chunks_exact(4))
+        {
             *slot = word(bytes);
         }
     }

@@ -55,16 +55,14 @@ pub fn rope_and_store(
     let is_value = head >= heads + kv_heads;
 
     let mut factor = 1.0f32;
-    if comptime!(shape.norm) {
-        if !is_value {
-            let mut squares = 0.0f32;
-            for at in 0..head_dim {
-                let x = qkv[from + at];
-                squares = fma(x, x, squares);
-            }
-            factor =
-                f32::new(1.0) / f32::sqrt(squares / f32::new(comptime!(head_dim as f32)) + epsilon);
+    if comptime!(shape.norm) && !is_value {
+        let mut squares = 0.0f32;
+        for at in 0..head_dim {
+            let x = qkv[from + at];
+            squares = fma(x, x, squares);
         }
+        factor =
+            f32::new(1.0) / f32::sqrt(squares / f32::new(comptime!(head_dim as f32)) + epsilon);
     }
     let mut at = UNIT_POS_X as usize;
     while at < head_dim {

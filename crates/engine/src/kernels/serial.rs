@@ -130,7 +130,7 @@ pub fn serial_matmul(
                     #[unroll]
                     for element in 0..4usize {
                         // Not `fma`: there it is a call for each lane.
-                        products[at] = products[at] + weights[element] * input.extract(element);
+                        products[at] += weights[element] * input.extract(element);
                     }
                 }
             }
@@ -138,10 +138,18 @@ pub fn serial_matmul(
                 #[unroll]
                 for c in 0..wide {
                     let at = tile * wide + c;
-                    sums[at] = sums[at] + (products[comptime!(c * 2)] + products[comptime!(c * 2 + 1)]);
+                    sums[at] += products[comptime!(c * 2)] + products[comptime!(c * 2 + 1)];
                 }
             } else {
-                let scales = scales(side, supers_at, first_tile + tile, block, blocks, lane, kind);
+                let scales = scales(
+                    side,
+                    supers_at,
+                    first_tile + tile,
+                    block,
+                    blocks,
+                    lane,
+                    kind,
+                );
                 #[unroll]
                 for c in 0..wide {
                     let at = tile * wide + c;
@@ -150,15 +158,15 @@ pub fn serial_matmul(
                     let first_total = totals[comptime!(c * 2)];
                     let second_total = totals[comptime!(c * 2 + 1)];
                     if comptime!(kind == TensorType::Q6K) {
-                        let one = scales.extract(0usize) * first
-                            + scales.extract(1usize) * first_total;
-                        let two = scales.extract(2usize) * second
-                            + scales.extract(3usize) * second_total;
-                        sums[at] = sums[at] + (one + two);
+                        let one =
+                            scales.extract(0usize) * first + scales.extract(1usize) * first_total;
+                        let two =
+                            scales.extract(2usize) * second + scales.extract(3usize) * second_total;
+                        sums[at] += one + two;
                     } else {
                         let product = scales.extract(0usize) * (first + second);
                         let offset = scales.extract(1usize) * (first_total + second_total);
-                        sums[at] = sums[at] + (product + offset);
+                        sums[at] += product + offset;
                     }
                 }
             }
@@ -186,7 +194,7 @@ pub fn serial_matmul(
                         y[at] = product;
                     }
                     Epilogue::Add => {
-                        y[at] = y[at] + product;
+                        y[at] += product;
                     }
                     Epilogue::Gated(gate) => {
                         y[at] = activate(product, gate) * sums[(tile + 1) * wide + c];

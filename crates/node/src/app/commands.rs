@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
+use infera_protocol::requirements::memory_size;
 
 use super::App;
 use super::api::{
@@ -186,7 +187,7 @@ impl App {
                     &format!(
                         "{} needs {} more GPU memory than there is",
                         model.name,
-                        gigabytes(missing_bytes)
+                        memory_size(missing_bytes)
                     ),
                     "Choose a smaller model, another device, or a smaller reserve in the settings",
                 ));
@@ -366,10 +367,6 @@ fn precondition(message: &str, remedy: &str) -> ApiError {
         message: message.to_owned(),
         remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
     }
-}
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 impl From<Ended> for ApiError {

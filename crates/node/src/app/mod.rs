@@ -202,6 +202,7 @@ impl App {
         }));
         app.publish(None);
         tokio::spawn(app.clone().follow());
+        tokio::spawn(app.clone().count_today());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
@@ -280,8 +281,6 @@ impl App {
         let mut models = preferences.borrow().settings.models.clone();
         // What the names of the readings were last made of.
         let mut gpus = Vec::new();
-        let mut counted = None;
-        let mut count = tokio::time::interval(COUNT_TODAY);
         loop {
             let snapshot_changed = async {
                 let changed = match &mut snapshots {
@@ -327,7 +326,6 @@ impl App {
                 Ok(()) = cards.changed() => gpus.clear(),
                 Ok(()) = outside.changed() => {}
                 Ok(()) = today.changed() => {}
-                _ = count.tick() => counted = None,
                 () = &mut ended => return,
             }
             if let Some(snapshots) = &snapshots
@@ -338,15 +336,9 @@ impl App {
                 let names = gpu::card_names(&gpus, &parts.cards.borrow());
                 parts.telemetry.set_names(names);
             }
-            let books = snapshots.as_ref().map(|snapshots| {
-                let snapshot = snapshots.borrow();
-                (snapshot.points, snapshot.work.len())
-            });
-            if counted.is_none() || (books.is_some() && counted != books) {
-                counted = books;
-                self.count_today();
-            }
-            let working = books.is_some_and(|(_, work)| work > 0) || own_use.borrow().busy;
+            let works =
+                |snapshots: &watch::Receiver<NodeSnapshot>| !snapshots.borrow().work.is_empty();
+            let working = snapshots.as_ref().is_some_and(works) || own_use.borrow().busy;
             if working != watching.is_some() {
                 watching = working.then(|| parts.telemetry.watch());
             }
@@ -449,15 +441,25 @@ impl App {
             .to_zoned(jiff::tz::TimeZone::system())
     }
 
-    /// Counts the day's jobs, beside everything else.
-    fn count_today(&self) {
-        let store = self.0.store.borrow().clone();
-        let Some(store) = store else { return };
-        let (today, now) = (self.0.today.clone(), self.now());
-        tokio::spawn(async move {
-            match store.today(&now).await {
+    /// Counts the day's jobs whenever work was recorded, and as midnight passes.
+    async fn count_today(self) {
+        let mut stores = self.0.store.clone();
+        let open = stores.wait_for(Option::is_some).await;
+        let Ok(Some(store)) = open.map(|store| store.clone()) else {
+            return;
+        };
+        let mut work = store.work_changes();
+        let mut ended = std::pin::pin!(self.ended());
+        let mut passed = tokio::time::interval(COUNT_TODAY);
+        loop {
+            tokio::select! {
+                Ok(()) = work.changed() => {}
+                _ = passed.tick() => {}
+                () = &mut ended => return,
+            }
+            match store.today(&self.now()).await {
                 Ok(figures) => {
-                    today.send_if_modified(|current| {
+                    self.0.today.send_if_modified(|current| {
                         let changed = *current != figures;
                         *current = figures;
                         changed
@@ -465,7 +467,7 @@ impl App {
                 }
                 Err(error) => tracing::warn!(%error, "the day's jobs cannot be counted"),
             }
-        });
+        }
     }
 
     /// The running node; waits while it is being started anew.

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use infera_engine::message::{Command, DeviceChoice, Event, Finished, Generate};
+use infera_engine::message::{Command, DeviceChoice, Event, Generate};
 use infera_model::PROFILE;
+use infera_node::state::rate;
 use infera_protocol::{JobSeed, Sampling};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::local_engine::LocalEngine;
 use super::parse_device;
-use super::terminal::{Fault, print, rate};
+use super::terminal::{Fault, print};
 
 #[derive(Args)]
 pub(super) struct Bench {
@@ -27,11 +28,19 @@ pub(super) struct Bench {
     json: bool,
 }
 
-const PREFILL_TOKENS: [u32; 2] = [128, 512];
+const PREFILL_TOKENS: [u32; 3] = [128, 512, 2048];
+const DECODE_BATCHES: [u32; 6] = [1, 2, 4, 8, 16, 32];
+/// The prompts' lengths when decoding is measured.
+const DECODE_CONTEXTS: [u32; 2] = [128, 2048];
 const DECODE_TOKENS: u32 = 32;
-const DECODE_BATCHES: [u32; 2] = [1, 4];
-/// The prompt's length when decoding is measured.
-const DECODE_CONTEXT: u32 = 128;
+const FIRST_PROMPT_TOKENS: u32 = 32;
+
+/// A figure is the median of so many runs.
+const RUNS: usize = 3;
+/// No further run once a figure has taken so long.
+const FIGURE_SECONDS: f64 = 10.0;
+/// What would take longer than this, going by what was measured before, is left out.
+const LONGEST_RUN_SECONDS: f64 = 90.0;
 
 #[derive(Serialize)]
 struct Figures {
@@ -39,7 +48,7 @@ struct Figures {
     model: String,
     profile: &'static str,
     load_ms: u64,
-    /// For a prompt of 128 tokens, through the engine's pipe.
+    /// Of the first request after the load, kernels' compilation included: 32 tokens of prompt.
     ttft_ms: f64,
     /// Weights and KV cache on the device.
     memory_bytes: u64,
@@ -63,17 +72,18 @@ struct Decode {
 }
 
 pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
-    let context = PREFILL_TOKENS[1] + 2 * DECODE_TOKENS;
+    let context = DECODE_CONTEXTS[1] + 2 * DECODE_TOKENS;
     let engine = LocalEngine::load(
         &arguments.model,
         arguments.device.clone(),
-        DECODE_BATCHES[1],
+        DECODE_BATCHES[DECODE_BATCHES.len() - 1],
         Some(context),
     )
     .await?;
     let mut measuring = Measuring {
         engine,
         requests: 0,
+        most_kv_bytes: 0,
     };
     let figures = measuring.all().await;
     measuring.engine.end().await;
@@ -95,13 +105,12 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
 struct Measuring {
     engine: LocalEngine,
     requests: u64,
+    most_kv_bytes: u64,
 }
 
 /// What one or more requests that ran together took.
 struct Run {
     first_token_ms: f64,
-    finished: Vec<Finished>,
-    tokens: u32,
     /// From the moment every request had its first token to the last token.
     together_seconds: f64,
     /// Tokens in that time.
@@ -111,49 +120,84 @@ struct Run {
 impl Measuring {
     async fn all(&mut self) -> Result<Figures, Fault> {
         let loaded = self.engine.loaded.clone();
-        // The first pass compiles kernels and is not measured.
-        self.run(1, 16.min(loaded.context_tokens / 2), 2).await?;
+        let first_prompt = FIRST_PROMPT_TOKENS.min(loaded.context_tokens / 2);
+        let first = self.run(1, first_prompt, 2).await?;
+        let mut seconds_per_row = first.first_token_ms / 1000.0 / f64::from(first_prompt);
         let mut prefill = Vec::new();
-        let mut ttft_ms = f64::NAN;
         for tokens in PREFILL_TOKENS {
-            if tokens + 1 > loaded.context_tokens {
+            let expected = f64::from(tokens) * seconds_per_row;
+            if tokens + 1 > loaded.context_tokens || expected > LONGEST_RUN_SECONDS {
                 continue;
             }
-            let run = self.run(1, tokens, 1).await?;
-            if tokens == PREFILL_TOKENS[0] {
-                ttft_ms = run.first_token_ms;
-            }
-            let seconds = f64::from(run.finished[0].prefill_ms.max(1)) / 1000.0;
-            prefill.push(Prefill {
-                tokens,
-                tok_s: f64::from(tokens) / seconds,
-            });
-        }
-        let context = DECODE_CONTEXT.min(loaded.context_tokens.saturating_sub(DECODE_TOKENS));
-        let mut decode = Vec::new();
-        for batch in DECODE_BATCHES {
-            let run = self.run(batch, context.max(1), DECODE_TOKENS).await?;
-            tracing::debug!(batch, tokens = run.tokens, "decoded");
-            if run.together_tokens > 0 {
-                decode.push(Decode {
-                    batch,
-                    context,
-                    tok_s: f64::from(run.together_tokens) / run.together_seconds.max(1e-6),
-                });
+            let tok_s = self
+                .median(1, tokens, 1, |run| {
+                    Some(f64::from(tokens) / (run.first_token_ms / 1000.0))
+                })
+                .await?;
+            if let Some(tok_s) = tok_s {
+                seconds_per_row = 1.0 / tok_s;
+                prefill.push(Prefill { tokens, tok_s });
             }
         }
-        let memory_bytes = loaded.weight_bytes + self.kv_bytes().await?;
+        let mut decode: Vec<Decode> = Vec::new();
+        for context in DECODE_CONTEXTS {
+            for batch in DECODE_BATCHES {
+                let before = decode.last().map_or(1.0, |decode| decode.tok_s);
+                let expected = f64::from(batch * context) * seconds_per_row
+                    + f64::from(batch * DECODE_TOKENS) / before;
+                if context + DECODE_TOKENS > loaded.context_tokens || expected > LONGEST_RUN_SECONDS
+                {
+                    continue;
+                }
+                let tok_s = self
+                    .median(batch, context, DECODE_TOKENS, |run| {
+                        (run.together_tokens > 0)
+                            .then(|| f64::from(run.together_tokens) / run.together_seconds)
+                    })
+                    .await?;
+                if let Some(tok_s) = tok_s {
+                    decode.push(Decode {
+                        batch,
+                        context,
+                        tok_s,
+                    });
+                }
+            }
+        }
+        let memory_bytes = loaded.weight_bytes + self.most_kv_bytes;
         Ok(Figures {
             device: format!("{} ({})", loaded.device.name, loaded.device.backend),
             model: loaded.name,
             profile: PROFILE,
             load_ms: loaded.load_ms,
-            ttft_ms,
+            ttft_ms: first.first_token_ms,
             memory_bytes,
             read_gb_s: None,
             prefill,
             decode,
         })
+    }
+
+    /// The median of a figure over some runs; none where the runs ended too early to tell.
+    async fn median(
+        &mut self,
+        batch: u32,
+        prompt_tokens: u32,
+        max_tokens: u32,
+        figure: impl Fn(&Run) -> Option<f64>,
+    ) -> Result<Option<f64>, Fault> {
+        let begun = Instant::now();
+        let mut figures = Vec::new();
+        while figures.len() < RUNS
+            && (figures.is_empty() || begun.elapsed().as_secs_f64() < FIGURE_SECONDS)
+        {
+            match figure(&self.run(batch, prompt_tokens, max_tokens).await?) {
+                Some(figure) => figures.push(figure),
+                None => return Ok(None),
+            }
+        }
+        figures.sort_by(f64::total_cmp);
+        Ok(Some(figures[figures.len() / 2]))
     }
 
     async fn run(&mut self, batch: u32, prompt_tokens: u32, max_tokens: u32) -> Result<Run, Fault> {
@@ -181,8 +225,8 @@ impl Measuring {
         let mut first_token = None;
         let mut together: Option<(Instant, u32)> = None;
         let mut last_token = start;
-        let mut finished = Vec::new();
-        while (finished.len() as u32) < batch {
+        let mut finished = 0;
+        while finished < batch {
             match self.engine.next().await? {
                 Event::Tokens { id, tokens } if id >= first_id => {
                     last_token = Instant::now();
@@ -190,9 +234,13 @@ impl Measuring {
                     *counts.entry(id).or_default() += tokens.len() as u32;
                     if together.is_none() && counts.len() as u32 == batch {
                         together = Some((last_token, counts.values().sum()));
+                        self.engine.send(Command::Stats);
                     }
                 }
-                Event::Finished(done) if done.id >= first_id => finished.push(done),
+                Event::Finished(done) if done.id >= first_id => finished += 1,
+                Event::Stats(stats) => {
+                    self.most_kv_bytes = self.most_kv_bytes.max(stats.kv_bytes);
+                }
                 _ => {}
             }
         }
@@ -201,20 +249,9 @@ impl Measuring {
         let first_token = first_token.unwrap_or(last_token);
         Ok(Run {
             first_token_ms: first_token.duration_since(start).as_secs_f64() * 1000.0,
-            finished,
-            tokens,
             together_seconds: last_token.duration_since(since).as_secs_f64(),
             together_tokens: tokens - before,
         })
-    }
-
-    async fn kv_bytes(&mut self) -> Result<u64, Fault> {
-        self.engine.send(Command::Stats);
-        loop {
-            if let Event::Stats(stats) = self.engine.next().await? {
-                return Ok(stats.kv_bytes);
-            }
-        }
     }
 }
 
@@ -226,7 +263,10 @@ fn describe(figures: &Figures) -> String {
         ),
         format!("load     {} ms", figures.load_ms),
         format!("memory   {} MB", figures.memory_bytes / 1_000_000),
-        format!("first token after {:.0} ms", figures.ttft_ms),
+        format!(
+            "first token of the first request after {:.0} ms",
+            figures.ttft_ms
+        ),
     ];
     lines.extend(figures.prefill.iter().map(|row| {
         format!(

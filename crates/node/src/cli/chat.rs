@@ -9,13 +9,14 @@ use infera_engine::message::{Command, DeviceChoice, Event};
 use infera_model::ChatMessage;
 use infera_node::clock::SystemEntropy;
 use infera_node::local_engine::{self, ModelText};
+use infera_node::state::rate;
 use infera_protocol::FinishReason;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::local_engine::LocalEngine;
 use super::parse_device;
-use super::terminal::{Fault, rate};
+use super::terminal::Fault;
 
 #[derive(Args)]
 pub(super) struct Chat {

@@ -12,7 +12,7 @@ use infera_node::data_dir::{ControlFile, DataDirError};
 use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
 use infera_node::http_link::HttpLink;
-use infera_node::state::{Connection, EngineStatus, NodeSnapshot};
+use infera_node::state::{Connection, EngineStatus, NodeSnapshot, rate};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
 use reqwest::Client;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Show;
-use super::terminal::{Fault, coloured, points as in_points, print, rate, table};
+use super::terminal::{Fault, coloured, points as in_points, print, table};
 
 pub(super) async fn status(show: &Show) -> Result<ExitCode, Fault> {
     let snapshot = Control::of(show)?.node("state", &()).await?;

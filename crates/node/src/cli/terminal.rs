@@ -125,15 +125,6 @@ pub(super) fn points(micro: i64) -> String {
     }
 }
 
-/// One decimal below ten.
-pub(super) fn rate(tokens_per_second: f32) -> String {
-    if tokens_per_second < 10.0 {
-        format!("{tokens_per_second:.1}")
-    } else {
-        format!("{tokens_per_second:.0}")
-    }
-}
-
 pub(super) fn has_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

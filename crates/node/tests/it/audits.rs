@@ -37,7 +37,7 @@ async fn an_audit_is_scored_committed_to_and_opened_when_asked() {
     .await;
     rig.after(Duration::from_secs(1)).await;
     assert_eq!(rig.store.reports().await.unwrap(), []);
-    let history = rig.node.history(10).await.unwrap();
+    let history = rig.history().await;
     assert_eq!(history[0].record.output_tokens, 40);
     assert_eq!(history[0].record.input_tokens, 3);
 }

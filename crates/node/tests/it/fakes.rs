@@ -14,6 +14,7 @@ use infera_engine::message::{
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
 };
+use infera_node::books::{JobRow, JobsQuery};
 use infera_node::clock::{Clock, Entropy};
 use infera_node::engine_link::{Engine, EngineError, EngineLink};
 use infera_node::governor::GovernorPolicy;
@@ -192,7 +193,7 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Stats) => {}
+                Some(Command::Adapters | Command::Embed(_) | Command::Stats) => {}
             },
             () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() => {
                 let mut index = 0;
@@ -931,6 +932,15 @@ impl Rig {
                 step = Duration::from_secs(1);
             }
         }
+    }
+
+    /// The work done, newest first.
+    pub(crate) async fn history(&self) -> Vec<JobRow> {
+        let query = JobsQuery {
+            limit: 10,
+            ..JobsQuery::default()
+        };
+        self.store.jobs(query).await.unwrap().jobs
     }
 
     pub(crate) async fn until_finished(&self, job: JobId) {

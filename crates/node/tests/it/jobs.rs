@@ -27,7 +27,7 @@ async fn an_offered_job_is_claimed_computed_and_delivered() {
         assert_eq!(books.claims, 1);
     }
     rig.until_sentence("Waiting for jobs").await;
-    let history = rig.node.history(10).await.unwrap();
+    let history = rig.history().await;
     assert_eq!(history[0].record.output_tokens, 100);
     assert_eq!(history[0].record.verdict, VerdictStatus::Pending);
     let rate = history[0].tokens_per_second.unwrap();

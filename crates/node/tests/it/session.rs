@@ -140,7 +140,7 @@ async fn a_verdict_brings_history_and_points_up_to_date() {
             .is_some_and(|points| points.confirmed == 4_200_000)
     })
     .await;
-    let history = rig.node.history(10).await.unwrap();
+    let history = rig.history().await;
     assert_eq!(history.len(), 1);
     assert_eq!(history[0].record.verdict, VerdictStatus::Verified);
     assert_eq!(history[0].record.reason, "Two references agree");

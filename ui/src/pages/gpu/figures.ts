@@ -1,7 +1,7 @@
 // What a driver reports of a GPU, and in which words.
 
 import type { Key } from "../../i18n/index.svelte";
-import { gigabytes, number, percent } from "../../lib/format";
+import { memorySize, number, percent } from "../../lib/format";
 import type { GpuReading, GpuSample } from "../../platform/types";
 
 /** In the order of their charts. */
@@ -31,7 +31,7 @@ export const names = {
 
 export const words: Record<FigureName, (value: number) => string> = {
   load: percent,
-  vram: gigabytes,
+  vram: memorySize,
   temperature: (value) => `${number(value)}\u00a0°C`,
   power: (value) => `${number(value)}\u00a0W`,
   core: gigahertz,

@@ -1,6 +1,7 @@
 import { cleanup, render } from "@testing-library/svelte";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { locale } from "../../i18n/index.svelte";
+import { MEMORY_GB } from "../../lib/format";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
 import { fakePlatform, type Scenario } from "../../platform/fake";
@@ -87,9 +88,17 @@ describe("a model in words", () => {
   beforeEach(() => locale.choose("en", []));
 
   it.each<[Fit, number | null, string]>([
-    [{ fit: "fits", spare_bytes: 3e9 }, 12e9, "Fits in your 12 GB with 3 GB to spare"],
-    [{ fit: "fits", spare_bytes: 3e9 }, null, "Fits, with 3 GB to spare"],
-    [{ fit: "too_large", missing_bytes: 2e9 }, 12e9, "Needs 2 GB more GPU memory than you have"],
+    [
+      { fit: "fits", spare_bytes: 3 * MEMORY_GB },
+      12 * MEMORY_GB,
+      "Fits in your 12.0 GB with 3.0 GB to spare",
+    ],
+    [{ fit: "fits", spare_bytes: 3 * MEMORY_GB }, null, "Fits, with 3.0 GB to spare"],
+    [
+      { fit: "too_large", missing_bytes: 2 * MEMORY_GB },
+      12 * MEMORY_GB,
+      "Needs 2.0 GB more GPU memory than you have",
+    ],
     [{ fit: "on_cpu" }, null, "Runs on the processor, slowly"],
     [{ fit: "unknown" }, null, "The driver does not tell whether it fits"],
   ])("%#", (fit, memory, words) => expect(plain(fitWords(fit, memory))).toBe(words));

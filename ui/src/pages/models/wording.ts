@@ -1,7 +1,7 @@
 // Models, downloads and addresses in words.
 
 import { t } from "../../i18n/index.svelte";
-import { bytes, bytesPerSecond, duration, number, percent } from "../../lib/format";
+import { bytes, bytesPerSecond, duration, memorySize, number, percent } from "../../lib/format";
 import type { AppState, CatalogueEntry, DiskUse, Download, Fit, Price } from "../../platform/types";
 
 const MINUTE = 60;
@@ -16,10 +16,13 @@ export function fitWords(fit: Fit, memory: number | null): string {
   switch (fit.fit) {
     case "fits":
       return memory === null
-        ? t("models.fit.fits", { spare: bytes(fit.spare_bytes) })
-        : t("models.fit.fits_in", { memory: bytes(memory), spare: bytes(fit.spare_bytes) });
+        ? t("models.fit.fits", { spare: memorySize(fit.spare_bytes) })
+        : t("models.fit.fits_in", {
+            memory: memorySize(memory),
+            spare: memorySize(fit.spare_bytes),
+          });
     case "too_large":
-      return t("models.fit.too_large", { missing: bytes(fit.missing_bytes) });
+      return t("models.fit.too_large", { missing: memorySize(fit.missing_bytes) });
     case "on_cpu":
       return t("models.fit.on_cpu");
     case "unknown":

@@ -110,8 +110,8 @@ describe("the page", () => {
   it("keeps one change at a time and leaves the rest", async () => {
     await open("waiting");
     await type("VRAM for other programs", "2.5");
-    await vi.waitFor(() => expect(app.state!.settings.vram_reserve_bytes).toBe(2.5e9));
-    expect(app.state!.settings).toEqual({ ...before, vram_reserve_bytes: 2.5e9 });
+    await vi.waitFor(() => expect(app.state!.settings.vram_reserve_bytes).toBe(2.5 * 2 ** 30));
+    expect(app.state!.settings).toEqual({ ...before, vram_reserve_bytes: 2.5 * 2 ** 30 });
     await type("Disk space for models", "");
     await type("Download limit", "1,5");
     await vi.waitFor(() => expect(app.state!.settings.download_bytes_per_second).toBe(1.5e6));

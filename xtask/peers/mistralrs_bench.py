@@ -1,0 +1,48 @@
+"""Measures mistral.rs on one GGUF file and prints one line of JSON.
+
+Usage: python mistralrs_bench.py MODEL.gguf DECODE_TOKENS
+"""
+
+import json
+import os
+import sys
+import time
+
+from mistralrs import CompletionRequest, Runner, Which
+
+path, decode_tokens = sys.argv[1], int(sys.argv[2])
+begun = time.perf_counter()
+runner = Runner(
+    which=Which.GGUF(
+        quantized_model_id=os.path.dirname(path), quantized_filename=os.path.basename(path)
+    ),
+    no_paged_attn=True,
+)
+load_ms = (time.perf_counter() - begun) * 1000
+
+
+def ask(words, tokens):
+    """The usage of one greedy completion of a prompt of about as many tokens as words."""
+    prompt = " ".join(f"w{index}" for index in range(words))
+    request = CompletionRequest(
+        model="", prompt=prompt, max_tokens=tokens, temperature=0.0, top_k=1
+    )
+    begun = time.perf_counter()
+    usage = runner.send_completion_request(request).usage
+    return usage, (time.perf_counter() - begun) * 1000
+
+
+_, ttft_ms = ask(16, 1)
+decode = sorted(ask(16, decode_tokens)[0].avg_compl_tok_per_sec for _ in range(3))[1]
+prefill = sorted((ask(200, 1)[0] for _ in range(3)), key=lambda usage: usage.avg_prompt_tok_per_sec)[1]
+print(
+    json.dumps(
+        {
+            "device": "mistral.rs cpu",
+            "load_ms": load_ms,
+            "ttft_ms": ttft_ms,
+            "prefill": [{"tokens": prefill.prompt_tokens, "tok_s": prefill.avg_prompt_tok_per_sec}],
+            "decode": [{"batch": 1, "context": 128, "tok_s": decode}],
+        }
+    )
+)
