@@ -16,11 +16,11 @@ use infera_protocol::frame;
 use crate::device::{self, Opened};
 use crate::embedder::Embedder;
 use crate::forward::Forward;
+use crate::gpu::{self, Gpu};
 use crate::memory::{self, Demand};
 use crate::message::{
     Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
 };
-use crate::plain::{self, Plain};
 use crate::scheduler::{Endings, Scheduler};
 
 /// The child's exit code when a pass through the model failed on the device, whose state is then
@@ -234,13 +234,12 @@ fn decoder(
     let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
     let demand = Demand {
         limit_bytes: load.memory_bytes,
-        weight_bytes: gguf.tensors().iter().map(|tensor| tensor.bytes).sum(),
-        working_bytes: 0,
+        fixed_bytes: gpu::needed_bytes(&config, gguf, 0),
         block_bytes: infera_cpu::block_bytes(&config),
         context,
         sequences: load.sequences as usize,
     };
-    if opened.is_cpu() {
+    if opened.gpu.is_none() {
         let blocks = memory::kv_blocks(&Demand {
             // Untouched memory costs nothing: the system hands it out page by page.
             limit_bytes: load.memory_bytes.or(Some(u64::MAX)),
@@ -254,17 +253,13 @@ fn decoder(
             forward: Box::new(model),
         });
     }
-    let blocks = memory::kv_blocks(&Demand {
-        weight_bytes: plain::weight_bytes(gguf),
-        ..demand
-    })?;
-    let model = Plain::load(
-        Arc::clone(gguf),
-        opened,
-        load.context_tokens,
-        blocks,
-        progress,
-    )?;
+    let blocks = memory::kv_blocks(&demand)?;
+    let options = gpu::Options {
+        context: load.context_tokens,
+        memory_bytes: load.memory_bytes,
+        ..gpu::Options::of(opened, blocks as u64 * demand.block_bytes)
+    };
+    let model = Gpu::load(Arc::clone(gguf), opened, &options, progress)?;
     Ok(Decoder {
         config,
         weight_bytes: model.weight_bytes(),

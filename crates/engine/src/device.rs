@@ -2,6 +2,7 @@
 
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::{Device, DeviceKind};
+use cubecl::device::{WgpuDevice, WgpuDeviceKind};
 use infera_protocol::requirements::{Gpu, GpuKind};
 
 use crate::message::{DeviceChoice, DeviceInfo, Failure, FailureCode};
@@ -11,6 +12,8 @@ use crate::message::{DeviceChoice, DeviceInfo, Failure, FailureCode};
 pub struct Opened {
     pub device: Device,
     pub info: DeviceInfo,
+    /// The same device for kernels of our own; none for the CPU.
+    pub gpu: Option<WgpuDevice>,
     /// No tensor may need a larger binding.
     pub max_binding_bytes: u64,
 }
@@ -218,6 +221,7 @@ fn cpu(reason: &str) -> Opened {
             backend: "cpu/flex".to_owned(),
             reason: reason.to_owned(),
         },
+        gpu: None,
         max_binding_bytes: u64::MAX,
     }
 }
@@ -242,12 +246,21 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
             other.backend == adapter.backend && other.device_type == adapter.device_type
         })
         .count();
-    let kind = match adapter.device_type {
-        wgpu::DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(index),
-        wgpu::DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(index),
-        wgpu::DeviceType::VirtualGpu => DeviceKind::VirtualGpu(index),
-        wgpu::DeviceType::Cpu => DeviceKind::Cpu,
-        wgpu::DeviceType::Other => DeviceKind::DefaultDevice,
+    let (kind, gpu) = match adapter.device_type {
+        wgpu::DeviceType::DiscreteGpu => (
+            DeviceKind::DiscreteGpu(index),
+            WgpuDeviceKind::DiscreteGpu(index),
+        ),
+        wgpu::DeviceType::IntegratedGpu => (
+            DeviceKind::IntegratedGpu(index),
+            WgpuDeviceKind::IntegratedGpu(index),
+        ),
+        wgpu::DeviceType::VirtualGpu => (
+            DeviceKind::VirtualGpu(index),
+            WgpuDeviceKind::VirtualGpu(index),
+        ),
+        wgpu::DeviceType::Cpu => (DeviceKind::Cpu, WgpuDeviceKind::Cpu),
+        wgpu::DeviceType::Other => (DeviceKind::DefaultDevice, WgpuDeviceKind::DefaultDevice),
     };
     let api = match adapter.backend {
         wgpu::Backend::Vulkan => WgpuBackend::Vulkan,
@@ -259,6 +272,7 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
         wgpu::Backend::Gl => WgpuBackend::Gl,
         wgpu::Backend::BrowserWebGpu | wgpu::Backend::Noop => WgpuBackend::Auto,
     };
+    let gpu = WgpuDevice::new(gpu).on(api);
     let device = Device::wgpu_options()
         .device_kind(kind)
         .graphics_api(api)
@@ -277,6 +291,7 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
             backend: format!("wgpu/{}", api_name(adapter.backend).to_lowercase()),
             reason,
         },
+        gpu: Some(gpu),
         max_binding_bytes: adapter.max_binding_bytes,
     })
 }

@@ -7,6 +7,8 @@ pub mod child;
 pub mod device;
 pub mod embedder;
 pub mod forward;
+pub mod gpu;
+pub mod kernels;
 pub mod kv_blocks;
 pub mod memory;
 pub mod message;

@@ -13,9 +13,8 @@ const UNKNOWN: u64 = 1 << 30;
 pub struct Demand {
     /// For weights, working space and KV cache together; `None` where it is not known.
     pub limit_bytes: Option<u64>,
-    pub weight_bytes: u64,
-    /// What a pass needs beside weights and KV cache.
-    pub working_bytes: u64,
+    /// All but the KV cache: weights and working space.
+    pub fixed_bytes: u64,
     pub block_bytes: u64,
     /// Tokens of the longest sequence.
     pub context: usize,
@@ -30,16 +29,17 @@ pub struct Demand {
 pub fn kv_blocks(demand: &Demand) -> Result<usize, Failure> {
     let wanted = demand.sequences.max(1) * demand.context.div_ceil(BLOCK_TOKENS);
     let least = demand.context.min(LEAST_TOKENS).div_ceil(BLOCK_TOKENS);
-    let fixed = demand.weight_bytes.saturating_add(demand.working_bytes);
     let for_blocks = match demand.limit_bytes {
-        Some(limit) => limit.saturating_sub(fixed),
+        Some(limit) => limit.saturating_sub(demand.fixed_bytes),
         None => UNKNOWN.max(least as u64 * demand.block_bytes),
     };
     let fitting = usize::try_from(for_blocks / demand.block_bytes.max(1)).unwrap_or(usize::MAX);
     if fitting >= least {
         return Ok(wanted.min(fitting));
     }
-    let needed = fixed.saturating_add(least as u64 * demand.block_bytes);
+    let needed = demand
+        .fixed_bytes
+        .saturating_add(least as u64 * demand.block_bytes);
     let missing = needed.saturating_sub(demand.limit_bytes.unwrap_or(0));
     Err(Failure {
         code: FailureCode::OutOfMemory,
@@ -55,8 +55,7 @@ mod tests {
 
     const DEMAND: Demand = Demand {
         limit_bytes: Some(1_000_000),
-        weight_bytes: 100_000,
-        working_bytes: 20_000,
+        fixed_bytes: 120_000,
         block_bytes: 1000,
         context: 4096,
         sequences: 4,

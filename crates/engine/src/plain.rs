@@ -114,15 +114,6 @@ impl Shape {
     }
 }
 
-/// Bytes of a model's weights on the device: all in f32.
-pub fn weight_bytes(gguf: &Gguf) -> u64 {
-    let values = gguf
-        .tensors()
-        .iter()
-        .map(|tensor| tensor.dims.iter().product::<u64>());
-    values.sum::<u64>() * size_of::<f32>() as u64
-}
-
 impl Plain {
     /// Puts the weights on the device, beside a KV cache of `blocks` blocks, or fewer where a
     /// binding cannot hold so many. The context is the model's own, or `context` where that is less; `progress` gets the bytes of

@@ -1,0 +1,270 @@
+//! Weights and buffers on the device.
+
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use infera_model::gguf::{Gguf, TensorView};
+use infera_model::quant::{TensorType, dequantize};
+
+use crate::kernels::pack::{self, BLOCK, Packed, TILE};
+use crate::message::{Failure, FailureCode};
+
+/// A buffer and its length, in 4-byte words.
+#[derive(Clone)]
+pub(crate) struct Buffer {
+    pub handle: Handle,
+    pub words: usize,
+}
+
+impl Buffer {
+    /// As a kernel's argument of 4-byte values.
+    pub(crate) fn words(&self) -> BufferArg {
+        // SAFETY: `words` is the length that the buffer was made with.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.words) }
+    }
+
+    /// As a kernel's argument of 16-byte values.
+    pub(crate) fn fours(&self) -> BufferArg {
+        // SAFETY: `words` is the length that the buffer was made with.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.words / 4) }
+    }
+}
+
+/// A buffer that stays: weights, the KV cache, activations.
+pub(crate) fn kept(client: &Client, words: &[u32]) -> Buffer {
+    let handle = client
+        .memory_persistent_allocation((), |()| client.create_from_slice(u32::as_bytes(words)));
+    Buffer {
+        handle,
+        words: words.len(),
+    }
+}
+
+/// A buffer of zeros that stays.
+pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
+    kept(client, &vec![0; words.next_multiple_of(4)])
+}
+
+/// A buffer for one pass.
+pub(crate) fn passing(client: &Client, words: &[u32]) -> Buffer {
+    Buffer {
+        handle: client.create_from_slice(u32::as_bytes(words)),
+        words: words.len(),
+    }
+}
+
+/// A row-wise part of a matrix: one quantisation, within the largest binding.
+pub(crate) struct Part {
+    pub kind: TensorType,
+    pub blocks: usize,
+    /// Rows of the result; where gate and up alternate, half of the stored rows.
+    pub rows: usize,
+    pub row_tiles: usize,
+    /// The first row's place in a row of the result.
+    pub at: usize,
+    pub quants: Buffer,
+    pub side: Buffer,
+    pub high_at: usize,
+    pub supers_at: usize,
+    pub bias: Option<Buffer>,
+}
+
+/// A matrix on the device.
+pub(crate) struct Matrix {
+    pub parts: Vec<Part>,
+}
+
+/// Rows of a tensor in the file.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub tensor: TensorView<'a>,
+    pub inputs: usize,
+    pub first: usize,
+    pub count: usize,
+    /// Set where the file keeps a head's rotary pairs side by side.
+    pub interleaved: Option<Interleaved>,
+    pub bias: Option<TensorView<'a>>,
+}
+
+/// The width of a head, and how many of its first values are rotated.
+#[derive(Clone, Copy)]
+pub(crate) struct Interleaved {
+    pub width: usize,
+    pub rotated: usize,
+}
+
+impl Interleaved {
+    /// Where the file has what goes to `row`: pair `i` becomes `(i, i + rotated / 2)`.
+    fn source(self, row: usize) -> usize {
+        let (head, within) = (row / self.width, row % self.width);
+        let half = self.rotated / 2;
+        let within = if within < half {
+            2 * within
+        } else if within < self.rotated {
+            2 * (within - half) + 1
+        } else {
+            within
+        };
+        head * self.width + within
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn kind(&self) -> TensorType {
+        self.tensor.info.kind
+    }
+
+    fn source(&self, row: usize) -> usize {
+        self.first + self.interleaved.map_or(row, |order| order.source(row))
+    }
+
+    /// The file's bytes of a row; none behind the last row.
+    fn bytes(&self, row: usize) -> &'a [u8] {
+        if row >= self.count {
+            return &[];
+        }
+        let kind = self.kind();
+        let bytes = self.inputs / kind.block_values() * kind.block_bytes();
+        &self.tensor.bytes[self.source(row) * bytes..][..bytes]
+    }
+}
+
+/// Rows per part so that no plane needs a larger binding than `limit` bytes.
+fn rows_within(limit: u64, kind: TensorType, inputs: usize) -> usize {
+    let tile = pack::packed_bytes(kind, inputs, TILE);
+    usize::try_from((limit / tile).max(1)).map_or(usize::MAX, |tiles| tiles.saturating_mul(TILE))
+}
+
+impl Matrix {
+    /// `sources` below each other; those of one quantisation that follow each other are one part.
+    pub(crate) fn stack(
+        client: &Client,
+        limit: u64,
+        sources: &[Rows<'_>],
+    ) -> Result<Self, Failure> {
+        let mut parts = Vec::new();
+        let mut at = 0;
+        for run in sources.chunk_by(|one, two| one.kind() == two.kind()) {
+            let (kind, inputs) = (run[0].kind(), run[0].inputs);
+            let of_row = |row: usize| {
+                let mut row = row;
+                for source in run {
+                    if row < source.count {
+                        return Some((source, row));
+                    }
+                    row -= source.count;
+                }
+                None
+            };
+            let count: usize = run.iter().map(|source| source.count).sum();
+            let bias = bias(run)?;
+            let step = rows_within(limit, kind, inputs);
+            for first in (0..count).step_by(step) {
+                let rows = step.min(count - first);
+                let packed = pack::pack(kind, inputs, rows, |row| {
+                    of_row(first + row).map_or(&[][..], |(source, row)| source.bytes(row))
+                });
+                let bias = bias.as_ref().map(|bias| {
+                    let bits: Vec<u32> = bias[first..first + rows]
+                        .iter()
+                        .map(|x| x.to_bits())
+                        .collect();
+                    kept(client, &bits)
+                });
+                parts.push(Part::upload(client, &packed, rows, at + first, bias));
+            }
+            at += count;
+        }
+        Ok(Self { parts })
+    }
+
+    /// Gate and up of one quantisation, their tiles in turn.
+    pub(crate) fn gated(client: &Client, limit: u64, gate: Rows<'_>, up: Rows<'_>) -> Self {
+        let (kind, inputs, count) = (gate.kind(), gate.inputs, gate.count);
+        let step = (rows_within(limit, kind, inputs) / 2).max(TILE) / TILE * TILE;
+        let parts = (0..count)
+            .step_by(step)
+            .map(|first| {
+                let rows = step.min(count - first);
+                let packed = pack::pack(kind, inputs, 2 * rows.next_multiple_of(TILE), |row| {
+                    let (tile, lane) = (row / TILE, row % TILE);
+                    let source = if tile % 2 == 0 { &gate } else { &up };
+                    source.bytes(first + tile / 2 * TILE + lane)
+                });
+                Part::upload(client, &packed, rows, first, None)
+            })
+            .collect();
+        Self { parts }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.parts
+            .iter()
+            .map(|part| (part.quants.words + part.side.words) as u64 * 4)
+            .sum()
+    }
+}
+
+impl Part {
+    pub(crate) fn upload(
+        client: &Client,
+        packed: &Packed,
+        rows: usize,
+        at: usize,
+        bias: Option<Buffer>,
+    ) -> Self {
+        Self {
+            kind: packed.kind,
+            blocks: packed.blocks,
+            rows,
+            row_tiles: packed.rows.div_ceil(TILE),
+            at,
+            quants: kept(client, &packed.quants),
+            side: kept(client, &packed.side),
+            high_at: packed.high_at,
+            supers_at: packed.supers_at,
+            bias,
+        }
+    }
+}
+
+/// The biases of stacked rows, zeros where a source has none; none where none has.
+fn bias(sources: &[Rows<'_>]) -> Result<Option<Vec<f32>>, Failure> {
+    if sources.iter().all(|source| source.bias.is_none()) {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    for source in sources {
+        let values = match &source.bias {
+            Some(tensor) => values(tensor)?,
+            None => vec![0.0; source.first + source.count],
+        };
+        all.extend((0..source.count).map(|row| values[source.source(row)]));
+    }
+    Ok(Some(all))
+}
+
+/// A small tensor's values.
+pub(crate) fn values(tensor: &TensorView<'_>) -> Result<Vec<f32>, Failure> {
+    let mut values = vec![0.0; tensor.info.values() as usize];
+    dequantize(tensor.info.kind, tensor.bytes, &mut values).map_err(|error| Failure {
+        code: FailureCode::BadModel,
+        message: format!("the tensor `{}`: {error}", tensor.info.name),
+    })?;
+    Ok(values)
+}
+
+/// A vector on the device, with zeros up to a whole block.
+pub(crate) fn vector(client: &Client, gguf: &Gguf, name: &str) -> Result<Buffer, Failure> {
+    let mut values = values(&tensor(gguf, name)?)?;
+    values.resize(values.len().next_multiple_of(BLOCK), 0.0);
+    let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+    Ok(kept(client, &bits))
+}
+
+pub(crate) fn tensor<'a>(gguf: &'a Gguf, name: &str) -> Result<TensorView<'a>, Failure> {
+    gguf.tensor(name).ok_or_else(|| Failure {
+        code: FailureCode::BadModel,
+        message: format!("`{}`: the tensor `{name}` is missing", gguf.file()),
+    })
+}

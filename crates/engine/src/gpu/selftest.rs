@@ -1,0 +1,532 @@
+//! Every kernel on a device against f64 on the CPU, over odd sizes and all buckets.
+
+use cubecl::client::Client;
+use cubecl::device::{Device, WgpuDevice};
+use cubecl::prelude::*;
+use infera_model::quant::{TensorType, dequantize};
+
+use super::memory::{Buffer, Part, kept, passing, zeros};
+use super::{Tuning, launch_part};
+use crate::kernels::attention::{self, grouped_attention};
+use crate::kernels::matmul::{Epilogue, Gate};
+use crate::kernels::norm::rms_norm;
+use crate::kernels::pack::{self, BLOCK, TILE};
+use crate::kernels::rope::{self, rope_and_store};
+
+/// The largest normalised mean square error that passes.
+pub const LIMIT: f64 = 1e-6;
+
+/// One kernel in one shape.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Check {
+    pub kernel: &'static str,
+    pub shape: String,
+    /// The squared error's sum by the squared values' sum.
+    pub nmse: f64,
+    pub limit: f64,
+    pub pass: bool,
+}
+
+/// Runs all kernels on a device, cut up as `tuning` says, for these kinds of weights; `progress`
+/// gets each result.
+pub fn selftest(
+    device: &WgpuDevice,
+    tuning: &Tuning,
+    kinds: &[TensorType],
+    progress: &mut dyn FnMut(&Check),
+) -> Vec<Check> {
+    let mut bench = Bench {
+        client: Device::Wgpu(device.clone()).client(),
+        tuning,
+        random: Random(0x9e37_79b9_7f4a_7c15),
+        checks: Vec::new(),
+        progress,
+    };
+    for kind in kinds {
+        for index in 0..tuning.shapes.len() {
+            bench.product(*kind, Epilogue::Store, true, tuning.shapes[index].0);
+        }
+        // Neither a whole bucket nor the first.
+        bench.product(*kind, Epilogue::Store, true, tuning.shapes[0].0 + 6);
+    }
+    if let Some(kind) = kinds.first() {
+        for epilogue in [
+            Epilogue::Add,
+            Epilogue::Gated(Gate::Silu),
+            Epilogue::Gated(Gate::GeluTanh),
+            Epilogue::Times(Gate::Silu),
+        ] {
+            bench.product(*kind, epilogue, false, 1);
+        }
+    }
+    bench.norm(100, false);
+    bench.norm(36, true);
+    bench.rope(12, 12, false);
+    bench.rope(16, 8, true);
+    for (start, rows, window, softcap) in [
+        (0, 1, None, None),
+        (299, 1, None, None),
+        (255, 7, None, None),
+        (520, 1, Some(40), Some(3.0)),
+        (30, 70, Some(17), None),
+    ] {
+        bench.attention(start, rows, window, softcap);
+    }
+    bench.checks
+}
+
+/// A small generator, so that every run tests the same numbers. Source: Steele et al. 2014,
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// In -1..1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    }
+
+    fn units(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.unit()).collect()
+    }
+
+    /// Bytes of whole blocks whose scales are f16 of ordinary size, one in sixteen subnormal.
+    fn weights(&mut self, kind: TensorType, blocks: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(blocks * kind.block_bytes());
+        for _ in 0..blocks {
+            let mut block: Vec<u8> = match kind {
+                TensorType::F32 => self.unit().to_le_bytes().to_vec(),
+                TensorType::F16 => self.half().to_vec(),
+                TensorType::BF16 => self.unit().to_le_bytes()[2..].to_vec(),
+                _ => (0..kind.block_bytes()).map(|_| self.next() as u8).collect(),
+            };
+            let scales: &[usize] = match kind {
+                TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
+                TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4K | TensorType::Q5K => &[0, 2],
+                TensorType::Q6K => &[208],
+                TensorType::F32 | TensorType::F16 | TensorType::BF16 => &[],
+            };
+            for at in scales {
+                block[*at..at + 2].copy_from_slice(&self.half());
+            }
+            bytes.extend(block);
+        }
+        bytes
+    }
+
+    /// An f16 between 2^-6 and 1, of either sign, or a subnormal one.
+    fn half(&mut self) -> [u8; 2] {
+        let bits = self.next();
+        let exponent = if bits.is_multiple_of(16) {
+            0
+        } else {
+            9 + (bits >> 8) % 6
+        };
+        let sign = (bits >> 16 & 1) << 15;
+        ((sign | exponent << 10 | bits >> 32 & 0x3ff) as u16).to_le_bytes()
+    }
+}
+
+struct Bench<'a> {
+    client: Client,
+    tuning: &'a Tuning,
+    random: Random,
+    checks: Vec<Check>,
+    progress: &'a mut dyn FnMut(&Check),
+}
+
+impl Bench<'_> {
+    fn judge(&mut self, kernel: &'static str, shape: String, found: &[f32], expected: &[f64]) {
+        let mut error = 0.0;
+        let mut power = 0.0;
+        for (found, expected) in found.iter().zip(expected) {
+            error += (f64::from(*found) - expected).powi(2);
+            power += expected.powi(2);
+        }
+        let nmse = if found.len() == expected.len() {
+            error / power
+        } else {
+            f64::INFINITY
+        };
+        let check = Check {
+            kernel,
+            shape,
+            nmse,
+            limit: LIMIT,
+            pass: nmse <= LIMIT,
+        };
+        (self.progress)(&check);
+        self.checks.push(check);
+    }
+
+    fn upload(&self, values: &[f32]) -> Buffer {
+        let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+        passing(&self.client, &bits)
+    }
+
+    /// What a device that failed gives is nothing, which no check accepts.
+    fn read(&self, buffer: Buffer) -> Vec<f32> {
+        match self.client.read_one(buffer.handle) {
+            Ok(bytes) => f32::from_bytes(&bytes).to_vec(),
+            Err(error) => {
+                tracing::error!(%error, "a kernel's result cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// 37 rows: 5 tiles, the last not full.
+    fn product(&mut self, kind: TensorType, epilogue: Epilogue, bias: bool, columns: usize) {
+        const ROWS: usize = 37;
+        let gated = matches!(epilogue, Epilogue::Gated(_));
+        // Odd counts of blocks and of groups of eight, and for floats a block that is not full.
+        let inputs = match kind.block_values() {
+            256 => 3 * 256,
+            32 => 5 * 32,
+            _ => 77,
+        };
+        let stored = if gated {
+            2 * ROWS.next_multiple_of(TILE)
+        } else {
+            ROWS
+        };
+        let row_blocks = inputs / kind.block_values();
+        let bytes = self.random.weights(kind, stored * row_blocks);
+        let row_bytes = row_blocks * kind.block_bytes();
+        let packed = pack::pack(kind, inputs, stored, |row| {
+            &bytes[row * row_bytes..][..row_bytes]
+        });
+        let mut weights = vec![0.0; stored * inputs];
+        if let Err(error) = dequantize(kind, &bytes, &mut weights) {
+            tracing::error!(%error, "the test's own weights");
+        }
+        let biases = self.random.units(ROWS);
+        let bias_bits: Vec<u32> = biases.iter().map(|value| value.to_bits()).collect();
+        let bias_buffer = bias.then(|| kept(&self.client, &bias_bits));
+        let part = Part::upload(&self.client, &packed, ROWS, 3, bias_buffer);
+        let x_stride = inputs.next_multiple_of(BLOCK);
+        let mut x = vec![0.0; columns * x_stride];
+        for row in x.chunks_mut(x_stride) {
+            row[..inputs].copy_from_slice(&self.random.units(inputs));
+        }
+        let y_stride = ROWS + 5;
+        let before = self.random.units(columns * y_stride);
+        let other = self.random.units(columns * y_stride);
+        let buffers = [self.upload(&x), self.upload(&before), self.upload(&other)];
+        let nothing = zeros(&self.client, 4);
+        let [of_x, of_y, of_other] = &buffers;
+        launch_part(
+            &self.client,
+            self.tuning,
+            &part,
+            [of_x, of_y, of_other],
+            &nothing,
+            y_stride,
+            epilogue,
+            columns,
+        );
+        let mut expected: Vec<f64> = before.iter().map(|value| f64::from(*value)).collect();
+        for column in 0..columns {
+            let x = &x[column * x_stride..][..inputs];
+            let dot = |row: usize| -> f64 {
+                let weights = &weights[row * inputs..][..inputs];
+                let products = weights.iter().zip(x);
+                products.map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+            };
+            for (row, own) in biases.iter().enumerate() {
+                let at = column * y_stride + 3 + row;
+                let own = if bias { f64::from(*own) } else { 0.0 };
+                expected[at] = match epilogue {
+                    Epilogue::Store => dot(row) + own,
+                    Epilogue::Add => dot(row) + expected[at],
+                    Epilogue::Gated(gate) => {
+                        let tile = row / TILE * 2 * TILE + row % TILE;
+                        activated(dot(tile), gate) * dot(tile + TILE)
+                    }
+                    Epilogue::Times(gate) => activated(f64::from(other[at]), gate) * dot(row),
+                };
+            }
+        }
+        let [_, of_y, _] = buffers;
+        let found = self.read(of_y);
+        let kernel = if self.tuning.splits.is_some() {
+            "tiled_matmul"
+        } else {
+            "serial_matmul"
+        };
+        let bucket = self.tuning.shape(columns).0;
+        let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
+        self.judge(kernel, shape, &found, &expected);
+    }
+
+    fn norm(&mut self, width: usize, add: bool) {
+        let stride = width.next_multiple_of(BLOCK);
+        let padded = |values: Vec<f32>| {
+            let mut all = vec![0.0; values.len() / width * stride];
+            for (row, values) in all.chunks_mut(stride).zip(values.chunks(width)) {
+                row[..width].copy_from_slice(values);
+            }
+            all
+        };
+        let x = padded(self.random.units(5 * width));
+        let weight = padded(self.random.units(width));
+        let before = padded(self.random.units(3 * width));
+        let index = [4, 0, 2];
+        let y = self.upload(&before);
+        let units = self.tuning.norm_units;
+        // SAFETY: the buffers have the rows that `index` names, of the same length each.
+        unsafe {
+            rms_norm::launch_unchecked(
+                &self.client,
+                CubeCount::Static(3, 1, 1),
+                CubeDim::new_1d(units as u32),
+                self.upload(&x).fours(),
+                self.upload(&weight).fours(),
+                passing(&self.client, &index).words(),
+                y.fours(),
+                (stride / 4) as u32,
+                width as f32,
+                1e-5,
+                units as u32,
+                units,
+                add,
+            );
+        }
+        let mut expected = Vec::new();
+        for (row, source) in index.iter().enumerate() {
+            let x = &x[*source as usize * stride..][..stride];
+            let factor = rms_factor(&x[..width], 1e-5);
+            expected.extend((0..stride).map(|at| {
+                let normed = f64::from(x[at]) * factor * f64::from(weight[at]);
+                normed
+                    + if add {
+                        f64::from(before[row * stride + at])
+                    } else {
+                        0.0
+                    }
+            }));
+        }
+        let found = self.read(y);
+        self.judge(
+            "rms_norm",
+            format!("3x{width}, add {add}"),
+            &found,
+            &expected,
+        );
+    }
+
+    /// Three query heads, one key head, two rows at positions 5 and 40.
+    fn rope(&mut self, head_dim: usize, rotated: usize, norm: bool) {
+        let (heads, kv_heads, rows) = (3, 1, 2);
+        let place = [5_u32, 1, 40, 0];
+        let qkv = self.random.units(rows * (heads + 2 * kv_heads) * head_dim);
+        let norms = [self.random.units(head_dim), self.random.units(head_dim)];
+        let angles = self.random.units(rows * rotated);
+        let queries = zeros(&self.client, rows * heads * head_dim);
+        let pool = 2 * kv_heads * 32 * head_dim;
+        let (keys, values) = (zeros(&self.client, pool), zeros(&self.client, pool));
+        let shape = rope::Shape {
+            head_dim,
+            rotated,
+            norm,
+            units: self.tuning.attention_units,
+        };
+        // SAFETY: two rows, and two blocks in the pool.
+        unsafe {
+            rope_and_store::launch_unchecked(
+                &self.client,
+                CubeCount::Static(rows as u32, (heads + 2 * kv_heads) as u32, 1),
+                CubeDim::new_1d(shape.units as u32),
+                self.upload(&qkv).words(),
+                passing(&self.client, &place).words(),
+                self.upload(&angles).words(),
+                self.upload(&norms[0]).words(),
+                self.upload(&norms[1]).words(),
+                queries.words(),
+                keys.words(),
+                values.words(),
+                ((heads + 2 * kv_heads) * head_dim) as u32,
+                (heads * head_dim) as u32,
+                heads as u32,
+                kv_heads as u32,
+                0.3,
+                1e-6,
+                shape,
+            );
+        }
+        let mut expected_queries = vec![0.0; rows * heads * head_dim];
+        let mut expected_keys = vec![0.0; pool];
+        let mut expected_values = vec![0.0; pool];
+        for row in 0..rows {
+            let (position, block) = (place[2 * row] as usize, place[2 * row + 1] as usize);
+            for head in 0..heads + 2 * kv_heads {
+                let at = (row * (heads + 2 * kv_heads) + head) * head_dim;
+                let raw = &qkv[at..][..head_dim];
+                let slot = block * 32 + position % 32;
+                if head > heads {
+                    for (dim, value) in raw.iter().enumerate() {
+                        expected_values[slot * head_dim + dim] = f64::from(*value);
+                    }
+                    continue;
+                }
+                let factor = if norm { rms_factor(raw, 1e-6) } else { 1.0 };
+                let weight = &norms[usize::from(head == heads)];
+                let x: Vec<f64> = raw
+                    .iter()
+                    .zip(weight)
+                    .map(|(x, w)| f64::from(*x) * factor * if norm { f64::from(*w) } else { 1.0 })
+                    .collect();
+                let half = rotated / 2;
+                for dim in 0..head_dim {
+                    let angle = |pair| {
+                        let base = row * rotated + pair;
+                        (f64::from(angles[base]), f64::from(angles[base + half]))
+                    };
+                    let turned = if dim < half {
+                        let (cosine, sine) = angle(dim);
+                        x[dim] * cosine - x[dim + half] * sine
+                    } else if dim < rotated {
+                        let (cosine, sine) = angle(dim - half);
+                        x[dim] * cosine + x[dim - half] * sine
+                    } else {
+                        x[dim]
+                    };
+                    if head < heads {
+                        let to = (row * heads + head) * head_dim + dim;
+                        expected_queries[to] = turned * f64::from(0.3_f32);
+                    } else {
+                        let four = (block * head_dim / 4 + dim / 4) * 32 + position % 32;
+                        expected_keys[four * 4 + dim % 4] = turned;
+                    }
+                }
+            }
+        }
+        let shape = |what| format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}");
+        for (what, buffer, mut expected) in [
+            ("queries", queries, expected_queries),
+            ("keys", keys, expected_keys),
+            ("values", values, expected_values),
+        ] {
+            let found = self.read(buffer);
+            expected.resize(found.len().max(expected.len()), 0.0);
+            self.judge("rope_and_store", shape(what), &found, &expected);
+        }
+    }
+
+    /// Six query heads over two key heads of width 20, blocks in reverse order.
+    fn attention(
+        &mut self,
+        start: usize,
+        rows: usize,
+        window: Option<usize>,
+        softcap: Option<f32>,
+    ) {
+        let (heads, kv_heads, head_dim) = (6, 2, 20);
+        let length = start + rows;
+        let blocks = length.div_ceil(32);
+        let tables: Vec<u32> = (0..blocks as u32).rev().collect();
+        let queries = self.random.units(rows * heads * head_dim);
+        let keys = self.random.units(blocks * kv_heads * 32 * head_dim);
+        let values = self.random.units(blocks * kv_heads * 32 * head_dim);
+        let group_rows = if rows == 1 {
+            1
+        } else {
+            (self.tuning.attention_queries / (heads / kv_heads)).max(1)
+        };
+        let groups: Vec<u32> = (0..rows)
+            .step_by(group_rows)
+            .flat_map(|first| [first, group_rows.min(rows - first), start + first, 0])
+            .map(|number| number as u32)
+            .collect();
+        let y = zeros(&self.client, rows * heads * head_dim);
+        let shape = attention::Shape {
+            head_dim,
+            group: heads / kv_heads,
+            rows: group_rows,
+            units: self.tuning.attention_units,
+            window: window.is_some(),
+            softcap: softcap.is_some(),
+        };
+        // SAFETY: the groups name the rows there are, and the table the blocks there are.
+        unsafe {
+            grouped_attention::launch_unchecked(
+                &self.client,
+                CubeCount::Static((groups.len() / 4) as u32, kv_heads as u32, 1),
+                CubeDim::new_1d(shape.units as u32),
+                self.upload(&queries).fours(),
+                self.upload(&keys).fours(),
+                self.upload(&values).fours(),
+                passing(&self.client, &groups).words(),
+                passing(&self.client, &tables).words(),
+                y.fours(),
+                (heads * head_dim / 4) as u32,
+                kv_heads as u32,
+                window.unwrap_or_default() as u32,
+                softcap.unwrap_or(1.0),
+                (head_dim / 4) as u32,
+                shape.units as u32,
+                shape,
+            );
+        }
+        let mut expected = Vec::with_capacity(rows * heads * head_dim);
+        for row in 0..rows {
+            let position = start + row;
+            let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+            for head in 0..heads {
+                let kv = head / (heads / kv_heads);
+                let query = &queries[(row * heads + head) * head_dim..][..head_dim];
+                let place = |at: usize| (tables[at / 32] as usize * kv_heads + kv, at % 32);
+                let scores: Vec<f64> = (first..=position)
+                    .map(|at| {
+                        let (block, slot) = place(at);
+                        let key = |dim: usize| {
+                            let four = (block * (head_dim / 4) + dim / 4) * 32 + slot;
+                            f64::from(keys[four * 4 + dim % 4])
+                        };
+                        let products = query.iter().enumerate();
+                        let score: f64 = products.map(|(dim, x)| f64::from(*x) * key(dim)).sum();
+                        softcap.map_or(score, |cap| {
+                            f64::from(cap) * (score / f64::from(cap)).tanh()
+                        })
+                    })
+                    .collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> =
+                    scores.iter().map(|score| (score - largest).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                expected.extend((0..head_dim).map(|dim| {
+                    let weighted = weights.iter().enumerate().map(|(index, weight)| {
+                        let (block, slot) = place(first + index);
+                        weight * f64::from(values[(block * 32 + slot) * head_dim + dim])
+                    });
+                    weighted.sum::<f64>() / total
+                }));
+            }
+        }
+        let found = self.read(y);
+        let shape = format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}");
+        self.judge("grouped_attention", shape, &found, &expected);
+    }
+}
+
+fn rms_factor(x: &[f32], epsilon: f64) -> f64 {
+    let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+    (squares / x.len() as f64 + epsilon).sqrt().recip()
+}
+
+fn activated(x: f64, gate: Gate) -> f64 {
+    match gate {
+        Gate::Silu => x / (1.0 + (-x).exp()),
+        Gate::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Compute kernels over quantised weights, in numerics profile P32: weights as the file has them,
+//! dequantised in registers; activations and accumulation in f32.
+
+#![expect(
+    clippy::manual_div_ceil,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the bodies are the kernel compiler's language"
+)]
+
+pub mod attention;
+pub mod matmul;
+pub mod norm;
+pub mod pack;
+pub mod rope;
+pub mod serial;
+
+use cubecl::prelude::Const;
+
+/// Four values: 16 bytes, the widest load that every API has.
+pub(crate) type Four = Const<4>;
+
+/// Far below every score; infinities are undefined in WGSL.
+pub(crate) const MASKED: f32 = -1e30;

@@ -1,0 +1,59 @@
+//! RMS norm of rows.
+//!
+//! `y[i] = x[index[i]] / sqrt(mean(x[index[i]]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
+//! `[rows, stride]` in f32 and zeros behind the `width` values of a row. One cube a row; unit `u`
+//! adds the squares of the 16-byte pieces `u`, `u + units`, ..., then all add the units' sums in
+//! their order.
+
+use cubecl::prelude::*;
+
+use super::Four;
+
+/// Grid: one cube a row of `y`. `unit_count` repeats `units` for a loop that no compiler shall
+/// unroll.
+#[cube(launch_unchecked)]
+pub fn rms_norm(
+    x: &[Vector<f32, Four>],
+    weight: &[Vector<f32, Four>],
+    index: &[u32],
+    y: &mut [Vector<f32, Four>],
+    pieces: u32,
+    width: f32,
+    epsilon: f32,
+    unit_count: u32,
+    #[comptime] units: usize,
+    #[comptime] add: bool,
+) {
+    let pieces = pieces as usize;
+    let unit = UNIT_POS_X as usize;
+    let from = index[CUBE_POS_X as usize] as usize * pieces;
+    let to = CUBE_POS_X as usize * pieces;
+    let mut squares = 0.0f32;
+    let mut at = unit;
+    while at < pieces {
+        let four = x[from + at];
+        #[unroll]
+        for element in 0..4usize {
+            squares = fma(four.extract(element), four.extract(element), squares);
+        }
+        at += units;
+    }
+    let mut shared = Shared::<[f32]>::new_slice(units);
+    shared[unit] = squares;
+    sync_cube();
+    let mut sum = 0.0f32;
+    for other in 0..unit_count as usize {
+        sum += shared[other];
+    }
+    let scale = f32::new(1.0) / f32::sqrt(sum / width + epsilon);
+    let mut at = unit;
+    while at < pieces {
+        let normed = x[from + at] * Vector::new(scale) * weight[at];
+        if add {
+            y[to + at] += normed;
+        } else {
+            y[to + at] = normed;
+        }
+        at += units;
+    }
+}

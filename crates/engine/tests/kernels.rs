@@ -1,0 +1,273 @@
+//! The fast path on software Vulkan: its kernels against f64, and its models against the plain
+//! path.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use infera_engine::device::{self, Opened};
+use infera_engine::forward::{Forward, Segment};
+use infera_engine::gpu::selftest::{Check, selftest};
+use infera_engine::gpu::{Gpu, Options, Tuning};
+use infera_engine::message::{DeviceChoice, FailureCode};
+use infera_engine::plain::Plain;
+use infera_model::Config;
+use infera_model::gguf::Gguf;
+use infera_model::quant::TensorType;
+
+const KV_BYTES: u64 = 16 << 20;
+
+#[test]
+fn every_kernel_is_near_f64() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let device = opened.gpu.unwrap();
+    let mut tell = |check: &Check| eprintln!("{check:?}");
+    let serial = selftest(&device, &Tuning::software(), &TensorType::ALL, &mut tell);
+    // The form for GPUs, with little to compile: it is slow to compile here.
+    let tiled = Tuning {
+        splits: Some(3),
+        cubes: 1,
+        shapes: vec![(2, 2)],
+        norm_units: 16,
+        attention_units: 16,
+        attention_queries: 6,
+    };
+    let kinds = [TensorType::Q4K, TensorType::Q8_0, TensorType::F16];
+    let tiled = selftest(&device, &tiled, &kinds, &mut tell);
+    let failed: Vec<_> = serial
+        .iter()
+        .chain(&tiled)
+        .filter(|check| !check.pass)
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(serial.len() > 40 && tiled.len() > 15);
+}
+
+#[test]
+fn the_tiny_model_gives_the_plain_paths_logits() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let tokens: Vec<u32> = (0..90).map(|token| (token * 7 + 3) % 600).collect();
+    // So small a binding that matrices are cut into parts.
+    let opened = Opened {
+        max_binding_bytes: 60_000,
+        ..opened
+    };
+    compare(&path, &opened, &tokens);
+}
+
+#[test]
+fn smollm2_gives_the_plain_paths_logits() {
+    let path = cached_model("SmolLM2-135M-Instruct.Q4_1.gguf");
+    let (Some(path), Some(opened)) = (path, software_vulkan()) else {
+        eprintln!("skipped: SmolLM2 is not in the model cache; `cargo xtask demo` puts it there");
+        return;
+    };
+    let tokens: Vec<u32> = (0..40).map(|token| (token * 7919 + 3) % 49_000).collect();
+    compare(&path, &opened, &tokens);
+}
+
+/// Grouped heads, norms of queries and keys, norms after the layers, `GELU`, windows, scaled
+/// rotations, biases, fused tensors.
+#[test]
+fn every_architecture_gives_the_plain_paths_logits() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            eprintln!("{}", path.display());
+            let gguf = Gguf::open(&path).unwrap();
+            if Config::from_gguf(&gguf).is_ok() {
+                let tokens: Vec<u32> = (0..40).map(|token| (token * 7 + 3) % 32).collect();
+                compare(&path, &opened, &tokens);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
+    let prompts: Vec<Vec<u32>> = (0..32)
+        .map(|index| {
+            (0..40)
+                .map(|token| (token * 7 + index * 31) % 600)
+                .collect()
+        })
+        .collect();
+    let tables: Vec<[u32; 2]> = (0..32).map(|index| [2 * index, 63 - 2 * index]).collect();
+    let segment = |index: usize, from: usize, to: usize| Segment {
+        tokens: &prompts[index][from..to],
+        start: from,
+        blocks: &tables[index],
+        wanted: to - from - 1..to - from,
+    };
+    let mut alone = Vec::new();
+    for (from, to) in [(0, 39), (39, 40)] {
+        alone = model.forward(&[segment(5, from, to)]).unwrap();
+    }
+    // In other pieces, beside others at other places.
+    for (from, to) in [(0, 7), (7, 39)] {
+        let segments: Vec<_> = (0..32).map(|index| segment(index, from, to)).collect();
+        model.forward(&segments).unwrap();
+    }
+    let segments: Vec<_> = (0..32).map(|index| segment(index, 39, 40)).collect();
+    let together = model.forward(&segments).unwrap();
+    let vocabulary = model.vocabulary();
+    let bits = |logits: &[f32]| {
+        logits
+            .iter()
+            .map(|logit| logit.to_bits())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        bits(&together[5 * vocabulary..][..vocabulary]),
+        bits(&alone)
+    );
+    assert_ne!(
+        bits(&together[6 * vocabulary..][..vocabulary]),
+        bits(&alone)
+    );
+}
+
+#[test]
+fn tuning_without_time_keeps_the_defaults() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
+    let mut told = Vec::new();
+    let tuned = model
+        .tune(Duration::ZERO, &mut |done, all| told.push((done, all)))
+        .unwrap();
+    // No time, so the defaults stay.
+    assert_eq!(tuned, Options::of(&opened, KV_BYTES).tuning);
+    assert_eq!(told, [(0, 1), (1, 1)]);
+    let text = serde_json::to_string(&tuned).unwrap();
+    assert_eq!(serde_json::from_str::<Tuning>(&text).unwrap(), tuned);
+}
+
+#[test]
+fn a_model_that_does_not_fit_says_what_is_missing() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let gguf = Arc::new(Gguf::open(&repository().join("tests/model/tiny-llama.gguf")).unwrap());
+    let mut options = Options::of(&opened, KV_BYTES);
+    options.memory_bytes = Some(1000);
+    let failure = Gpu::load(Arc::clone(&gguf), &opened, &options, &mut |_| {})
+        .err()
+        .unwrap();
+    assert_eq!(failure.code, FailureCode::OutOfMemory);
+    let missing = |text: &str| {
+        let digits = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+        text.split(' ')
+            .find(digits)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    options.memory_bytes = Some(1000 + missing(&failure.message));
+    assert!(Gpu::load(gguf, &opened, &options, &mut |_| {}).is_ok());
+}
+
+/// Teacher-forced, in pieces that are not whole blocks.
+fn compare(path: &Path, opened: &Opened, tokens: &[u32]) {
+    let mut model = load(path, opened);
+    let blocks = [2, 0, 1];
+    let mut found = Vec::new();
+    let cuts = [0, 1, 30, tokens.len() - 1, tokens.len()];
+    for cut in cuts.windows(2) {
+        let segment = Segment {
+            tokens: &tokens[cut[0]..cut[1]],
+            start: cut[0],
+            blocks: &blocks,
+            wanted: 0..cut[1] - cut[0],
+        };
+        found.extend(model.forward(&[segment]).unwrap());
+    }
+    let gguf = Arc::new(Gguf::open(path).unwrap());
+    let cpu = device::open(&DeviceChoice::Cpu).unwrap();
+    let mut plain = Plain::load(gguf, &cpu, None, KV_BYTES, &mut |_| {}).unwrap();
+    let segment = Segment {
+        tokens,
+        start: 0,
+        blocks: &blocks,
+        wanted: 0..tokens.len(),
+    };
+    let expected = plain.forward(&[segment]).unwrap();
+    let divergence = mean_divergence(&found, &expected, model.vocabulary());
+    eprintln!("mean KL divergence from the plain path: {divergence:e}");
+    assert_eq!(found.len(), expected.len());
+    assert!(divergence < 1e-6);
+}
+
+/// Mean over rows of the divergence of `found`'s distribution from `expected`'s.
+fn mean_divergence(found: &[f32], expected: &[f32], vocabulary: usize) -> f64 {
+    let log_softmax = |logits: &[f32]| -> Vec<f64> {
+        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+        let shifted: Vec<f64> = logits
+            .iter()
+            .map(|logit| f64::from(*logit) - f64::from(largest))
+            .collect();
+        let total = shifted.iter().map(|value| value.exp()).sum::<f64>().ln();
+        shifted.iter().map(|value| value - total).collect()
+    };
+    let rows = found.chunks(vocabulary).zip(expected.chunks(vocabulary));
+    let count = rows.len() as f64;
+    let divergences = rows.map(|(found, expected)| {
+        let (found, expected) = (log_softmax(found), log_softmax(expected));
+        let terms = expected.iter().zip(&found);
+        terms
+            .map(|(expected, found)| expected.exp() * (expected - found))
+            .sum::<f64>()
+    });
+    divergences.sum::<f64>() / count
+}
+
+fn load(path: &Path, opened: &Opened) -> Gpu {
+    let gguf = Arc::new(Gguf::open(path).unwrap());
+    Gpu::load(gguf, opened, &Options::of(opened, KV_BYTES), &mut |_| {}).unwrap()
+}
+
+fn software_vulkan() -> Option<Opened> {
+    let opened = device::open(&DeviceChoice::Named("llvmpipe".to_owned())).ok();
+    if opened.is_none() {
+        eprintln!("skipped: there is no software Vulkan adapter (Mesa's llvmpipe) on this machine");
+    }
+    opened
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where `cargo xtask` keeps downloaded models.
+fn cached_model(file: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("INFERA_MODELS")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let cache =
+                cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+            Some(cache?.join("infera-node/models"))
+        })?;
+    Some(folder.join(file)).filter(|path| path.exists())
+}
