@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use infera_engine::device;
-use infera_engine::llama::Llama;
 use infera_engine::message::{DeviceChoice, Event, Generate, Score, Scored};
+use infera_engine::plain::Plain;
 use infera_engine::scheduler::{Endings, Forward, Scheduler};
+use infera_engine::slots::Slots;
 use infera_model::gguf::Gguf;
 use infera_model::gguf::write::GgufBuilder;
 use infera_model::{Config, Tokenizer};
@@ -27,6 +28,7 @@ use infera_protocol::{AuditId, AuditReport, FinishReason, JobSeed, ModelId, Samp
 use infera_verify::{Status, Structure, Thresholds, token_statistics, verdict};
 
 const MAX_TOKENS: u32 = 64;
+const KV_BYTES: u64 = 1 << 30;
 const SAMPLING: Sampling = Sampling {
     temperature: 0.8,
     top_k: 64,
@@ -171,14 +173,14 @@ fn scheduler(
     gguf: &Arc<Gguf>,
     choice: &DeviceChoice,
     tokenizer: &Arc<Tokenizer>,
-) -> Result<Scheduler<Llama>, Box<dyn std::error::Error>> {
+) -> Result<Scheduler<Slots<Plain>>, Box<dyn std::error::Error>> {
     let opened = device::open(choice)?;
-    let model = Llama::load(Arc::clone(gguf), &opened, None, &mut |_| {})?;
+    let model = Plain::load(Arc::clone(gguf), &opened, None, KV_BYTES, &mut |_| {})?;
     let endings = Endings {
         tokens: tokenizer.end_ids(),
         watch: Box::new(|_, _| Box::new(|_| false)),
     };
-    Ok(Scheduler::new(model, endings, 8, Instant::now))
+    Ok(Scheduler::new(Slots::new(model), endings, 8, Instant::now))
 }
 
 /// The same model with its matrices rounded to `Q4_0` and back: what a node would run that saves
@@ -233,7 +235,7 @@ fn round_to_q4_0(block: &mut [f32]) {
     }
 }
 
-fn write(worker: &mut Scheduler<Llama>, jobs: &[Job], sampling: Sampling) -> Vec<Claim> {
+fn write(worker: &mut Scheduler<Slots<Plain>>, jobs: &[Job], sampling: Sampling) -> Vec<Claim> {
     let mut claims = vec![
         Claim {
             output: Vec::new(),
@@ -281,7 +283,7 @@ fn cut(claim: &Claim, tokenizer: &Tokenizer) -> Claim {
 
 /// Two references of the same backend give the same report, so that one scores for both.
 fn judge(
-    reference: &mut Scheduler<Llama>,
+    reference: &mut Scheduler<Slots<Plain>>,
     tokenizer: &Tokenizer,
     jobs: &[Job],
     claims: &[Claim],
@@ -335,7 +337,7 @@ fn judge(
     )
 }
 
-fn score(reference: &mut Scheduler<Llama>, jobs: &[Job], claims: &[Claim]) -> Vec<Scored> {
+fn score(reference: &mut Scheduler<Slots<Plain>>, jobs: &[Job], claims: &[Claim]) -> Vec<Scored> {
     let mut events = Vec::new();
     for (id, (job, claim)) in jobs.iter().zip(claims).enumerate() {
         let request = Score {

@@ -7,13 +7,27 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
 use infera_model::gguf::Gguf;
-use infera_model::{Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
+use infera_model::{EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
 use infera_protocol::frame::{self, Decoder};
 
 use crate::device;
-use crate::llama::Llama;
-use crate::message::{Command, Event, Failure, FailureCode, Load, Loaded};
-use crate::scheduler::{Endings, Forward, Scheduler};
+use crate::embedder::Embedder;
+use crate::forward::Forward;
+use crate::message::{
+    Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
+};
+use crate::plain::Plain;
+use crate::scheduler::{Endings, Scheduler};
+use crate::slots::Slots;
+
+/// For the KV cache.
+const KV_BYTES: u64 = 1 << 30;
+
+/// What is loaded.
+enum Model {
+    Decoder(Box<Scheduler<Slots<Plain>>>),
+    Embedder(Box<Embedder>),
+}
 
 /// Serves commands until `Shutdown`. When the input ends without one, the parent is gone, and
 /// the process ends at once, whatever it is doing.
@@ -34,9 +48,12 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
     output.send(&Event::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })?;
-    let mut scheduler: Option<Scheduler<Llama>> = None;
+    let mut model: Option<Model> = None;
     loop {
-        let idle = scheduler.as_ref().is_none_or(Scheduler::is_idle);
+        let idle = match &model {
+            Some(Model::Decoder(scheduler)) => scheduler.is_idle(),
+            Some(Model::Embedder(_)) | None => true,
+        };
         let command = if idle {
             commands.recv().map_err(|_| TryRecvError::Disconnected)
         } else {
@@ -46,18 +63,18 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
             Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return Ok(()),
             Ok(Command::Load(load)) => {
                 // The old model's memory is free before the new one needs it.
-                drop(scheduler.take());
+                drop(model.take());
                 match open(&load, output) {
                     Ok((loaded, ready)) => {
-                        scheduler = Some(ready);
+                        model = Some(ready);
                         output.send(&Event::Loaded(loaded))?;
                     }
                     Err(error) => output.send(&Event::Failed { id: None, error })?,
                 }
             }
-            Ok(command) => answer(command, scheduler.as_mut(), output)?,
+            Ok(command) => answer(command, model.as_mut(), output)?,
             Err(TryRecvError::Empty) => {
-                if let Some(scheduler) = &mut scheduler {
+                if let Some(Model::Decoder(scheduler)) = &mut model {
                     output.collect(|emit| scheduler.step(emit))?;
                 }
             }
@@ -67,49 +84,62 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
 
 fn answer(
     command: Command,
-    scheduler: Option<&mut Scheduler<Llama>>,
+    model: Option<&mut Model>,
     output: &mut Output<impl Write>,
 ) -> io::Result<()> {
-    match (command, scheduler) {
+    match (command, model) {
         (Command::Adapters, _) => output.send(&Event::Adapters {
             adapters: device::adapters(),
         }),
-        (Command::Stats, scheduler) => output.send(&Event::Stats(
-            scheduler
-                .map(|scheduler| scheduler.stats())
-                .unwrap_or_default(),
-        )),
-        (Command::Generate(request), Some(scheduler)) => {
+        (Command::Stats, Some(Model::Decoder(scheduler))) => {
+            output.send(&Event::Stats(scheduler.stats()))
+        }
+        (Command::Stats, _) => output.send(&Event::Stats(Stats::default())),
+        (Command::Generate(request), Some(Model::Decoder(scheduler))) => {
             output.collect(|emit| scheduler.generate(&request, emit))
         }
-        (Command::Score(request), Some(scheduler)) => {
+        (Command::Score(request), Some(Model::Decoder(scheduler))) => {
             output.collect(|emit| scheduler.score(request, emit))
         }
-        (Command::Cancel { id }, Some(scheduler)) => {
+        (Command::Embed(Embed { id, texts }), Some(Model::Embedder(embedder))) => {
+            output.send(&match embedder.embed(&texts) {
+                Ok(vectors) => Event::Embedded { id, vectors },
+                Err(error) => Event::Failed {
+                    id: Some(id),
+                    error,
+                },
+            })
+        }
+        (Command::Cancel { id }, Some(Model::Decoder(scheduler))) => {
             scheduler.cancel(id);
             Ok(())
         }
-        (Command::Generate(request), None) => output.send(&not_loaded(request.id)),
-        (Command::Score(request), None) => output.send(&not_loaded(request.id)),
+        (
+            Command::Generate(Generate { id, .. })
+            | Command::Score(Score { id, .. })
+            | Command::Embed(Embed { id, .. }),
+            model,
+        ) => output.send(&not_loaded(id, model.is_some())),
         (Command::Cancel { .. } | Command::Load(_) | Command::Shutdown, _) => Ok(()),
     }
 }
 
-fn not_loaded(id: u64) -> Event {
-    let message = "No model is loaded".to_owned();
+fn not_loaded(id: u64, another_is: bool) -> Event {
+    let message = if another_is {
+        "The model that is loaded is not of the kind that this request is for"
+    } else {
+        "No model is loaded"
+    };
     Event::Failed {
         id: Some(id),
         error: Failure {
             code: FailureCode::NotLoaded,
-            message,
+            message: message.to_owned(),
         },
     }
 }
 
-fn open(
-    load: &Load,
-    output: &mut Output<impl Write>,
-) -> Result<(Loaded, Scheduler<Llama>), Failure> {
+fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model), Failure> {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(&load.path)?);
     let manifest = Manifest::of(&gguf)?;
@@ -134,29 +164,41 @@ fn open(
             });
         }
     };
-    let model = Llama::load(
-        Arc::clone(&gguf),
-        &opened,
-        load.context_tokens,
-        &mut progress,
-    )?;
-    let loaded = Loaded {
+    let mut loaded = Loaded {
         model: manifest.id(),
         name: gguf.name().to_owned(),
-        architecture: model.shape().architecture.to_string(),
-        device: opened.info,
-        context_tokens: model.context() as u32,
-        vocabulary: model.vocabulary() as u32,
-        load_ms: begun.elapsed().as_millis() as u64,
-        weight_bytes: model.weight_bytes(),
+        architecture: EmbedderConfig::ARCHITECTURE.to_owned(),
+        device: opened.info.clone(),
+        context_tokens: 0,
+        vocabulary: tokenizer.vocabulary(),
+        load_ms: 0,
+        weight_bytes: 0,
     };
-    let scheduler = Scheduler::new(
-        model,
-        endings(&tokenizer),
-        load.sequences as usize,
-        Instant::now,
-    );
-    Ok((loaded, scheduler))
+    let model = if EmbedderConfig::is_in(&gguf) {
+        let embedder = Embedder::load(&gguf, &opened, &mut progress)?;
+        loaded.context_tokens = embedder.config().context;
+        loaded.weight_bytes = embedder.weight_bytes();
+        Model::Embedder(Box::new(embedder))
+    } else {
+        let model = Plain::load(
+            Arc::clone(&gguf),
+            &opened,
+            load.context_tokens,
+            KV_BYTES,
+            &mut progress,
+        )?;
+        loaded.architecture = model.shape().architecture.to_string();
+        loaded.context_tokens = model.context() as u32;
+        loaded.weight_bytes = model.weight_bytes();
+        Model::Decoder(Box::new(Scheduler::new(
+            Slots::new(model),
+            endings(&tokenizer),
+            load.sequences as usize,
+            Instant::now,
+        )))
+    };
+    loaded.load_ms = begun.elapsed().as_millis() as u64;
+    Ok((loaded, model))
 }
 
 fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {

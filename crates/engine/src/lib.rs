@@ -5,7 +5,10 @@
 
 pub mod child;
 pub mod device;
-pub mod llama;
+pub mod embedder;
+pub mod forward;
 pub mod message;
+pub mod plain;
 pub mod scheduler;
+pub mod slots;
 mod weights;

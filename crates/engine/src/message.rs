@@ -20,6 +20,8 @@ pub enum Command {
     Generate(Generate),
     /// Answered by [`Event::Scored`] or [`Event::Failed`].
     Score(Score),
+    /// Answered by [`Event::Embedded`] or [`Event::Failed`]. For models that give vectors.
+    Embed(Embed),
     /// Takes effect within one step; the request still ends with its last event.
     Cancel { id: u64 },
     /// Answered by [`Event::Stats`].
@@ -78,6 +80,13 @@ pub struct Score {
     pub seed: JobSeed,
 }
 
+/// Texts to turn into vectors, each with its special tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embed {
+    pub id: u64,
+    pub texts: Vec<Vec<u32>>,
+}
+
 /// From the engine to its node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -100,6 +109,11 @@ pub enum Event {
     },
     Finished(Finished),
     Scored(Scored),
+    /// One vector of length 1 per text, in their order.
+    Embedded {
+        id: u64,
+        vectors: Vec<Vec<f32>>,
+    },
     /// `id` is the request that failed; none when it was the load or the child itself.
     Failed {
         id: Option<u64>,
@@ -156,6 +170,15 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
+        Self {
+            code: FailureCode::Internal,
+            message: format!("The device failed: {error}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
@@ -166,7 +189,7 @@ pub enum FailureCode {
     OutOfMemory,
     /// The request breaks a rule: empty prompt, ids beyond the vocabulary, over the context.
     BadRequest,
-    /// No model is loaded.
+    /// No model is loaded, or none of the kind that the request is for.
     NotLoaded,
     Internal,
 }

@@ -46,9 +46,10 @@ pub(crate) struct Linear {
     bias: Option<Tensor<1>>,
 }
 
-/// The token embedding stays in the mapped file: a step needs only a few of its rows.
+/// A table that stays in the mapped file: a step needs only a few of its rows.
 pub(crate) struct Embedding {
     gguf: Arc<Gguf>,
+    name: &'static str,
     width: usize,
 }
 
@@ -188,40 +189,35 @@ impl Linear {
 }
 
 impl Embedding {
-    /// Checks that the table is there and has the shape `[width, vocabulary]`.
+    /// Checks that the table is there and has the shape `[width, rows]`.
     pub(crate) fn new(
         gguf: Arc<Gguf>,
+        name: &'static str,
         width: usize,
-        vocabulary: usize,
+        rows: usize,
     ) -> Result<Self, ModelError> {
         let fits = gguf
-            .tensor("token_embd.weight")
-            .is_some_and(|table| table.info.dims == [width as u64, vocabulary as u64]);
+            .tensor(name)
+            .is_some_and(|table| table.info.dims == [width as u64, rows as u64]);
         if fits {
-            Ok(Self { gguf, width })
+            Ok(Self { gguf, name, width })
         } else {
-            let what = format!(
-                "the tensor `token_embd.weight` is missing or not of shape [{width}, {vocabulary}]"
-            );
+            let what = format!("the tensor `{name}` is missing or not of shape [{width}, {rows}]");
             Err(fault(&gguf, what))
         }
     }
 
-    /// `[tokens, width]`. Every id must be below the vocabulary.
-    pub(crate) fn rows(
-        &self,
-        tokens: &[u32],
-        device: &Device,
-    ) -> Result<Tensor<2>, LengthMismatch> {
-        let mut values = vec![0.0; tokens.len() * self.width];
-        if let Some(table) = self.gguf.tensor("token_embd.weight") {
+    /// `[ids, width]`. Every id must be below the table's rows.
+    pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor<2>, LengthMismatch> {
+        let mut values = vec![0.0; ids.len() * self.width];
+        if let Some(table) = self.gguf.tensor(self.name) {
             let row_bytes = row_bytes(&table, self.width);
-            for (token, row) in tokens.iter().zip(values.chunks_mut(self.width)) {
-                let start = *token as usize * row_bytes;
+            for (id, row) in ids.iter().zip(values.chunks_mut(self.width)) {
+                let start = *id as usize * row_bytes;
                 dequantize(table.info.kind, &table.bytes[start..start + row_bytes], row)?;
             }
         }
-        Ok(to_device(values, [tokens.len(), self.width], device))
+        Ok(to_device(values, [ids.len(), self.width], device))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A model's shape, from its metadata, checked against its tensors.
 
+mod embedder;
 mod rope;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use infera_protocol::digest::Digest;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 
+pub use embedder::{EmbedderConfig, Pooling};
 pub use rope::{LayerAttention, Rope, Window};
 
 /// The model families this program runs.
@@ -21,7 +23,6 @@ pub enum Architecture {
     Qwen2,
     Qwen3,
     Gemma3,
-    /// Phi-3 and Phi-4.
     Phi3,
 }
 
@@ -164,7 +165,7 @@ impl Config {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let config = Self::read(gguf)?;
         config.check_values(gguf)?;
-        config.check_tensors(gguf)?;
+        check_tensors(gguf, config.layers, || config.expected_tensors(gguf))?;
         Ok(config)
     }
 
@@ -209,7 +210,8 @@ impl Config {
 
     fn read(gguf: &Gguf) -> Result<Self, ModelError> {
         let architecture = read_architecture(gguf)?;
-        refuse_unknown_metadata(architecture, gguf)?;
+        refuse_unknown_metadata(architecture.name(), &READ, gguf)?;
+        refuse_what_is_not_built(architecture, gguf)?;
         let key = |suffix: &str| format!("{architecture}.{suffix}");
         let number = |suffix: &str| gguf.get_u32(&key(suffix));
         let needed = |suffix: &str| gguf.require(&key(suffix), number(suffix)?);
@@ -335,48 +337,6 @@ impl Config {
         )
     }
 
-    fn check_tensors(&self, gguf: &Gguf) -> Result<(), ModelError> {
-        // A claimed layer has tensors, so this bounds the loop below by the file's size.
-        if self.layers as usize > gguf.tensors().len() {
-            return Err(ModelError::unsupported(
-                gguf.file(),
-                format!(
-                    "it claims {} layers and has {} tensors",
-                    self.layers,
-                    gguf.tensors().len()
-                ),
-            ));
-        }
-        let mut expected = self.expected_tensors(gguf);
-        for info in gguf.tensors() {
-            let Some(dims) = expected.remove(&info.name) else {
-                return Err(ModelError::unsupported(
-                    gguf.file(),
-                    format!(
-                        "it has the tensor `{}`, which the architecture {} as built here does not use",
-                        info.name, self.architecture
-                    ),
-                ));
-            };
-            if info.dims != dims {
-                return Err(ModelError::unsupported(
-                    gguf.file(),
-                    format!(
-                        "the tensor `{}` has the shape {:?} where {dims:?} is due",
-                        info.name, info.dims
-                    ),
-                ));
-            }
-        }
-        match expected.keys().min() {
-            Some(name) => Err(ModelError::unsupported(
-                gguf.file(),
-                format!("the tensor `{name}` is missing"),
-            )),
-            None => Ok(()),
-        }
-    }
-
     fn expected_tensors(&self, gguf: &Gguf) -> HashMap<String, Vec<u64>> {
         let wide = u64::from(self.embedding);
         let inner = u64::from(self.feed_forward);
@@ -443,29 +403,77 @@ fn read_architecture(gguf: &Gguf) -> Result<Architecture, ModelError> {
 }
 
 /// Metadata that this program does not know may change the output.
-fn refuse_unknown_metadata(architecture: Architecture, gguf: &Gguf) -> Result<(), ModelError> {
-    let refuse = |what: String| Err(ModelError::unsupported(gguf.file(), what));
-    let prefix = format!("{architecture}.");
-    for key in gguf.keys() {
-        if let Some(suffix) = key.strip_prefix(&prefix)
-            && !READ.contains(&suffix)
-            && !HARMLESS.contains(&suffix)
-        {
+fn refuse_unknown_metadata(
+    architecture: &str,
+    read: &[&str],
+    gguf: &Gguf,
+) -> Result<(), ModelError> {
+    let unknown = gguf.keys().find(|key| {
+        key.strip_prefix(architecture)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|suffix| !read.contains(&suffix) && !HARMLESS.contains(&suffix))
+    });
+    match unknown {
+        None => Ok(()),
+        Some(key) => {
             let key: String = key.chars().take(64).collect();
-            return refuse(format!("it has the metadata `{key}`, which is not known"));
+            Err(ModelError::unsupported(
+                gguf.file(),
+                format!("it has the metadata `{key}`, which is not known"),
+            ))
         }
     }
-    let key = format!("{prefix}expert_count");
+}
+
+fn refuse_what_is_not_built(architecture: Architecture, gguf: &Gguf) -> Result<(), ModelError> {
+    let refuse = |what: String| Err(ModelError::unsupported(gguf.file(), what));
+    let key = format!("{architecture}.expert_count");
     if gguf.get_u32(&key)?.unwrap_or(0) > 0 {
         return refuse(format!(
             "it has a mixture of experts (`{key}`), which is not built yet"
         ));
     }
-    let key = format!("{prefix}attention.causal");
+    let key = format!("{architecture}.attention.causal");
     if gguf.get_bool(&key)? == Some(false) {
         return refuse(format!("its tokens see later ones (`{key}` is false)"));
     }
     Ok(())
+}
+
+/// Whether the file's tensors are those that `expected` gives, with their shapes.
+fn check_tensors(
+    gguf: &Gguf,
+    layers: u32,
+    expected: impl FnOnce() -> HashMap<String, Vec<u64>>,
+) -> Result<(), ModelError> {
+    let refuse = |what: String| Err(ModelError::unsupported(gguf.file(), what));
+    let tensors = gguf.tensors();
+    // A claimed layer has tensors, so this bounds what is expected by the file's size.
+    if layers as usize > tensors.len() {
+        return refuse(format!(
+            "it claims {layers} layers and has {} tensors",
+            tensors.len()
+        ));
+    }
+    let mut expected = expected();
+    for info in tensors {
+        let Some(dims) = expected.remove(&info.name) else {
+            return refuse(format!(
+                "it has the tensor `{}`, which its architecture as built here does not use",
+                info.name
+            ));
+        };
+        if info.dims != dims {
+            return refuse(format!(
+                "the tensor `{}` has the shape {:?} where {dims:?} is due",
+                info.name, info.dims
+            ));
+        }
+    }
+    match expected.keys().min() {
+        Some(name) => refuse(format!("the tensor `{name}` is missing")),
+        None => Ok(()),
+    }
 }
 
 /// The embedding's rows; the tokenizer must have as many tokens.
@@ -476,6 +484,7 @@ fn vocabulary(gguf: &Gguf) -> Result<u32, ModelError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these numbers have one right value")]
 mod tests {
     use super::*;
     use crate::gguf::write::GgufBuilder;
@@ -599,7 +608,11 @@ mod tests {
         ];
         let output = GgufBuilder::new()
             .f32("qwen2.rope.freq_base", 1e6)
-            .f32_tensor("output.weight", &[32, PIECES], &[0.0; 32 * PIECES as usize]);
+            .f32_tensor(
+                "output.weight",
+                &[32, PIECES],
+                &vec![0.0; 32 * PIECES as usize],
+            );
         let (config, attention) =
             file_of("qwen2", output, 1, &[&SPLIT[..], &biases].concat()).unwrap();
         assert_eq!(config.architecture, Architecture::Qwen2);

@@ -12,7 +12,10 @@ mod template;
 mod testing;
 mod tokenizer;
 
-pub use config::{Activation, Architecture, Config, LayerAttention, Rope, RopePairing, Window};
+pub use config::{
+    Activation, Architecture, Config, EmbedderConfig, LayerAttention, Pooling, Rope, RopePairing,
+    Window,
+};
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};
 pub use head::Head;

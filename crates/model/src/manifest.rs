@@ -4,13 +4,15 @@ use infera_protocol::digest::Digest;
 use infera_protocol::{Hash, ModelId};
 use rayon::prelude::*;
 
-use crate::config::Config;
+use crate::config::{Config, EmbedderConfig};
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 
 /// The numerics profile: weights as quantised in the file; activations, KV cache and accumulation
 /// in `f32`.
 pub const PROFILE: &str = "P32";
+
+const CONFIG: &str = "infera/model-config/v2";
 
 /// Hashes of all that a model's answers depend on. Two files with the same manifest give the same
 /// answers, whatever else (name, licence, order of tensors) their metadata say.
@@ -22,14 +24,20 @@ pub struct Manifest {
     pub tokenizer: Hash,
     /// The chat template, or its absence.
     pub template: Hash,
-    /// The fields of [`Config`].
+    /// The fields of [`Config`] or [`EmbedderConfig`].
     pub config: Hash,
 }
 
 impl Manifest {
     /// Reads the whole file, on all cores.
     pub fn of(gguf: &Gguf) -> Result<Self, ModelError> {
-        Self::with_weights(gguf, &Config::from_gguf(gguf)?, hash_weights(gguf))
+        let digest = Digest::new(CONFIG);
+        let config = if EmbedderConfig::is_in(gguf) {
+            EmbedderConfig::from_gguf(gguf)?.encode(digest)
+        } else {
+            Config::from_gguf(gguf)?.encode(digest)
+        };
+        Self::with_config(gguf, config.finish(), hash_weights(gguf))
     }
 
     /// For a head, whose weights are known by their hash.
@@ -38,6 +46,11 @@ impl Manifest {
         config: &Config,
         weights: Hash,
     ) -> Result<Self, ModelError> {
+        let config = config.encode(Digest::new(CONFIG)).finish();
+        Self::with_config(gguf, config, weights)
+    }
+
+    fn with_config(gguf: &Gguf, config: Hash, weights: Hash) -> Result<Self, ModelError> {
         let mut tokenizer = Digest::new("infera/model-tokenizer/v1");
         for key in gguf.keys().filter(|key| key.starts_with("tokenizer.ggml.")) {
             let value = gguf.encoded(key).unwrap_or_default();
@@ -51,9 +64,7 @@ impl Manifest {
             weights,
             tokenizer: tokenizer.finish(),
             template: template.finish(),
-            config: config
-                .encode(Digest::new("infera/model-config/v2"))
-                .finish(),
+            config,
         })
     }
 

@@ -4,6 +4,7 @@ mod byte_level;
 mod sentence_piece;
 mod special;
 mod stream;
+mod word_piece;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use byte_level::ByteLevel;
 use sentence_piece::SentencePiece;
 use special::{Part, SpecialTokens};
+use word_piece::WordPiece;
 
 pub use stream::StreamDecoder;
 
@@ -23,6 +25,11 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
 const SCORES: &str = "tokenizer.ggml.scores";
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+
+/// Phi-3's special tokens that keep the white space after them; all others swallow it. Source: the
+/// model's published tokenizer configuration (`rstrip`), which GGUF files do not hold.
+const PHI3_KEEPS_SPACE_AFTER: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The texts that end a generation in one model family or another, besides the tokens that the
 /// metadata names. Source: the model families' published tokenizer configurations.
@@ -50,7 +57,11 @@ pub struct Tokenizer {
     encoder: Encoder,
     tokens: Vec<Token>,
     special: SpecialTokens,
+    /// White space after these is no part of the text.
+    trimmed_after: BTreeSet<u32>,
     bos: Option<u32>,
+    /// What ends every text of a `WordPiece` model.
+    separator: Option<u32>,
     eos: Option<u32>,
     ends: BTreeSet<u32>,
     adds_bos: bool,
@@ -59,6 +70,7 @@ pub struct Tokenizer {
 enum Encoder {
     ByteLevel(Box<ByteLevel>),
     SentencePiece(SentencePiece),
+    WordPiece(WordPiece),
 }
 
 struct Token {
@@ -92,7 +104,8 @@ impl Class {
 }
 
 impl Tokenizer {
-    /// Reads the `tokenizer.ggml.*` metadata: byte-level BPE (`gpt2`) or `SentencePiece` (`llama`).
+    /// Reads the `tokenizer.ggml.*` metadata: byte-level BPE (`gpt2`),
+    /// `SentencePiece` (`llama`) or `WordPiece` (`bert`).
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let texts = gguf.require(TOKENS, gguf.get_strings(TOKENS)?)?;
         if texts.is_empty() {
@@ -109,12 +122,17 @@ impl Tokenizer {
                 let encoder = read_sentence_piece(gguf, &texts, &classes)?;
                 (Encoder::SentencePiece(encoder), true)
             }
+            "bert" => {
+                let unknown = token_id(gguf, UNKNOWN, texts.len())?;
+                let encoder = WordPiece::new(&texts, &classes, unknown);
+                (Encoder::WordPiece(encoder), true)
+            }
             other => {
                 return Err(ModelError::metadata(
                     gguf.file(),
                     MODEL,
                     format!(
-                        "is `{}`; this program has the tokenizers gpt2 and llama",
+                        "is `{}`; this program has the tokenizers gpt2, llama and bert",
                         short(other)
                     ),
                 ));
@@ -144,9 +162,32 @@ impl Tokenizer {
                 ends.insert(id);
             }
         }
+        let trims = model == "llama" && gguf.get_str("general.architecture")? == Some("phi3");
+        let trimmed_after = texts
+            .iter()
+            .zip(&classes)
+            .zip(0..)
+            .filter(|((text, class), _)| {
+                trims
+                    && matches!(class, Class::Control | Class::UserDefined)
+                    && !PHI3_KEEPS_SPACE_AFTER.contains(text)
+            })
+            .map(|(_, id)| id)
+            .collect();
+        let bos = match &encoder {
+            Encoder::WordPiece(_) => id("tokenizer.ggml.cls_token_id")?,
+            _ => None,
+        };
+        let separator = match &encoder {
+            // The misspelling is the format's.
+            Encoder::WordPiece(_) => id("tokenizer.ggml.seperator_token_id")?,
+            _ => None,
+        };
         Ok(Self {
             special: SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied())),
-            bos: id("tokenizer.ggml.bos_token_id")?,
+            trimmed_after,
+            bos: id("tokenizer.ggml.bos_token_id")?.or(bos),
+            separator,
             eos: id("tokenizer.ggml.eos_token_id")?,
             ends,
             adds_bos: gguf
@@ -172,11 +213,21 @@ impl Tokenizer {
                     after_special = true;
                 }
                 Part::Text(text) => {
+                    let trims = |id: &u32| after_special && self.trimmed_after.contains(id);
+                    let text = if ids.last().is_some_and(trims) {
+                        text.trim_start()
+                    } else {
+                        text
+                    };
+                    if text.is_empty() {
+                        continue;
+                    }
                     match &self.encoder {
                         Encoder::ByteLevel(encoder) => encoder.encode(text, &mut ids),
                         Encoder::SentencePiece(encoder) => {
                             encoder.encode(text, after_special, &mut ids);
                         }
+                        Encoder::WordPiece(encoder) => encoder.encode(text, &mut ids),
                     }
                     after_special = false;
                 }
@@ -186,7 +237,8 @@ impl Tokenizer {
     }
 
     /// Like [`encode`](Self::encode), with the beginning-of-sequence token in front when the model
-    /// wants one and the text does not itself begin with it.
+    /// wants one and the text does not itself begin with it; a `WordPiece` model's separator comes
+    /// last.
     pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let mut ids = self.encode(text, parse_special);
         if self.adds_bos
@@ -195,6 +247,7 @@ impl Tokenizer {
         {
             ids.insert(0, bos);
         }
+        ids.extend(self.separator);
         ids
     }
 
@@ -262,7 +315,7 @@ impl Tokenizer {
     /// is no part of the text.
     fn drops_space_after(&self, prompt: &[u32]) -> bool {
         match &self.encoder {
-            Encoder::ByteLevel(_) => false,
+            Encoder::ByteLevel(_) | Encoder::WordPiece(_) => false,
             Encoder::SentencePiece(encoder) => {
                 encoder.adds_space && prompt.last().is_none_or(|id| self.is_special(*id))
             }
@@ -287,9 +340,10 @@ impl Encoder {
             (Self::ByteLevel(_), Class::Normal | Class::Unused | Class::Byte) => {
                 byte_level::token_bytes(text)
             }
-            (Self::SentencePiece(_), Class::Normal | Class::Unused | Class::Byte) => {
-                sentence_piece::token_bytes(text, class == Class::Byte)
-            }
+            (
+                Self::SentencePiece(_) | Self::WordPiece(_),
+                Class::Normal | Class::Unused | Class::Byte,
+            ) => sentence_piece::token_bytes(text, class == Class::Byte),
             _ => text.as_bytes().to_vec(),
         };
         bytes.into_boxed_slice()
@@ -360,7 +414,7 @@ fn read_sentence_piece(
     let adds_space = gguf
         .get_bool("tokenizer.ggml.add_space_prefix")?
         .unwrap_or(true);
-    let unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", texts.len())?;
+    let unknown = token_id(gguf, UNKNOWN, texts.len())?;
     Ok(SentencePiece::new(
         texts, classes, scores, adds_space, unknown,
     ))

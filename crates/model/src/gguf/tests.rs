@@ -281,7 +281,8 @@ proptest! {
                 let view = gguf.tensor(&info.name).unwrap();
                 prop_assert_eq!(view.bytes.len() as u64, info.bytes);
             }
-            let _ = crate::Config::from_gguf(&gguf);
+            let _ = crate::Config::from_gguf(&gguf).and_then(|config| config.attention(&gguf));
+            let _ = crate::EmbedderConfig::from_gguf(&gguf);
             let _ = crate::Tokenizer::from_gguf(&gguf);
             let _ = crate::ChatTemplate::from_gguf(&gguf);
         }

@@ -155,6 +155,94 @@ fn check_hugging_face(file: &str, pre: &str) {
     round_trips(tokenizer, &TEXTS);
 }
 
+/// `crates/engine/tests/golden/minilm_to_gguf.py` writes the file.
+#[test]
+fn minilm_golden_ids() {
+    let name = "all-minilm-l6-v2-f32.gguf";
+    let Some(path) = model_file(name) else { return };
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap();
+    check_golden(name, &tokenizer);
+    assert_eq!(
+        tokenizer.encode_prompt("Hello, world!", false),
+        [101, 7592, 1010, 2088, 999, 102]
+    );
+}
+
+/// llama.cpp publishes vocabularies with texts and their ids (`models/ggml-vocab-*`, in the git
+/// bundle of the npm package `node-llama-cpp` 3.22.1); put them into the models folder to run this.
+#[test]
+fn published_vocabularies_give_the_published_ids() {
+    for name in ["phi-3", "llama-spm", "llama-bpe", "qwen2", "bert-bge"] {
+        let name = format!("tokenizers/ggml-vocab-{name}.gguf");
+        let files = ["", ".inp", ".out"].map(|end| model_file(&format!("{name}{end}")));
+        let [Some(vocabulary), Some(texts), Some(ids)] = files else {
+            continue;
+        };
+        let tokenizer = Tokenizer::from_gguf(&Gguf::open(&vocabulary).unwrap()).unwrap();
+        let texts = std::fs::read_to_string(texts).unwrap();
+        let ids = std::fs::read_to_string(ids).unwrap();
+        let texts = texts.split("\n__ggml_vocab_test__\n");
+        for (text, line) in texts.zip(ids.lines()) {
+            let expected: Vec<u32> = line
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
+            assert_eq!(tokenizer.encode(text, false), expected, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn phi3_swallows_white_space_after_its_special_tokens() {
+    let file = |architecture| {
+        let file = GgufBuilder::new().str("general.architecture", architecture);
+        let gguf = Gguf::from_bytes(sentence_pieces(file).build(), "phi").unwrap();
+        Tokenizer::from_gguf(&gguf).unwrap()
+    };
+    let phi3 = file("phi3");
+    assert_eq!(phi3.encode("<tool> \n <tool>\nab ", true), [8, 8, 3, 6, 3]);
+    assert_eq!(phi3.encode("<s> a", true), [1, 3, 7]);
+    assert_eq!(file("llama").encode("<tool> a", true), [8, 3, 7]);
+}
+
+#[test]
+fn word_pieces_are_the_longest_from_the_left() {
+    let texts = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "\u{2581}un",
+        "\u{2581}u",
+        "able",
+        "ab",
+        "le",
+        "\u{2581}!",
+        "\u{2581}\u{4f60}",
+    ];
+    let mut classes = [1; 11];
+    classes[..4].fill(3);
+    let file = GgufBuilder::new()
+        .str("tokenizer.ggml.model", "bert")
+        .strings("tokenizer.ggml.tokens", &texts)
+        .i32s("tokenizer.ggml.token_type", &classes)
+        .u32("tokenizer.ggml.cls_token_id", 2)
+        .u32("tokenizer.ggml.seperator_token_id", 3)
+        .u32("tokenizer.ggml.unknown_token_id", 1);
+    let gguf = Gguf::from_bytes(file.build(), "words").unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    assert_eq!(
+        tokenizer.encode_prompt("\u{dc}nable!", false),
+        [2, 4, 6, 9, 3]
+    );
+    assert_eq!(
+        tokenizer.encode("unab unx [CLS] \u{4f60}u", false),
+        [4, 7, 1, 1, 1, 1, 10, 5]
+    );
+    let long = format!("u{}", "le".repeat(50));
+    assert_eq!(tokenizer.encode(&long, false), [1]);
+}
+
 fn pieces() -> Arc<Tokenizer> {
     Arc::new(Tokenizer::from_gguf(&tiny()).unwrap())
 }
@@ -215,7 +303,7 @@ fn bad_metadata_is_named() {
     let cases = [
         (
             base(new().str("tokenizer.ggml.model", "t5")),
-            "is `t5`; this program has the tokenizers gpt2 and llama",
+            "is `t5`; this program has the tokenizers gpt2, llama and bert",
         ),
         (
             base(

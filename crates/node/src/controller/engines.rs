@@ -330,7 +330,7 @@ impl Controller {
                 }
             }
             Event::Failed { id: None, error } => self.on_load_failed(index, error),
-            Event::Adapters { .. } | Event::Stats(_) => {}
+            Event::Adapters { .. } | Event::Embedded { .. } | Event::Stats(_) => {}
         }
     }
 

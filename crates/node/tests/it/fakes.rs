@@ -192,7 +192,7 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Stats) => {}
+                Some(Command::Adapters | Command::Embed(_) | Command::Stats) => {}
             },
             () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() => {
                 let mut index = 0;

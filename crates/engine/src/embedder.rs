@@ -1,0 +1,223 @@
+//! BERT's forward pass in burn tensors: texts go in, one vector of length 1 for each comes out.
+//!
+//! Everything is f32. Every text goes through by itself, so that its vector does not depend on
+//! what else is asked for.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::{Device, Tensor};
+use infera_model::gguf::Gguf;
+use infera_model::{EmbedderConfig, ModelError, Pooling};
+
+use crate::device::Opened;
+use crate::message::{Failure, FailureCode};
+use crate::weights::{Embedding, Linear, Loader, Part};
+
+/// A model on a device.
+pub struct Embedder {
+    config: EmbedderConfig,
+    device: Device,
+    tokens: Embedding,
+    positions: Embedding,
+    /// Of these only the first, for texts that stand alone.
+    token_types: Embedding,
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+    weight_bytes: u64,
+}
+
+struct Layer {
+    /// Rows of query, key and value, one after the other.
+    qkv: Linear,
+    attention_out: Linear,
+    attention_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    norm: LayerNorm,
+}
+
+struct LayerNorm {
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f32,
+}
+
+impl Embedder {
+    /// Puts the weights on the device; `progress` gets the bytes of the file that are done.
+    pub fn load(
+        gguf: &Arc<Gguf>,
+        opened: &Opened,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, ModelError> {
+        let config = EmbedderConfig::from_gguf(gguf)?;
+        let width = config.embedding as usize;
+        let table = |name, rows: u32| Embedding::new(Arc::clone(gguf), name, width, rows as usize);
+        let (tokens, positions, token_types) = (
+            table("token_embd.weight", config.vocabulary)?,
+            table("position_embd.weight", config.context)?,
+            table("token_types.weight", EmbedderConfig::TOKEN_TYPES)?,
+        );
+        let mut loader = Loader::new(gguf, opened, progress);
+        let norm = LayerNorm::load("token_embd_norm", &config, &mut loader)?;
+        let layers = (0..config.layers)
+            .map(|index| Layer::load(index, &config, &mut loader))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            device: opened.device.clone(),
+            tokens,
+            positions,
+            token_types,
+            norm,
+            layers,
+            weight_bytes: loader.device_bytes(),
+            config,
+        })
+    }
+
+    pub fn config(&self) -> &EmbedderConfig {
+        &self.config
+    }
+
+    /// Bytes of weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// One vector per text, `[embedding]`, of length 1. A text is given with its special tokens;
+    /// it must not be empty, nor longer than the context, nor have ids beyond the vocabulary.
+    pub fn embed(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Failure> {
+        for text in texts {
+            self.check(text)?;
+        }
+        texts.iter().map(|text| self.embed_one(text)).collect()
+    }
+
+    fn check(&self, text: &[u32]) -> Result<(), Failure> {
+        let context = self.config.context as usize;
+        let message = if text.is_empty() {
+            "A text to embed is empty".to_owned()
+        } else if text.len() > context {
+            format!("{} tokens are over the context of {context}", text.len())
+        } else if let Some(token) = text.iter().find(|token| **token >= self.config.vocabulary) {
+            let vocabulary = self.config.vocabulary;
+            format!("The token id {token} is beyond the vocabulary of {vocabulary}")
+        } else {
+            return Ok(());
+        };
+        Err(Failure {
+            code: FailureCode::BadRequest,
+            message,
+        })
+    }
+
+    fn embed_one(&self, text: &[u32]) -> Result<Vec<f32>, Failure> {
+        let rows = |table: &Embedding, ids: &[u32]| {
+            table
+                .rows(ids, &self.device)
+                .map_err(|error| Failure::device(&error))
+        };
+        let positions: Vec<u32> = (0..text.len() as u32).collect();
+        let hidden = rows(&self.tokens, text)?
+            .add(rows(&self.positions, &positions)?)
+            .add(rows(&self.token_types, &[0])?);
+        let mut hidden = self.norm.apply(hidden);
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, self.config.heads as usize);
+        }
+        let pooled = match self.config.pooling {
+            Pooling::Mean => hidden.mean_dim(0),
+            Pooling::First => hidden.slice([0..1, 0..self.config.embedding as usize]),
+        };
+        let pooled: Vec<f32> = pooled
+            .try_into_data()
+            .map_err(|error| Failure::device(&error))?
+            .try_into_vec()
+            .map_err(|error| Failure::device(&format!("{error:?}")))?;
+        Ok(unit_length(&pooled))
+    }
+}
+
+impl Layer {
+    fn load(
+        index: u32,
+        config: &EmbedderConfig,
+        loader: &mut Loader<'_>,
+    ) -> Result<Self, ModelError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (width, inner) = (config.embedding as usize, config.feed_forward as usize);
+        let part = |part: &str, rows| Part::plain(name(part), rows);
+        Ok(Self {
+            qkv: loader.linear(
+                width,
+                &["attn_q", "attn_k", "attn_v"].map(|matrix| part(matrix, width)),
+            )?,
+            attention_out: loader.linear(width, &[part("attn_output", width)])?,
+            attention_norm: LayerNorm::load(&name("attn_output_norm"), config, loader)?,
+            up: loader.linear(width, &[part("ffn_up", inner)])?,
+            down: loader.linear(inner, &[part("ffn_down", width)])?,
+            norm: LayerNorm::load(&name("layer_output_norm"), config, loader)?,
+        })
+    }
+
+    /// `hidden` is `[tokens, embedding]`.
+    fn forward(&self, hidden: Tensor<2>, heads: usize) -> Tensor<2> {
+        let attended = self.attention_out.apply(&self.attention(&hidden, heads));
+        let hidden = self.attention_norm.apply(hidden.add(attended));
+        let fed = self.down.apply(&gelu(self.up.apply(&hidden)));
+        self.norm.apply(hidden.add(fed))
+    }
+
+    fn attention(&self, hidden: &Tensor<2>, heads: usize) -> Tensor<2> {
+        let [tokens, width] = hidden.dims();
+        let head_dim = width / heads;
+        let qkv = self.qkv.apply(hidden);
+        let part = |index: usize| {
+            qkv.clone()
+                .slice([0..tokens, index * width..(index + 1) * width])
+                .reshape([tokens, heads, head_dim])
+                .swap_dims(0, 1)
+        };
+        let scores = part(0)
+            .mul_scalar((head_dim as f32).sqrt().recip())
+            .matmul(part(1).swap_dims(1, 2));
+        softmax(scores, 2)
+            .matmul(part(2))
+            .swap_dims(0, 1)
+            .reshape([tokens, width])
+    }
+}
+
+impl LayerNorm {
+    fn load(
+        name: &str,
+        config: &EmbedderConfig,
+        loader: &mut Loader<'_>,
+    ) -> Result<Self, ModelError> {
+        let width = config.embedding as usize;
+        Ok(Self {
+            weight: loader.vector(&format!("{name}.weight"), width)?,
+            bias: loader.vector(&format!("{name}.bias"), width)?,
+            epsilon: config.layer_norm_epsilon,
+        })
+    }
+
+    fn apply(&self, input: Tensor<2>) -> Tensor<2> {
+        let centred = input.clone().sub(input.mean_dim(1));
+        let variance = centred.clone().square().mean_dim(1);
+        let scale = variance.add_scalar(self.epsilon).sqrt().recip();
+        centred
+            .mul(scale)
+            .mul(self.weight.clone().unsqueeze())
+            .add(self.bias.clone().unsqueeze())
+    }
+}
+
+fn unit_length(vector: &[f32]) -> Vec<f32> {
+    let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
+    let length = square.sqrt().max(f64::MIN_POSITIVE);
+    vector
+        .iter()
+        .map(|value| (f64::from(*value) / length) as f32)
+        .collect()
+}

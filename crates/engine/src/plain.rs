@@ -1,0 +1,505 @@
+//! A decoder's forward pass in burn tensors: the plain path, and the oracle for faster ones.
+//!
+//! Everything is f32: weights dequantised at load, activations, KV cache, accumulation. Rotary
+//! tables come from the CPU in f64. Rows of several sequences go through the linear layers
+//! together; attention runs for each sequence on its own blocks of the KV cache.
+
+use std::f64::consts::{FRAC_2_SQRT_PI, SQRT_2};
+use std::sync::Arc;
+
+use burn::tensor::activation::{sigmoid, silu, softmax};
+use burn::tensor::{Device, Tensor};
+use infera_model::gguf::Gguf;
+use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError, RopePairing};
+
+use crate::device::Opened;
+use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::message::Failure;
+use crate::weights::{Embedding, Interleaved, Linear, Loader, Part};
+use pass::{Pass, Seen, Sight};
+
+mod pass;
+
+/// A model on a device, with its KV cache.
+pub struct Plain {
+    shape: Shape,
+    device: Device,
+    embedding: Embedding,
+    /// The different ones among the layers' ways to see positions.
+    sights: Vec<LayerAttention>,
+    layers: Vec<Layer>,
+    norm: Tensor<1>,
+    head: Linear,
+    blocks: usize,
+    weight_bytes: u64,
+}
+
+/// The model's sizes, in values; the context in tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub architecture: Architecture,
+    pub layers: usize,
+    pub embedding: usize,
+    pub feed_forward: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// How many values of a head are rotated.
+    pub rotated: usize,
+    pub vocabulary: usize,
+    pub context: usize,
+    activation: Activation,
+    rms_epsilon: f32,
+    embedding_scale: f32,
+    attention_scale: f32,
+    attention_softcap: Option<f32>,
+    final_softcap: Option<f32>,
+}
+
+struct Layer {
+    /// Its index in [`Plain::sights`].
+    sight: usize,
+    attention_norm: Tensor<1>,
+    /// Rows of query, key and value, one after the other.
+    qkv: Linear,
+    query_norm: Option<Tensor<1>>,
+    key_norm: Option<Tensor<1>>,
+    attention_out: Linear,
+    post_attention_norm: Option<Tensor<1>>,
+    feed_forward_norm: Tensor<1>,
+    /// Rows of gate and up, one after the other.
+    gate_up: Linear,
+    down: Linear,
+    post_feed_forward_norm: Option<Tensor<1>>,
+    /// The KV cache, each `[blocks * BLOCK_TOKENS, kv_heads * head_dim]`.
+    keys: Tensor<2>,
+    values: Tensor<2>,
+}
+
+impl Shape {
+    fn of(config: &Config, context: Option<u32>) -> Self {
+        Self {
+            architecture: config.architecture,
+            layers: config.layers as usize,
+            embedding: config.embedding as usize,
+            feed_forward: config.feed_forward as usize,
+            heads: config.heads as usize,
+            kv_heads: config.kv_heads as usize,
+            head_dim: config.head_dim as usize,
+            rotated: config.rope_dim as usize,
+            vocabulary: config.vocabulary as usize,
+            context: context.map_or(config.context, |limit| config.context.min(limit)) as usize,
+            activation: config.activation,
+            rms_epsilon: config.rms_epsilon,
+            embedding_scale: config.embedding_scale,
+            attention_scale: config.attention_scale,
+            attention_softcap: config.attention_softcap,
+            final_softcap: config.final_softcap,
+        }
+    }
+
+    /// Values of one position's keys, or values, in one layer.
+    fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    fn block_bytes(&self) -> u64 {
+        (self.layers * 2 * BLOCK_TOKENS * self.kv_width() * size_of::<f32>()) as u64
+    }
+
+    /// As many blocks as fit `bytes` and, per layer, one binding.
+    fn blocks(&self, bytes: u64, max_binding_bytes: u64) -> usize {
+        let layer_bytes = self.block_bytes() / (2 * self.layers as u64);
+        let blocks = (bytes / self.block_bytes()).min(max_binding_bytes / layer_bytes);
+        usize::try_from(blocks).unwrap_or(usize::MAX)
+    }
+}
+
+impl Plain {
+    /// Puts the weights on the device, beside a KV cache of as many blocks as fit `kv_bytes`. The
+    /// context is the model's own, or `context` where that is less; `progress` gets the bytes of
+    /// the file that are done.
+    pub fn load(
+        gguf: Arc<Gguf>,
+        opened: &Opened,
+        context: Option<u32>,
+        kv_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, ModelError> {
+        let config = Config::from_gguf(&gguf)?;
+        let shape = Shape::of(&config, context);
+        let blocks = shape.blocks(kv_bytes, opened.max_binding_bytes);
+        let mut sights: Vec<LayerAttention> = Vec::new();
+        let mut loader = Loader::new(&gguf, opened, progress);
+        let mut layers = Vec::new();
+        for (index, sight) in config.attention(&gguf)?.into_iter().enumerate() {
+            let known = sights.iter().position(|known| *known == sight);
+            let place = known.unwrap_or(sights.len());
+            if known.is_none() {
+                sights.push(sight);
+            }
+            let mut layer = LayerLoader {
+                config: &config,
+                shape: &shape,
+                index,
+                loader: &mut loader,
+            };
+            layers.push(layer.load(place, blocks, &opened.device)?);
+        }
+        let norm = loader.vector("output_norm.weight", shape.embedding)?;
+        let head = if config.tied { "token_embd" } else { "output" };
+        let head = loader.linear(
+            shape.embedding,
+            &[Part::plain(head.to_owned(), shape.vocabulary)],
+        )?;
+        let weight_bytes = loader.device_bytes();
+        let embedding =
+            Embedding::new(gguf, "token_embd.weight", shape.embedding, shape.vocabulary)?;
+        Ok(Self {
+            shape,
+            device: opened.device.clone(),
+            embedding,
+            sights,
+            layers,
+            norm,
+            head,
+            blocks,
+            weight_bytes,
+        })
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Bytes of weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    fn logits(&self, hidden: &Tensor<2>, pass: &Pass) -> Result<Vec<f32>, Failure> {
+        if pass.wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = pass
+            .wanted
+            .iter()
+            .map(|rows| {
+                hidden
+                    .clone()
+                    .slice([rows.clone(), 0..self.shape.embedding])
+            })
+            .collect();
+        let normed = rms_norm(Tensor::cat(wanted, 0), &self.norm, self.shape.rms_epsilon);
+        let logits = capped(self.head.apply(&normed), self.shape.final_softcap);
+        logits
+            .try_into_data()
+            .map_err(|error| Failure::device(&error))?
+            .try_into_vec()
+            .map_err(|error| Failure::device(&format!("{error:?}")))
+    }
+}
+
+impl Forward for Plain {
+    fn vocabulary(&self) -> usize {
+        self.shape.vocabulary
+    }
+
+    fn context(&self) -> usize {
+        self.shape.context
+    }
+
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.shape.block_bytes()
+    }
+
+    fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
+        let tokens: Vec<u32> = segments
+            .iter()
+            .flat_map(|segment| segment.tokens)
+            .copied()
+            .collect();
+        let pass = Pass::new(segments, &self.sights, &self.device);
+        let mut hidden = self
+            .embedding
+            .rows(&tokens, &self.device)
+            .map_err(|error| Failure::device(&error))?;
+        if self.shape.embedding_scale.to_bits() != 1.0_f32.to_bits() {
+            hidden = hidden.mul_scalar(self.shape.embedding_scale);
+        }
+        for layer in &mut self.layers {
+            hidden = layer.forward(hidden, &self.shape, &pass);
+        }
+        self.logits(&hidden, &pass)
+    }
+}
+
+struct LayerLoader<'a, 'b> {
+    config: &'a Config,
+    shape: &'a Shape,
+    index: usize,
+    loader: &'a mut Loader<'b>,
+}
+
+impl LayerLoader<'_, '_> {
+    fn load(&mut self, sight: usize, blocks: usize, device: &Device) -> Result<Layer, ModelError> {
+        let shape = *self.shape;
+        let width = shape.heads * shape.head_dim;
+        let cache = || Tensor::zeros([blocks * BLOCK_TOKENS, shape.kv_width()], device);
+        let (qk_norm, post_norms) = (self.config.qk_norm, self.config.post_norms);
+        Ok(Layer {
+            sight,
+            attention_norm: self.vector("attn_norm", shape.embedding)?,
+            qkv: self.loader.linear(shape.embedding, &self.qkv())?,
+            query_norm: self.vector_if(qk_norm, "attn_q_norm", shape.head_dim)?,
+            key_norm: self.vector_if(qk_norm, "attn_k_norm", shape.head_dim)?,
+            attention_out: self.linear(width, "attn_output", shape.embedding)?,
+            post_attention_norm: self.vector_if(
+                post_norms,
+                "post_attention_norm",
+                shape.embedding,
+            )?,
+            feed_forward_norm: self.vector("ffn_norm", shape.embedding)?,
+            gate_up: self.loader.linear(shape.embedding, &self.gate_up())?,
+            down: self.linear(shape.feed_forward, "ffn_down", shape.embedding)?,
+            post_feed_forward_norm: self.vector_if(post_norms, "post_ffw_norm", shape.embedding)?,
+            keys: cache(),
+            values: cache(),
+        })
+    }
+
+    fn qkv(&self) -> Vec<Part> {
+        let width = self.shape.heads * self.shape.head_dim;
+        let kv_width = self.shape.kv_width();
+        if self.config.fused {
+            return vec![Part::plain(self.name("attn_qkv"), width + 2 * kv_width)];
+        }
+        let interleaved =
+            (self.config.rope_pairing == RopePairing::Interleaved).then_some(Interleaved {
+                width: self.shape.head_dim,
+                rotated: self.shape.rotated,
+            });
+        let rotated = |name, rows| Part {
+            name: self.name(name),
+            rows,
+            interleaved,
+        };
+        vec![
+            rotated("attn_q", width),
+            rotated("attn_k", kv_width),
+            Part::plain(self.name("attn_v"), kv_width),
+        ]
+    }
+
+    fn gate_up(&self) -> Vec<Part> {
+        let inner = self.shape.feed_forward;
+        if self.config.fused {
+            return vec![Part::plain(self.name("ffn_up"), 2 * inner)];
+        }
+        vec![
+            Part::plain(self.name("ffn_gate"), inner),
+            Part::plain(self.name("ffn_up"), inner),
+        ]
+    }
+
+    fn linear(&mut self, inputs: usize, name: &str, rows: usize) -> Result<Linear, ModelError> {
+        let part = Part::plain(self.name(name), rows);
+        self.loader.linear(inputs, &[part])
+    }
+
+    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, ModelError> {
+        let name = format!("{}.weight", self.name(name));
+        self.loader.vector(&name, length)
+    }
+
+    fn vector_if(
+        &mut self,
+        present: bool,
+        name: &str,
+        length: usize,
+    ) -> Result<Option<Tensor<1>>, ModelError> {
+        present.then(|| self.vector(name, length)).transpose()
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("blk.{}.{part}", self.index)
+    }
+}
+
+impl Layer {
+    /// `hidden` is `[rows, embedding]`.
+    fn forward(&mut self, hidden: Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
+        let epsilon = shape.rms_epsilon;
+        let after = |output: Tensor<2>, norm: &Option<Tensor<1>>| match norm {
+            Some(weight) => rms_norm(output, weight, epsilon),
+            None => output,
+        };
+        let normed = rms_norm(hidden.clone(), &self.attention_norm, epsilon);
+        let attended = self.attention(&normed, shape, pass);
+        let attended = after(
+            self.attention_out.apply(&attended),
+            &self.post_attention_norm,
+        );
+        let hidden = hidden.add(attended);
+        let normed = rms_norm(hidden.clone(), &self.feed_forward_norm, epsilon);
+        let fed = after(
+            self.feed_forward(&normed, shape),
+            &self.post_feed_forward_norm,
+        );
+        hidden.add(fed)
+    }
+
+    fn attention(&mut self, normed: &Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
+        let Shape {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *shape;
+        let rows = normed.dims()[0];
+        let (width, kv_width) = (heads * head_dim, shape.kv_width());
+        let sight = &pass.sights[self.sight];
+        let qkv = self.qkv.apply(normed);
+        let rotated = |start: usize, count: usize, norm: &Option<Tensor<1>>| {
+            let part = qkv
+                .clone()
+                .slice([0..rows, start..start + count * head_dim])
+                .reshape([rows, count, head_dim]);
+            let part = match norm {
+                Some(weight) => rms_norm(part, weight, shape.rms_epsilon),
+                None => part,
+            };
+            rotate(part, sight)
+        };
+        let queries = rotated(0, heads, &self.query_norm).mul_scalar(shape.attention_scale);
+        let keys = rotated(width, kv_heads, &self.key_norm).reshape([rows, kv_width]);
+        let values = qkv
+            .clone()
+            .slice([0..rows, width + kv_width..width + 2 * kv_width]);
+        for run in &pass.runs {
+            let write = |cache: &mut Tensor<2>, new: &Tensor<2>| {
+                let at = [run.at..run.at + run.rows.len(), 0..kv_width];
+                let new = new.clone().slice([run.rows.clone(), 0..kv_width]);
+                // Taken out of the layer so that its buffer has one owner and is written in place.
+                cache.inplace(|cache| cache.slice_assign(at, new));
+            };
+            write(&mut self.keys, &keys);
+            write(&mut self.values, &values);
+        }
+        let attended = pass
+            .rows
+            .iter()
+            .zip(&sight.seen)
+            .map(|(rows, seen)| {
+                let queries = queries.clone().slice([rows.clone(), 0..heads, 0..head_dim]);
+                let gather = |cache: &Tensor<2>| {
+                    cache
+                        .clone()
+                        .select(0, seen.rows.clone())
+                        .reshape([seen.count, kv_heads, head_dim])
+                        .swap_dims(0, 1)
+                };
+                attend(
+                    queries,
+                    gather(&self.keys),
+                    gather(&self.values),
+                    seen,
+                    shape.attention_softcap,
+                )
+            })
+            .collect();
+        Tensor::cat(attended, 0)
+    }
+
+    /// A gated linear unit.
+    fn feed_forward(&self, normed: &Tensor<2>, shape: &Shape) -> Tensor<2> {
+        let rows = normed.dims()[0];
+        let inner = shape.feed_forward;
+        let both = self.gate_up.apply(normed);
+        let gate = both.clone().slice([0..rows, 0..inner]);
+        let up = both.slice([0..rows, inner..2 * inner]);
+        let gate = match shape.activation {
+            Activation::Silu => silu(gate),
+            Activation::GeluTanh => gelu_tanh(gate),
+        };
+        self.down.apply(&gate.mul(up))
+    }
+}
+
+/// `queries` `[rows, heads, head_dim]` over keys and values `[kv_heads, positions, head_dim]`.
+/// Gives `[rows, heads * head_dim]`.
+fn attend(
+    queries: Tensor<3>,
+    keys: Tensor<3>,
+    values: Tensor<3>,
+    seen: &Seen,
+    softcap: Option<f32>,
+) -> Tensor<2> {
+    let [rows, heads, head_dim] = queries.dims();
+    let [kv_heads, positions, _] = keys.dims();
+    let group = heads / kv_heads;
+    let grouped = queries
+        .reshape([rows, kv_heads, group, head_dim])
+        .permute([1, 2, 0, 3])
+        .reshape([kv_heads, group * rows, head_dim]);
+    let scores = capped(grouped.matmul(keys.swap_dims(1, 2)), softcap);
+    let scores = match &seen.mask {
+        None => scores,
+        Some(mask) => scores
+            .reshape([kv_heads, group, rows, positions])
+            .add(mask.clone())
+            .reshape([kv_heads, group * rows, positions]),
+    };
+    softmax(scores, 2)
+        .matmul(values)
+        .reshape([kv_heads, group, rows, head_dim])
+        .permute([2, 0, 1, 3])
+        .reshape([rows, heads * head_dim])
+}
+
+/// Rotates each head's pairs `(i, i + rotated / 2)`; `heads` is `[rows, heads, head_dim]`.
+fn rotate(heads: Tensor<3>, sight: &Sight) -> Tensor<3> {
+    let (cosines, sines) = (&sight.cosines, &sight.sines);
+    let [rows, count, width] = heads.dims();
+    let half = cosines.dims()[2];
+    let first = heads.clone().slice([0..rows, 0..count, 0..half]);
+    let second = heads.clone().slice([0..rows, 0..count, half..2 * half]);
+    let turned_first = first
+        .clone()
+        .mul(cosines.clone())
+        .sub(second.clone().mul(sines.clone()));
+    let turned_second = second.mul(cosines.clone()).add(first.mul(sines.clone()));
+    let mut parts = vec![turned_first, turned_second];
+    if 2 * half < width {
+        parts.push(heads.slice([0..rows, 0..count, 2 * half..width]));
+    }
+    Tensor::cat(parts, 2)
+}
+
+/// Over the last dimension, which is as long as `weight`.
+fn rms_norm<const D: usize>(input: Tensor<D>, weight: &Tensor<1>, epsilon: f32) -> Tensor<D> {
+    let mean_square = input.clone().square().mean_dim(D - 1);
+    let scale = mean_square.add_scalar(epsilon).sqrt().recip();
+    input.mul(scale).mul(weight.clone().unsqueeze())
+}
+
+/// `cap * tanh(x / cap)`.
+fn capped<const D: usize>(input: Tensor<D>, cap: Option<f32>) -> Tensor<D> {
+    match cap {
+        None => input,
+        Some(cap) => input.div_scalar(cap).tanh().mul_scalar(cap),
+    }
+}
+
+/// `x / 2 * (1 + tanh(u))`, which is `x * sigmoid(2 u)`, with
+/// `u = sqrt(2 / pi) * (x + 0.044715 x^3)`. Source: Hendrycks and Gimpel 2016.
+fn gelu_tanh(input: Tensor<2>) -> Tensor<2> {
+    const TWICE_ROOT_OF_2_BY_PI: f32 = (FRAC_2_SQRT_PI * SQRT_2) as f32;
+    let cubic = input.clone().square().mul_scalar(0.044_715).add_scalar(1.0);
+    let twice = input.clone().mul(cubic).mul_scalar(TWICE_ROOT_OF_2_BY_PI);
+    input.mul(sigmoid(twice))
+}
