@@ -21,10 +21,11 @@ use crate::simd::{InstructionSet, Kernel, LANES, Simd};
 
 /// Slab rows that a thread takes at once, at most.
 pub(crate) const MAX_SLABS: usize = 4;
-/// Inputs of a panel; whole slabs of every format.
-const DEPTH: usize = 256;
-/// Up to so many columns are multiplied straight from the quantised weights.
-const DIRECT_COLUMNS: usize = 8;
+/// Inputs of a panel: with as many of the columns of a tile it takes half the first cache level.
+const DEPTH: usize = 128;
+/// Up to so many columns are multiplied straight from the quantised weights, so many at once.
+const DIRECT_COLUMNS: usize = 16;
+const PASS_COLUMNS: usize = 8;
 /// Columns that go through a panel at once.
 const MAX_COLUMNS: usize = 512;
 
@@ -211,30 +212,45 @@ impl<F: Format> Kernel for Direct<F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // SAFETY: `Matrix::multiply` asks for what the kernel reads and writes.
-        unsafe {
-            match self.columns.count {
-                1 => {
-                    let mut slab = 0;
-                    if S::SLABS >= 4 {
-                        slab = direct::<S, F, 4, 1>(simd, &self, slab);
+        let Columns { stride, count, .. } = self.columns;
+        let at_once = match S::SLABS {
+            1 => 1,
+            _ => count.div_ceil(count.div_ceil(PASS_COLUMNS)),
+        };
+        for column in (0..count).step_by(at_once) {
+            // SAFETY: `Matrix::multiply` asks for what the kernel reads and writes.
+            unsafe {
+                let pass = Self {
+                    columns: Columns {
+                        start: self.columns.start.add(column * stride),
+                        stride,
+                        count: at_once.min(count - column),
+                    },
+                    products: self.products.add(column * self.slabs * LANES),
+                    ..self
+                };
+                match pass.columns.count {
+                    2 if S::SLABS > 1 => {
+                        let slab = direct::<S, F, 2, 2>(simd, &pass, 0);
+                        direct::<S, F, 1, 2>(simd, &pass, slab);
                     }
-                    if S::SLABS >= 2 {
-                        slab = direct::<S, F, 2, 1>(simd, &self, slab);
+                    3..=4 if S::SLABS > 1 => {
+                        direct::<S, F, 1, 4>(simd, &pass, 0);
                     }
-                    direct::<S, F, 1, 1>(simd, &self, slab);
+                    5..=PASS_COLUMNS if S::SLABS > 1 => {
+                        direct::<S, F, 1, PASS_COLUMNS>(simd, &pass, 0);
+                    }
+                    _ => {
+                        let mut slab = 0;
+                        if S::SLABS >= 4 {
+                            slab = direct::<S, F, 4, 1>(simd, &pass, slab);
+                        }
+                        if S::SLABS >= 2 {
+                            slab = direct::<S, F, 2, 1>(simd, &pass, slab);
+                        }
+                        direct::<S, F, 1, 1>(simd, &pass, slab);
+                    }
                 }
-                2 => {
-                    let slab = direct::<S, F, 2, 2>(simd, &self, 0);
-                    direct::<S, F, 1, 2>(simd, &self, slab);
-                }
-                3..=4 => {
-                    direct::<S, F, 1, 4>(simd, &self, 0);
-                }
-                5..=DIRECT_COLUMNS => {
-                    direct::<S, F, 1, DIRECT_COLUMNS>(simd, &self, 0);
-                }
-                count => unreachable!("{count} columns need a panel"),
             }
         }
     }

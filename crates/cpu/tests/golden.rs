@@ -25,6 +25,16 @@ struct Golden {
     margins: Vec<f32>,
 }
 
+/// All logits after the last tokens of a text.
+#[derive(Deserialize)]
+struct Reference {
+    file: String,
+    tokens: Vec<u32>,
+    /// The position of the first row.
+    first: usize,
+    logits: Vec<Vec<f32>>,
+}
+
 #[test]
 fn the_tiny_model_gives_the_golden_logits_and_ids() {
     let mut model = tiny();
@@ -65,7 +75,7 @@ fn real_models_give_the_golden_logits_and_ids() {
     let pairs = [
         ("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2_f32.jsonl"),
         ("gemma-3-270m-q4_k_m.gguf", "gemma3_f32.jsonl"),
-        ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen_f32.jsonl"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2_f32.jsonl"),
     ];
     for (file, golden) in pairs {
         let golden = golden_folder().join(golden);
@@ -91,6 +101,30 @@ fn real_models_give_the_golden_logits_and_ids() {
                 if golden.margins[step] > 1e-3 {
                     assert_eq!(top(row, 1)[0].0, golden.gen_tokens[step], "step {step}");
                 }
+            }
+        }
+    }
+}
+
+/// Random weights and logits that a program in f64 made from the published definitions.
+#[test]
+fn every_architecture_gives_the_logits_of_its_definition() {
+    let text = std::fs::read_to_string(golden_folder().join("architectures.jsonl")).unwrap();
+    for line in text.lines() {
+        let reference: Reference = serde_json::from_str(line).unwrap();
+        let mut model = load(&golden_folder().join(&reference.file), 8);
+        for set in InstructionSet::available() {
+            model.set_instruction_set(set);
+            let logits = all_logits(&mut model, &reference.tokens, reference.first);
+            let expected = reference.logits.concat();
+            assert_eq!(logits.len(), expected.len());
+            for (found, expected) in logits.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{} on {}: {found} is not {expected}",
+                    reference.file,
+                    set.name()
+                );
             }
         }
     }
@@ -261,14 +295,15 @@ fn greedy(model: &mut CpuModel, prompt: &[u32], count: usize) -> Vec<u32> {
 }
 
 fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut sorted: Vec<_> = logits
-        .iter()
-        .enumerate()
-        .map(|(id, logit)| (id as u32, *logit))
-        .collect();
-    sorted.sort_by(|one, two| two.1.total_cmp(&one.1));
-    sorted.truncate(count);
-    sorted
+    let mut best: Vec<(u32, f32)> = Vec::new();
+    for (id, logit) in logits.iter().enumerate() {
+        let place = best.partition_point(|(_, other)| other >= logit);
+        if place < count {
+            best.insert(place, (id as u32, *logit));
+            best.truncate(count);
+        }
+    }
+    best
 }
 
 fn assert_top(logits: &[f32], expected: &[(u32, f32)], tolerance: f32) {

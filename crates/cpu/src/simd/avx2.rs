@@ -1,5 +1,9 @@
 //! AVX2 with FMA and half floats: a vector is two registers.
-#![expect(clippy::wildcard_imports, reason = "dozens of intrinsics")]
+// The lint does not look at tests.
+#![cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "dozens of intrinsics")
+)]
 
 use std::arch::x86_64::*;
 

@@ -1,5 +1,9 @@
 //! NEON: a vector is four registers. Every 64-bit ARM processor that Rust's targets run on has it.
-#![expect(clippy::wildcard_imports, reason = "dozens of intrinsics")]
+// The lint does not look at tests.
+#![cfg_attr(
+    not(test),
+    expect(clippy::wildcard_imports, reason = "dozens of intrinsics")
+)]
 
 use std::arch::aarch64::*;
 use std::array::from_fn;
