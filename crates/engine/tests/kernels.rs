@@ -1,6 +1,10 @@
 //! The fast path on software Vulkan: its kernels against f64, and its models against the plain
 //! path.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and one that is skipped says so"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -248,11 +252,13 @@ fn load(path: &Path, opened: &Opened) -> Gpu {
 }
 
 fn software_vulkan() -> Option<Opened> {
-    let opened = device::open(&DeviceChoice::Named("llvmpipe".to_owned())).ok();
-    if opened.is_none() {
-        eprintln!("skipped: there is no software Vulkan adapter (Mesa's llvmpipe) on this machine");
+    match device::open(&DeviceChoice::Named("llvmpipe".to_owned())) {
+        Ok(opened) => Some(opened),
+        Err(failure) => {
+            eprintln!("skipped: {failure}");
+            None
+        }
     }
-    opened
 }
 
 fn repository() -> PathBuf {
