@@ -1,5 +1,7 @@
 //! Which adapters there are, and which device a model runs on.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::wgpu::WgpuBackend;
 use burn::tensor::{Device, DeviceKind};
 use cubecl::device::{WgpuDevice, WgpuDeviceKind};
@@ -273,17 +275,13 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
         wgpu::Backend::BrowserWebGpu | wgpu::Backend::Noop => WgpuBackend::Auto,
     };
     let gpu = WgpuDevice::new(gpu).on(api);
-    let device = Device::wgpu_options()
-        .device_kind(kind)
-        .graphics_api(api)
-        .init()
-        .map_err(|error| Failure {
-            code: FailureCode::NoDevice,
-            message: format!(
-                "{} could not be opened: {error}. Update its driver, or use `cpu`",
-                adapter.gpu.name
-            ),
-        })?;
+    let device = initialised(&gpu, kind, api).map_err(|fault| Failure {
+        code: FailureCode::NoDevice,
+        message: format!(
+            "{} could not be opened: {fault}. Update its driver, or use `cpu`",
+            adapter.gpu.name
+        ),
+    })?;
     Ok(Opened {
         device,
         info: DeviceInfo {
@@ -294,6 +292,22 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
         gpu: Some(gpu),
         max_binding_bytes: adapter.max_binding_bytes,
     })
+}
+
+/// burn initialises a device once in a process; later loads get the same again.
+fn initialised(gpu: &WgpuDevice, kind: DeviceKind, api: WgpuBackend) -> Result<Device, String> {
+    static KNOWN: Mutex<Vec<(WgpuDevice, Device)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, device)) = known.iter().find(|(other, _)| other == gpu) {
+        return Ok(device.clone());
+    }
+    let device = Device::wgpu_options()
+        .device_kind(kind)
+        .graphics_api(api)
+        .init()
+        .map_err(|error| error.to_string())?;
+    known.push((gpu.clone(), device.clone()));
+    Ok(device)
 }
 
 #[cfg(test)]

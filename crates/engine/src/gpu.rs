@@ -42,6 +42,9 @@ pub struct Tuning {
     /// Columns of a unit and, for as many, its row tiles: the first entry with enough columns for
     /// a pass is taken, else the last. Tiles are even, because gate and up alternate.
     pub shapes: Vec<(usize, usize)>,
+    /// Columns of a unit in passes with prompts, at most: kernels for more may take longer to
+    /// compile than a first answer may.
+    pub prefill_columns: usize,
     pub norm_units: usize,
     pub attention_units: usize,
     /// Query heads times rows of an attention cube in prefill.
@@ -55,6 +58,7 @@ impl Tuning {
             splits: Some(8),
             cubes: 1,
             shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
+            prefill_columns: 16,
             norm_units: 256,
             attention_units: 32,
             attention_queries: 12,
@@ -67,13 +71,16 @@ impl Tuning {
             splits: None,
             cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
             shapes: vec![(1, 64), (4, 64)],
+            prefill_columns: 4,
             norm_units: 8,
             attention_units: 8,
             attention_queries: 1,
         }
     }
 
-    fn shape(&self, columns: usize) -> (usize, usize) {
+    /// For so many columns, with units of at most `widest`.
+    fn shape(&self, columns: usize, widest: usize) -> (usize, usize) {
+        let columns = columns.min(widest);
         let fits = self.shapes.iter().find(|(wide, _)| *wide >= columns);
         *fits.or(self.shapes.last()).unwrap_or(&(1, 2))
     }
@@ -105,6 +112,8 @@ pub struct Gpu {
     weight_bytes: u64,
     /// Multiplications since the driver last got what was queued.
     queued: Cell<usize>,
+    /// Columns of a unit in this pass, at most.
+    widest: Cell<usize>,
 }
 
 struct Layer {
@@ -240,6 +249,7 @@ impl Gpu {
                 scratch,
                 weight_bytes,
                 queued: Cell::new(0),
+                widest: Cell::new(usize::MAX),
             }
         });
         let model = model.and_then(|model| match block_on(client.sync_buffers(model.kept())) {
@@ -292,6 +302,12 @@ impl Gpu {
         logits: &mut Vec<f32>,
     ) -> Result<(), Failure> {
         let places = self.places(segments, rows);
+        self.widest
+            .set(if places.groups.iter().any(|groups| groups.prompt) {
+                self.tuning.prefill_columns
+            } else {
+                usize::MAX
+            });
         let hidden = self.embeddings(rows)?;
         for (index, layer) in self.layers.iter().enumerate() {
             self.layer(layer, &self.attention[index], &hidden, &places)?;
@@ -413,10 +429,11 @@ impl Gpu {
             let table = passing(&self.client, &values);
             angles.push((Arc::clone(&layer.frequencies), table));
         }
-        let groups = [(single, 1), (several, many)]
+        let groups = [(single, 1, false), (several, many, true)]
             .into_iter()
-            .filter(|(groups, _)| !groups.is_empty())
-            .map(|(groups, rows)| Groups {
+            .filter(|(groups, ..)| !groups.is_empty())
+            .map(|(groups, rows, prompt)| Groups {
+                prompt,
                 cubes: groups.len() / 4,
                 rows,
                 buffer: passing(&self.client, &groups),
@@ -578,6 +595,7 @@ impl Gpu {
                 y.stride,
                 epilogue,
                 columns,
+                self.widest.get(),
             );
         }
         Ok(())
@@ -739,8 +757,9 @@ fn launch_part(
     y_stride: usize,
     epilogue: Epilogue,
     columns: usize,
+    widest: usize,
 ) {
-    let (wide, tiles) = tuning.shape(columns);
+    let (wide, tiles) = tuning.shape(columns, widest);
     let bias = part.bias.as_ref().unwrap_or(nothing);
     let column_cubes = columns.div_ceil(wide) as u32;
     let Some(splits) = tuning.splits else {
@@ -837,6 +856,8 @@ struct Places {
 
 /// Attention cubes of as many rows each.
 struct Groups {
+    /// Of sequences with several rows.
+    prompt: bool,
     cubes: usize,
     rows: usize,
     buffer: Buffer,

@@ -1,6 +1,10 @@
 //! The fast path on software Vulkan: its kernels against f64, and its models against the plain
 //! path.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and one that is skipped says so"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +35,7 @@ fn every_kernel_is_near_f64() {
         splits: Some(3),
         cubes: 1,
         shapes: vec![(2, 2)],
+        prefill_columns: 2,
         norm_units: 16,
         attention_units: 16,
         attention_queries: 6,
@@ -148,7 +153,7 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
 }
 
 #[test]
-fn tuning_without_time_keeps_the_defaults() {
+fn tuning_without_time_keeps_the_defaults_and_they_can_be_stored() {
     let Some(opened) = software_vulkan() else {
         return;
     };
@@ -157,8 +162,7 @@ fn tuning_without_time_keeps_the_defaults() {
     let tuned = model
         .tune(Duration::ZERO, &mut |done, all| told.push((done, all)))
         .unwrap();
-    // No time, so the defaults stay.
-    assert_eq!(tuned, Options::of(&opened, KV_BYTES).tuning);
+    assert_eq!(tuned, Tuning::software());
     assert_eq!(told, [(0, 1), (1, 1)]);
     let text = serde_json::to_string(&tuned).unwrap();
     assert_eq!(serde_json::from_str::<Tuning>(&text).unwrap(), tuned);
@@ -248,11 +252,13 @@ fn load(path: &Path, opened: &Opened) -> Gpu {
 }
 
 fn software_vulkan() -> Option<Opened> {
-    let opened = device::open(&DeviceChoice::Named("llvmpipe".to_owned())).ok();
-    if opened.is_none() {
-        eprintln!("skipped: there is no software Vulkan adapter (Mesa's llvmpipe) on this machine");
+    match device::open(&DeviceChoice::Named("llvmpipe".to_owned())) {
+        Ok(opened) => Some(opened),
+        Err(failure) => {
+            eprintln!("skipped: {failure}");
+            None
+        }
     }
-    opened
 }
 
 fn repository() -> PathBuf {

@@ -231,6 +231,7 @@ impl Bench<'_> {
             y_stride,
             epilogue,
             columns,
+            usize::MAX,
         );
         let mut expected: Vec<f64> = before.iter().map(|value| f64::from(*value)).collect();
         for column in 0..columns {
@@ -261,7 +262,7 @@ impl Bench<'_> {
         } else {
             "serial_matmul"
         };
-        let bucket = self.tuning.shape(columns).0;
+        let bucket = self.tuning.shape(columns, usize::MAX).0;
         let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
         self.judge(kernel, shape, &found, &expected);
     }

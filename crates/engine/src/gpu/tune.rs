@@ -14,7 +14,8 @@ const REPEATS: usize = 3;
 const LIMIT: f64 = 1e-6;
 
 impl Tuning {
-    /// What else might be faster.
+    /// What else might be faster. On software adapters that is eight columns at once, which
+    /// halve the time of large batches and take a minute to compile.
     fn candidates(&self) -> Vec<Self> {
         let Some(splits) = self.splits else {
             let mut shapes = self.shapes.clone();
