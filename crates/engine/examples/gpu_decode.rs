@@ -24,7 +24,7 @@ fn main() {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
-    let mut options = Options::of(&opened, 256 << 20);
+    let mut options = Options::of(&opened, 128);
     if let Some(columns) = arguments.get(3) {
         options.tuning.shapes = columns
             .split(',')

@@ -10,15 +10,16 @@
     reason = "it prints what it measured"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use infera_engine::decoder::Decoder;
 use infera_engine::device;
-use infera_engine::message::{DeviceChoice, Event, Generate, Score, Scored};
-use infera_engine::plain::Plain;
-use infera_engine::scheduler::{Endings, Forward, Scheduler};
+use infera_engine::forward::Forward;
+use infera_engine::message::{DeviceChoice, Event, Generate, Load, Score, Scored};
+use infera_engine::scheduler::{Endings, Scheduler};
 use infera_model::gguf::Gguf;
 use infera_model::gguf::write::GgufBuilder;
 use infera_model::{Config, Tokenizer};
@@ -27,8 +28,7 @@ use infera_protocol::{AuditId, AuditReport, FinishReason, JobSeed, ModelId, Samp
 use infera_verify::{Status, Structure, Thresholds, token_statistics, verdict};
 
 const MAX_TOKENS: u32 = 64;
-/// KV blocks: eight sequences of 1024 tokens.
-const BLOCKS: usize = 256;
+const SEQUENCES: u32 = 8;
 const SAMPLING: Sampling = Sampling {
     temperature: 0.8,
     top_k: 64,
@@ -69,10 +69,7 @@ fn run(path: &Path, jobs: &str) -> Result<(), Box<dyn std::error::Error>> {
     let jobs: Vec<Job> = (0..jobs.parse()?)
         .map(|index| job(index, &tokenizer))
         .collect();
-    let mut backends = vec![(
-        "CPU (flex)",
-        scheduler(&gguf, &DeviceChoice::Cpu, &tokenizer)?,
-    )];
+    let mut backends = vec![("CPU", scheduler(&gguf, &DeviceChoice::Cpu, &tokenizer)?)];
     let software_vulkan = DeviceChoice::Named("llvmpipe".to_owned());
     match scheduler(&gguf, &software_vulkan, &tokenizer) {
         Ok(vulkan) => backends.push(("software Vulkan (wgpu)", vulkan)),
@@ -173,14 +170,26 @@ fn scheduler(
     gguf: &Arc<Gguf>,
     choice: &DeviceChoice,
     tokenizer: &Arc<Tokenizer>,
-) -> Result<Scheduler<Plain>, Box<dyn std::error::Error>> {
+) -> Result<Scheduler<Box<dyn Forward>>, Box<dyn std::error::Error>> {
     let opened = device::open(choice)?;
-    let model = Plain::load(Arc::clone(gguf), &opened, None, BLOCKS, &mut |_| {})?;
+    let load = Load {
+        path: PathBuf::new(),
+        device: choice.clone(),
+        context_tokens: None,
+        sequences: SEQUENCES,
+        memory_bytes: None,
+    };
+    let decoder = Decoder::load(gguf, &opened, &load, &mut |_| {})?;
     let endings = Endings {
         tokens: tokenizer.end_ids(),
         watch: Box::new(|_, _| Box::new(|_| false)),
     };
-    Ok(Scheduler::new(model, endings, 8, Instant::now))
+    Ok(Scheduler::new(
+        decoder.forward,
+        endings,
+        SEQUENCES as usize,
+        Instant::now,
+    ))
 }
 
 /// The same model with its matrices rounded to `Q4_0` and back: what a node would run that saves
@@ -235,7 +244,7 @@ fn round_to_q4_0(block: &mut [f32]) {
     }
 }
 
-fn write(worker: &mut Scheduler<Plain>, jobs: &[Job], sampling: Sampling) -> Vec<Claim> {
+fn write(worker: &mut Scheduler<Box<dyn Forward>>, jobs: &[Job], sampling: Sampling) -> Vec<Claim> {
     let mut claims = vec![
         Claim {
             output: Vec::new(),
@@ -283,7 +292,7 @@ fn cut(claim: &Claim, tokenizer: &Tokenizer) -> Claim {
 
 /// Two references of the same backend give the same report, so that one scores for both.
 fn judge(
-    reference: &mut Scheduler<Plain>,
+    reference: &mut Scheduler<Box<dyn Forward>>,
     tokenizer: &Tokenizer,
     jobs: &[Job],
     claims: &[Claim],
@@ -337,7 +346,11 @@ fn judge(
     )
 }
 
-fn score(reference: &mut Scheduler<Plain>, jobs: &[Job], claims: &[Claim]) -> Vec<Scored> {
+fn score(
+    reference: &mut Scheduler<Box<dyn Forward>>,
+    jobs: &[Job],
+    claims: &[Claim],
+) -> Vec<Scored> {
     let mut events = Vec::new();
     for (id, (job, claim)) in jobs.iter().zip(claims).enumerate() {
         let request = Score {

@@ -6,18 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
-use infera_cpu::CpuModel;
 use infera_model::gguf::Gguf;
-use infera_model::{
-    Config, EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
-};
+use infera_model::{EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
 use infera_protocol::frame;
 
-use crate::device::{self, Opened};
+use crate::decoder::Decoder;
+use crate::device;
 use crate::embedder::Embedder;
 use crate::forward::Forward;
-use crate::gpu::{self, Gpu};
-use crate::memory::{self, Demand};
 use crate::message::{
     Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
 };
@@ -199,7 +195,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         loaded.weight_bytes = embedder.weight_bytes();
         Model::Embedder(Box::new(embedder))
     } else {
-        let decoder = decoder(&gguf, &opened, load, &mut progress)?;
+        let decoder = Decoder::load(&gguf, &opened, load, &mut progress)?;
         loaded.architecture = decoder.config.architecture.to_string();
         loaded.weight_bytes = decoder.weight_bytes;
         loaded.device.backend = decoder.backend;
@@ -214,58 +210,6 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
     };
     loaded.load_ms = begun.elapsed().as_millis() as u64;
     Ok((loaded, model))
-}
-
-struct Decoder {
-    config: Config,
-    forward: Box<dyn Forward>,
-    weight_bytes: u64,
-    backend: String,
-}
-
-/// The forward pass that suits the device, with as large a KV cache as it may have.
-fn decoder(
-    gguf: &Arc<Gguf>,
-    opened: &Opened,
-    load: &Load,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Decoder, Failure> {
-    let config = Config::from_gguf(gguf)?;
-    let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
-    let demand = Demand {
-        limit_bytes: load.memory_bytes,
-        fixed_bytes: gpu::needed_bytes(&config, gguf, 0),
-        block_bytes: infera_cpu::block_bytes(&config),
-        context,
-        sequences: load.sequences as usize,
-    };
-    if opened.gpu.is_none() {
-        let blocks = memory::kv_blocks(&Demand {
-            // Untouched memory costs nothing: the system hands it out page by page.
-            limit_bytes: load.memory_bytes.or(Some(u64::MAX)),
-            ..demand
-        })?;
-        let model = CpuModel::load(Arc::clone(gguf), config.clone(), context, blocks, progress)?;
-        return Ok(Decoder {
-            config,
-            weight_bytes: model.weight_bytes(),
-            backend: format!("cpu/{}", model.instruction_set().to_lowercase()),
-            forward: Box::new(model),
-        });
-    }
-    let blocks = memory::kv_blocks(&demand)?;
-    let options = gpu::Options {
-        context: load.context_tokens,
-        memory_bytes: load.memory_bytes,
-        ..gpu::Options::of(opened, blocks as u64 * demand.block_bytes)
-    };
-    let model = Gpu::load(Arc::clone(gguf), opened, &options, progress)?;
-    Ok(Decoder {
-        config,
-        weight_bytes: model.weight_bytes(),
-        backend: opened.info.backend.clone(),
-        forward: Box::new(model),
-    })
 }
 
 fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {

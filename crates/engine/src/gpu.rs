@@ -168,21 +168,18 @@ impl Wide {
 pub struct Options {
     /// The longest context; the model's own where that is less.
     pub context: Option<u32>,
-    /// For the KV cache.
-    pub kv_bytes: u64,
-    /// Device memory that weights, KV cache and activations may take together.
-    pub memory_bytes: Option<u64>,
+    /// KV blocks; fewer where one binding cannot hold a layer's keys in so many.
+    pub blocks: usize,
     pub tuning: Tuning,
 }
 
 impl Options {
     /// Defaults for a device.
-    pub fn of(opened: &Opened, kv_bytes: u64) -> Self {
+    pub fn of(opened: &Opened, blocks: usize) -> Self {
         let software = |device: &WgpuDevice| device.kind == WgpuDeviceKind::Cpu;
         Self {
             context: None,
-            kv_bytes,
-            memory_bytes: None,
+            blocks,
             tuning: if opened.gpu.as_ref().is_some_and(software) {
                 Tuning::software()
             } else {
@@ -195,8 +192,8 @@ impl Options {
 impl Gpu {
     /// Puts the weights on the device; `progress` gets the bytes of the file that are done.
     ///
-    /// Where the memory does not suffice, nothing stays allocated and the failure says how many
-    /// bytes are missing.
+    /// Where the driver has not the memory, nothing stays allocated and the failure says how many
+    /// bytes are needed.
     pub fn load(
         gguf: Arc<Gguf>,
         opened: &Opened,
@@ -211,15 +208,9 @@ impl Gpu {
         let config = Config::from_gguf(&gguf)?;
         let attention = config.attention(&gguf)?;
         let pass_rows = pass_rows(&config);
-        let blocks = blocks_within(&config, options.kv_bytes, opened.max_binding_bytes);
-        let needed = needed_bytes(&config, &gguf, blocks);
-        if let Some(missing) = options
-            .memory_bytes
-            .and_then(|free| needed.checked_sub(free))
-            .filter(|missing| *missing > 0)
-        {
-            return Err(too_large(missing));
-        }
+        let blocks = options
+            .blocks
+            .min(most_blocks(&config, opened.max_binding_bytes));
         let loader = Loader {
             client: &client,
             gguf: &gguf,
@@ -227,6 +218,7 @@ impl Gpu {
             max_binding_bytes: opened.max_binding_bytes,
             blocks,
         };
+        let needed = needed_bytes(&config, &gguf, blocks);
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
             let weight_bytes = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
@@ -256,7 +248,7 @@ impl Gpu {
             Ok(()) => Ok(model),
             Err(error) => {
                 tracing::warn!(%error, "the device did not take the model");
-                Err(too_large(needed))
+                Err(out_of_memory(needed))
             }
         });
         if model.is_err() {
@@ -1044,11 +1036,10 @@ fn block_bytes(config: &Config) -> u64 {
     2 * 4 * BLOCK_TOKENS as u64 * kv_width * u64::from(config.layers)
 }
 
-/// KV blocks that fit `kv_bytes`, each layer's keys into one binding.
-fn blocks_within(config: &Config, kv_bytes: u64, max_binding_bytes: u64) -> usize {
+/// KV blocks whose keys fit one binding in each layer.
+fn most_blocks(config: &Config, max_binding_bytes: u64) -> usize {
     let of_layer = block_bytes(config) / u64::from(2 * config.layers);
-    let blocks = (kv_bytes / block_bytes(config)).min(max_binding_bytes / of_layer);
-    usize::try_from(blocks.max(1)).unwrap_or(usize::MAX)
+    usize::try_from((max_binding_bytes / of_layer).max(1)).unwrap_or(usize::MAX)
 }
 
 /// Weights, KV cache and activations; the packed layout is at most a few percent larger than the
@@ -1068,11 +1059,11 @@ pub fn needed_bytes(config: &Config, gguf: &Gguf, blocks: usize) -> u64 {
     weights + weights / 32 + blocks as u64 * block_bytes(config) + activations
 }
 
-fn too_large(missing: u64) -> Failure {
+fn out_of_memory(needed: u64) -> Failure {
     Failure {
         code: FailureCode::OutOfMemory,
         message: format!(
-            "The model does not fit into the GPU's memory: {missing} bytes are missing"
+            "The GPU's driver has no memory left for the model, which needs {needed} bytes"
         ),
     }
 }

@@ -224,12 +224,11 @@ mod tests {
             let mut in_use: Vec<(u32, Option<u8>)> = Vec::new();
             for (what, which, content) in steps {
                 match what {
-                    0 => match blocks.take() {
-                        Some(id) => {
-                            prop_assert!(in_use.iter().all(|(other, _)| *other != id));
-                            in_use.push((id, None));
-                        }
-                        None => prop_assert_eq!(blocks.available(), 0),
+                    0 => if let Some(id) = blocks.take() {
+                        prop_assert!(in_use.iter().all(|(other, _)| *other != id));
+                        in_use.push((id, None));
+                    } else {
+                        prop_assert_eq!(blocks.available(), 0);
                     },
                     1 => if let Some(id) = blocks.share(&hash(content)) {
                         let held = in_use.iter().find(|(other, _)| *other == id);

@@ -4,6 +4,7 @@
 //! alone opens the GPU, so that ending it frees everything.
 
 pub mod child;
+pub mod decoder;
 pub mod device;
 pub mod embedder;
 pub mod forward;

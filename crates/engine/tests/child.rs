@@ -50,6 +50,7 @@ fn load(file: &str) -> Command {
         device: DeviceChoice::Cpu,
         context_tokens: None,
         sequences: 2,
+        memory_bytes: None,
     })
 }
 

@@ -366,7 +366,7 @@ fn a_long_prompt_neither_holds_up_a_stream_nor_a_short_one() {
         scheduler.step(&mut |event| events.push(event));
         steps += 1;
         assert_eq!(output(&events, stream).0.len(), steps + 1, "a token a step");
-        assert!(NOW.get() - begun <= Duration::from_millis(60));
+        assert!(NOW.get() <= begun + Duration::from_millis(60));
         if steps == 2 {
             assert!(output(&events, 502).1.is_some(), "the short one is done");
         }
@@ -411,7 +411,7 @@ fn nothing_leaks_over_many_steps() {
     while steps < 100_000 {
         while scheduler.stats().waiting < 2 {
             id += 1;
-            let prompt: Vec<u32> = (0..id % 70 + 1).map(|index| index as u32 % 9 + 1).collect();
+            let prompt: Vec<u32> = (0..=id % 70).map(|index| index as u32 % 9 + 1).collect();
             scheduler.generate(&request(id, &prompt, (id % 97) as u32 + 1), &mut |_| {});
         }
         if id % 5 == 0 {
