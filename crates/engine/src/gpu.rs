@@ -200,10 +200,7 @@ impl Gpu {
         options: &Options,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, Failure> {
-        let device = opened.gpu.clone().ok_or_else(|| Failure {
-            code: FailureCode::NoDevice,
-            message: "The fast path needs a graphics adapter".to_owned(),
-        })?;
+        let device = opened.gpu.clone().ok_or_else(no_gpu)?;
         let client = Device::Wgpu(device).client();
         let config = Config::from_gguf(&gguf)?;
         let attention = config.attention(&gguf)?;
@@ -1057,6 +1054,13 @@ pub fn needed_bytes(config: &Config, gguf: &Gguf, blocks: usize) -> u64 {
     let logits = LOGIT_ROWS * config.vocabulary as usize;
     let activations = ((row * pass_rows + logits) * size_of::<f32>()) as u64;
     weights + weights / 32 + blocks as u64 * block_bytes(config) + activations
+}
+
+fn no_gpu() -> Failure {
+    Failure {
+        code: FailureCode::NoDevice,
+        message: "There is no GPU that these kernels could run on".to_owned(),
+    }
 }
 
 fn out_of_memory(needed: u64) -> Failure {

@@ -6,12 +6,14 @@ use cubecl::prelude::*;
 use infera_model::quant::{TensorType, dequantize};
 
 use super::memory::{Buffer, Part, kept, passing, zeros};
-use super::{Tuning, launch_part};
+use super::{Options, Tuning, launch_part, no_gpu};
+use crate::device::Opened;
 use crate::kernels::attention::{self, grouped_attention};
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::norm::rms_norm;
 use crate::kernels::pack::{self, BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
+use crate::message::Failure;
 
 /// The largest normalised mean square error that passes.
 pub const LIMIT: f64 = 1e-6;
@@ -25,6 +27,13 @@ pub struct Check {
     pub nmse: f64,
     pub limit: f64,
     pub pass: bool,
+}
+
+/// Runs all kernels on a device, cut up as models are by default, for every kind of weights.
+pub fn on_device(opened: &Opened, progress: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, Failure> {
+    let device = opened.gpu.as_ref().ok_or_else(no_gpu)?;
+    let tuning = Options::of(opened, 0).tuning;
+    Ok(selftest(device, &tuning, &TensorType::ALL, progress))
 }
 
 /// Runs all kernels on a device, cut up as `tuning` says, for these kinds of weights; `progress`

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use infera_engine::gpu::selftest::{self, Check};
 use infera_engine::message::{Command, DeviceChoice, Event, Generate};
 use infera_model::PROFILE;
 use infera_node::state::rate;
@@ -19,7 +20,11 @@ use super::terminal::{Fault, print};
 #[derive(Args)]
 pub(super) struct Bench {
     /// The model file (GGUF)
-    model: PathBuf,
+    #[arg(required_unless_present = "selftest")]
+    model: Option<PathBuf>,
+    /// Compute every GPU kernel on the device and compare it with f64, instead of measuring
+    #[arg(long, conflicts_with = "model")]
+    selftest: bool,
     /// Where to compute: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
@@ -72,9 +77,12 @@ struct Decode {
 }
 
 pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
+    let Some(model) = &arguments.model else {
+        return selftest(arguments.device, arguments.json).await;
+    };
     let context = DECODE_CONTEXTS[1] + 2 * DECODE_TOKENS;
     let engine = LocalEngine::load(
-        &arguments.model,
+        model,
         arguments.device.clone(),
         DECODE_BATCHES[DECODE_BATCHES.len() - 1],
         Some(context),
@@ -100,6 +108,49 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
     } else {
         print(&describe(&figures))
     }
+}
+
+/// Whether this machine's driver computes what it should.
+async fn selftest(device: DeviceChoice, json: bool) -> Result<ExitCode, Fault> {
+    let means = "the kernels were not tested";
+    let checking = tokio::task::spawn_blocking(move || {
+        let opened = infera_engine::device::open(&device)?;
+        selftest::on_device(&opened, &mut |check| {
+            if !json {
+                _ = print(&describe_check(check));
+            }
+        })
+    });
+    let checks = match checking.await {
+        Ok(Ok(checks)) => checks,
+        Ok(Err(failure)) => {
+            let advice = "name a GPU with `--device`; `infera check` lists them";
+            return Err(Fault::with_advice(&failure.message, means, advice));
+        }
+        Err(_) => {
+            let advice = "bring the GPU's driver up to date";
+            return Err(Fault::with_advice("the GPU's driver failed", means, advice));
+        }
+    };
+    let failed = checks.iter().filter(|check| !check.pass).count();
+    if json {
+        let text = serde_json::to_string(&checks).unwrap_or_default();
+        print(&text)?;
+    } else {
+        print(&format!(
+            "{} kernels checked, {failed} failed",
+            checks.len()
+        ))?;
+    }
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+fn describe_check(check: &Check) -> String {
+    let mark = if check.pass { "pass" } else { "FAIL" };
+    format!(
+        "{mark}  {} {}: normalised mean square error {:.1e}, at most {:.0e}",
+        check.kernel, check.shape, check.nmse, check.limit
+    )
 }
 
 struct Measuring {
