@@ -7,6 +7,7 @@ pub mod desktop;
 pub mod engine;
 pub mod npm;
 pub mod simulated;
+mod slow_model;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use xtask::network::{
     Balancer, BalancerOptions, Binaries, Ledger, Node, NodeOptions, START_LIMIT, repository,
 };
 use xtask::{Result, wait};
+
+pub use slow_model::slow_model;
 
 pub const MODEL: &str = "tiny";
 pub const CLIENT: &str = "tester";
@@ -46,6 +49,12 @@ impl World {
     /// So many nodes, all on the CPU, all ready.
     pub fn start(workers: usize, references: usize) -> Result<Self> {
         Self::start_with(BalancerOptions::default(), workers, references)
+    }
+
+    /// With answers that take about a second, to be disturbed on their way.
+    pub fn start_slow(options: BalancerOptions, workers: usize, references: usize) -> Result<Self> {
+        let nodes = NodeOptions::on_cpu(&slow_model()?);
+        Self::with_nodes(options, &nodes, workers, references)
     }
 
     pub fn start_with(options: BalancerOptions, workers: usize, references: usize) -> Result<Self> {

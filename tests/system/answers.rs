@@ -3,7 +3,7 @@
 use infera_system_tests::{CLIENT, Streamed, World, cost, story};
 use serde_json::Value;
 use xtask::Result;
-use xtask::network::Ledger;
+use xtask::network::{BalancerOptions, Ledger};
 
 /// The client has paid for exactly these tokens, and worker and references have their shares.
 fn assert_paid(world: &World, moved: &Ledger, usage: &Value) -> Result<()> {
@@ -47,7 +47,7 @@ fn an_answer_is_verified_and_paid() -> Result<()> {
 
 #[test]
 fn streamed_and_whole_answers_are_the_same() -> Result<()> {
-    let world = World::start(1, 2)?;
+    let world = World::start_slow(BalancerOptions::default(), 1, 2)?;
     let whole = world.chat(&story(2, 300))?;
     let streamed = Streamed::read(world.stream(&story(2, 300))?)?;
     assert_eq!(

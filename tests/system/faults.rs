@@ -63,7 +63,7 @@ fn attempts(receipt: &Value) -> usize {
 
 #[test]
 fn a_worker_killed_at_ten_points_leaves_one_unbroken_answer() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 2, 2)?;
+    let mut world = World::start_slow(short_lease(), 2, 2)?;
     let (request, calm) = long_story(&world)?;
     world.workers[1].kill();
     for (round, pieces) in [1, 2, 5, 12, 25, 31, 33, 50, 70, 90]
@@ -90,7 +90,7 @@ fn a_worker_killed_at_ten_points_leaves_one_unbroken_answer() -> Result<()> {
 
 #[test]
 fn an_idle_worker_takes_over_from_one_that_is_killed() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 2, 2)?;
+    let mut world = World::start_slow(short_lease(), 2, 2)?;
     let (request, calm) = long_story(&world)?;
     let streamed = disturb(&mut world, &request, 20, |world| {
         let holder = wait::until("a worker has the job", START_LIMIT, || {
@@ -112,7 +112,7 @@ fn an_idle_worker_takes_over_from_one_that_is_killed() -> Result<()> {
 
 #[test]
 fn a_paused_worker_hands_its_job_over() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 1, 2)?;
+    let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
     let streamed = disturb(&mut world, &request, 20, |world| {
         world.workers[0].run(&["pause"])?;
@@ -128,7 +128,7 @@ fn a_paused_worker_hands_its_job_over() -> Result<()> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 1, 2)?;
+    let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
     let streamed = disturb(&mut world, &request, 20, |world| {
         let node = world.workers[0].pid().ok_or("the worker does not run")?;
@@ -147,7 +147,7 @@ fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_engine_ends_when_its_node_is_killed() -> Result<()> {
-    let mut world = World::start(1, 0)?;
+    let mut world = World::start_slow(BalancerOptions::default(), 1, 0)?;
     let node = world.workers[0].pid().ok_or("the worker does not run")?;
     let engines = process::children_of(node)?;
     assert_eq!(engines.len(), 1, "{engines:?}");
@@ -160,7 +160,7 @@ fn an_engine_ends_when_its_node_is_killed() -> Result<()> {
 
 #[test]
 fn a_killed_balancer_loses_no_job_and_no_point() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 1, 2)?;
+    let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
     let mut events = world.stream(&request)?;
     let mut streamed = Streamed::default();
@@ -189,7 +189,7 @@ fn a_killed_balancer_loses_no_job_and_no_point() -> Result<()> {
 
 #[test]
 fn a_stopped_balancer_breaks_no_stream_without_a_word() -> Result<()> {
-    let mut world = World::start_with(short_lease(), 1, 2)?;
+    let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
     let mut events = world.stream(&request)?;
     let mut streamed = Streamed::default();
@@ -222,7 +222,7 @@ fn a_stopped_balancer_breaks_no_stream_without_a_word() -> Result<()> {
 
 #[test]
 fn a_client_that_hangs_up_stops_the_job_and_pays_for_what_it_got() -> Result<()> {
-    let world = World::start(1, 2)?;
+    let world = World::start_slow(BalancerOptions::default(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
     let before = world.settled_ledger()?;
     let mut events = world.stream(&request)?;

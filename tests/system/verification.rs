@@ -208,9 +208,12 @@ fn a_coarser_model_is_caught_where_its_answer_differs() -> Result<()> {
         )
     }
     .run()?;
-    assert!(outcome.failed > 0, "{outcome:?}");
     // A margin between rounding and doubt is let pass.
-    assert!(outcome.verified_with_mismatches <= 2, "{outcome:?}");
+    let differing = outcome.failed + outcome.verified_with_mismatches;
+    assert!(
+        differing > 30 && outcome.failed * 5 >= differing * 4,
+        "{outcome:?}"
+    );
     Ok(())
 }
 
