@@ -72,11 +72,13 @@ fn engine(node: &Path, model: &Path, options: &BenchOptions) -> Result<()> {
     const PREFILLS: &str = "128,512";
     const BATCHES: &str = "1,4,16";
     const DECODE_TOKENS: u32 = 32;
-    let all = [
+    let mut all = vec![
         ours(node, model, &options.device)?,
         peers::llama_cpp(model, "cpu", PREFILLS, DECODE_TOKENS, BATCHES)?,
-        peers::mistral_rs(model, DECODE_TOKENS)?,
     ];
+    if options.mistral_rs {
+        all.push(peers::mistral_rs(model, DECODE_TOKENS)?);
+    }
     print_beside(&all);
     if options.software_vulkan {
         let all = [

@@ -193,7 +193,9 @@ impl Measuring {
         let mut decode: Vec<Decode> = Vec::new();
         for context in DECODE_CONTEXTS {
             for batch in DECODE_BATCHES {
-                let before = decode.last().map_or(1.0, |decode| decode.tok_s);
+                // A decode step costs about what a few rows of a prompt do.
+                let guess = 1.0 / (8.0 * seconds_per_row);
+                let before = decode.last().map_or(guess, |decode| decode.tok_s);
                 let expected = f64::from(batch * context) * seconds_per_row
                     + f64::from(batch * DECODE_TOKENS) / before;
                 if context + DECODE_TOKENS > loaded.context_tokens || expected > LONGEST_RUN_SECONDS
