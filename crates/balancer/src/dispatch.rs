@@ -795,7 +795,9 @@ impl Core {
                     continue;
                 }
                 if attempt.open {
-                    let until = now + self.config.lease;
+                    // The balancer was away, not the node: it may take as long to come back as a
+                    // silent node is given.
+                    let until = now + self.config.node_timeout + self.config.lease;
                     let mut open =
                         Attempt::new(id, attempt.number, attempt.node, attempt.start, until);
                     for token in &stored.output[attempt.start as usize..] {

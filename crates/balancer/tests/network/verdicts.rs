@@ -463,6 +463,22 @@ async fn a_restart_mid_job_loses_nothing_and_pays_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_after_a_restart_still_holds_its_job() {
+    let mut network = Network::start(patient()).await;
+    let mut worker = SimNode::worker(&network, 1).await;
+    let answer = network.stream(&json!({}));
+    let mut work = worker.take().await;
+    network.kill();
+    answer.abort();
+    // Shorter than it takes a node to open a session.
+    network.config.lease = Duration::from_micros(1);
+    network.revive().await;
+    let again = SimNode::worker(&network, 1).await;
+    let ack = again.write(&mut work, 40).await.unwrap();
+    assert_eq!((ack.received, ack.chunks), (40, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_before_a_node_has_begun_costs_nothing() {
     let mut network = Network::start(patient()).await;
     let mut worker = SimNode::worker(&network, 1).await;

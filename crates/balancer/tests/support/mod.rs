@@ -48,7 +48,7 @@ pub(crate) struct Network {
     pub http: reqwest::Client,
     pub key: String,
     pub database: Database,
-    config: Config,
+    pub config: Config,
     folder: tempfile::TempDir,
     address: SocketAddr,
     runtime: Option<Runtime>,
