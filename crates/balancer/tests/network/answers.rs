@@ -42,7 +42,7 @@ async fn a_streamed_answer_is_verified_and_paid() {
     assert_eq!(verdict["infera"]["verdict"], "verified", "{verdict}");
     let receipt = network.settled(job).await;
     assert_eq!(receipt["references"].as_array().unwrap().len(), 2);
-    assert_eq!(receipt["text_deleted"], true);
+    network.text_deleted(job).await;
     let cost = prompt * 3 + i64::from(ANSWER_TOKENS) * 10;
     assert_eq!(receipt["cost"], cost);
     let balances = network.balances().await;

@@ -295,6 +295,15 @@ impl Network {
         .await
     }
 
+    /// The receipt once prompt and answer are gone, which is soon after the verdict.
+    pub(crate) async fn text_deleted(&self, job: &str) -> Value {
+        until("the text to be deleted", async || {
+            let receipt = self.get(&format!("/v1/jobs/{job}/receipt")).await;
+            (receipt["text_deleted"] == true).then_some(receipt)
+        })
+        .await
+    }
+
     pub(crate) async fn trust(&self, node: NodeId) {
         infera_balancer::set_reference(&self.database, node, true)
             .await
