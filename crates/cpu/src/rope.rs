@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use infera_model::rotary_table;
+
 use crate::BLOCK_TOKENS;
 
 /// Cosines and sines for one set of frequencies.
@@ -37,20 +39,10 @@ impl Rotation {
             if self.tables[block].is_empty() {
                 let positions = block * BLOCK_TOKENS..(block + 1) * BLOCK_TOKENS;
                 self.tables[block] = positions
-                    .flat_map(|position| self.table(position))
+                    .flat_map(|position| rotary_table(&self.frequencies, self.magnitude, position))
                     .collect();
             }
         }
-    }
-
-    fn table(&self, position: usize) -> impl Iterator<Item = f32> {
-        let angle = move |frequency: &f64| position as f64 * frequency;
-        let scale = f64::from(self.magnitude);
-        let cosines = self.frequencies.iter().map(angle).map(libm::cos);
-        let sines = self.frequencies.iter().map(angle).map(libm::sin);
-        cosines
-            .chain(sines)
-            .map(move |value| (value * scale) as f32)
     }
 
     /// Turns a head's pairs `(i, i + pairs)`. The position must have been prepared.

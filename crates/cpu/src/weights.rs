@@ -2,7 +2,7 @@
 
 use infera_model::gguf::{Gguf, TensorView};
 use infera_model::quant::dequantize;
-use infera_model::{Config, ModelError, RopePairing};
+use infera_model::{Config, ModelError, PairOrder};
 
 use crate::matrix::Matrix;
 use crate::memory::{Memory, Shared};
@@ -44,31 +44,8 @@ struct Source {
     tensor: String,
     /// The first of them.
     first: usize,
-    pairs: Option<Pairs>,
+    pairs: Option<PairOrder>,
     matrix: Matrix,
-}
-
-/// The file keeps a head's rotary pairs side by side. Here pair `i` is `(i, i + rotated / 2)`;
-/// query and key get the same order, so their products stay what they were.
-#[derive(Clone, Copy)]
-struct Pairs {
-    head_dim: usize,
-    rotated: usize,
-}
-
-impl Pairs {
-    /// The file's row of row `row`.
-    fn source(self, row: usize) -> usize {
-        let (head, place) = (row - row % self.head_dim, row % self.head_dim);
-        let half = self.rotated / 2;
-        head + if place < half {
-            2 * place
-        } else if place < self.rotated {
-            2 * (place - half) + 1
-        } else {
-            place
-        }
-    }
 }
 
 struct Plan<'a> {
@@ -127,10 +104,7 @@ impl Plan<'_> {
         let head_dim = config.head_dim as usize;
         let query = config.heads as usize * head_dim;
         let key = config.kv_heads as usize * head_dim;
-        let pairs = (config.rope_pairing == RopePairing::Interleaved).then_some(Pairs {
-            head_dim,
-            rotated: config.rope_dim as usize,
-        });
+        let pairs = config.pair_order();
         let gguf = self.gguf;
         let norm = |part: &str, width| vector(gguf, &name(part), width);
         let optional = |set: bool, part: &str, width| set.then(|| norm(part, width)).transpose();
@@ -148,7 +122,7 @@ impl Plan<'_> {
         } else {
             ((name("ffn_gate.weight"), 0), (name("ffn_up.weight"), 0))
         };
-        let mut linear = |(tensor, first), rows, pairs: Option<Pairs>, bias: &str| {
+        let mut linear = |(tensor, first), rows, pairs: Option<PairOrder>, bias: &str| {
             let bias = optional(config.qkv_bias, bias, rows)?;
             let order = |bias: Vec<f32>| match pairs {
                 Some(pairs) => (0..rows).map(|row| bias[pairs.source(row)]).collect(),
@@ -185,7 +159,7 @@ impl Plan<'_> {
         &mut self,
         name: String,
         first: usize,
-        pairs: Option<Pairs>,
+        pairs: Option<PairOrder>,
         (rows, inputs): (usize, usize),
     ) -> Result<Matrix, ModelError> {
         let found = tensor(self.gguf, &name)?.info;
@@ -228,23 +202,5 @@ fn fault(gguf: &Gguf, fault: String) -> ModelError {
     ModelError::Malformed {
         file: gguf.file().to_owned(),
         fault,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rotary_pairs_become_halves() {
-        let order = |rotated| -> Vec<_> {
-            let pairs = Pairs {
-                head_dim: 6,
-                rotated,
-            };
-            (0..12).map(|row| pairs.source(row)).collect()
-        };
-        assert_eq!(order(6), [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
-        assert_eq!(order(4), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
     }
 }

@@ -13,6 +13,7 @@ use infera_engine::device;
 use infera_engine::forward::{Forward, Segment};
 use infera_engine::gpu::{Gpu, Options};
 use infera_engine::message::DeviceChoice;
+use infera_model::Config;
 use infera_model::gguf::Gguf;
 
 const PROMPT: usize = 32;
@@ -32,7 +33,8 @@ fn main() {
             .collect();
     }
     println!("device open after {:?}", begun.elapsed());
-    let mut model = Gpu::load(gguf, &opened, &options, &mut |_| {}).unwrap();
+    let config = Config::from_gguf(&gguf).unwrap();
+    let mut model = Gpu::load(gguf, config, usize::MAX, &opened, &options, &mut |_| {}).unwrap();
     println!(
         "loaded after {:?}, {} MB of weights",
         begun.elapsed(),

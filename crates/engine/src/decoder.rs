@@ -7,7 +7,7 @@ use infera_model::Config;
 use infera_model::gguf::Gguf;
 
 use crate::device::Opened;
-use crate::forward::Forward;
+use crate::forward::{Forward, block_bytes};
 use crate::gpu::{self, Gpu};
 use crate::memory::{self, Demand};
 use crate::message::{Failure, Load};
@@ -32,10 +32,11 @@ impl Decoder {
     ) -> Result<Self, Failure> {
         let config = Config::from_gguf(gguf)?;
         let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
+        let weights = memory::weight_bytes(&config, gguf);
         let demand = Demand {
             limit_bytes: load.memory_bytes,
-            fixed_bytes: gpu::needed_bytes(&config, gguf, 0),
-            block_bytes: infera_cpu::block_bytes(&config),
+            fixed_bytes: weights,
+            block_bytes: block_bytes(&config),
             context,
             sequences: load.sequences as usize,
         };
@@ -54,12 +55,19 @@ impl Decoder {
                 forward: Box::new(model),
             });
         }
-        let blocks = memory::kv_blocks(&demand)?;
-        let options = gpu::Options {
-            context: load.context_tokens,
-            ..gpu::Options::of(opened, blocks)
-        };
-        let model = Gpu::load(Arc::clone(gguf), opened, &options, progress)?;
+        let blocks = memory::kv_blocks(&Demand {
+            fixed_bytes: weights + gpu::working_bytes(&config),
+            ..demand
+        })?;
+        let options = gpu::Options::of(opened, blocks);
+        let model = Gpu::load(
+            Arc::clone(gguf),
+            config.clone(),
+            context,
+            opened,
+            &options,
+            progress,
+        )?;
         Ok(Self {
             config,
             weight_bytes: model.weight_bytes(),

@@ -1,7 +1,7 @@
 //! What the scheduler asks of a model: one pass for parts of many sequences over a paged KV cache.
 
 use infera_cpu::CpuModel;
-pub use infera_cpu::{BLOCK_TOKENS, Segment};
+pub use infera_cpu::{BLOCK_TOKENS, Segment, block_bytes};
 
 use crate::message::Failure;
 

@@ -17,18 +17,19 @@ use cubecl::future::block_on;
 use cubecl::prelude::*;
 use infera_model::gguf::Gguf;
 use infera_model::quant::dequantize;
-use infera_model::{Activation, Config, LayerAttention, RopePairing};
+use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use serde::{Deserialize, Serialize};
 
-use self::memory::{Buffer, Interleaved, Matrix, Part, Rows, kept, passing, tensor, zeros};
+use self::memory::{Buffer, Matrix, Part, Rows, kept, passing, tensor, zeros};
 use crate::device::Opened;
-use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
 use crate::kernels::attention::{self, grouped_attention};
 use crate::kernels::matmul::{self, Epilogue, Gate, tiled_matmul};
 use crate::kernels::norm::rms_norm;
 use crate::kernels::pack::{BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
 use crate::kernels::serial::{self, serial_matmul};
+use crate::memory::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
 /// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.
@@ -166,8 +167,6 @@ impl Wide {
 /// What a model is loaded with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The longest context; the model's own where that is less.
-    pub context: Option<u32>,
     /// KV blocks; fewer where one binding cannot hold a layer's keys in so many.
     pub blocks: usize,
     pub tuning: Tuning,
@@ -178,7 +177,6 @@ impl Options {
     pub fn of(opened: &Opened, blocks: usize) -> Self {
         let software = |device: &WgpuDevice| device.kind == WgpuDeviceKind::Cpu;
         Self {
-            context: None,
             blocks,
             tuning: if opened.gpu.as_ref().is_some_and(software) {
                 Tuning::software()
@@ -190,19 +188,22 @@ impl Options {
 }
 
 impl Gpu {
-    /// Puts the weights on the device; `progress` gets the bytes of the file that are done.
+    /// Puts the weights of a file, whose configuration is `config`, on the device. The context is
+    /// the model's own or `context`, whichever is less; `progress` gets the bytes of the file that
+    /// are done.
     ///
     /// Where the driver has not the memory, nothing stays allocated and the failure says how many
     /// bytes are needed.
     pub fn load(
         gguf: Arc<Gguf>,
+        config: Config,
+        context: usize,
         opened: &Opened,
         options: &Options,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, Failure> {
         let device = opened.gpu.clone().ok_or_else(no_gpu)?;
         let client = Device::Wgpu(device).client();
-        let config = Config::from_gguf(&gguf)?;
         let attention = config.attention(&gguf)?;
         let pass_rows = pass_rows(&config);
         let blocks = options
@@ -215,18 +216,17 @@ impl Gpu {
             max_binding_bytes: opened.max_binding_bytes,
             blocks,
         };
-        let needed = needed_bytes(&config, &gguf, blocks);
+        let needed = weight_bytes(&config, &gguf)
+            + working_bytes(&config)
+            + blocks as u64 * block_bytes(&config);
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
-            let weight_bytes = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
-            let context = options
-                .context
-                .map_or(config.context, |limit| config.context.min(limit));
+            let uploaded = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
             Self {
                 nothing: kept(&client, &[0; 4]),
                 tuning: options.tuning.clone(),
                 blocks,
-                context: context as usize,
+                context: context.min(config.context as usize),
                 client: client.clone(),
                 pass_rows,
                 gguf,
@@ -236,7 +236,7 @@ impl Gpu {
                 norm,
                 head,
                 scratch,
-                weight_bytes,
+                weight_bytes: uploaded,
                 queued: Cell::new(0),
                 widest: Cell::new(usize::MAX),
             }
@@ -253,10 +253,6 @@ impl Gpu {
             let _ = client.memory_cleanup();
         }
         model
-    }
-
-    pub fn config(&self) -> &Config {
-        &self.config
     }
 
     /// Bytes of weights on the device.
@@ -330,7 +326,7 @@ impl Gpu {
             let bytes = self
                 .client
                 .read_one(output.buffer.handle)
-                .map_err(|error| device_failed(&error))?;
+                .map_err(|error| Failure::device(&error))?;
             self.queued.set(0);
             logits.extend_from_slice(f32::from_bytes(&bytes));
         }
@@ -403,18 +399,8 @@ impl Gpu {
             {
                 continue;
             }
-            let magnitude = f64::from(layer.magnitude);
-            let mut values = Vec::with_capacity(rows.len() * layer.frequencies.len() * 2);
-            for row in rows {
-                let turns = layer
-                    .frequencies
-                    .iter()
-                    .map(|each| row.position as f64 * each);
-                let cosine = |angle| ((libm::cos(angle) * magnitude) as f32).to_bits();
-                let sine = |angle| ((libm::sin(angle) * magnitude) as f32).to_bits();
-                values.extend(turns.clone().map(cosine));
-                values.extend(turns.map(sine));
-            }
+            let table = |row: &Row| rotary_table(&layer.frequencies, layer.magnitude, row.position);
+            let values: Vec<u32> = rows.iter().flat_map(table).map(f32::to_bits).collect();
             let table = passing(&self.client, &values);
             angles.push((Arc::clone(&layer.frequencies), table));
         }
@@ -595,7 +581,7 @@ impl Gpu {
         let queued = self.queued.get() + work;
         if queued > SUBMISSION && queued > work {
             self.queued.set(work);
-            return self.client.flush().map_err(|error| device_failed(&error));
+            return self.client.flush().map_err(|error| Failure::device(&error));
         }
         self.queued.set(queued);
         Ok(())
@@ -902,14 +888,9 @@ impl Loader<'_> {
         let qkv = if config.fused {
             stack(&[self.rows(&name("attn_qkv"), config.embedding, width + 2 * kv_width)?])?
         } else {
-            let interleaved =
-                (config.rope_pairing == RopePairing::Interleaved).then_some(Interleaved {
-                    width: config.head_dim as usize,
-                    rotated: config.rope_dim as usize,
-                });
             let rotated = |part: &str, rows| -> Result<Rows<'_>, Failure> {
                 Ok(Rows {
-                    interleaved,
+                    pairs: config.pair_order(),
                     ..self.rows(&name(part), config.embedding, rows)?
                 })
             };
@@ -974,7 +955,7 @@ impl Loader<'_> {
             inputs: inputs as usize,
             first: 0,
             count: count as usize,
-            interleaved: None,
+            pairs: None,
             bias: self.gguf.tensor(&format!("{name}.bias")),
         })
     }
@@ -1028,32 +1009,12 @@ fn pass_rows(config: &Config) -> usize {
     (SUBMISSION / widest).clamp(64, PASS_ROWS)
 }
 
-fn block_bytes(config: &Config) -> u64 {
-    let kv_width = u64::from(config.kv_heads) * u64::from(config.head_dim);
-    2 * 4 * BLOCK_TOKENS as u64 * kv_width * u64::from(config.layers)
-}
-
-/// KV blocks whose keys fit one binding in each layer.
-fn most_blocks(config: &Config, max_binding_bytes: u64) -> usize {
-    let of_layer = block_bytes(config) / u64::from(2 * config.layers);
-    usize::try_from((max_binding_bytes / of_layer).max(1)).unwrap_or(usize::MAX)
-}
-
-/// Weights, KV cache and activations; the packed layout is at most a few percent larger than the
-/// file's.
-pub fn needed_bytes(config: &Config, gguf: &Gguf, blocks: usize) -> u64 {
-    let pass_rows = pass_rows(config);
-    let weights: u64 = gguf
-        .tensors()
-        .iter()
-        .filter(|tensor| config.tied || tensor.name != "token_embd.weight")
-        .map(|tensor| tensor.bytes)
-        .sum();
+/// Bytes of the activations of one pass.
+pub(crate) fn working_bytes(config: &Config) -> u64 {
     let [embedding, attended, qkv, inner] = widths(config);
     let row = 2 * embedding + 2 * attended + qkv + 2 * inner;
     let logits = LOGIT_ROWS * config.vocabulary as usize;
-    let activations = ((row * pass_rows + logits) * size_of::<f32>()) as u64;
-    weights + weights / 32 + blocks as u64 * block_bytes(config) + activations
+    ((row * pass_rows(config) + logits) * size_of::<f32>()) as u64
 }
 
 fn no_gpu() -> Failure {
@@ -1069,12 +1030,5 @@ fn out_of_memory(needed: u64) -> Failure {
         message: format!(
             "The GPU's driver has no memory left for the model, which needs {needed} bytes"
         ),
-    }
-}
-
-fn device_failed(error: &dyn std::fmt::Display) -> Failure {
-    Failure {
-        code: FailureCode::Internal,
-        message: format!("The device failed: {error}"),
     }
 }

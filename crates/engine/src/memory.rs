@@ -1,6 +1,9 @@
 //! How much of a device's memory goes to the KV cache.
 
-use crate::forward::BLOCK_TOKENS;
+use infera_model::Config;
+use infera_model::gguf::Gguf;
+
+use crate::forward::{BLOCK_TOKENS, block_bytes};
 use crate::message::{Failure, FailureCode};
 
 /// With fewer positions than this a model is of no use to a job.
@@ -47,6 +50,24 @@ pub fn kv_blocks(demand: &Demand) -> Result<usize, Failure> {
             "The model needs {needed} bytes of the device's memory, {missing} more than it may have"
         ),
     })
+}
+
+/// KV blocks whose keys, or values, fit one binding in each layer.
+pub(crate) fn most_blocks(config: &Config, max_binding_bytes: u64) -> usize {
+    let of_layer = block_bytes(config) / u64::from(2 * config.layers);
+    usize::try_from((max_binding_bytes / of_layer).max(1)).unwrap_or(usize::MAX)
+}
+
+/// Of weights that stay quantised; the packed layouts are at most a few percent larger than the
+/// file's.
+pub(crate) fn weight_bytes(config: &Config, gguf: &Gguf) -> u64 {
+    let weights: u64 = gguf
+        .tensors()
+        .iter()
+        .filter(|tensor| config.tied || tensor.name != "token_embd.weight")
+        .map(|tensor| tensor.bytes)
+        .sum();
+    weights + weights / 32
 }
 
 #[cfg(test)]

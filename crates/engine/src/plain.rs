@@ -10,12 +10,13 @@ use std::sync::Arc;
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
-use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError, RopePairing};
+use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError};
 
 use crate::device::Opened;
-use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
+use crate::memory::most_blocks;
 use crate::message::Failure;
-use crate::weights::{Embedding, Interleaved, Linear, Loader, Part};
+use crate::weights::{Embedding, Linear, Loader, Part};
 use pass::{Pass, Seen, Sight};
 
 mod pass;
@@ -31,6 +32,7 @@ pub struct Plain {
     norm: Tensor<1>,
     head: Linear,
     blocks: usize,
+    block_bytes: u64,
     weight_bytes: u64,
 }
 
@@ -102,22 +104,12 @@ impl Shape {
     fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
-
-    fn block_bytes(&self) -> u64 {
-        (self.layers * 2 * BLOCK_TOKENS * self.kv_width() * size_of::<f32>()) as u64
-    }
-
-    /// As many blocks as fit one binding per layer, for keys and values each.
-    fn most_blocks(&self, max_binding_bytes: u64) -> usize {
-        let layer_bytes = self.block_bytes() / (2 * self.layers as u64);
-        usize::try_from(max_binding_bytes / layer_bytes).unwrap_or(usize::MAX)
-    }
 }
 
 impl Plain {
     /// Puts the weights on the device, beside a KV cache of `blocks` blocks, or fewer where a
-    /// binding cannot hold so many. The context is the model's own, or `context` where that is less; `progress` gets the bytes of
-    /// the file that are done.
+    /// binding cannot hold so many. The context is the model's own, or `context` where that is
+    /// less; `progress` gets the bytes of the file that are done.
     pub fn load(
         gguf: Arc<Gguf>,
         opened: &Opened,
@@ -127,7 +119,7 @@ impl Plain {
     ) -> Result<Self, ModelError> {
         let config = Config::from_gguf(&gguf)?;
         let shape = Shape::of(&config, context);
-        let blocks = blocks.min(shape.most_blocks(opened.max_binding_bytes));
+        let blocks = blocks.min(most_blocks(&config, opened.max_binding_bytes));
         let mut sights: Vec<LayerAttention> = Vec::new();
         let mut loader = Loader::new(&gguf, opened, progress);
         let mut layers = Vec::new();
@@ -163,6 +155,7 @@ impl Plain {
             norm,
             head,
             blocks,
+            block_bytes: block_bytes(&config),
             weight_bytes,
         })
     }
@@ -213,7 +206,7 @@ impl Forward for Plain {
     }
 
     fn block_bytes(&self) -> u64 {
-        self.shape.block_bytes()
+        self.block_bytes
     }
 
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
@@ -277,15 +270,10 @@ impl LayerLoader<'_, '_> {
         if self.config.fused {
             return vec![Part::plain(self.name("attn_qkv"), width + 2 * kv_width)];
         }
-        let interleaved =
-            (self.config.rope_pairing == RopePairing::Interleaved).then_some(Interleaved {
-                width: self.shape.head_dim,
-                rotated: self.shape.rotated,
-            });
         let rotated = |name, rows| Part {
             name: self.name(name),
             rows,
-            interleaved,
+            pairs: self.config.pair_order(),
         };
         vec![
             rotated("attn_q", width),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use infera_model::ModelError;
 use infera_model::gguf::{Gguf, TensorView};
 use infera_model::quant::{LengthMismatch, dequantize};
+use infera_model::{ModelError, PairOrder};
 use rayon::prelude::*;
 
 use crate::device::Opened;
@@ -26,17 +26,7 @@ pub(crate) struct Part {
     pub name: String,
     /// Output rows.
     pub rows: usize,
-    /// Set where the file keeps a head's rotary pairs side by side: rows are then reordered so
-    /// that pair `i` is `(i, i + rotated / 2)`. Query and key get the same order, so their
-    /// products stay what they were.
-    pub interleaved: Option<Interleaved>,
-}
-
-/// The width of a head, and how many of its first values are rotated.
-#[derive(Clone, Copy)]
-pub(crate) struct Interleaved {
-    pub width: usize,
-    pub rotated: usize,
+    pub pairs: Option<PairOrder>,
 }
 
 /// A matrix `[out, in]`, with a bias where the file has one. Cut into blocks of rows where the
@@ -146,25 +136,19 @@ impl Part {
         Self {
             name,
             rows,
-            interleaved: None,
+            pairs: None,
         }
     }
 
-    /// Reorders rows of `inputs` values each, where the file's order asks for it.
+    /// Its rows of `inputs` values each, in the engine's order.
     fn ordered(&self, values: Vec<f32>, inputs: usize) -> Vec<f32> {
-        let Some(Interleaved { width, rotated }) = self.interleaved else {
+        let Some(order) = self.pairs else {
             return values;
         };
-        let evens = (0..rotated).step_by(2);
-        let odds = (1..rotated).step_by(2);
-        let order: Vec<usize> = evens.chain(odds).chain(rotated..width).collect();
-        let mut ordered = Vec::with_capacity(values.len());
-        for head in values.chunks(width * inputs) {
-            for row in &order {
-                ordered.extend_from_slice(&head[row * inputs..(row + 1) * inputs]);
-            }
-        }
-        ordered
+        (0..self.rows)
+            .flat_map(|row| &values[order.source(row) * inputs..][..inputs])
+            .copied()
+            .collect()
     }
 }
 
@@ -260,21 +244,6 @@ pub(crate) fn to_device<const D: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interleaved_heads_become_halves() {
-        let part = |rotated| Part {
-            name: String::new(),
-            rows: 8,
-            interleaved: Some(Interleaved { width: 4, rotated }),
-        };
-        let rows: Vec<f32> = (0..8).map(|row| row as f32).collect();
-        assert_eq!(
-            part(4).ordered(rows.clone(), 1),
-            [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]
-        );
-        assert_eq!(part(2).ordered(rows.clone(), 1), rows);
-    }
 
     #[test]
     fn a_matrix_in_blocks_gives_the_same_product() {

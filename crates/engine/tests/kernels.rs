@@ -224,7 +224,9 @@ fn mean_divergence(found: &[f32], expected: &[f32], vocabulary: usize) -> f64 {
 
 fn load(path: &Path, opened: &Opened) -> Gpu {
     let gguf = Arc::new(Gguf::open(path).unwrap());
-    Gpu::load(gguf, opened, &Options::of(opened, BLOCKS), &mut |_| {}).unwrap()
+    let config = Config::from_gguf(&gguf).unwrap();
+    let options = Options::of(opened, BLOCKS);
+    Gpu::load(gguf, config, usize::MAX, opened, &options, &mut |_| {}).unwrap()
 }
 
 fn software_vulkan() -> Option<Opened> {

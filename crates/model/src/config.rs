@@ -12,7 +12,7 @@ use crate::error::ModelError;
 use crate::gguf::Gguf;
 
 pub use embedder::{EmbedderConfig, Pooling};
-pub use rope::{LayerAttention, Rope, Window};
+pub use rope::{LayerAttention, PairOrder, Rope, Window, rotary_table};
 
 /// The model families this program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use infera_model::PairOrder;
 use infera_model::gguf::{Gguf, TensorView};
 use infera_model::quant::{TensorType, dequantize};
 
@@ -81,32 +82,8 @@ pub(crate) struct Rows<'a> {
     pub inputs: usize,
     pub first: usize,
     pub count: usize,
-    /// Set where the file keeps a head's rotary pairs side by side.
-    pub interleaved: Option<Interleaved>,
+    pub pairs: Option<PairOrder>,
     pub bias: Option<TensorView<'a>>,
-}
-
-/// The width of a head, and how many of its first values are rotated.
-#[derive(Clone, Copy)]
-pub(crate) struct Interleaved {
-    pub width: usize,
-    pub rotated: usize,
-}
-
-impl Interleaved {
-    /// Where the file has what goes to `row`: pair `i` becomes `(i, i + rotated / 2)`.
-    fn source(self, row: usize) -> usize {
-        let (head, within) = (row / self.width, row % self.width);
-        let half = self.rotated / 2;
-        let within = if within < half {
-            2 * within
-        } else if within < self.rotated {
-            2 * (within - half) + 1
-        } else {
-            within
-        };
-        head * self.width + within
-    }
 }
 
 impl<'a> Rows<'a> {
@@ -115,7 +92,7 @@ impl<'a> Rows<'a> {
     }
 
     fn source(&self, row: usize) -> usize {
-        self.first + self.interleaved.map_or(row, |order| order.source(row))
+        self.first + self.pairs.map_or(row, |order| order.source(row))
     }
 
     /// The file's bytes of a row; none behind the last row.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use infera_model::LayerAttention;
+use infera_model::{LayerAttention, rotary_table};
 
 use crate::forward::{BLOCK_TOKENS, Segment};
 use crate::weights::to_device;
@@ -81,19 +81,16 @@ impl Pass {
 
 impl Sight {
     fn new(segments: &[Segment<'_>], sight: &LayerAttention, device: &Device) -> Self {
-        let magnitude = f64::from(sight.magnitude);
+        let pairs = sight.frequencies.len();
         let mut cosines = Vec::new();
         let mut sines = Vec::new();
         for segment in segments {
             for position in segment.start..segment.start + segment.tokens.len() {
-                for frequency in &*sight.frequencies {
-                    let angle = position as f64 * frequency;
-                    cosines.push((libm::cos(angle) * magnitude) as f32);
-                    sines.push((libm::sin(angle) * magnitude) as f32);
-                }
+                let mut table = rotary_table(&sight.frequencies, sight.magnitude, position);
+                cosines.extend(table.by_ref().take(pairs));
+                sines.extend(table);
             }
         }
-        let pairs = sight.frequencies.len();
         let shape = [cosines.len() / pairs, 1, pairs];
         let window = sight.window.map(|window| window as usize);
         Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use infera_protocol::digest::Digest;
 
-use super::{Architecture, Config};
+use super::{Architecture, Config, RopePairing};
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 use crate::quant::dequantize;
@@ -45,6 +45,49 @@ pub struct LayerAttention {
     pub magnitude: f32,
 }
 
+/// Rows of query and key in the order that the engines keep: where the file has a head's rotary
+/// pairs side by side, pair `i` becomes `(i, i + rotated / 2)`. Query and key get the same order,
+/// so their products stay what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairOrder {
+    pub head_dim: usize,
+    /// Of a head's values, the first ones.
+    pub rotated: usize,
+}
+
+impl PairOrder {
+    /// The file's row of row `row`.
+    pub fn source(self, row: usize) -> usize {
+        let place = row % self.head_dim;
+        let half = self.rotated / 2;
+        let source = if place < half {
+            2 * place
+        } else if place < self.rotated {
+            2 * (place - half) + 1
+        } else {
+            place
+        };
+        row - place + source
+    }
+}
+
+/// What one position's rotary pairs are turned by: `[2, pairs]`, cosines before sines, computed in
+/// f64. `frequencies` are radians per position of each pair; the values are multiplied by
+/// `magnitude`.
+pub fn rotary_table(
+    frequencies: &[f64],
+    magnitude: f32,
+    position: usize,
+) -> impl Iterator<Item = f32> {
+    let angles = frequencies
+        .iter()
+        .map(move |frequency| position as f64 * frequency);
+    let cosines = angles.clone().map(libm::cos);
+    cosines
+        .chain(angles.map(libm::sin))
+        .map(move |value| (value * f64::from(magnitude)) as f32)
+}
+
 /// Llama 3's divisors. The file's writer computed them from its scaling rule.
 const LLAMA3_FACTORS: &str = "rope_freqs.weight";
 /// Phi-3's divisors for contexts over the original one, and within it.
@@ -58,6 +101,14 @@ const GEMMA3_WINDOW_BASE: f32 = 10_000.0;
 const GEMMA3_GLOBAL_EVERY: u32 = 6;
 
 impl Config {
+    /// The order of query's and key's rows; none where the file's is the engines'.
+    pub fn pair_order(&self) -> Option<PairOrder> {
+        (self.rope_pairing == RopePairing::Interleaved).then_some(PairOrder {
+            head_dim: self.head_dim as usize,
+            rotated: self.rope_dim as usize,
+        })
+    }
+
     /// How each layer's attention sees positions, from the file that the configuration was read
     /// from. The divisors are weights, so a head does not have them.
     pub fn attention(&self, gguf: &Gguf) -> Result<Vec<LayerAttention>, ModelError> {
@@ -265,4 +316,32 @@ pub(super) fn read_window(
 
 fn positive(number: f32) -> bool {
     number.is_finite() && number > 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_side_by_side_become_halves() {
+        let order = |rotated| -> Vec<_> {
+            let order = PairOrder {
+                head_dim: 6,
+                rotated,
+            };
+            (0..12).map(|row| order.source(row)).collect()
+        };
+        assert_eq!(order(6), [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+        assert_eq!(order(4), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
+    }
+
+    #[test]
+    fn a_table_is_of_position_times_frequency() {
+        let found: Vec<f32> = rotary_table(&[1.0, 0.01], 2.0, 73).collect();
+        let (one, two) = (73_f64, 0.73_f64);
+        let expected = [one.cos(), two.cos(), one.sin(), two.sin()];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - 2.0 * expected).abs() < 1e-6);
+        }
+    }
 }
