@@ -176,8 +176,9 @@ fn set_up(app: &AppHandle, backend: App, options: &Options) {
         closings: window::Closings::default(),
         release_window_after: options.release_window_after,
     });
-    if let Err(error) = app.state::<Shell>().tray.put(app) {
-        tracing::warn!(%error, "there is no tray");
+    match app.state::<Shell>().tray.put(app) {
+        Ok(()) => tracing::info!("the tray is set up"),
+        Err(error) => tracing::warn!(%error, "there is no tray"),
     }
     let clicked = app.clone();
     let listening = app.notification().on_action(move |action| {

@@ -77,10 +77,11 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .zoom_hotkeys_enabled(true)
         .on_navigation(is_own_page)
         .on_page_load(|window, load| {
-            if load.event() == PageLoadEvent::Finished
-                && let Err(error) = reveal(window.app_handle(), &window)
-            {
-                tracing::error!(%error, "the window cannot be shown");
+            if load.event() == PageLoadEvent::Finished {
+                match reveal(window.app_handle(), &window) {
+                    Ok(()) => tracing::info!("the window is shown"),
+                    Err(error) => tracing::error!(%error, "the window cannot be shown"),
+                }
             }
         })
         .build()?;

@@ -47,10 +47,10 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         Name::Desktop => {
             packages::for_tests()?;
             ui::build()?;
-            let binaries = if options.dev {
-                Binaries::build_with_desktop()?
-            } else {
-                Binaries::build_for_packages()?
+            let binaries = match &options.programs {
+                Some(folder) => Binaries::in_folder(folder)?,
+                None if options.dev => Binaries::build_with_desktop()?,
+                None => Binaries::build_for_packages()?,
             };
             desktop::run(&binaries, &model()?)
         }
@@ -154,6 +154,9 @@ fn print_row(
 }
 
 fn build(options: &BenchOptions) -> Result<Binaries> {
+    if let Some(folder) = &options.programs {
+        return Binaries::in_folder(folder);
+    }
     if options.dev {
         return Binaries::build();
     }

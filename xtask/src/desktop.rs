@@ -1,5 +1,5 @@
-//! `cargo xtask bench desktop`: what the desktop program costs while it does nothing. Linux only:
-//! the figures come from `/proc`.
+//! `cargo xtask bench desktop`: the desktop program's start, what it costs, and how soon Pause frees
+//! the machine. Linux only: the figures come from `/proc`.
 
 use std::fs;
 use std::path::Path;
@@ -7,20 +7,26 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use xtask::http::Client;
 use xtask::network::{Balancer, BalancerOptions, Binaries, START_LIMIT};
-use xtask::process::{self, Process};
+use xtask::process::Process;
 use xtask::{Result, wait};
 
 use crate::report;
 
-/// How long the paused program is watched.
-const WATCHED: Duration = Duration::from_mins(1);
-/// A paused node keeps its model for ten seconds, in case it was only a moment.
-const ENGINE_LIMIT: Duration = Duration::from_secs(30);
-/// Linux counts processor time in hundredths of a second for programs.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// How long a cost is measured.
+const WATCHED: Duration = Duration::from_secs(30);
+/// So long after it was last told to do something, a program does what it does for hours.
+const SETTLING: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Rounds of Pause in the middle of an answer.
+const PAUSES: usize = 20;
+/// A process that computes less than [`IDLE_WORK`] in this time is idle.
+const IDLE: Duration = Duration::from_millis(50);
+const IDLE_WORK: Duration = Duration::from_millis(1);
 
-/// `model` is served on the CPU by a balancer of its own; nobody asks anything.
+/// `model` is served on the CPU by a balancer of its own.
 pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let screen = Screen::start(&folder.path().join("screen.log"))?;
@@ -30,83 +36,165 @@ pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
         BalancerOptions::default(),
     )?;
     balancer.add_model(model, "model", 1, 1)?;
-    let data = folder.path().join("node");
-    let begun = Instant::now();
-    let mut command = Command::new(&binaries.desktop);
-    command
-        .arg("--hidden")
-        .arg("--data")
-        .arg(&data)
-        .arg("--key-file")
-        .arg(folder.path().join("key"))
-        .env("DISPLAY", &screen.display)
-        .env("INFERA_AGREE", "1")
-        .env("INFERA_WEB_CONTROL", "1")
-        .env("INFERA_BALANCER", balancer.url())
-        .env("INFERA_DEVICE", "cpu")
-        .env("INFERA_MODEL", model);
-    let mut program = Process::start("infera-node", command, &folder.path().join("log.txt"))?;
-    let infera = |words: &[&str]| {
-        let mut command = Command::new(&binaries.node);
-        command.args(words).arg("--data").arg(&data);
-        process::output(command)
+    let clients_key = balancer.create_key("bench")?;
+    let desktop = |hidden: bool| {
+        let mut command = Command::new(&binaries.desktop);
+        command
+            .args(hidden.then_some("--hidden"))
+            .arg("--data")
+            .arg(folder.path().join("node"))
+            .arg("--key-file")
+            .arg(folder.path().join("key"))
+            .env("DISPLAY", &screen.display)
+            .env("INFERA_LOG", "info")
+            .env("INFERA_AGREE", "1")
+            .env("INFERA_WEB_CONTROL", "1")
+            .env("INFERA_BALANCER", balancer.url())
+            .env("INFERA_DEVICE", "cpu")
+            .env("INFERA_MODEL", model);
+        Process::start("infera-node", command, &folder.path().join("log.txt"))
     };
-    wait::until("the program answers", START_LIMIT, || {
-        Ok(infera(&["status"]).is_ok().then_some(()))
+
+    let begun = Instant::now();
+    let mut program = desktop(false)?;
+    for (name, words) in [
+        ("tray", "the tray is set up"),
+        ("window", "the window is shown"),
+    ] {
+        wait::until(words, START_LIMIT, || {
+            Ok(fs::read_to_string(program.log())?
+                .contains(words)
+                .then_some(()))
+        })?;
+        let after = begun.elapsed().as_secs_f64();
+        report::fact(name, &format!("{after:.2} s after its start"));
+    }
+    thread::sleep(SETTLING);
+    tell_cost("window open", program.pid())?;
+    program.stop(STOP_LIMIT)?;
+
+    let begun = Instant::now();
+    let mut program = desktop(true)?;
+    let control = wait::until("the program answers", START_LIMIT, || {
+        Ok(control(&folder.path().join("node")).ok())
     })?;
-    let answers = begun.elapsed();
-    wait::until("the model is loaded", START_LIMIT, || {
-        Ok(infera(&["status"])
-            .is_ok_and(|text| text.contains("Waiting for jobs"))
-            .then_some(()))
-    })?;
-    let ready = begun.elapsed();
-    infera(&["pause"])?;
-    let paused = Instant::now();
-    wait::until("the engine is gone", ENGINE_LIMIT, || {
+    wait_for_jobs(&control)?;
+    report::fact(
+        "ready",
+        &format!(
+            "{:.2} s after its start: model loaded, connected",
+            begun.elapsed().as_secs_f64()
+        ),
+    );
+    let mut idle = Vec::new();
+    let mut freed = Vec::new();
+    for _ in 0..PAUSES {
+        wait_for_jobs(&control)?;
+        let mut answer = balancer.client(&clients_key).stream(
+            "/v1/chat/completions",
+            &json!({
+                "model": "model", "stream": true, "max_tokens": 2000,
+                "messages": [{"role": "user", "content": "Write a long story about the sea."}],
+            }),
+        )?;
+        for _ in 0..3 {
+            answer.next().ok_or("the answer ended too early")??;
+        }
+        let engine = *family(program.pid()).get(1).ok_or("no engine runs")?;
+        let watching = thread::spawn(move || watch(engine));
+        let begun = Instant::now();
+        control.post("/control/v1/pause", &json!({}))?.success()?;
+        let (last_work, ended) = watching.join().map_err(|_| "the watch broke")?;
+        idle.push(last_work.saturating_duration_since(begun));
+        freed.push(ended.saturating_duration_since(begun));
+        drop(answer);
+        control
+            .post("/control/v1/resume", &Value::Null)?
+            .success()?;
+    }
+    for (name, times, what) in [
+        ("idle", &mut idle, "the engine computes nothing"),
+        ("freed", &mut freed, "the engine and its memory are gone"),
+    ] {
+        times.sort();
+        let [median, p95] = [times.len() / 2, times.len() * 95 / 100 - 1]
+            .map(|place| times[place].as_secs_f64() * 1000.0);
+        report::fact(
+            name,
+            &format!("{what} {median:.0} ms after Pause (median; 95th percentile {p95:.0} ms)"),
+        );
+    }
+    control.post("/control/v1/pause", &json!({}))?.success()?;
+    wait::until("the engine is gone", START_LIMIT, || {
         Ok((family(program.pid()).len() == 1).then_some(()))
     })?;
-    let released = paused.elapsed();
-    let before = processor_seconds(program.pid())?;
+    thread::sleep(SETTLING);
+    tell_cost("paused, window closed", program.pid())?;
+    program.stop(STOP_LIMIT)?;
+    Ok(())
+}
+
+/// The running node's control API.
+fn control(data: &Path) -> Result<Client> {
+    let file: Value = serde_json::from_slice(&fs::read(data.join("control.json"))?)?;
+    let client = Client::new(
+        file["url"].as_str().unwrap_or_default(),
+        file["token"].as_str(),
+    );
+    client.post("/control/v1/state", &Value::Null)?;
+    Ok(client)
+}
+
+fn wait_for_jobs(control: &Client) -> Result<()> {
+    wait::until("the node waits for jobs", START_LIMIT, || {
+        let state = control.post("/control/v1/state", &Value::Null)?.success()?;
+        let is_waiting = state["state"]["summary"]["summary"] == "waiting_for_jobs";
+        Ok(is_waiting.then_some(()))
+    })
+}
+
+/// Processor time and memory of a program and all its processes, which stay the same meanwhile.
+fn tell_cost(when: &str, root: u32) -> Result<()> {
+    let used = || {
+        family(root)
+            .into_iter()
+            .map(processor_time)
+            .sum::<Duration>()
+    };
+    let before = used();
     thread::sleep(WATCHED);
-    let used = processor_seconds(program.pid())? - before;
-    let memory = family(program.pid())
+    let share = used().saturating_sub(before).as_secs_f64() / WATCHED.as_secs_f64() * 100.0;
+    let memory = family(root)
         .into_iter()
         .map(proportional_bytes)
         .sum::<Result<u64>>()?;
-    program.stop(Duration::from_secs(15))?;
-    let fact = |name: &str, text: String| report::fact(name, &text);
-    fact(
-        "answers",
-        format!("{:.2} s after its start", answers.as_secs_f64()),
-    );
-    fact(
-        "ready",
-        format!("{:.2} s, model loaded and connected", ready.as_secs_f64()),
-    );
-    fact(
-        "released",
-        format!(
-            "{:.1} s after Pause the engine is gone",
-            released.as_secs_f64()
-        ),
-    );
-    fact(
-        "processor",
-        format!(
-            "{:.2} % of one core, paused, the window closed, over {} s",
-            used / WATCHED.as_secs_f64() * 100.0,
-            WATCHED.as_secs()
-        ),
-    );
-    fact(
-        "memory",
-        format!(
-            "{} MB proportional set size, all its processes",
+    report::fact(
+        when,
+        &format!(
+            "{share:.2} % of one core over {} s, {} MB proportional set size",
+            WATCHED.as_secs(),
             memory / 1_000_000
         ),
     );
     Ok(())
+}
+
+/// Until a process ends: when it last worked before it fell idle, and when it ended.
+fn watch(id: u32) -> (Instant, Instant) {
+    let mut worked = (Instant::now(), processor_time(id));
+    let mut idle_since = None;
+    loop {
+        let (now, used) = (Instant::now(), processor_time(id));
+        if stat(id).is_none_or(|fields| fields[0] == "Z") {
+            return (idle_since.unwrap_or(worked.0), now);
+        }
+        if used > worked.1 + IDLE_WORK {
+            worked = (now, used);
+        } else if now > worked.0 + IDLE {
+            idle_since.get_or_insert(worked.0);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A screen that nobody sees.
@@ -168,12 +256,16 @@ fn stat(id: u32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-/// User and system time of one process so far.
-fn processor_seconds(id: u32) -> Result<f64> {
-    let fields = stat(id).ok_or("the program has ended")?;
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    let used = ticks(11).zip(ticks(12)).ok_or("its times cannot be read")?;
-    Ok((used.0 + used.1) / TICKS_PER_SECOND)
+/// What a process's threads have computed so far; nothing when it has ended.
+fn processor_time(id: u32) -> Duration {
+    let nanoseconds = fs::read_dir(format!("/proc/{id}/task"))
+        .into_iter()
+        .flatten()
+        .filter_map(|thread| {
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 fn proportional_bytes(id: u32) -> Result<u64> {

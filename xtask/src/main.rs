@@ -94,6 +94,9 @@ struct BenchOptions {
     /// Measure the build without optimisations
     #[arg(long)]
     dev: bool,
+    /// Measure the programs in this folder instead of building them (engine, desktop)
+    #[arg(long, value_name = "FOLDER", conflicts_with = "dev")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -107,6 +110,9 @@ struct PackageOptions {
     /// One file for any Linux too; the tools for it are downloaded from GitHub
     #[arg(long)]
     appimage: bool,
+    /// Package the programs in this folder instead of building them
+    #[arg(long, value_name = "FOLDER", conflicts_with = "dev")]
+    programs: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {

@@ -78,6 +78,12 @@ impl Binaries {
         }
     }
 
+    /// Programs that were built before.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        Self::find_in(&folder.canonicalize()?)
+            .ok_or_else(|| format!("{} does not hold the programs", folder.display()).into())
+    }
+
     fn find_in(folder: &Path) -> Option<Self> {
         let program = |name: &str| folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
         let found = Self {

@@ -54,6 +54,9 @@ fn on_linux(options: &PackageOptions, settings: Value) -> Result<Vec<PathBuf>> {
 }
 
 fn programs(options: &PackageOptions) -> Result<Binaries> {
+    if let Some(folder) = &options.programs {
+        return Binaries::in_folder(folder);
+    }
     if !options.dev {
         packages::for_build()?;
         ui::build()?;

@@ -53,7 +53,7 @@ pub struct Pause {
 /// Where the limits are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GovernorPolicy {
-    /// A paused node keeps the model loaded for so long, in case it was only a moment.
+    /// A paused node keeps the model loaded for so long, in case the click was a mistake.
     pub release_after: Duration,
     /// Below this the node takes no new jobs.
     pub stop_below_disk_bytes: u64,
@@ -64,7 +64,7 @@ pub struct GovernorPolicy {
 impl Default for GovernorPolicy {
     fn default() -> Self {
         Self {
-            release_after: Duration::from_secs(10),
+            release_after: Duration::from_millis(500),
             stop_below_disk_bytes: 100_000_000,
             resume_above_disk_bytes: 200_000_000,
         }
