@@ -2,38 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use infera_cpu::{BLOCK_TOKENS, CpuModel, InstructionSet, Segment, block_bytes};
 use infera_model::gguf::Gguf;
 use infera_model::{Config, ModelError};
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Golden {
-    #[serde(alias = "prompt_ids")]
-    prompt_tokens: Vec<u32>,
-    #[serde(alias = "greedy_ids")]
-    gen_tokens: Vec<u32>,
-    #[serde(default)]
-    first_top5_logits: Vec<(u32, f32)>,
-    /// For each of the first steps.
-    #[serde(default)]
-    top5: Vec<Vec<(u32, f32)>>,
-    #[serde(default)]
-    margins: Vec<f32>,
-}
+use self::files::{cached_model, golden_folder, repository};
+use self::outputs::{assert_top, goldens, references, top};
 
-/// All logits after the last tokens of a text.
-#[derive(Deserialize)]
-struct Reference {
-    file: String,
-    tokens: Vec<u32>,
-    /// The position of the first row.
-    first: usize,
-    logits: Vec<Vec<f32>>,
-}
+#[path = "../../engine/tests/golden/files.rs"]
+mod files;
+#[path = "../../engine/tests/golden/outputs.rs"]
+mod outputs;
 
 #[test]
 fn the_tiny_model_gives_the_golden_logits_and_ids() {
@@ -109,9 +91,7 @@ fn real_models_give_the_golden_logits_and_ids() {
 /// Random weights and logits that a program in f64 made from the published definitions.
 #[test]
 fn every_architecture_gives_the_logits_of_its_definition() {
-    let text = std::fs::read_to_string(golden_folder().join("architectures.jsonl")).unwrap();
-    for line in text.lines() {
-        let reference: Reference = serde_json::from_str(line).unwrap();
+    for reference in references(&golden_folder().join("architectures.jsonl")) {
         let mut model = load(&golden_folder().join(&reference.file), 8);
         for set in InstructionSet::available() {
             model.set_instruction_set(set);
@@ -225,34 +205,6 @@ fn loading_reports_progress_and_sizes() {
     assert!(model.weight_bytes() >= last && model.weight_bytes() < last + last / 50);
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn golden_folder() -> PathBuf {
-    repository().join("crates/engine/tests/golden")
-}
-
-/// Where `cargo xtask` keeps downloaded models.
-fn cached_model(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("INFERA_MODELS")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache =
-                cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-            Some(cache?.join("infera-node/models"))
-        })?;
-    Some(folder.join(file)).filter(|path| path.exists())
-}
-
-fn goldens(path: &Path) -> Vec<Golden> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
 fn tiny() -> CpuModel {
     load(&repository().join("tests/model/tiny-llama.gguf"), 128)
 }
@@ -292,27 +244,4 @@ fn greedy(model: &mut CpuModel, prompt: &[u32], count: usize) -> Vec<u32> {
         }
     }
     output
-}
-
-fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut best: Vec<(u32, f32)> = Vec::new();
-    for (id, logit) in logits.iter().enumerate() {
-        let place = best.partition_point(|(_, other)| other >= logit);
-        if place < count {
-            best.insert(place, (id as u32, *logit));
-            best.truncate(count);
-        }
-    }
-    best
-}
-
-fn assert_top(logits: &[f32], expected: &[(u32, f32)], tolerance: f32) {
-    let found = top(logits, expected.len());
-    for ((id, logit), (expected_id, expected_logit)) in found.iter().zip(expected) {
-        assert_eq!(id, expected_id, "{found:?} is not {expected:?}");
-        assert!(
-            (logit - expected_logit).abs() < tolerance,
-            "{found:?} is not {expected:?}"
-        );
-    }
 }

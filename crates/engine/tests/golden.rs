@@ -1,7 +1,7 @@
 //! The plain path against outputs that were computed by others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use infera_engine::device::{self, Opened};
@@ -13,20 +13,13 @@ use infera_model::Tokenizer;
 use infera_model::gguf::Gguf;
 use serde::Deserialize;
 
-#[derive(Deserialize)]
-struct Golden {
-    #[serde(alias = "prompt_ids")]
-    prompt_tokens: Vec<u32>,
-    #[serde(alias = "greedy_ids")]
-    gen_tokens: Vec<u32>,
-    #[serde(default)]
-    first_top5_logits: Vec<(u32, f32)>,
-    /// For each of the first steps.
-    #[serde(default)]
-    top5: Vec<Vec<(u32, f32)>>,
-    #[serde(default)]
-    margins: Vec<f32>,
-}
+use self::files::{cached_model, golden_folder, repository};
+use self::outputs::{assert_top, goldens, references, top};
+
+#[path = "golden/files.rs"]
+mod files;
+#[path = "golden/outputs.rs"]
+mod outputs;
 
 #[derive(Deserialize)]
 struct Embedded {
@@ -34,16 +27,6 @@ struct Embedded {
     text: String,
     ids: Vec<u32>,
     embedding: Vec<f32>,
-}
-
-/// All logits after the last tokens of a text.
-#[derive(Deserialize)]
-struct Reference {
-    file: String,
-    tokens: Vec<u32>,
-    /// The position of the first row.
-    first: usize,
-    logits: Vec<Vec<f32>>,
 }
 
 #[test]
@@ -127,9 +110,7 @@ fn a_sequence_reads_the_blocks_of_another_with_the_same_beginning() {
 /// Random weights and logits that a program in f64 made from the published definitions.
 #[test]
 fn every_architecture_gives_the_logits_of_its_definition() {
-    let text = std::fs::read_to_string(golden_folder().join("architectures.jsonl")).unwrap();
-    for line in text.lines() {
-        let reference: Reference = serde_json::from_str(line).unwrap();
+    for reference in references(&golden_folder().join("architectures.jsonl")) {
         let mut model = load(&golden_folder().join(&reference.file));
         let tokens = &reference.tokens;
         let expected = reference.logits.concat();
@@ -292,34 +273,6 @@ fn check_embedder(path: &Path, golden: &str, tolerance: f32) -> Vec<Embedded> {
     goldens
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn golden_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-/// Where `cargo xtask` keeps downloaded models.
-fn cached_model(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("INFERA_MODELS")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache =
-                cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-            Some(cache?.join("infera-node/models"))
-        })?;
-    Some(folder.join(file)).filter(|path| path.exists())
-}
-
-fn goldens(path: &Path) -> Vec<Golden> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
 fn load(path: &Path) -> Plain {
     load_on(path, &device::open(&DeviceChoice::Cpu).unwrap())
 }
@@ -362,32 +315,6 @@ fn greedy(model: &mut Plain, prompt: &[u32], count: usize) -> Vec<u32> {
         }
     }
     output
-}
-
-fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut sorted: Vec<_> = logits
-        .iter()
-        .enumerate()
-        .map(|(id, logit)| (id as u32, *logit))
-        .collect();
-    // A vocabulary is large to sort in a development build.
-    if count < sorted.len() {
-        sorted.select_nth_unstable_by(count, |one, two| two.1.total_cmp(&one.1));
-        sorted.truncate(count);
-    }
-    sorted.sort_by(|one, two| two.1.total_cmp(&one.1));
-    sorted
-}
-
-fn assert_top(logits: &[f32], expected: &[(u32, f32)], tolerance: f32) {
-    let found = top(logits, expected.len());
-    for ((id, logit), (expected_id, expected_logit)) in found.iter().zip(expected) {
-        assert_eq!(id, expected_id, "{found:?} is not {expected:?}");
-        assert!(
-            (logit - expected_logit).abs() < tolerance,
-            "{found:?} is not {expected:?}"
-        );
-    }
 }
 
 fn largest_difference(one: &[f32], two: &[f32]) -> f32 {
