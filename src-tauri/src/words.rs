@@ -153,6 +153,9 @@ fn german(summary: &Summary, now: &Zoned) -> String {
             format!("Der Balancer {balancer} ist nicht erreichbar")
         }
         Summary::Loading { model, percent } => format!("{model} wird geladen: {percent} %"),
+        Summary::Tuning { model, done, total } => {
+            format!("{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}")
+        }
         Summary::NotServed { models } => format!(
             "Keine Aufträge: Dieses Netz bietet {} nicht an",
             models.join(" oder ")

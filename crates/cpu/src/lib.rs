@@ -10,6 +10,7 @@
 )]
 
 mod attention;
+mod bandwidth;
 mod format;
 mod math;
 mod matrix;
@@ -22,6 +23,7 @@ mod rope;
 mod simd;
 mod weights;
 
+pub use bandwidth::read_bandwidth;
 pub use model::{CpuModel, Segment, block_bytes};
 pub use simd::InstructionSet;
 

@@ -173,11 +173,8 @@ fn scheduler(
 ) -> Result<Scheduler<Box<dyn Forward>>, Box<dyn std::error::Error>> {
     let opened = device::open(choice)?;
     let load = Load {
-        path: PathBuf::new(),
-        device: choice.clone(),
-        context_tokens: None,
         sequences: SEQUENCES,
-        memory_bytes: None,
+        ..Load::new(PathBuf::new(), choice.clone())
     };
     let decoder = Decoder::load(gguf, &opened, &load, &mut |_| {})?;
     let endings = Endings {

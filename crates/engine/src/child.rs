@@ -10,7 +10,8 @@ use infera_model::gguf::Gguf;
 use infera_model::{EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
 use infera_protocol::frame;
 
-use crate::decoder::Decoder;
+use crate::bandwidth::read_bandwidth;
+use crate::decoder::{Decoder, Progress};
 use crate::device;
 use crate::embedder::Embedder;
 use crate::forward::Forward;
@@ -106,6 +107,13 @@ fn answer(
         (Command::Adapters, _) => output.send(&Event::Adapters {
             adapters: device::adapters(),
         }),
+        (Command::ReadBandwidth { device }, _) => {
+            let measured = device::open(&device).and_then(|opened| read_bandwidth(&opened));
+            output.send(&match measured {
+                Ok(bytes_per_second) => Event::ReadBandwidth { bytes_per_second },
+                Err(error) => Event::Failed { id: None, error },
+            })
+        }
         (Command::Stats, Some(Model::Decoder(scheduler))) => {
             output.send(&Event::Stats(scheduler.stats()))
         }
@@ -168,7 +176,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
     );
     let total_bytes = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
     let mut told_percent = None;
-    let mut progress = |done_bytes: u64| {
+    let mut loading = |done_bytes: u64, output: &mut Output<_>| {
         let percent = done_bytes * 100 / u64::max(total_bytes, 1);
         if told_percent != Some(percent) {
             told_percent = Some(percent);
@@ -190,12 +198,18 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         weight_bytes: 0,
     };
     let model = if EmbedderConfig::is_in(&gguf) {
-        let embedder = Embedder::load(&gguf, &opened, &mut progress)?;
+        let embedder = Embedder::load(&gguf, &opened, &mut |done| loading(done, output))?;
         loaded.context_tokens = embedder.config().context;
         loaded.weight_bytes = embedder.weight_bytes();
         Model::Embedder(Box::new(embedder))
     } else {
-        let decoder = Decoder::load(&gguf, &opened, load, &mut progress)?;
+        let decoder = Decoder::load(&gguf, &opened, load, &mut |progress| match progress {
+            Progress::Bytes(done) => loading(done, output),
+            Progress::Tuned { done, total } => {
+                let (done, total) = (done as u32, total as u32);
+                let _ = output.send(&Event::Tuning { done, total });
+            }
+        })?;
         loaded.architecture = decoder.config.architecture.to_string();
         loaded.weight_bytes = decoder.weight_bytes;
         loaded.device.backend = decoder.backend;

@@ -1,6 +1,7 @@
 //! Which forward pass a decoder-only model runs on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use infera_cpu::CpuModel;
 use infera_model::Config;
@@ -12,6 +13,9 @@ use crate::gpu::{self, Gpu};
 use crate::memory::{self, Demand};
 use crate::message::{Failure, Load};
 
+/// No candidate is begun after so long: the last one must end within a minute of the first.
+const TUNING_LIMIT: Duration = Duration::from_secs(50);
+
 /// A loaded model.
 pub struct Decoder {
     pub config: Config,
@@ -22,13 +26,22 @@ pub struct Decoder {
     pub backend: String,
 }
 
+/// How far loading is.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress {
+    /// Of the file's.
+    Bytes(u64),
+    /// Candidates of [`Gpu::tune`].
+    Tuned { done: usize, total: usize },
+}
+
 impl Decoder {
     /// On our own kernels for the CPU or the GPU, with as large a KV cache as it may have.
     pub fn load(
         gguf: &Arc<Gguf>,
         opened: &Opened,
         load: &Load,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, Failure> {
         let config = Config::from_gguf(gguf)?;
         let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
@@ -46,8 +59,13 @@ impl Decoder {
                 limit_bytes: load.memory_bytes.or(Some(u64::MAX)),
                 ..demand
             })?;
-            let model =
-                CpuModel::load(Arc::clone(gguf), config.clone(), context, blocks, progress)?;
+            let model = CpuModel::load(
+                Arc::clone(gguf),
+                config.clone(),
+                context,
+                blocks,
+                &mut |done| progress(Progress::Bytes(done)),
+            )?;
             return Ok(Self {
                 config,
                 weight_bytes: model.weight_bytes(),
@@ -60,14 +78,19 @@ impl Decoder {
             ..demand
         })?;
         let options = gpu::Options::of(opened, blocks);
-        let model = Gpu::load(
+        let mut model = Gpu::load(
             Arc::clone(gguf),
             config.clone(),
             context,
             opened,
             &options,
-            progress,
+            &mut |done| progress(Progress::Bytes(done)),
         )?;
+        if let Some(folder) = load.tunings.as_ref().filter(|_| !opened.is_software()) {
+            model.tune_once(folder, opened, TUNING_LIMIT, &mut |done, total| {
+                progress(Progress::Tuned { done, total });
+            })?;
+        }
         Ok(Self {
             config,
             weight_bytes: model.weight_bytes(),

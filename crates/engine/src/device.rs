@@ -16,8 +16,18 @@ pub struct Opened {
     pub info: DeviceInfo,
     /// The same device for kernels of our own; none for the CPU.
     pub gpu: Option<WgpuDevice>,
+    /// The driver's name and version; empty for the CPU.
+    pub driver: String,
     /// No tensor may need a larger binding.
     pub max_binding_bytes: u64,
+}
+
+impl Opened {
+    /// Whether it is a GPU's driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        let device = self.gpu.as_ref();
+        device.is_some_and(|device| device.kind == WgpuDeviceKind::Cpu)
+    }
 }
 
 /// Every adapter that wgpu sees, software ones included. Opens no device.
@@ -224,6 +234,7 @@ fn cpu(reason: &str) -> Opened {
             reason: reason.to_owned(),
         },
         gpu: None,
+        driver: String::new(),
         max_binding_bytes: u64::MAX,
     }
 }
@@ -290,6 +301,7 @@ fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result
             reason,
         },
         gpu: Some(gpu),
+        driver: adapter.gpu.driver.clone(),
         max_binding_bytes: adapter.max_binding_bytes,
     })
 }

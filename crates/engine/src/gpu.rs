@@ -4,7 +4,7 @@
 //! the CPU in f64. A sequence's logits have the same bits whatever is in the pass beside it: every
 //! kernel's order of summation is fixed per output value.
 
-mod memory;
+pub(crate) mod memory;
 pub mod selftest;
 mod tune;
 
@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use cubecl::client::Client;
-use cubecl::device::{Device, WgpuDevice, WgpuDeviceKind};
+use cubecl::device::Device;
 use cubecl::future::block_on;
 use cubecl::prelude::*;
 use infera_model::gguf::Gguf;
@@ -175,10 +175,9 @@ pub struct Options {
 impl Options {
     /// Defaults for a device.
     pub fn of(opened: &Opened, blocks: usize) -> Self {
-        let software = |device: &WgpuDevice| device.kind == WgpuDeviceKind::Cpu;
         Self {
             blocks,
-            tuning: if opened.gpu.as_ref().is_some_and(software) {
+            tuning: if opened.is_software() {
                 Tuning::software()
             } else {
                 Tuning::hardware()
@@ -253,6 +252,11 @@ impl Gpu {
             let _ = client.memory_cleanup();
         }
         model
+    }
+
+    /// How its kernels are cut up now.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// Bytes of weights on the device.

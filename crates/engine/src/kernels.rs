@@ -11,6 +11,7 @@ pub mod attention;
 pub mod matmul;
 pub mod norm;
 pub mod pack;
+pub mod read;
 pub mod rope;
 pub mod serial;
 

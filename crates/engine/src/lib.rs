@@ -3,6 +3,7 @@
 //! The engine runs as a child process of the node ([`child::run`]) and speaks [`message`]s. It
 //! alone opens the GPU, so that ending it frees everything.
 
+pub mod bandwidth;
 pub mod child;
 pub mod decoder;
 pub mod device;

@@ -14,7 +14,8 @@ use ts_rs::TS;
 pub enum Command {
     /// Answered by [`Event::Adapters`]. Opens no device.
     Adapters,
-    /// Answered by [`Event::Loading`] again and again, then [`Event::Loaded`] or [`Event::Failed`].
+    /// Answered by [`Event::Loading`] again and again, on a GPU that was not tuned for the model by
+    /// [`Event::Tuning`] too, then by [`Event::Loaded`] or [`Event::Failed`].
     Load(Load),
     /// Answered by [`Event::Tokens`], then [`Event::Finished`] or [`Event::Failed`].
     Generate(Generate),
@@ -26,6 +27,8 @@ pub enum Command {
     Cancel { id: u64 },
     /// Answered by [`Event::Stats`].
     Stats,
+    /// Answered by [`Event::ReadBandwidth`] or [`Event::Failed`].
+    ReadBandwidth { device: DeviceChoice },
     /// Ends the child.
     Shutdown,
 }
@@ -41,6 +44,22 @@ pub struct Load {
     /// Of the device's memory, for weights, KV cache and working space together; none where it is
     /// not known.
     pub memory_bytes: Option<u64>,
+    /// A folder for what tuning finds. Without one a GPU's kernels are cut up as the defaults say.
+    pub tunings: Option<PathBuf>,
+}
+
+impl Load {
+    /// One sequence in the model's own context, in memory of unknown size, untuned.
+    pub fn new(path: PathBuf, device: DeviceChoice) -> Self {
+        Self {
+            path,
+            device,
+            context_tokens: None,
+            sequences: 1,
+            memory_bytes: None,
+            tunings: None,
+        }
+    }
 }
 
 /// Where the model runs.
@@ -105,6 +124,11 @@ pub enum Event {
         done_bytes: u64,
         total_bytes: u64,
     },
+    /// Ways to cut up the model's kernels that were tried, of all there are.
+    Tuning {
+        done: u32,
+        total: u32,
+    },
     Loaded(Loaded),
     Tokens {
         id: u64,
@@ -123,6 +147,10 @@ pub enum Event {
         error: Failure,
     },
     Stats(Stats),
+    /// Of a device's own memory.
+    ReadBandwidth {
+        bytes_per_second: f64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

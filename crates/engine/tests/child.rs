@@ -43,14 +43,12 @@ fn told(commands: &[Command]) -> Vec<Event> {
 }
 
 fn load(file: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
     Command::Load(Load {
-        path: Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/golden")
-            .join(file),
-        device: DeviceChoice::Cpu,
-        context_tokens: None,
         sequences: 2,
-        memory_bytes: None,
+        ..Load::new(path, DeviceChoice::Cpu)
     })
 }
 

@@ -6,7 +6,7 @@
     reason = "a test that cannot go on has failed, and one that is skipped says so"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ use infera_engine::plain::Plain;
 use infera_model::Config;
 use infera_model::gguf::Gguf;
 use infera_model::quant::TensorType;
+
+use self::files::{cached_model, golden_folder, repository};
+
+#[path = "golden/files.rs"]
+mod files;
 
 const BLOCKS: usize = 64;
 
@@ -84,9 +89,8 @@ fn every_architecture_gives_the_plain_paths_logits() {
     let Some(opened) = software_vulkan() else {
         return;
     };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(golden_folder()).unwrap() {
         let path = entry.unwrap().path();
         if path
             .extension()
@@ -164,8 +168,57 @@ fn tuning_without_time_keeps_the_defaults_and_they_can_be_stored() {
         .unwrap();
     assert_eq!(tuned, Tuning::software());
     assert_eq!(told, [(0, 1), (1, 1)]);
-    let text = serde_json::to_string(&tuned).unwrap();
-    assert_eq!(serde_json::from_str::<Tuning>(&text).unwrap(), tuned);
+}
+
+#[test]
+fn a_tuning_is_found_once_and_kept() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |extension: &str| {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.extension().is_some_and(|found| found == extension))
+    };
+    let tuned = |driver: &str| {
+        let opened = Opened {
+            driver: driver.to_owned(),
+            ..opened.clone()
+        };
+        let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
+        let mut told = 0;
+        model
+            .tune_once(folder.path(), &opened, Duration::ZERO, &mut |_, _| {
+                told += 1;
+            })
+            .unwrap();
+        (model.tuning().clone(), told)
+    };
+    assert_eq!(tuned("1.0"), (Tuning::software(), 2));
+    let kept = file("json").unwrap();
+    assert!(file("begun").is_none());
+    // Known now.
+    assert_eq!(tuned("1.0"), (Tuning::software(), 0));
+    // A candidate is taken as it stands in the file, anything else is not.
+    let mut wider = Tuning::software();
+    wider.shapes.push((8, 64));
+    std::fs::write(&kept, serde_json::to_vec(&wider).unwrap()).unwrap();
+    assert_eq!(tuned("1.0"), (wider.clone(), 0));
+    for broken in [
+        "{",
+        "{}",
+        &serde_json::to_string(&wider).unwrap().replace("64", "63"),
+    ] {
+        std::fs::write(&kept, broken).unwrap();
+        assert_eq!(tuned("1.0"), (Tuning::software(), 2), "{broken}");
+    }
+    // Another driver is another device.
+    assert_eq!(tuned("2.0").1, 2);
+    // What was broken off too often is not begun again.
+    std::fs::remove_file(&kept).unwrap();
+    std::fs::write(kept.with_extension("begun"), "...").unwrap();
+    assert_eq!(tuned("1.0"), (Tuning::software(), 0));
 }
 
 /// Teacher-forced, in pieces that are not whole blocks.
@@ -237,21 +290,4 @@ fn software_vulkan() -> Option<Opened> {
             None
         }
     }
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Where `cargo xtask` keeps downloaded models.
-fn cached_model(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("INFERA_MODELS")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache =
-                cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-            Some(cache?.join("infera-node/models"))
-        })?;
-    Some(folder.join(file)).filter(|path| path.exists())
 }

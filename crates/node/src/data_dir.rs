@@ -113,6 +113,11 @@ impl DataDir {
         self.0.join("settings.json")
     }
 
+    /// What was found to be the fastest on this machine's GPUs.
+    pub fn tunings(&self) -> PathBuf {
+        self.0.join("tunings")
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.0.join("logs")
     }

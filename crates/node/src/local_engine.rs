@@ -20,6 +20,13 @@ pub struct LocalEngine {
     pub loaded: Loaded,
 }
 
+/// How far an engine is with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadProgress {
+    Loading { done_bytes: u64, total_bytes: u64 },
+    Tuning { done: u32, total: u32 },
+}
+
 /// Why there is no engine, or no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalFault {
@@ -33,11 +40,11 @@ pub enum LocalFault {
 }
 
 impl LocalEngine {
-    /// Starts an engine and loads a model. `progress` gets the bytes done and their total.
+    /// Starts an engine and loads a model.
     pub async fn load(
         link: &dyn EngineLink,
         load: Load,
-        mut progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(LoadProgress) + Send,
     ) -> Result<Self, LocalFault> {
         let mut engine = link.start().await?;
         // A dead engine is seen when its events end.
@@ -47,7 +54,13 @@ impl LocalEngine {
                 Some(Event::Loading {
                     done_bytes,
                     total_bytes,
-                }) => progress(done_bytes, total_bytes),
+                }) => progress(LoadProgress::Loading {
+                    done_bytes,
+                    total_bytes,
+                }),
+                Some(Event::Tuning { done, total }) => {
+                    progress(LoadProgress::Tuning { done, total });
+                }
                 Some(Event::Loaded(loaded)) => return Ok(Self { engine, loaded }),
                 Some(Event::Failed { error, .. }) => return Err(LocalFault::Failed(error.message)),
                 Some(_) => {}

@@ -36,6 +36,8 @@ pub struct ModelConfig {
     pub sequences: u32,
     /// GPU memory that is left to other programs.
     pub reserve_bytes: u64,
+    /// Where what tuning finds is kept.
+    pub tunings: Option<PathBuf>,
 }
 
 /// Everything outside that a node deals with.

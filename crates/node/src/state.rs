@@ -90,6 +90,12 @@ pub enum Summary {
         model: String,
         percent: u8,
     },
+    /// Trying which way of computing is the fastest on this GPU, before the first job.
+    Tuning {
+        model: String,
+        done: u32,
+        total: u32,
+    },
     Restarting {
         message: String,
         retry_in_ms: u64,
@@ -154,6 +160,11 @@ pub enum EngineStatus {
     Loading {
         done_bytes: u64,
         total_bytes: u64,
+    },
+    /// The first time on this GPU and driver.
+    Tuning {
+        done: u32,
+        total: u32,
     },
     Ready,
     /// It ended without being asked; it is started again.
@@ -319,6 +330,11 @@ fn starting(model: &ModelStatus) -> Option<Summary> {
                 .unwrap_or(0)
                 .min(100) as u8,
         }),
+        EngineStatus::Tuning { done, total } => Some(Summary::Tuning {
+            model: model.name.clone(),
+            done: *done,
+            total: *total,
+        }),
         EngineStatus::Restarting {
             message,
             retry_in_ms,
@@ -348,6 +364,7 @@ impl Summary {
             Self::ReadingHardware
             | Self::Unreachable { .. }
             | Self::Loading { .. }
+            | Self::Tuning { .. }
             | Self::Restarting { .. }
             | Self::Connecting
             | Self::WaitingForJobs
@@ -408,6 +425,9 @@ impl Summary {
                 )
             }
             Self::Loading { model, percent } => format!("Loading {model}: {percent} %"),
+            Self::Tuning { model, done, total } => {
+                format!("Tuning {model} for this GPU, once: {done} of {total}")
+            }
             Self::Restarting {
                 message,
                 retry_in_ms,
@@ -753,6 +773,14 @@ mod tests {
                 },
                 Waiting,
                 "Loading tiny: 25 %",
+            ),
+            (
+                NodeSnapshot {
+                    models: vec![model(EngineStatus::Tuning { done: 2, total: 6 }, None)],
+                    ..base()
+                },
+                Waiting,
+                "Tuning tiny for this GPU, once: 2 of 6",
             ),
         ];
         for (snapshot, kind, sentence) in cases {

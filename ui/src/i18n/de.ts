@@ -78,6 +78,7 @@ const shared: Same<SharedWords> = {
   "summary.unreachable": "{balancer} ist nicht erreichbar; neuer Versuch in {seconds} s",
   "summary.unreachable_now": "{balancer} ist nicht erreichbar; neuer Versuch läuft",
   "summary.loading": "{model} wird geladen: {percent}\u00a0%",
+  "summary.tuning": "{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}",
   "summary.restarting": "{message}; neuer Start in {seconds} s",
   "summary.not_served": "Keine Aufträge: Dieses Netzwerk bietet {models} nicht an",
   "summary.connecting": "Verbindet sich mit dem Netzwerk",

@@ -71,6 +71,7 @@ const shared = {
   "summary.unreachable": "Cannot reach {balancer}; trying again in {seconds} s",
   "summary.unreachable_now": "Cannot reach {balancer}; trying again",
   "summary.loading": "Loading {model}: {percent}\u00a0%",
+  "summary.tuning": "Tuning {model} for this GPU, once: {done} of {total}",
   "summary.restarting": "{message}; starting it again in {seconds} s",
   "summary.not_served": "Not getting jobs: this network does not serve {models}",
   "summary.connecting": "Connecting to the network",

@@ -71,6 +71,9 @@ describe("the state's sentence", () => {
     expect(steadySentence(state(working), now)).toBe("Working on a job");
     const loading: Summary = { summary: "loading", model: "x", percent: 12 };
     expect(steadySentence(state(loading), now)).toBe("Waiting");
+    const tuning: Summary = { summary: "tuning", model: "x", done: 2, total: 6 };
+    expect(steadySentence(state(tuning), now)).toBe("Waiting");
+    expect(stateSentence(state(tuning), now)).toBe("Tuning x for this GPU, once: 2 of 6");
   });
 });
 

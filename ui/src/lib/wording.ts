@@ -18,6 +18,7 @@ export function steadySentence(state: State, now: number): string {
     case "working":
       return summarySentence({ ...summary, tokens_per_second: null }, now) ?? state.sentence;
     case "loading":
+    case "tuning":
     case "unreachable":
     case "restarting":
       return t(kindWords[state.kind]);
@@ -232,6 +233,8 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     }
     case "loading":
       return t("summary.loading", summary);
+    case "tuning":
+      return t("summary.tuning", summary);
     case "restarting":
       return t("summary.restarting", {
         message: summary.message,

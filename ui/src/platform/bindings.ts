@@ -35,7 +35,7 @@ node: NodeSnapshot | null, setup: Setup, settings: Settings, host: Host, adapter
  */
 obstacles: Array<Obstacle>, benchmark: Benchmark | null, };
 export type Benchmark = { model: string, progress: BenchmarkProgress, };
-export type BenchmarkProgress = { "progress": "loading", done_bytes: number, total_bytes: number, } | { "progress": "measuring", percent: number, } | { "progress": "done", device: string, 
+export type BenchmarkProgress = { "progress": "loading", done_bytes: number, total_bytes: number, } | { "progress": "tuning", done: number, total: number, } | { "progress": "measuring", percent: number, } | { "progress": "done", device: string, 
 /**
  * Of one answer, tokens per second.
  */
@@ -81,7 +81,7 @@ export type CatalogueItem = { entry: CatalogueEntry, fit: Fit, installed: boolea
  * The best one for this machine.
  */
 suggested: boolean, };
-export type ChatEvent = { "chat": "loading", done_bytes: number, total_bytes: number, } | { "chat": "text", text: string, } | { "chat": "done", tokens: number, tokens_per_second: number | null, first_token_ms: number, 
+export type ChatEvent = { "chat": "loading", done_bytes: number, total_bytes: number, } | { "chat": "tuning", done: number, total: number, } | { "chat": "text", text: string, } | { "chat": "done", tokens: number, tokens_per_second: number | null, first_token_ms: number, 
 /**
  * By the person, or at the longest answer.
  */
@@ -185,7 +185,7 @@ jobs: number,
  */
 output_tokens: number, };
 export type EarningsQuery = { period: Period, };
-export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "ready" } | { "state": "restarting", message: string, retry_in_ms: number, } | { "state": "broken", message: string, };
+export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "tuning", done: number, total: number, } | { "state": "ready" } | { "state": "restarting", message: string, retry_in_ms: number, } | { "state": "broken", message: string, };
 export type Estimate = { micro_points_per_day: number, 
 /**
  * For how much of the last fifteen minutes the node worked.
@@ -497,7 +497,7 @@ remedy: string | null,
  */
 summary: Summary, };
 export type StateKind = "working" | "waiting" | "paused" | "needs_you";
-export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", message: string, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "loading", model: string, percent: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
+export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", message: string, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
 export type Theme = "system" | "light" | "dark";
 export type Today = { 
 /**

@@ -117,6 +117,11 @@ pub enum BenchmarkProgress {
         done_bytes: u64,
         total_bytes: u64,
     },
+    /// The first time on this GPU and driver.
+    Tuning {
+        done: u32,
+        total: u32,
+    },
     Measuring {
         percent: u8,
     },
@@ -166,6 +171,11 @@ pub enum ChatEvent {
     Loading {
         done_bytes: u64,
         total_bytes: u64,
+    },
+    /// The first time on this GPU and driver.
+    Tuning {
+        done: u32,
+        total: u32,
     },
     Text {
         text: String,

@@ -144,7 +144,11 @@ impl App {
             models_folder: models_folder.display().to_string(),
             web_address: None,
         };
-        let owner = Owner::start(Arc::clone(&engine), Arc::clone(&config.entropy));
+        let owner = Owner::start(
+            Arc::clone(&engine),
+            Arc::clone(&config.entropy),
+            folder.tunings(),
+        );
         let preferences = watch::Sender::new(preferences);
         let (running_out, running) = watch::channel(Running::Starting);
         let (store_out, store) = watch::channel(None);

@@ -42,7 +42,9 @@ pub(super) fn obstacles(snapshot: &NodeSnapshot) -> Vec<Obstacle> {
                     message: message.clone(),
                 });
             }
-            EngineStatus::Loading { .. } => found.push(Obstacle::ModelLoading { model }),
+            EngineStatus::Loading { .. } | EngineStatus::Tuning { .. } => {
+                found.push(Obstacle::ModelLoading { model });
+            }
             EngineStatus::Ready if status.served == Some(false) => {
                 found.push(Obstacle::ModelNotServed { model });
             }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::api::{Benchmark, BenchmarkProgress, ChatEvent, ChatRequest, ChatRole};
 use crate::clock::Entropy;
 use crate::engine_link::EngineLink;
-use crate::local_engine::{LocalEngine, LocalFault, ModelText, question};
+use crate::local_engine::{LoadProgress, LocalEngine, LocalFault, ModelText, question};
 
 /// Handle to the owner's engine. It ends when the last handle is dropped.
 #[derive(Clone)]
@@ -62,13 +62,18 @@ const BENCHMARK_PROMPT_TOKENS: u32 = 256;
 const BENCHMARK_LIMIT: Duration = Duration::from_secs(30);
 
 impl Owner {
-    pub(super) fn start(link: Arc<dyn EngineLink>, entropy: Arc<dyn Entropy>) -> Self {
+    pub(super) fn start(
+        link: Arc<dyn EngineLink>,
+        entropy: Arc<dyn Entropy>,
+        tunings: PathBuf,
+    ) -> Self {
         let (asks, incoming) = mpsc::unbounded_channel();
         let (use_out, use_now) = watch::channel(OwnUse::default());
         let chats = broadcast::Sender::new(CHAT_EVENTS_KEPT);
         let task = Task {
             link,
             entropy,
+            tunings,
             asks: incoming,
             use_out,
             chats: chats.clone(),
@@ -120,6 +125,7 @@ impl Owner {
 struct Task {
     link: Arc<dyn EngineLink>,
     entropy: Arc<dyn Entropy>,
+    tunings: PathBuf,
     asks: mpsc::UnboundedReceiver<Ask>,
     use_out: watch::Sender<OwnUse>,
     chats: broadcast::Sender<(String, ChatEvent)>,
@@ -226,10 +232,16 @@ impl Task {
         device: DeviceChoice,
         tell: &(dyn Fn(ChatEvent) + Sync),
     ) -> Result<Answer, Broken> {
-        let progress = |done_bytes, total_bytes| {
-            tell(ChatEvent::Loading {
-                done_bytes,
-                total_bytes,
+        let progress = |step| {
+            tell(match step {
+                LoadProgress::Loading {
+                    done_bytes,
+                    total_bytes,
+                } => ChatEvent::Loading {
+                    done_bytes,
+                    total_bytes,
+                },
+                LoadProgress::Tuning { done, total } => ChatEvent::Tuning { done, total },
             });
         };
         self.load(request.model.into(), device, Some(&request.id), &progress)
@@ -288,10 +300,16 @@ impl Task {
         device: DeviceChoice,
         tell: &(dyn Fn(BenchmarkProgress) + Sync),
     ) -> Result<BenchmarkProgress, Broken> {
-        let progress = |done_bytes, total_bytes| {
-            tell(BenchmarkProgress::Loading {
-                done_bytes,
-                total_bytes,
+        let progress = |step| {
+            tell(match step {
+                LoadProgress::Loading {
+                    done_bytes,
+                    total_bytes,
+                } => BenchmarkProgress::Loading {
+                    done_bytes,
+                    total_bytes,
+                },
+                LoadProgress::Tuning { done, total } => BenchmarkProgress::Tuning { done, total },
             });
         };
         self.load(model, device, None, &progress).await?;
@@ -341,7 +359,7 @@ impl Task {
         path: PathBuf,
         device: DeviceChoice,
         id: Option<&str>,
-        progress: &(dyn Fn(u64, u64) + Sync),
+        progress: &(dyn Fn(LoadProgress) + Sync),
     ) -> Result<(), Broken> {
         let fits = |loaded: &LoadedModel| loaded.path == path && loaded.device == device;
         if self.loaded.as_ref().is_some_and(fits) {
@@ -353,11 +371,9 @@ impl Task {
             .await
             .map_err(|error| Broken::Fault(error.to_string()))?;
         let load = Load {
-            path: path.clone(),
-            device: device.clone(),
             context_tokens: Some(CONTEXT_TOKENS),
-            sequences: 1,
-            memory_bytes: None,
+            tunings: Some(self.tunings.clone()),
+            ..Load::new(path.clone(), device.clone())
         };
         let loading = LocalEngine::load(&*self.link, load, progress);
         let engine = tokio::select! {

@@ -161,6 +161,7 @@ impl Supervisor {
                     context_tokens: self.context_tokens,
                     sequences: wish.jobs_at_once,
                     reserve_bytes: wish.reserve_bytes,
+                    tunings: Some(self.data.tunings()),
                 })
                 .collect(),
             governor: GovernorPolicy::default(),

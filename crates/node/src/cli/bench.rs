@@ -57,8 +57,8 @@ struct Figures {
     ttft_ms: f64,
     /// Weights and KV cache on the device.
     memory_bytes: u64,
-    /// Not measured by this program.
-    read_gb_s: Option<f64>,
+    /// What the device reads of its own memory in a second.
+    read_gb_s: f64,
     prefill: Vec<Prefill>,
     decode: Vec<Decode>,
 }
@@ -93,7 +93,7 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
         requests: 0,
         most_kv_bytes: 0,
     };
-    let figures = measuring.all().await;
+    let figures = measuring.all(arguments.device).await;
     measuring.engine.end().await;
     let figures = figures?;
     if arguments.json {
@@ -169,7 +169,7 @@ struct Run {
 }
 
 impl Measuring {
-    async fn all(&mut self) -> Result<Figures, Fault> {
+    async fn all(&mut self, device: DeviceChoice) -> Result<Figures, Fault> {
         let loaded = self.engine.loaded.clone();
         let first_prompt = FIRST_PROMPT_TOKENS.min(loaded.context_tokens / 2);
         let first = self.run(1, first_prompt, 2).await?;
@@ -218,6 +218,12 @@ impl Measuring {
             }
         }
         let memory_bytes = loaded.weight_bytes + self.most_kv_bytes;
+        self.engine.send(Command::ReadBandwidth { device });
+        let read_gb_s = loop {
+            if let Event::ReadBandwidth { bytes_per_second } = self.engine.next().await? {
+                break bytes_per_second / 1e9;
+            }
+        };
         Ok(Figures {
             device: format!("{} ({})", loaded.device.name, loaded.device.backend),
             model: loaded.name,
@@ -225,7 +231,7 @@ impl Measuring {
             load_ms: loaded.load_ms,
             ttft_ms: first.first_token_ms,
             memory_bytes,
-            read_gb_s: None,
+            read_gb_s,
             prefill,
             decode,
         })
@@ -316,6 +322,7 @@ fn describe(figures: &Figures) -> String {
         ),
         format!("load     {} ms", figures.load_ms),
         format!("memory   {} MB", figures.memory_bytes / 1_000_000),
+        format!("reads    {:.1} GB of it in a second", figures.read_gb_s),
         format!(
             "first token of the first request after {:.0} ms",
             figures.ttft_ms

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use infera_engine::message::{Command, DeviceChoice, Event, Load, Loaded};
+use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
-use infera_node::local_engine;
+use infera_node::local_engine::{self, LoadProgress};
 
 use super::terminal::{Fault, Progress};
 
@@ -35,15 +36,20 @@ impl LocalEngine {
             .map_err(|error| failed(&error.to_string()))?
             .quiet();
         let load = Load {
-            path,
-            device,
             context_tokens,
             sequences,
-            memory_bytes: None,
+            tunings: DataDir::default_for_user().ok().map(|data| data.tunings()),
+            ..Load::new(path, device)
         };
         let mut progress = Progress::new();
-        let result = local_engine::LocalEngine::load(&link, load, |done, total| {
-            progress.show("Loading", done, total);
+        let result = local_engine::LocalEngine::load(&link, load, |step| match step {
+            LoadProgress::Loading {
+                done_bytes,
+                total_bytes,
+            } => progress.show("Loading", done_bytes, total_bytes),
+            LoadProgress::Tuning { done, total } => {
+                progress.show("Tuning for this GPU, once", done.into(), total.into());
+            }
         })
         .await;
         progress.clear();

@@ -269,6 +269,7 @@ fn engine(status: &EngineStatus) -> String {
             let percent = (done_bytes * 100).checked_div(*total_bytes).unwrap_or(0);
             format!("loading, {percent} %")
         }
+        EngineStatus::Tuning { done, total } => format!("tuning, {done} of {total}"),
         EngineStatus::Ready => "ready".to_owned(),
         EngineStatus::Restarting { message, .. } => format!("starting again: {message}"),
         EngineStatus::Broken { message } => message.clone(),

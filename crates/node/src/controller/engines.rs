@@ -39,6 +39,10 @@ enum Phase {
         done_bytes: u64,
         total_bytes: u64,
     },
+    Tuning {
+        done: u32,
+        total: u32,
+    },
     Ready,
     Waiting {
         until: Instant,
@@ -153,6 +157,10 @@ impl Slot {
                     done_bytes: *done_bytes,
                     total_bytes: *total_bytes,
                 },
+                Phase::Tuning { done, total } => EngineStatus::Tuning {
+                    done: *done,
+                    total: *total,
+                },
                 Phase::Ready => EngineStatus::Ready,
                 Phase::Waiting { until, message } => EngineStatus::Restarting {
                     message: message.clone(),
@@ -252,6 +260,7 @@ impl Controller {
             context_tokens: slot.config.context_tokens,
             sequences: slot.config.sequences,
             memory_bytes,
+            tunings: slot.config.tunings.clone(),
         }));
         let input = self.input.clone();
         self.tasks.spawn(async move {
@@ -312,8 +321,13 @@ impl Controller {
                     };
                 }
             }
+            Event::Tuning { done, total } => {
+                if let Phase::Loading { .. } | Phase::Tuning { .. } = slot.phase {
+                    slot.phase = Phase::Tuning { done, total };
+                }
+            }
             Event::Loaded(loaded) => {
-                if let Phase::Loading { .. } = slot.phase {
+                if let Phase::Loading { .. } | Phase::Tuning { .. } = slot.phase {
                     tracing::info!(
                         model = loaded.name,
                         id = %loaded.model,
@@ -351,7 +365,10 @@ impl Controller {
                 }
             }
             Event::Failed { id: None, error } => self.on_load_failed(index, error),
-            Event::Adapters { .. } | Event::Embedded { .. } | Event::Stats(_) => {}
+            Event::Adapters { .. }
+            | Event::Embedded { .. }
+            | Event::Stats(_)
+            | Event::ReadBandwidth { .. } => {}
         }
     }
 

@@ -222,7 +222,7 @@ async fn a_chat_answers_and_the_node_makes_room_meanwhile() {
                         }
                     }
                     ChatEvent::Done { tokens, .. } => break tokens,
-                    ChatEvent::Loading { .. } => {}
+                    ChatEvent::Loading { .. } | ChatEvent::Tuning { .. } => {}
                     ChatEvent::Failed { message } => panic!("{message}"),
                 }
             }

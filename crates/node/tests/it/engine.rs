@@ -50,13 +50,7 @@ async fn ended(engine: &mut Engine) {
 async fn it_loads_and_generates() {
     let mut engine = start().await;
     let send = |command| engine.commands.send(command).unwrap();
-    send(Command::Load(Load {
-        path: tiny_model(),
-        device: DeviceChoice::Cpu,
-        context_tokens: None,
-        sequences: 1,
-        memory_bytes: None,
-    }));
+    send(Command::Load(Load::new(tiny_model(), DeviceChoice::Cpu)));
     send(Command::Generate(Generate {
         id: 7,
         prompt: vec![1, 2, 3],

@@ -193,7 +193,12 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Embed(_) | Command::Stats) => {}
+                Some(
+                    Command::Adapters
+                    | Command::Embed(_)
+                    | Command::Stats
+                    | Command::ReadBandwidth { .. },
+                ) => {}
             },
             () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() => {
                 let mut index = 0;
@@ -852,6 +857,7 @@ impl Rig {
                     context_tokens: None,
                     sequences: 2,
                     reserve_bytes: 0,
+                    tunings: None,
                 }],
                 governor: GovernorPolicy::default(),
                 hold: None,

@@ -23,8 +23,9 @@ export interface Turn {
   /** The model is loaded already, as far as we know. */
   warm: boolean;
   /** Where the answer stands; `asked` until the first sign of it. */
-  phase: "asked" | "loading" | "writing" | "done" | "failed";
-  loaded: { done: number; total: number } | null;
+  phase: "asked" | "loading" | "tuning" | "writing" | "done" | "failed";
+  /** Of loading or tuning. */
+  progress: { done: number; total: number } | null;
   figures: {
     tokens: number;
     tokensPerSecond: number | null;
@@ -62,7 +63,7 @@ class Chat {
       answer: "",
       warm: this.#warm === model,
       phase: "asked",
-      loaded: null,
+      progress: null,
       figures: null,
       failure: null,
     });
@@ -140,7 +141,11 @@ class Chat {
     switch (update.chat) {
       case "loading":
         turn.phase = "loading";
-        turn.loaded = { done: update.done_bytes, total: update.total_bytes };
+        turn.progress = { done: update.done_bytes, total: update.total_bytes };
+        break;
+      case "tuning":
+        turn.phase = "tuning";
+        turn.progress = { done: update.done, total: update.total };
         break;
       case "text":
         turn.phase = "writing";

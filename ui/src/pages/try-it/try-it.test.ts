@@ -149,7 +149,7 @@ describe("an answer's text", () => {
         answer: "<img src=x onerror=alert(1)>\nand",
         warm: true,
         phase: "done",
-        loaded: null,
+        progress: null,
         figures: null,
         failure: null,
       },
