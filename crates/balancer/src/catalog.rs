@@ -133,8 +133,8 @@ impl Catalog {
             id,
             name,
             price: Price { input, output },
-            context: head.config().context,
-            vocabulary: head.config().vocabulary,
+            context: head.kind().context(),
+            vocabulary: head.kind().vocabulary(),
             added_ms,
             head,
         })

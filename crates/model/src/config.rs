@@ -1,6 +1,7 @@
 //! A model's shape, from its metadata, checked against its tensors.
 
 mod embedder;
+mod kind;
 mod rope;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use crate::error::ModelError;
 use crate::gguf::Gguf;
 
 pub use embedder::{EmbedderConfig, Pooling};
+pub use kind::Kind;
 pub use rope::{LayerAttention, PairOrder, Rope, Window, rotary_table};
 
 /// The model families this program runs.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use infera_protocol::{Hash, ModelId};
 
-use crate::config::Config;
+use crate::config::Kind;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 use crate::manifest::{Manifest, hash_weights};
@@ -18,7 +18,7 @@ const VERSION: u16 = 1;
 #[derive(Debug)]
 pub struct Head {
     gguf: Gguf,
-    config: Config,
+    kind: Kind,
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
     manifest: Manifest,
@@ -84,8 +84,8 @@ impl Head {
         self.gguf.file()
     }
 
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
@@ -111,8 +111,8 @@ impl Head {
     }
 
     fn new(gguf: Gguf, weights: Hash) -> Result<Self, ModelError> {
-        let config = Config::from_gguf(&gguf)?;
-        let manifest = Manifest::with_weights(&gguf, &config, weights)?;
+        let kind = Kind::from_gguf(&gguf)?;
+        let manifest = Manifest::with_weights(&gguf, &kind, weights)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
         let template = if ChatTemplate::is_in(&gguf) {
             Some(Arc::new(ChatTemplate::from_gguf(&gguf)?))
@@ -121,7 +121,7 @@ impl Head {
         };
         Ok(Self {
             gguf,
-            config,
+            kind,
             tokenizer,
             template,
             manifest,
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(again.manifest(), head.manifest());
         assert_eq!(again.to_bytes(), bytes);
         assert_eq!((again.name(), again.file()), ("Tiny", "tiny.gguf"));
-        assert_eq!(again.config(), &Config::from_gguf(&gguf).unwrap());
+        assert_eq!(again.kind(), &Kind::from_gguf(&gguf).unwrap());
         assert_eq!(again.tokenizer().encode_prompt("ab", false), [1, 3, 6]);
         let messages = [ChatMessage {
             role: "user".to_owned(),
@@ -170,6 +170,23 @@ mod tests {
             template.render(&messages, true, UNIX_EPOCH).unwrap(),
             "<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n"
         );
+    }
+
+    #[test]
+    fn an_embedding_model_has_a_head() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../engine/tests/golden/bert.gguf"
+        );
+        let gguf = Gguf::open(path.as_ref()).unwrap();
+        let head = Head::from_bytes(&Head::from_gguf(&gguf).unwrap().to_bytes()).unwrap();
+        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        let Kind::Embedder(config) = head.kind() else {
+            panic!("{:?}", head.kind());
+        };
+        assert_eq!((config.embedding, head.kind().context()), (32, 128));
+        assert_eq!(head.tokenizer().encode_prompt("t5 t95", true), [5, 95]);
+        assert!(head.chat_template().is_err());
     }
 
     /// A change here changes the id of every model in the network.

@@ -13,8 +13,8 @@ mod testing;
 mod tokenizer;
 
 pub use config::{
-    Activation, Architecture, Config, EmbedderConfig, LayerAttention, PairOrder, Pooling, Rope,
-    RopePairing, Window, rotary_table,
+    Activation, Architecture, Config, EmbedderConfig, Kind, LayerAttention, PairOrder, Pooling,
+    Rope, RopePairing, Window, rotary_table,
 };
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};

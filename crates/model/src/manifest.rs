@@ -4,7 +4,7 @@ use infera_protocol::digest::Digest;
 use infera_protocol::{Hash, ModelId};
 use rayon::prelude::*;
 
-use crate::config::{Config, EmbedderConfig};
+use crate::config::Kind;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
 
@@ -24,33 +24,22 @@ pub struct Manifest {
     pub tokenizer: Hash,
     /// The chat template, or its absence.
     pub template: Hash,
-    /// The fields of [`Config`] or [`EmbedderConfig`].
+    /// The fields of its [`Kind`].
     pub config: Hash,
 }
 
 impl Manifest {
     /// Reads the whole file, on all cores.
     pub fn of(gguf: &Gguf) -> Result<Self, ModelError> {
-        let digest = Digest::new(CONFIG);
-        let config = if EmbedderConfig::is_in(gguf) {
-            EmbedderConfig::from_gguf(gguf)?.encode(digest)
-        } else {
-            Config::from_gguf(gguf)?.encode(digest)
-        };
-        Self::with_config(gguf, config.finish(), hash_weights(gguf))
+        Self::with_weights(gguf, &Kind::from_gguf(gguf)?, hash_weights(gguf))
     }
 
     /// For a head, whose weights are known by their hash.
     pub(crate) fn with_weights(
         gguf: &Gguf,
-        config: &Config,
+        kind: &Kind,
         weights: Hash,
     ) -> Result<Self, ModelError> {
-        let config = config.encode(Digest::new(CONFIG)).finish();
-        Self::with_config(gguf, config, weights)
-    }
-
-    fn with_config(gguf: &Gguf, config: Hash, weights: Hash) -> Result<Self, ModelError> {
         let mut tokenizer = Digest::new("infera/model-tokenizer/v1");
         for key in gguf.keys().filter(|key| key.starts_with("tokenizer.ggml.")) {
             let value = gguf.encoded(key).unwrap_or_default();
@@ -64,7 +53,7 @@ impl Manifest {
             weights,
             tokenizer: tokenizer.finish(),
             template: template.finish(),
-            config,
+            config: kind.encode(Digest::new(CONFIG)).finish(),
         })
     }
 

@@ -11,7 +11,7 @@ const BYTES_OF_F32: u64 = 4;
 const SPARE_PERCENT: u64 = 15;
 
 /// What the KV cache's size depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KvShape {
     pub layers: u32,
     pub kv_heads: u32,

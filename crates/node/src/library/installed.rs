@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use infera_model::{Config, Gguf, TensorType};
+use infera_model::{Gguf, Kind, TensorType};
 use serde::{Deserialize, Serialize};
 
 use super::fit::{KvShape, needed_bytes};
@@ -232,14 +232,18 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     file.quantisation = quantisation(&gguf);
     let context = format!("{}.context_length", file.architecture);
     file.context_tokens = gguf.get_u32(&context).ok().flatten().unwrap_or(0);
-    match Config::from_gguf(&gguf) {
-        Ok(config) => {
-            file.context_tokens = config.context;
-            let shape = KvShape {
-                layers: config.layers,
-                kv_heads: config.kv_heads,
-                head_dim: config.head_dim,
-                context_tokens: config.context,
+    match Kind::from_gguf(&gguf) {
+        Ok(kind) => {
+            file.context_tokens = kind.context();
+            let shape = match kind {
+                Kind::Decoder(config) => KvShape {
+                    layers: config.layers,
+                    kv_heads: config.kv_heads,
+                    head_dim: config.head_dim,
+                    context_tokens: config.context,
+                },
+                // It keeps nothing of a text.
+                Kind::Embedder(_) => KvShape::default(),
             };
             file.needed_bytes = Some(needed_bytes(stamp.bytes, shape));
         }

@@ -1,0 +1,50 @@
+//! What a model is for, with its shape.
+
+use infera_protocol::digest::Digest;
+
+use super::{Config, EmbedderConfig};
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+
+/// A model's kind decides which requests it can answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// Writes text.
+    Decoder(Box<Config>),
+    /// Turns texts into vectors.
+    Embedder(EmbedderConfig),
+}
+
+impl Kind {
+    /// Reads the metadata and checks that the file holds exactly the tensors that the model is
+    /// computed from.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        Ok(if EmbedderConfig::is_in(gguf) {
+            Self::Embedder(EmbedderConfig::from_gguf(gguf)?)
+        } else {
+            Self::Decoder(Box::new(Config::from_gguf(gguf)?))
+        })
+    }
+
+    /// The longest text in tokens; for a decoder, prompt and output together.
+    pub fn context(&self) -> u32 {
+        match self {
+            Self::Decoder(config) => config.context,
+            Self::Embedder(config) => config.context,
+        }
+    }
+
+    pub fn vocabulary(&self) -> u32 {
+        match self {
+            Self::Decoder(config) => config.vocabulary,
+            Self::Embedder(config) => config.vocabulary,
+        }
+    }
+
+    pub(crate) fn encode(&self, digest: Digest) -> Digest {
+        match self {
+            Self::Decoder(config) => config.encode(digest),
+            Self::Embedder(config) => config.encode(digest),
+        }
+    }
+}
