@@ -68,6 +68,15 @@ impl Digest {
         self
     }
 
+    #[must_use]
+    pub fn floats(self, values: &[f32]) -> Self {
+        values
+            .iter()
+            .fold(self.length(values.len()), |digest, value| {
+                digest.f32(*value)
+            })
+    }
+
     /// How many items follow.
     #[must_use]
     pub fn length(self, items: usize) -> Self {

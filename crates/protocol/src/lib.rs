@@ -12,12 +12,14 @@ pub mod node_api;
 pub mod output;
 pub mod requirements;
 pub mod signature;
+pub mod vector;
 
 pub use audit::{AuditReport, AuditTask, Mismatch};
 pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
 pub use job::{FinishReason, JobSpec, Sampling};
 pub use output::{ChunkChain, ChunkCommit, Finish, OutputBatch, TokenOutput};
 pub use signature::{NodeKey, Signature};
+pub use vector::Vector;
 
 /// The protocol version this build speaks. A peer with another version is refused by name.
 pub const VERSION: u16 = 1;
