@@ -14,6 +14,7 @@ use crate::bandwidth::read_bandwidth;
 use crate::decoder::{Decoder, Progress};
 use crate::device;
 use crate::embedder::Embedder;
+use crate::embedding::Embedding;
 use crate::forward::Forward;
 use crate::message::{
     Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
@@ -33,7 +34,7 @@ enum Ending {
 /// What is loaded.
 enum Model {
     Decoder(Box<Scheduler<Box<dyn Forward>>>),
-    Embedder(Box<Embedder>),
+    Embedder(Box<Embedding>),
 }
 
 /// Serves commands until `Shutdown`. When the input ends without one, the parent is gone, and
@@ -60,7 +61,8 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
     loop {
         let idle = match &model {
             Some(Model::Decoder(scheduler)) => scheduler.is_idle(),
-            Some(Model::Embedder(_)) | None => true,
+            Some(Model::Embedder(embedding)) => embedding.is_idle(),
+            None => true,
         };
         let command = if idle {
             commands.recv().map_err(|_| TryRecvError::Disconnected)
@@ -81,8 +83,8 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
                 }
             }
             Ok(command) => answer(command, model.as_mut(), output)?,
-            Err(TryRecvError::Empty) => {
-                if let Some(Model::Decoder(scheduler)) = &mut model {
+            Err(TryRecvError::Empty) => match &mut model {
+                Some(Model::Decoder(scheduler)) => {
                     output.collect(|emit| scheduler.step(emit))?;
                     if let Some(failure) = scheduler.failure() {
                         let error = Failure {
@@ -93,7 +95,11 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
                         return Ok(Ending::DeviceLost);
                     }
                 }
-            }
+                Some(Model::Embedder(embedding)) => {
+                    output.collect(|emit| embedding.step(emit))?;
+                }
+                None => {}
+            },
         }
     }
 }
@@ -124,18 +130,15 @@ fn answer(
         (Command::Score(request), Some(Model::Decoder(scheduler))) => {
             output.collect(|emit| scheduler.score(request, emit))
         }
-        (Command::Embed(Embed { id, texts }), Some(Model::Embedder(embedder))) => {
-            output.send(&match embedder.embed(&texts) {
-                Ok(vectors) => Event::Embedded { id, vectors },
-                Err(error) => Event::Failed {
-                    id: Some(id),
-                    error,
-                },
-            })
+        (Command::Embed(request), Some(Model::Embedder(embedding))) => {
+            output.collect(|emit| embedding.add(request, emit))
         }
         (Command::Cancel { id }, Some(Model::Decoder(scheduler))) => {
             scheduler.cancel(id);
             Ok(())
+        }
+        (Command::Cancel { id }, Some(Model::Embedder(embedding))) => {
+            output.collect(|emit| embedding.cancel(id, emit))
         }
         (
             Command::Generate(Generate { id, .. })
@@ -143,7 +146,7 @@ fn answer(
             | Command::Embed(Embed { id, .. }),
             model,
         ) => output.send(&not_loaded(id, model.is_some())),
-        (Command::Cancel { .. } | Command::Load(_) | Command::Shutdown, _) => Ok(()),
+        (Command::Cancel { .. }, None) | (Command::Load(_) | Command::Shutdown, _) => Ok(()),
     }
 }
 
@@ -191,17 +194,18 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         model: manifest.id(),
         name: gguf.name().to_owned(),
         architecture: EmbedderConfig::ARCHITECTURE.to_owned(),
+        embeds: EmbedderConfig::is_in(&gguf),
         device: opened.info.clone(),
         context_tokens: 0,
         vocabulary: tokenizer.vocabulary(),
         load_ms: 0,
         weight_bytes: 0,
     };
-    let model = if EmbedderConfig::is_in(&gguf) {
+    let model = if loaded.embeds {
         let embedder = Embedder::load(&gguf, &opened, &mut |done| loading(done, output))?;
         loaded.context_tokens = embedder.config().context;
         loaded.weight_bytes = embedder.weight_bytes();
-        Model::Embedder(Box::new(embedder))
+        Model::Embedder(Box::new(Embedding::new(embedder)))
     } else {
         let decoder = Decoder::load(&gguf, &opened, load, &mut |progress| match progress {
             Progress::Bytes(done) => loading(done, output),

@@ -84,16 +84,9 @@ impl Embedder {
         self.weight_bytes
     }
 
-    /// One vector per text, `[embedding]`, of length 1. A text is given with its special tokens;
-    /// it must not be empty, nor longer than the context, nor have ids beyond the vocabulary.
-    pub fn embed(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Failure> {
-        for text in texts {
-            self.check(text)?;
-        }
-        texts.iter().map(|text| self.embed_one(text)).collect()
-    }
-
-    fn check(&self, text: &[u32]) -> Result<(), Failure> {
+    /// A text is given with its special tokens. It must not be empty, nor longer than the context,
+    /// nor have ids beyond the vocabulary.
+    pub fn check(&self, text: &[u32]) -> Result<(), Failure> {
         let context = self.config.context as usize;
         let message = if text.is_empty() {
             "A text to embed is empty".to_owned()
@@ -111,7 +104,8 @@ impl Embedder {
         })
     }
 
-    fn embed_one(&self, text: &[u32]) -> Result<Vec<f32>, Failure> {
+    /// The vector of a text that passes [`Self::check`]: `[embedding]`, of length 1.
+    pub fn embed(&self, text: &[u32]) -> Result<Vec<f32>, Failure> {
         let rows = |table: &Embedding, ids: &[u32]| {
             table
                 .rows(ids, &self.device)

@@ -8,6 +8,7 @@ pub mod child;
 pub mod decoder;
 pub mod device;
 pub mod embedder;
+mod embedding;
 pub mod forward;
 pub mod gpu;
 pub mod kernels;

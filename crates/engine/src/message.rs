@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use infera_protocol::requirements::Gpu;
-use infera_protocol::{FinishReason, JobSeed, Mismatch, ModelId, Sampling, TokenOutput};
+use infera_protocol::{FinishReason, JobSeed, Mismatch, ModelId, Sampling, TokenOutput, Vector};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -21,7 +21,8 @@ pub enum Command {
     Generate(Generate),
     /// Answered by [`Event::Scored`] or [`Event::Failed`].
     Score(Score),
-    /// Answered by [`Event::Embedded`] or [`Event::Failed`]. For models that give vectors.
+    /// Answered by [`Event::Embedded`], [`Event::Failed`], or [`Event::Finished`] when it is
+    /// cancelled. For models that give vectors.
     Embed(Embed),
     /// Takes effect within one step; the request still ends with its last event.
     Cancel { id: u64 },
@@ -136,11 +137,7 @@ pub enum Event {
     },
     Finished(Finished),
     Scored(Scored),
-    /// One vector of length 1 per text, in their order.
-    Embedded {
-        id: u64,
-        vectors: Vec<Vec<f32>>,
-    },
+    Embedded(Embedded),
     /// `id` is the request that failed; none when it was the load or the child itself.
     Failed {
         id: Option<u64>,
@@ -159,7 +156,10 @@ pub struct Loaded {
     /// From the file's metadata.
     pub name: String,
     pub architecture: String,
+    /// It turns texts into vectors, and writes none.
+    pub embeds: bool,
     pub device: DeviceInfo,
+    /// For a model that gives vectors, the longest text.
     pub context_tokens: u32,
     pub vocabulary: u32,
     pub load_ms: u64,
@@ -190,6 +190,14 @@ pub struct Scored {
     pub id: u64,
     pub positions: u32,
     pub mismatches: Vec<Mismatch>,
+    pub elapsed_ms: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Embedded {
+    pub id: u64,
+    /// One of length 1 per text, in their order.
+    pub vectors: Vec<Vector>,
     pub elapsed_ms: u32,
 }
 

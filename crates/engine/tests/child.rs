@@ -1,45 +1,44 @@
 //! The engine's side of the pipe: commands in, events out.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::{Cursor, Write};
+use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use infera_engine::child;
 use infera_engine::message::{
-    Command, DeviceChoice, Embed, Event, FailureCode, Generate, Load, Loaded,
+    Command, DeviceChoice, Embed, Embedded, Event, FailureCode, Generate, Load, Loaded,
 };
 use infera_protocol::frame::{self, Decoder};
-use infera_protocol::{JobSeed, Sampling};
+use infera_protocol::{FinishReason, JobSeed, Sampling};
 
-#[derive(Clone, Default)]
-struct Pipe(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// All events of a child that is told this, but for the progress of loading.
-fn told(commands: &[Command]) -> Vec<Event> {
-    let input: Vec<u8> = commands
-        .iter()
-        .chain([&Command::Shutdown])
-        .flat_map(|command| frame::encode(command).unwrap())
-        .collect();
-    let pipe = Pipe::default();
-    child::run(Cursor::new(input), pipe.clone());
+/// The first `count` events of a child that is told this, but for the progress of loading.
+fn told(commands: &[Command], count: usize) -> Vec<Event> {
+    let (input, mut to_child) = std::io::pipe().unwrap();
+    let (mut from_child, output) = std::io::pipe().unwrap();
+    let child = std::thread::spawn(move || child::run(input, output));
+    let mut tell = |command: &Command| {
+        let frame = frame::encode(command).unwrap();
+        to_child.write_all(&frame).unwrap();
+    };
+    commands.iter().for_each(&mut tell);
     let mut decoder = Decoder::default();
-    decoder.push(&pipe.0.lock().unwrap());
-    std::iter::from_fn(|| decoder.message::<Event>().unwrap())
-        .filter(|event| !matches!(event, Event::Loading { .. }))
-        .collect()
+    let mut events = Vec::new();
+    let mut buffer = [0; 4096];
+    while events.len() < count {
+        while let Some(event) = decoder.message::<Event>().unwrap() {
+            if !matches!(event, Event::Loading { .. }) {
+                events.push(event);
+            }
+        }
+        if events.len() < count {
+            let length = from_child.read(&mut buffer).unwrap();
+            assert!(length > 0, "the child ended after {events:?}");
+            decoder.push(&buffer[..length]);
+        }
+    }
+    tell(&Command::Shutdown);
+    child.join().unwrap();
+    events
 }
 
 fn load(file: &str) -> Command {
@@ -86,29 +85,21 @@ fn failed(event: &Event) -> (Option<u64>, FailureCode) {
 
 #[test]
 fn a_bert_model_gives_vectors_and_no_text() {
-    let events = told(&[
+    let commands = [
         embed(1, &[&[5]]),
         load("bert.gguf"),
         embed(2, &[&[5, 6], &[7]]),
         embed(3, &[&[]]),
         generate(4),
-    ]);
-    let [
-        _,
-        early,
-        Event::Loaded(loaded),
-        Event::Embedded { id: 2, vectors },
-        empty,
-        text,
-    ] = events.as_slice()
-    else {
+    ];
+    let events = told(&commands, 6);
+    let [_, early, Event::Loaded(loaded), rest @ ..] = events.as_slice() else {
         panic!("{events:?}");
     };
     assert_eq!(failed(early), (Some(1), FailureCode::NotLoaded));
-    assert_eq!(failed(empty), (Some(3), FailureCode::BadRequest));
-    assert_eq!(failed(text), (Some(4), FailureCode::NotLoaded));
     let Loaded {
         architecture,
+        embeds: true,
         context_tokens: 128,
         vocabulary: 96,
         ..
@@ -117,15 +108,48 @@ fn a_bert_model_gives_vectors_and_no_text() {
         panic!("{loaded:?}");
     };
     assert_eq!(architecture, "bert");
+    // Vectors are made between commands, so that they come before or after the refusals.
+    let mut vectors = Vec::new();
+    let mut failures = Vec::new();
+    for event in rest {
+        match event {
+            Event::Embedded(Embedded {
+                id: 2,
+                vectors: made,
+                ..
+            }) => vectors.clone_from(made),
+            other => failures.push(failed(other)),
+        }
+    }
+    let empty = (Some(3), FailureCode::BadRequest);
+    assert_eq!(failures, [empty, (Some(4), FailureCode::NotLoaded)]);
     assert_eq!(vectors.len(), 2);
     for vector in vectors {
-        let square: f32 = vector.iter().map(|value| value * value).sum();
+        let square: f32 = vector.0.iter().map(|value| value * value).sum();
         assert!((square - 1.0).abs() < 1e-5);
     }
 }
 
 #[test]
+fn an_embedding_is_cancelled_between_two_texts() {
+    let text: &[u32] = &[5; 128];
+    let commands = [
+        load("bert.gguf"),
+        embed(1, &vec![text; 5000]),
+        embed(2, &[&[7]]),
+        Command::Cancel { id: 1 },
+        Command::Cancel { id: 9 },
+    ];
+    let events = told(&commands, 4);
+    let [_, _, Event::Finished(finished), Event::Embedded(embedded)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!((finished.id, finished.reason), (1, FinishReason::Cancelled));
+    assert_eq!((embedded.id, embedded.vectors.len()), (2, 1));
+}
+
+#[test]
 fn a_decoder_gives_no_vectors() {
-    let events = told(&[load("qwen3.gguf"), embed(1, &[&[5]])]);
+    let events = told(&[load("qwen3.gguf"), embed(1, &[&[5]])], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::NotLoaded));
 }

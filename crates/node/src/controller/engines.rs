@@ -366,7 +366,7 @@ impl Controller {
             }
             Event::Failed { id: None, error } => self.on_load_failed(index, error),
             Event::Adapters { .. }
-            | Event::Embedded { .. }
+            | Event::Embedded(_)
             | Event::Stats(_)
             | Event::ReadBandwidth { .. } => {}
         }

@@ -240,6 +240,7 @@ fn loaded() -> Loaded {
         model: MODEL,
         name: "tiny".to_owned(),
         architecture: "llama".to_owned(),
+        embeds: false,
         device: DeviceInfo {
             name: "Fake".to_owned(),
             backend: "cpu/avx2".to_owned(),
