@@ -176,6 +176,7 @@ impl SimulatedNode {
             backend: "simulated".to_owned(),
             positions: task.output.len() as u32,
             mismatches: Vec::new(),
+            vectors: Vec::new(),
             elapsed_ms: 1,
         };
         let salt = Hash::from_bytes(*self.key.id().as_bytes());

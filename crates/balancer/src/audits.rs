@@ -3,6 +3,7 @@
 //! A reference accepts an audit, scores the output, commits to its report, and opens the report
 //! once every reference of the job has committed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use infera_protocol::audit::audit_commit_digest;
@@ -11,7 +12,9 @@ use infera_protocol::node_api::{
     VerdictStatus,
 };
 use infera_protocol::{AuditId, AuditReport, AuditTask, NodeId, VERSION};
-use infera_verify::{Finding, ReferenceResult, Status, Thresholds, verdict};
+use infera_verify::{
+    Finding, ReferenceResult, Status, Thresholds, Verdict, judge_vectors, vectors_verdict, verdict,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -70,6 +73,7 @@ impl Core {
             audit: id,
             model: request.model.id,
             prompt: request.prompt.clone(),
+            texts: request.texts.clone(),
             output,
             sampling: request.sampling,
             seed: request.seed,
@@ -154,8 +158,7 @@ impl Core {
             };
         };
         let mut job = live.state.lock().await;
-        let ids = job.output_ids();
-        let model = Arc::clone(&job.request.model);
+        let fits = report_fits(&job, id, &reveal.report);
         let audit = find(&mut job, node, id)?;
         match audit.step {
             AuditStep::Revealing => {}
@@ -168,7 +171,12 @@ impl Core {
                 "The report is not the one that was committed to. Send that one",
             ));
         }
-        check_report(&reveal.report, id, model.id, &ids, model.vocabulary)?;
+        if !fits {
+            return Err(refusal(
+                RefusalCode::Malformed,
+                "The report does not fit the audit's output: check its audit, model, positions, margins and vectors",
+            ));
+        }
         let mut write = self.database.write().await.map_err(unavailable)?;
         store::report_audit(&mut write, &reveal.report, self.edges.now_ms())
             .await
@@ -309,7 +317,7 @@ impl Core {
 
     /// The lottery, once for each run. Gives the reason when there is no audit, or no longer one.
     fn not_audited(&self, job: &mut Job, now: Instant) -> Option<&'static str> {
-        let empty = job.output.is_empty();
+        let empty = job.received() == 0;
         let Stage::Auditing(audits) = &mut job.stage else {
             return None;
         };
@@ -595,7 +603,15 @@ fn judge(job: &Job) -> Option<Judgment> {
     let is_end = |id| job.request.model.tokenizer().is_end(id);
     let stopped = job.end == Some(infera_protocol::FinishReason::Stop);
     let structure = job.structure(&ids, job.end, stopped, &is_end);
-    let whole = verdict(0..ids.len() as u32, &structure, &reports, &Thresholds::P32);
+    let verdict_on = |segment: Range<u32>| -> Verdict {
+        if job.is_embedding() {
+            let shape = job.vector_shape();
+            vectors_verdict(&job.vectors, shape, &reports, &Thresholds::P32_VECTORS)
+        } else {
+            verdict(segment, &structure, &reports, &Thresholds::P32)
+        }
+    };
+    let whole = verdict_on(0..job.received());
     let mut attempts = Vec::new();
     for past in &job.past {
         let (verdict, reason, references) = if past.start == past.end {
@@ -605,7 +621,7 @@ fn judge(job: &Job) -> Option<Judgment> {
                 Vec::new(),
             )
         } else {
-            let judged = verdict(past.start..past.end, &structure, &reports, &Thresholds::P32);
+            let judged = verdict_on(past.start..past.end);
             let verdict = match judged.status {
                 Status::Verified => VerdictStatus::Verified,
                 Status::Failed => VerdictStatus::Failed,
@@ -642,7 +658,7 @@ fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json
         "backend": report.backend,
         "elapsed_ms": report.elapsed_ms,
         "positions": report.positions,
-        "mismatches": report.mismatches.len(),
+        "mismatches": statistics.map(|statistics| statistics.mismatches),
         "big_margins": statistics.map(|statistics| statistics.big_margins),
         "largest_margin": statistics.map(|statistics| statistics.largest),
         "match_rate": statistics.map(|statistics| statistics.match_rate()),
@@ -684,38 +700,32 @@ fn find(job: &mut Job, node: NodeId, id: AuditId) -> Result<&mut Audit, Refusal>
 }
 
 /// A report that breaks its own rules is the reference's fault: it may send a proper one in time.
-fn check_report(
-    report: &AuditReport,
-    id: AuditId,
-    model: infera_protocol::ModelId,
-    ids: &[u32],
-    vocabulary: u32,
-) -> Result<(), Refusal> {
+fn report_fits(job: &Job, id: AuditId, report: &AuditReport) -> bool {
+    let model = &job.request.model;
     let mut next = 0;
     let in_order = report.mismatches.iter().all(|mismatch| {
         let fits = mismatch.position >= next
-            && ids
+            && job
+                .output
                 .get(mismatch.position as usize)
-                .is_some_and(|claimed| *claimed != mismatch.token)
-            && mismatch.token < vocabulary
+                .is_some_and(|claimed| claimed.id != mismatch.token)
+            && mismatch.token < model.vocabulary
             && mismatch.margin >= 0.0
             && mismatch.margin.is_finite();
         next = mismatch.position.saturating_add(1);
         fits
     });
-    if report.audit == id
-        && report.model == model
-        && report.positions as usize == ids.len()
+    let vectors_fit = if job.is_embedding() {
+        judge_vectors(&report.vectors, job.vector_shape()).is_ok()
+    } else {
+        report.vectors.is_empty()
+    };
+    report.audit == id
+        && report.model == model.id
+        && report.positions == job.received()
         && report.backend.len() <= 100
         && in_order
-    {
-        Ok(())
-    } else {
-        Err(refusal(
-            RefusalCode::Malformed,
-            "The report does not fit the audit's output: check its audit, model, positions and margins",
-        ))
-    }
+        && vectors_fit
 }
 
 fn wrong_step() -> Refusal {

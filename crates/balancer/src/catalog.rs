@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use infera_model::{Head, ModelError, Tokenizer};
+use infera_model::{Head, Kind, ModelError, Tokenizer};
 use infera_protocol::ModelId;
 use infera_protocol::node_api::{ModelOffer, Price};
 
@@ -14,9 +14,11 @@ pub(crate) struct ServedModel {
     pub id: ModelId,
     pub name: String,
     pub price: Price,
-    /// Prompt and output together.
+    /// Prompt and output together, or the longest text to embed.
     pub context: u32,
     pub vocabulary: u32,
+    /// How many values its vectors have; `None` for a model that writes text.
+    pub vector_width: Option<u32>,
     pub added_ms: i64,
     head: Arc<Head>,
 }
@@ -135,6 +137,10 @@ impl Catalog {
             price: Price { input, output },
             context: head.kind().context(),
             vocabulary: head.kind().vocabulary(),
+            vector_width: match head.kind() {
+                Kind::Decoder(_) => None,
+                Kind::Embedder(config) => Some(config.embedding),
+            },
             added_ms,
             head,
         })

@@ -16,8 +16,9 @@ use futures_util::stream;
 use infera_model::{ChatMessage, Tokenizer};
 use infera_protocol::digest::Digest;
 use infera_protocol::job::job_seed;
-use infera_protocol::node_api::VerdictStatus;
-use infera_protocol::{FinishReason, JobId, TokenOutput};
+use infera_protocol::node_api::{Price, VerdictStatus};
+use infera_protocol::{FinishReason, JobId, JobSeed, Sampling, TokenOutput, Vector};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,14 +26,16 @@ use tokio::time::Instant;
 use crate::body::{BodyFault, Received};
 use crate::catalog::ServedModel;
 use crate::dispatch::{Core, JobClient, database_error};
-use crate::job::{Progress, Request, VerdictView};
+use crate::job::{self, Progress, Request, VerdictView};
 use crate::keys::{self, Client};
 use crate::metrics::Gauges;
-use crate::openai::{self, ApiError, Input, Prompt};
+use crate::openai::{self, ApiError, EmbeddingRequest, Input, Prompt};
 use crate::receipts::{self, JobView};
 use crate::store;
 
 const MAX_BODY_BYTES: usize = 4 << 20;
+/// The most tokens of all texts to embed in one request. They are one job.
+const MAX_EMBEDDING_TOKENS: usize = 8192;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long `/healthz` waits for the database.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +50,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/v1/models/{model}", get(model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/jobs/{job}", get(job))
         .route("/v1/jobs/{job}/receipt", get(receipt))
         .route("/healthz", get(health))
@@ -77,12 +81,37 @@ struct Answering {
     verdict_wait: Duration,
 }
 
-/// One finished choice.
+/// What a job has given.
 #[derive(Default)]
 struct Answer {
     text: String,
     tokens: Vec<TokenOutput>,
+    vectors: Vec<Vector>,
     finish: Option<FinishReason>,
+}
+
+/// No [`Value`]: that would write every `f32` with the digits of an `f64`.
+#[derive(Serialize)]
+struct EmbeddingAnswer {
+    object: &'static str,
+    data: Vec<EmbeddingData>,
+    model: String,
+    usage: Value,
+    infera: Value,
+}
+
+#[derive(Serialize)]
+struct EmbeddingData {
+    object: &'static str,
+    index: usize,
+    embedding: Numbers,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Numbers {
+    List(Vec<f32>),
+    Base64(Vector),
 }
 
 async fn models(State(core): Shared, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
@@ -129,6 +158,19 @@ async fn completions(
     generate(core, client, request, Shape::Text).await
 }
 
+async fn embeddings(
+    State(core): Shared,
+    headers: HeaderMap,
+    body: Received<MAX_BODY_BYTES>,
+) -> Result<Json<EmbeddingAnswer>, ApiError> {
+    let client = authenticate(&core, &headers).await?;
+    let request = openai::embeddings(&body.0.map_err(body_error)?)?;
+    tokio::select! {
+        answer = embed(&core, &client, request) => Ok(Json(answer?)),
+        () = core.ending() => Err(shutting_down()),
+    }
+}
+
 async fn job(
     State(core): Shared,
     headers: HeaderMap,
@@ -156,7 +198,12 @@ async fn job(
         && let Ok(model) = view.model.parse()
         && let Ok(Some(model)) = core.catalog.find(&core.database, model).await
     {
-        summary["text"] = json!(model.tokenizer().decode(prompt, output));
+        if view.texts.is_empty() {
+            summary["text"] = json!(model.tokenizer().decode(prompt, output));
+        } else {
+            let vectors = job::vectors(output, view.texts.len());
+            summary["embeddings"] = vectors.into_iter().map(|vector| json!(vector.0)).collect();
+        }
     }
     Ok(Json(summary))
 }
@@ -209,14 +256,15 @@ async fn generate(
         .catalog
         .get(&request.model)
         .ok_or_else(|| ApiError::model_not_found(&request.model))?;
+    if model.vector_width.is_some() {
+        return Err(ApiError::wrong_model(
+            &model.name,
+            "turns texts into vectors and writes no text",
+            "POST /v1/embeddings",
+        ));
+    }
     let now_ms = core.edges.now_ms();
-    let prompts = {
-        let (input, model) = (request.input.clone(), Arc::clone(&model));
-        // A long prompt takes a while, which other requests must not wait for.
-        tokio::task::spawn_blocking(move || prompts(&input, &model, now_ms))
-            .await
-            .map_err(|_| ApiError::server("The prompt could not be read"))??
-    };
+    let prompts = tokenised(&model, request.input.clone(), "prompt", now_ms).await?;
     let max_tokens: Vec<u32> = prompts
         .iter()
         .map(|prompt| fit(&core, &request, &model, prompt.len()))
@@ -241,6 +289,7 @@ async fn generate(
                 seed: job_seed(&entropy, &model.id, &prompt, &request.sampling, choice),
                 model: Arc::clone(&model),
                 prompt,
+                texts: Vec::new(),
                 sampling: request.sampling,
                 max_tokens,
                 stop: request.stop.clone(),
@@ -280,11 +329,103 @@ async fn generate(
     }
 }
 
+/// Answers a checked request for vectors. All its texts are one job.
+async fn embed(
+    core: &Arc<Core>,
+    client: &Client,
+    request: EmbeddingRequest,
+) -> Result<EmbeddingAnswer, ApiError> {
+    let model = core
+        .catalog
+        .get(&request.model)
+        .ok_or_else(|| ApiError::model_not_found(&request.model))?;
+    if model.vector_width.is_none() {
+        return Err(ApiError::wrong_model(
+            &model.name,
+            "writes text and gives no vectors",
+            "POST /v1/chat/completions",
+        ));
+    }
+    let input = Input::Prompts(request.input);
+    let texts = tokenised(&model, input, "input", core.edges.now_ms()).await?;
+    let prompt_tokens = count_texts(&texts, model.context)?;
+    let job = Request {
+        client: client.name.clone(),
+        texts: texts.iter().map(|text| text.len() as u32).collect(),
+        prompt: texts.concat(),
+        sampling: Sampling::GREEDY,
+        max_tokens: 0,
+        stop: Vec::new(),
+        logprobs: None,
+        // Nothing is drawn.
+        seed: JobSeed::from_bytes([0; 32]),
+        // No tokens come out.
+        price: Price {
+            output: 0,
+            ..model.price
+        },
+        model: Arc::clone(&model),
+        wait: request.wait,
+        keep: request.keep,
+        rerun: request.wait,
+    };
+    let mut clients = core.submit(client, vec![job]).await?;
+    let until = Instant::now() + core.config.verdict_wait;
+    let collected = clients
+        .iter_mut()
+        .map(|client| collect(client, request.wait, until));
+    let answers = futures_util::future::try_join_all(collected).await?;
+    let vectors = answers.into_iter().flat_map(|answer| answer.vectors);
+    let data = (0..).zip(vectors).map(|(index, vector)| EmbeddingData {
+        object: "embedding",
+        index,
+        embedding: if request.base64 {
+            Numbers::Base64(vector)
+        } else {
+            Numbers::List(vector.0)
+        },
+    });
+    Ok(EmbeddingAnswer {
+        object: "list",
+        data: data.collect(),
+        model: model.name.clone(),
+        usage: json!({"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}),
+        infera: verdicts(&clients),
+    })
+}
+
+/// How many tokens there are in all texts; refuses what is empty or too long.
+fn count_texts(texts: &[Vec<u32>], context: u32) -> Result<usize, ApiError> {
+    for (index, text) in texts.iter().enumerate() {
+        if text.is_empty() {
+            return Err(ApiError::invalid(
+                Some("input"),
+                format!("Text {index} of `input` is empty: send at least one token"),
+            ));
+        }
+        if text.len() > context as usize {
+            return Err(ApiError::text_too_long(context, index, text.len()));
+        }
+    }
+    let tokens = texts.iter().map(Vec::len).sum();
+    if tokens > MAX_EMBEDDING_TOKENS {
+        return Err(ApiError::invalid(
+            Some("input"),
+            format!(
+                "`input` has {tokens} tokens; one request may have up to {MAX_EMBEDDING_TOKENS}. Send the texts in several requests"
+            ),
+        ));
+    }
+    Ok(tokens)
+}
+
 impl Answering {
     /// Collects all choices into one answer.
     async fn whole(&self, mut clients: Vec<JobClient>) -> Result<Value, ApiError> {
         let until = Instant::now() + self.verdict_wait;
-        let collected = clients.iter_mut().map(|client| self.collect(client, until));
+        let collected = clients
+            .iter_mut()
+            .map(|client| collect(client, self.request.wait, until));
         let answers = futures_util::future::try_join_all(collected).await?;
         let choices: Vec<_> = (0..)
             .zip(&answers)
@@ -319,37 +460,6 @@ impl Answering {
             "usage": self.usage(produced),
             "infera": verdicts(&clients),
         }))
-    }
-
-    async fn collect(&self, client: &mut JobClient, until: Instant) -> Result<Answer, ApiError> {
-        let mut answer = Answer::default();
-        loop {
-            let finished = answer.finish.is_some();
-            if finished && !self.request.wait {
-                return Ok(answer);
-            }
-            let progress = tokio::select! {
-                progress = client.progress.recv() => progress,
-                verdict = final_verdict(&mut client.verdict), if finished => {
-                    return match verdict {
-                        Some(VerdictStatus::Failed) => Err(verification_failed()),
-                        _ => Ok(answer),
-                    };
-                }
-                () = tokio::time::sleep_until(until), if finished => return Ok(answer),
-            };
-            match progress {
-                Some(Progress::Started) => {}
-                Some(Progress::Tokens { text, tokens }) => {
-                    answer.text.push_str(&text);
-                    answer.tokens.extend(tokens);
-                }
-                Some(Progress::Restarted) => answer = Answer::default(),
-                Some(Progress::Finished(reason)) => answer.finish = Some(reason),
-                Some(Progress::Failed(error)) => return Err(error),
-                None => return Err(ended_early()),
-            }
-        }
     }
 
     /// Answers with server-sent events. Until a node has begun, a failure is still an HTTP error.
@@ -416,7 +526,7 @@ impl Answering {
                 select_all(waiting).await.0
             };
             match progress {
-                Some(Progress::Started | Progress::Restarted) => {}
+                Some(Progress::Started | Progress::Restarted | Progress::Vectors(_)) => {}
                 Some(Progress::Tokens { text, tokens }) => {
                     let logprobs = self.logprobs(&tokens, sent_text[index]);
                     produced[index] += tokens.len();
@@ -575,6 +685,39 @@ impl Answering {
     }
 }
 
+/// A job's whole answer; with `wait`, once it is verified or the time is up.
+async fn collect(client: &mut JobClient, wait: bool, until: Instant) -> Result<Answer, ApiError> {
+    let mut answer = Answer::default();
+    loop {
+        let finished = answer.finish.is_some();
+        if finished && !wait {
+            return Ok(answer);
+        }
+        let progress = tokio::select! {
+            progress = client.progress.recv() => progress,
+            verdict = final_verdict(&mut client.verdict), if finished => {
+                return match verdict {
+                    Some(VerdictStatus::Failed) => Err(verification_failed()),
+                    _ => Ok(answer),
+                };
+            }
+            () = tokio::time::sleep_until(until), if finished => return Ok(answer),
+        };
+        match progress {
+            Some(Progress::Started) => {}
+            Some(Progress::Tokens { text, tokens }) => {
+                answer.text.push_str(&text);
+                answer.tokens.extend(tokens);
+            }
+            Some(Progress::Vectors(vectors)) => answer.vectors = vectors,
+            Some(Progress::Restarted) => answer = Answer::default(),
+            Some(Progress::Finished(reason)) => answer.finish = Some(reason),
+            Some(Progress::Failed(error)) => return Err(error),
+            None => return Err(ended_early()),
+        }
+    }
+}
+
 async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiError> {
     let key = headers
         .get(header::AUTHORIZATION)
@@ -593,8 +736,26 @@ async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiErr
         .ok_or_else(|| ApiError::unauthorized("This API key is not valid here. Check the key"))
 }
 
-/// The token ids of each prompt.
-fn prompts(input: &Input, model: &ServedModel, now_ms: i64) -> Result<Vec<Vec<u32>>, ApiError> {
+/// The token ids of each prompt. A long one takes a while, which other requests must not wait for.
+async fn tokenised(
+    model: &Arc<ServedModel>,
+    input: Input,
+    param: &'static str,
+    now_ms: i64,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let model = Arc::clone(model);
+    tokio::task::spawn_blocking(move || prompts(&input, &model, param, now_ms))
+        .await
+        .map_err(|_| ApiError::server(format!("The `{param}` could not be read")))?
+}
+
+/// `param` is the request's field that holds prompts.
+fn prompts(
+    input: &Input,
+    model: &ServedModel,
+    param: &str,
+    now_ms: i64,
+) -> Result<Vec<Vec<u32>>, ApiError> {
     let tokenizer = model.tokenizer();
     match input {
         Input::Chat(messages) => {
@@ -620,9 +781,9 @@ fn prompts(input: &Input, model: &ServedModel, now_ms: i64) -> Result<Vec<Vec<u3
                 Prompt::Tokens(ids) => match ids.iter().find(|id| **id >= model.vocabulary) {
                     None => Ok(ids.clone()),
                     Some(id) => Err(ApiError::invalid(
-                        Some("prompt"),
+                        Some(param),
                         format!(
-                            "Token id {id} is beyond the model's vocabulary of {}",
+                            "Token id {id} in `{param}` is beyond the model's vocabulary of {}",
                             model.vocabulary
                         ),
                     )),
@@ -726,6 +887,7 @@ fn describe(model: &ServedModel) -> Value {
         "infera": {
             "model_id": model.id,
             "context_tokens": model.context,
+            "embedding_values": model.vector_width,
             "price": model.price,
         },
     })
@@ -734,7 +896,10 @@ fn describe(model: &ServedModel) -> Value {
 fn finish_name(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Length => "length",
-        FinishReason::EndOfText | FinishReason::Stop | FinishReason::Cancelled => "stop",
+        FinishReason::EndOfText
+        | FinishReason::Stop
+        | FinishReason::Cancelled
+        | FinishReason::Embedded => "stop",
     }
 }
 

@@ -315,13 +315,13 @@ impl Core {
         if accepted.durable
             && let Stage::Running(attempt) = &job.stage
         {
-            let ids = job.ids_with(&accepted);
+            let output = job.stored_with(&accepted);
             let commitment = accepted.commitment(attempt);
             let mut write = self.database.write().await.map_err(unavailable)?;
             store::save_output(
                 &mut write,
                 id,
-                &ids,
+                &output,
                 attempt.number,
                 commitment,
                 accepted.finish(),
@@ -595,7 +595,7 @@ impl Core {
         store::end_attempt(
             &mut write,
             job.id,
-            &job.output_ids(),
+            &job.stored_output(),
             &past,
             paid,
             ended,
@@ -633,13 +633,13 @@ impl Core {
         outcome: Result<FinishReason, ApiError>,
     ) -> Result<(), DbError> {
         let now_ms = self.edges.now_ms();
-        let ids = job.output_ids();
         let cost = job.cost();
         let ended = match &outcome {
             Ok(FinishReason::EndOfText) => "end_of_text",
             Ok(FinishReason::Stop) => "stop",
             Ok(FinishReason::Length) => "length",
             Ok(FinishReason::Cancelled) => "cancelled",
+            Ok(FinishReason::Embedded) => "embedded",
             Err(_) => "failed",
         };
         let message = outcome.as_ref().err().map(ToString::to_string);
@@ -648,8 +648,9 @@ impl Core {
             ended,
             error: message.as_deref(),
             cost,
+            output_hash: job.output_hash(),
         };
-        store::end_output(&mut write, job.id, &ids, &end, now_ms).await?;
+        store::end_output(&mut write, job.id, &end, now_ms).await?;
         job.books()
             .unspent(job.most_cost() - cost)
             .post(&mut write, now_ms)
@@ -663,8 +664,8 @@ impl Core {
         job.failed = outcome.is_err();
         job.end = outcome.as_ref().ok().copied();
         job.stage = Stage::Auditing(Audits::default());
-        tracing::info!(job = %job.id, ended, tokens = ids.len(), "output ended");
-        metrics::job_ended(ended, ids.len());
+        tracing::info!(job = %job.id, ended, tokens = job.output.len(), "output ended");
+        metrics::job_ended(ended, job.output.len());
         match outcome {
             Ok(reason) => {
                 let text = job.flush_text();
@@ -768,6 +769,7 @@ impl Core {
                 client: stored.client.clone(),
                 model,
                 prompt: stored.prompt.clone(),
+                texts: stored.texts.clone(),
                 sampling: stored.sampling,
                 max_tokens: stored.max_tokens,
                 stop: stored.stop.clone(),
@@ -800,8 +802,8 @@ impl Core {
                     let until = now + self.config.node_timeout + self.config.lease;
                     let mut open =
                         Attempt::new(id, attempt.number, attempt.node, attempt.start, until);
-                    for token in &stored.output[attempt.start as usize..] {
-                        open.closed.extend(open.chain.push(*token));
+                    for token in &job.output[attempt.start as usize..] {
+                        open.closed.extend(open.chain.push(token.id));
                     }
                     open.committed = attempt.chunks as usize;
                     open.finish.clone_from(&attempt.finish);

@@ -7,11 +7,12 @@ use std::time::Duration;
 use infera_model::{StopMatcher, StreamDecoder};
 use infera_protocol::node_api::{Price, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::output::OutputAck;
+use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
     AuditId, ChunkChain, ChunkCommit, Finish, FinishReason, Hash, JobId, JobSeed, JobSpec, NodeId,
-    OutputBatch, Sampling, TokenOutput, VERSION,
+    OutputBatch, Sampling, TokenOutput, VERSION, Vector,
 };
-use infera_verify::{Structure, judge_structure};
+use infera_verify::{Structure, VectorShape, judge_structure, judge_vectors};
 use serde::Serialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use crate::catalog::ServedModel;
 use crate::ledger::{self, RunBooks};
 use crate::openai::ApiError;
+use crate::store::tokens_hash;
 
 /// What the client asked for, as it was accepted.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ pub(crate) struct Request {
     pub client: String,
     pub model: Arc<ServedModel>,
     pub prompt: Vec<u32>,
+    /// For an embedding, how many tokens each text in `prompt` has.
+    pub texts: Vec<u32>,
     pub sampling: Sampling,
     pub max_tokens: u32,
     pub stop: Vec<String>,
@@ -47,6 +51,8 @@ pub(crate) enum Progress {
         text: String,
         tokens: Vec<TokenOutput>,
     },
+    /// All of an embedding's.
+    Vectors(Vec<Vector>),
     /// What was sent failed verification and is void: another node writes it anew.
     Restarted,
     Finished(FinishReason),
@@ -78,6 +84,8 @@ pub(crate) struct Job {
     pub run: u32,
     pub stage: Stage,
     pub output: Vec<TokenOutput>,
+    /// Of an embedding, all or none.
+    pub vectors: Vec<Vector>,
     text: Text,
     /// How the output has ended by its own content.
     pub end: Option<FinishReason>,
@@ -132,6 +140,7 @@ pub(crate) struct Attempt {
     pub committed: usize,
     pub lease_until: Instant,
     pub first_token: Option<Instant>,
+    /// Without its vectors, which are the job's.
     pub finish: Option<Finish>,
 }
 
@@ -178,9 +187,19 @@ pub(crate) enum AuditStep {
     Closed,
 }
 
+/// The output as the database keeps it.
+pub(crate) struct StoredOutput {
+    /// Token ids, or the bits of the vectors' values, one vector after the other.
+    pub values: Vec<u32>,
+    pub tokens: u32,
+    /// The output position after the last token or vector.
+    pub received: u32,
+}
+
 /// Output that was checked and may be applied.
 pub(crate) struct AcceptedOutput {
     tokens: Vec<TokenOutput>,
+    vectors: Vec<Vector>,
     text: Text,
     emitted: String,
     end: Option<FinishReason>,
@@ -208,6 +227,7 @@ impl Job {
             run,
             stage: Stage::Seeking(Seeking::new(until)),
             output: Vec::new(),
+            vectors: Vec::new(),
             text,
             end: None,
             past: Vec::new(),
@@ -223,9 +243,19 @@ impl Job {
         }
     }
 
-    /// Puts output back that was read from the database.
-    pub(crate) fn restore_output(&mut self, ids: &[u32]) {
-        for id in ids {
+    /// Whether texts are to become vectors.
+    pub(crate) fn is_embedding(&self) -> bool {
+        !self.request.texts.is_empty()
+    }
+
+    /// Puts output back that was read from the database ([`StoredOutput::values`]).
+    pub(crate) fn restore_output(&mut self, values: &[u32]) {
+        if self.is_embedding() {
+            self.vectors = vectors(values, self.request.texts.len());
+            self.end = (!values.is_empty()).then_some(FinishReason::Embedded);
+            return;
+        }
+        for id in values {
             self.output.push(TokenOutput {
                 id: *id,
                 logprob: None,
@@ -240,6 +270,7 @@ impl Job {
     pub(crate) fn restart(&mut self, until: Instant) {
         self.run += 1;
         self.output.clear();
+        self.vectors.clear();
         self.text = Text::new(&self.request);
         self.end = None;
         self.past.clear();
@@ -273,8 +304,22 @@ impl Job {
         }
     }
 
+    /// The output position after the last token or vector.
     pub(crate) fn received(&self) -> u32 {
-        self.output.len() as u32
+        (self.output.len() + self.vectors.len()) as u32
+    }
+
+    pub(crate) fn stored_output(&self) -> StoredOutput {
+        StoredOutput::of(self.output_ids(), &self.vectors)
+    }
+
+    /// The hash that stands for the output once it is deleted.
+    pub(crate) fn output_hash(&self) -> Hash {
+        if self.is_embedding() {
+            vectors_hash(&self.vectors)
+        } else {
+            tokens_hash(&self.output_ids())
+        }
     }
 
     pub(crate) fn output_ids(&self) -> Vec<u32> {
@@ -296,6 +341,7 @@ impl Job {
             attempt,
             model: request.model.id,
             prompt: request.prompt.clone(),
+            texts: request.texts.clone(),
             output: self.output_ids(),
             sampling: request.sampling,
             max_tokens: request.max_tokens,
@@ -352,7 +398,7 @@ impl Job {
         now: Instant,
     ) -> Result<AcceptedOutput, Refusal> {
         let attempt = self.held_by(node, batch.attempt, now)?;
-        let received = self.received();
+        let received = self.output.len() as u32;
         if batch.position < attempt.start || batch.position > received {
             return Err(out_of_order(received));
         }
@@ -369,6 +415,7 @@ impl Job {
         }
         let mut step = AcceptedOutput {
             tokens: batch.tokens.iter().skip(known.len()).cloned().collect(),
+            vectors: self.vectors.clone(),
             text: self.text.clone(),
             emitted: String::new(),
             end: self.end,
@@ -381,7 +428,11 @@ impl Job {
         self.add_tokens(&mut step)?;
         Self::add_commits(attempt, batch, &mut step)?;
         if let Some(finish) = &batch.finish {
-            self.add_finish(attempt, finish, &mut step)?;
+            if finish.reason == FinishReason::Embedded {
+                self.add_vectors(attempt, finish, &mut step)?;
+            } else {
+                self.add_finish(attempt, finish, &mut step)?;
+            }
         }
         step.durable = step.committed > attempt.committed || step.finish.is_some();
         Ok(step)
@@ -417,6 +468,10 @@ impl Job {
                 tokens: step.tokens,
             });
         }
+        if self.vectors.is_empty() && !step.vectors.is_empty() {
+            self.vectors = step.vectors;
+            self.tell(Progress::Vectors(self.vectors.clone()));
+        }
     }
 
     /// The text that was held back because it might have begun a stop string.
@@ -441,8 +496,20 @@ impl Job {
         }
     }
 
-    /// Output ids after a step, for the database.
-    pub(crate) fn ids_with(&self, step: &AcceptedOutput) -> Vec<u32> {
+    /// The output after a step.
+    pub(crate) fn stored_with(&self, step: &AcceptedOutput) -> StoredOutput {
+        StoredOutput::of(self.ids_with(step), &step.vectors)
+    }
+
+    /// What the vectors of an embedding have to be.
+    pub(crate) fn vector_shape(&self) -> VectorShape {
+        VectorShape {
+            texts: self.request.texts.len() as u32,
+            width: self.request.model.vector_width.unwrap_or(0),
+        }
+    }
+
+    fn ids_with(&self, step: &AcceptedOutput) -> Vec<u32> {
         let new = step.tokens.iter().map(|token| token.id);
         self.output
             .iter()
@@ -547,6 +614,11 @@ impl Job {
         finish: &Finish,
         step: &mut AcceptedOutput,
     ) -> Result<(), Refusal> {
+        if !finish.vectors.is_empty()
+            || (self.is_embedding() && finish.reason != FinishReason::Cancelled)
+        {
+            return Err(bad_output("its end is not one of this kind of job"));
+        }
         let ids = self.ids_with(step);
         if finish.end != ids.len() as u32 {
             return Err(bad_output("its signed length is not the number of tokens"));
@@ -558,9 +630,7 @@ impl Job {
                 "The signed head of the hash chain does not match the tokens. Release the job",
             ));
         }
-        finish
-            .verify(&attempt.node, self.id, attempt.number)
-            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+        self.check_signature(attempt, finish)?;
         if finish.reason == FinishReason::Cancelled && !self.cancelled {
             return Err(bad_output(
                 "it is said to be cancelled, which nobody asked for",
@@ -576,6 +646,74 @@ impl Job {
         step.finish = Some(finish.clone());
         Ok(())
     }
+
+    /// The end of an embedding, with all its vectors.
+    fn add_vectors(
+        &self,
+        attempt: &Attempt,
+        finish: &Finish,
+        step: &mut AcceptedOutput,
+    ) -> Result<(), Refusal> {
+        if !self.is_embedding() {
+            return Err(bad_output("its end is not one of this kind of job"));
+        }
+        if !self.vectors.is_empty() && self.vectors != finish.vectors {
+            return Err(refusal(
+                RefusalCode::OutOfOrder,
+                "The vectors differ from those that were sent before. Release the job",
+            ));
+        }
+        judge_vectors(&finish.vectors, self.vector_shape())
+            .map_err(|fault| bad_output(&fault.to_string()))?;
+        if finish.end as usize != finish.vectors.len() {
+            return Err(bad_output("its signed length is not the number of vectors"));
+        }
+        if finish.head != vectors_hash(&finish.vectors) {
+            return Err(refusal(
+                RefusalCode::BadCommitment,
+                "The signed hash does not match the vectors. Release the job",
+            ));
+        }
+        self.check_signature(attempt, finish)?;
+        step.vectors.clone_from(&finish.vectors);
+        step.end = Some(finish.reason);
+        step.finish = Some(Finish {
+            vectors: Vec::new(),
+            ..finish.clone()
+        });
+        Ok(())
+    }
+
+    fn check_signature(&self, attempt: &Attempt, finish: &Finish) -> Result<(), Refusal> {
+        finish
+            .verify(&attempt.node, self.id, attempt.number)
+            .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))
+    }
+}
+
+impl StoredOutput {
+    fn of(ids: Vec<u32>, vectors: &[Vector]) -> Self {
+        let tokens = ids.len() as u32;
+        let mut values = ids;
+        values.extend(
+            vectors
+                .iter()
+                .flat_map(|vector| &vector.0)
+                .map(|value| value.to_bits()),
+        );
+        Self {
+            values,
+            tokens,
+            received: tokens + vectors.len() as u32,
+        }
+    }
+}
+
+/// The vectors of so many texts, from [`StoredOutput::values`].
+pub(crate) fn vectors(values: &[u32], texts: usize) -> Vec<Vector> {
+    let width = (values.len() / texts.max(1)).max(1);
+    let vector = |values: &[u32]| Vector(values.iter().copied().map(f32::from_bits).collect());
+    values.chunks_exact(width).map(vector).collect()
 }
 
 impl AcceptedOutput {

@@ -13,6 +13,8 @@ const MAX_STOPS: usize = 4;
 const MAX_STOP_BYTES: usize = 256;
 /// The most prompts in one request.
 const MAX_PROMPTS: usize = 64;
+/// The most texts to embed in one request.
+const MAX_TEXTS: usize = 256;
 
 /// An error in `OpenAI`'s format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +47,19 @@ pub(crate) struct Request {
     /// Answer only when verified.
     pub wait: bool,
     /// Do not delete the text.
+    pub keep: bool,
+}
+
+/// A request to turn texts into vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EmbeddingRequest {
+    pub model: String,
+    pub input: Vec<Prompt>,
+    /// The vectors as base64 of little-endian `f32` values, not as lists of numbers.
+    pub base64: bool,
+    /// Answer only when verified.
+    pub wait: bool,
+    /// Do not delete texts and vectors.
     pub keep: bool,
 }
 
@@ -100,6 +115,17 @@ impl ApiError {
         }
     }
 
+    /// The model exists, but not for this kind of request.
+    pub(crate) fn wrong_model(model: &str, is: &str, path: &str) -> Self {
+        Self {
+            code: Some("model_not_supported"),
+            ..Self::invalid(
+                Some("model"),
+                format!("The model `{model}` {is}. Ask it at {path}, or choose another model"),
+            )
+        }
+    }
+
     pub(crate) fn not_found(message: &str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
@@ -119,6 +145,19 @@ impl ApiError {
                 Some("messages"),
                 format!(
                     "This model's context is {context} tokens; the prompt has {prompt}, which {completion}. Shorten the prompt or lower `max_tokens`"
+                ),
+            )
+        }
+    }
+
+    /// A text to embed, counted from 0, is longer than the model's context.
+    pub(crate) fn text_too_long(context: u32, text: usize, tokens: usize) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(
+                Some("input"),
+                format!(
+                    "This model takes texts of up to {context} tokens; text {text} of `input` has {tokens}. Split or shorten it"
                 ),
             )
         }
@@ -211,10 +250,31 @@ pub(crate) fn chat(body: &[u8]) -> Result<Request, ApiError> {
 pub(crate) fn completion(body: &[u8]) -> Result<Request, ApiError> {
     let fields = Fields::parse(body)?;
     refuse_unsupported(&fields)?;
-    let prompts = fields.prompts()?;
+    let prompts = fields.prompts("prompt", MAX_PROMPTS)?;
     let logprobs = fields.integer("logprobs", 0, 5)?.map(|top| top as u8);
     let request = fields.request(Input::Prompts(prompts), logprobs)?;
     Ok(request)
+}
+
+/// Reads the body of `POST /v1/embeddings`.
+pub(crate) fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
+    let fields = Fields::parse(body)?;
+    if fields.get("dimensions").is_some() {
+        return Err(unsupported("dimensions"));
+    }
+    let base64 = match fields.get("encoding_format").map(Value::as_str) {
+        None | Some(Some("float")) => false,
+        Some(Some("base64")) => true,
+        Some(_) => return Err(wrong("encoding_format", "`float` or `base64`")),
+    };
+    let (wait, keep) = fields.extra()?;
+    Ok(EmbeddingRequest {
+        model: fields.model()?,
+        input: fields.prompts("input", MAX_TEXTS)?,
+        base64,
+        wait,
+        keep,
+    })
 }
 
 /// A JSON object; fields that are `null` count as absent.
@@ -295,15 +355,16 @@ impl Fields {
             .collect()
     }
 
-    fn prompts(&self) -> Result<Vec<Prompt>, ApiError> {
-        let expected = || wrong("prompt", "a text, a list of texts, or a list of token ids");
+    /// One to `most` texts, each as such or as token ids.
+    fn prompts(&self, name: &str, most: usize) -> Result<Vec<Prompt>, ApiError> {
+        let expected = || wrong(name, "a text, a list of texts, or a list of token ids");
         let ids = |items: &[Value]| -> Option<Vec<u32>> {
             items
                 .iter()
                 .map(|item| item.as_u64().and_then(|id| u32::try_from(id).ok()))
                 .collect()
         };
-        let prompts = match self.get("prompt") {
+        let prompts = match self.get(name) {
             Some(Value::String(text)) => vec![Prompt::Text(text.clone())],
             Some(Value::Array(items)) if items.first().is_some_and(Value::is_number) => {
                 vec![Prompt::Tokens(ids(items).ok_or_else(expected)?)]
@@ -318,10 +379,13 @@ impl Fields {
                 .collect::<Result<_, _>>()?,
             _ => return Err(expected()),
         };
-        if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
+        if prompts.is_empty() || prompts.len() > most {
             return Err(ApiError::invalid(
-                Some("prompt"),
-                format!("`prompt` must hold 1 to {MAX_PROMPTS} prompts"),
+                Some(name),
+                format!(
+                    "`{name}` must hold 1 to {most} texts, and holds {}",
+                    prompts.len()
+                ),
             ));
         }
         Ok(prompts)
@@ -384,6 +448,13 @@ impl Fields {
         }
     }
 
+    /// What this network adds to a request: whether to wait for the verdict, and to keep the text.
+    fn extra(&self) -> Result<(bool, bool), ApiError> {
+        let extra = self.object("infera")?.unwrap_or(Self(Map::new()));
+        let set = |name| Ok::<_, ApiError>(extra.bool(name)?.unwrap_or(false));
+        Ok((set("wait")?, set("keep")?))
+    }
+
     fn request(&self, input: Input, logprobs: Option<u8>) -> Result<Request, ApiError> {
         let stream = self.bool("stream")?.unwrap_or(false);
         let include_usage = match self.object("stream_options")? {
@@ -396,7 +467,7 @@ impl Fields {
             }
             None => false,
         };
-        let extra = self.object("infera")?.unwrap_or(Self(Map::new()));
+        let (wait, keep) = self.extra()?;
         let choices = self.integer("n", 1, MAX_CHOICES as i64)?.unwrap_or(1) as usize;
         Ok(Request {
             model: self.model()?,
@@ -409,8 +480,8 @@ impl Fields {
             logprobs,
             stream,
             include_usage,
-            wait: extra.bool("wait")?.unwrap_or(false),
-            keep: extra.bool("keep")?.unwrap_or(false),
+            wait,
+            keep,
         })
     }
 }
@@ -715,6 +786,70 @@ mod tests {
         ] {
             let error = completion_with(&json!({"prompt": prompt})).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("prompt"));
+        }
+    }
+
+    fn embeddings_with(extra: &Value) -> Result<EmbeddingRequest, ApiError> {
+        let mut body = json!({"model": "m", "input": "hi"});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        embeddings(body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn texts_to_embed_come_in_four_shapes() {
+        let text = |text: &str| Prompt::Text(text.to_owned());
+        let cases = [
+            (json!("a"), vec![text("a")]),
+            (json!(["a", "b"]), vec![text("a"), text("b")]),
+            (json!([1, 2]), vec![Prompt::Tokens(vec![1, 2])]),
+            (
+                json!([[1], [2, 3]]),
+                vec![Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2, 3])],
+            ),
+            (json!(vec!["a"; 256]), vec![text("a"); 256]),
+        ];
+        for (input, expected) in cases {
+            let request = embeddings_with(&json!({"input": input})).unwrap();
+            assert_eq!(request.input, expected);
+            assert!(!request.base64 && !request.wait && !request.keep);
+        }
+    }
+
+    #[test]
+    fn embedding_requests_are_checked() {
+        let request = embeddings_with(&json!({
+            "encoding_format": "base64", "user": "u", "dimensions": null, "brand_new": 1,
+            "infera": {"wait": true, "keep": true},
+        }))
+        .unwrap();
+        assert!(request.base64 && request.wait && request.keep);
+        assert!(
+            !embeddings_with(&json!({"encoding_format": "float"}))
+                .unwrap()
+                .base64
+        );
+        let cases = [
+            (json!({"input": null}), "input"),
+            (json!({"input": []}), "input"),
+            (json!({"input": 5}), "input"),
+            (json!({"input": [1, "a"]}), "input"),
+            (json!({"input": [-1]}), "input"),
+            (json!({"input": [[1.5]]}), "input"),
+            (json!({"input": {"text": "a"}}), "input"),
+            (json!({"input": vec!["a"; 257]}), "input"),
+            (json!({"model": ""}), "model"),
+            (json!({"encoding_format": "int8"}), "encoding_format"),
+            (json!({"encoding_format": 4}), "encoding_format"),
+            (json!({"dimensions": 256}), "dimensions"),
+            (json!({"infera": {"wait": 1}}), "wait"),
+        ];
+        for (extra, param) in cases {
+            let error = embeddings_with(&extra).expect_err(&extra.to_string());
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{extra}");
+            assert_eq!(error.param.as_deref(), Some(param), "{extra}");
+            assert!(error.message.contains(param), "{error}");
         }
     }
 

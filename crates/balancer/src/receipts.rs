@@ -16,8 +16,10 @@ pub(crate) struct JobView {
     pub state: String,
     pub ended: Option<String>,
     pub error: Option<String>,
-    /// Prompt and output, unless they are deleted.
+    /// Prompt and output ([`crate::job::StoredOutput::values`]), unless they are deleted.
     pub text: Option<(Vec<u32>, Vec<u32>)>,
+    /// As in [`infera_protocol::JobSpec`].
+    pub texts: Vec<u32>,
     row: Value,
 }
 
@@ -31,6 +33,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
     };
     let prompt: Option<Vec<u8>> = row.try_get("prompt")?;
     let output: Option<Vec<u8>> = row.try_get("output")?;
+    let texts = store::texts(&row)?;
     let fixed = json!({
         "job_id": id,
         "run": row.try_get::<i64, _>("run")?,
@@ -40,6 +43,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
         "finished_ms": row.try_get::<Option<i64>, _>("finished_ms")?,
         "settled_ms": row.try_get::<Option<i64>, _>("settled_ms")?,
         "prompt_tokens": row.try_get::<i64, _>("prompt_tokens")?,
+        "texts": (!texts.is_empty()).then_some(&texts),
         "prompt_hash": row.try_get::<String, _>("prompt_hash")?,
         "output_tokens": row.try_get::<i64, _>("output_tokens")?,
         "output_hash": row.try_get::<Option<String>, _>("output_hash")?,
@@ -65,6 +69,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
                 store::tokens(output.as_deref()),
             )
         }),
+        texts,
         row: fixed,
     }))
 }

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
-use crate::job::{Attempt, Job, PastAttempt};
+use crate::job::{Attempt, Job, PastAttempt, Request, StoredOutput};
 
 /// A job that was not done when the balancer stopped.
 pub(crate) struct StoredJob {
@@ -18,6 +18,7 @@ pub(crate) struct StoredJob {
     pub client: String,
     pub model: String,
     pub prompt: Vec<u32>,
+    pub texts: Vec<u32>,
     pub sampling: Sampling,
     pub max_tokens: u32,
     pub stop: Vec<String>,
@@ -27,6 +28,7 @@ pub(crate) struct StoredJob {
     pub run: u32,
     pub auditing: bool,
     pub failed: bool,
+    /// [`StoredOutput::values`].
     pub output: Vec<u32>,
     pub attempts: Vec<StoredAttempt>,
     pub audits: Vec<StoredAudit>,
@@ -82,6 +84,7 @@ pub(crate) struct JobEnd<'a> {
     pub ended: &'a str,
     pub error: Option<&'a str>,
     pub cost: i64,
+    pub output_hash: Hash,
 }
 
 pub(crate) async fn insert_job(
@@ -92,9 +95,9 @@ pub(crate) async fn insert_job(
     let request = &job.request;
     sqlx::query(
         "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens, prompt_hash,
-             sampling, max_tokens, stop, seed, input_price, output_price, wait, keep, state,
+             texts, sampling, max_tokens, stop, seed, input_price, output_price, wait, keep, state,
              created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
     )
     .bind(job.id.to_string())
     .bind(&request.client)
@@ -102,7 +105,8 @@ pub(crate) async fn insert_job(
     .bind(&request.model.name)
     .bind(blob(&request.prompt))
     .bind(request.prompt.len() as i64)
-    .bind(tokens_hash(&request.prompt).to_string())
+    .bind(prompt_hash(request).to_string())
+    .bind((!request.texts.is_empty()).then(|| json(&request.texts)))
     .bind(json(&request.sampling))
     .bind(i64::from(request.max_tokens))
     .bind(json(&request.stop))
@@ -148,14 +152,14 @@ pub(crate) async fn insert_attempt(
 pub(crate) async fn save_output(
     write: &mut Write<'_>,
     job: JobId,
-    ids: &[u32],
+    output: &StoredOutput,
     attempt: u32,
     (chunks, committed, head): (u32, u32, Hash),
     finish: Option<&Finish>,
 ) -> Result<(), DbError> {
     sqlx::query("UPDATE jobs SET output = ?, output_tokens = ? WHERE id = ?")
-        .bind(blob(ids))
-        .bind(ids.len() as i64)
+        .bind(blob(&output.values))
+        .bind(output.tokens)
         .bind(job.to_string())
         .execute(&mut **write)
         .await?;
@@ -163,7 +167,7 @@ pub(crate) async fn save_output(
         "UPDATE attempts SET received = ?, committed = ?, chunks = ?, head = ?, finish = ?
          WHERE job = ? AND attempt = ?",
     )
-    .bind(ids.len() as i64)
+    .bind(output.received)
     .bind(committed)
     .bind(chunks)
     .bind(head.to_string())
@@ -178,15 +182,15 @@ pub(crate) async fn save_output(
 pub(crate) async fn end_attempt(
     write: &mut Write<'_>,
     job: JobId,
-    ids: &[u32],
+    output: &StoredOutput,
     past: &PastAttempt,
     paid_tokens: u32,
     ended: &str,
     now_ms: i64,
 ) -> Result<(), DbError> {
     sqlx::query("UPDATE jobs SET output = ?, output_tokens = ? WHERE id = ?")
-        .bind(blob(ids))
-        .bind(ids.len() as i64)
+        .bind(blob(&output.values))
+        .bind(output.tokens)
         .bind(job.to_string())
         .execute(&mut **write)
         .await?;
@@ -212,7 +216,6 @@ pub(crate) async fn end_attempt(
 pub(crate) async fn end_output(
     write: &mut Write<'_>,
     job: JobId,
-    ids: &[u32],
     end: &JobEnd<'_>,
     now_ms: i64,
 ) -> Result<(), DbError> {
@@ -224,7 +227,7 @@ pub(crate) async fn end_output(
     .bind(end.ended)
     .bind(end.error)
     .bind(end.cost)
-    .bind(tokens_hash(ids).to_string())
+    .bind(end.output_hash.to_string())
     .bind(now_ms)
     .bind(job.to_string())
     .execute(&mut **write)
@@ -413,6 +416,7 @@ pub(crate) async fn open_jobs(database: &Database) -> Result<Vec<StoredJob>, DbE
             client: row.try_get("client")?,
             model: row.try_get("model")?,
             prompt: tokens(row.try_get::<Option<Vec<u8>>, _>("prompt")?.as_deref()),
+            texts: texts(&row)?,
             sampling: from_json(&row, "sampling")?,
             max_tokens: row.try_get("max_tokens")?,
             stop: from_json(&row, "stop")?,
@@ -599,7 +603,8 @@ pub(crate) async fn forfeited(database: &Database, node: NodeId) -> Result<i64, 
 }
 
 const ATTEMPT_RECORD: &str = "SELECT 'job' AS kind, a.job AS id, a.attempt, j.model, j.model_name,
-        j.prompt_tokens, a.received - a.start AS output_tokens, a.claimed_ms AS started_ms,
+        j.prompt_tokens, iif(j.texts IS NULL, a.received - a.start, 0) AS output_tokens,
+        a.claimed_ms AS started_ms,
         a.ended_ms AS finished_ms, a.verdict, a.reason,
         CASE a.verdict WHEN 'failed' THEN 0 ELSE a.share END AS points,
         CASE a.verdict WHEN 'failed' THEN a.share END AS forfeited, a.findings
@@ -659,6 +664,26 @@ pub(crate) async fn history(
         .fetch_all(database.read())
         .await?;
     rows.iter().map(work_record).collect()
+}
+
+/// The hash that stands for a prompt, or the texts of an embedding, once they are deleted.
+fn prompt_hash(request: &Request) -> Hash {
+    if request.texts.is_empty() {
+        return tokens_hash(&request.prompt);
+    }
+    Digest::new("infera/texts/v1")
+        .tokens(&request.texts)
+        .tokens(&request.prompt)
+        .finish()
+}
+
+/// How many tokens each text of an embedding has; empty for a job that writes text.
+pub(crate) fn texts(row: &SqliteRow) -> Result<Vec<u32>, DbError> {
+    let texts: Option<String> = row.try_get("texts")?;
+    let read = texts.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(read
+        .map_err(|_| DbError::Content("a job's texts".to_owned()))?
+        .unwrap_or_default())
 }
 
 /// The hash that stands for a text once it is deleted.

@@ -8,6 +8,8 @@ mod support;
 mod answers;
 #[path = "network/clients.rs"]
 mod clients;
+#[path = "network/embeddings.rs"]
+mod embeddings;
 #[path = "network/nodes.rs"]
 mod nodes;
 #[path = "network/program.rs"]

@@ -313,6 +313,7 @@ fn judge(
             backend: String::new(),
             positions: scored.positions,
             mismatches: scored.mismatches,
+            vectors: Vec::new(),
             elapsed_ms: scored.elapsed_ms,
         };
         let structure = Structure {

@@ -1,11 +1,12 @@
 //! One attempt at a job, from its spec to its signed end: what was produced, what the balancer
 //! has of it, and what is to be sent next. No I/O.
 
-use infera_engine::message::Generate;
+use infera_engine::message::{Command, Embed, Generate};
+use infera_protocol::job::split_texts;
 use infera_protocol::output::OutputAck;
 use infera_protocol::{
     ChunkChain, ChunkCommit, Finish, FinishReason, JobSpec, NodeKey, OutputBatch, TokenOutput,
-    VERSION,
+    VERSION, Vector,
 };
 use tokio::time::Instant;
 
@@ -65,10 +66,14 @@ impl Production {
     }
 
     /// What an engine is asked: to go on after everything that exists.
-    pub(crate) fn generate(&self, id: u64) -> Generate {
+    pub(crate) fn command(&self, id: u64) -> Command {
+        if !self.spec.texts.is_empty() {
+            let texts = split_texts(&self.spec.prompt, &self.spec.texts).unwrap_or_default();
+            return Command::Embed(Embed { id, texts });
+        }
         let mut output = self.spec.output.clone();
         output.extend(self.tokens.iter().map(|token| token.id));
-        Generate {
+        Command::Generate(Generate {
             id,
             prompt: self.spec.prompt.clone(),
             output,
@@ -77,7 +82,7 @@ impl Production {
             stop: self.spec.stop.clone(),
             logprobs: self.spec.logprobs,
             seed: self.spec.seed,
-        }
+        })
     }
 
     pub(crate) fn push(&mut self, tokens: Vec<TokenOutput>, now: Instant) {
@@ -107,6 +112,13 @@ impl Production {
             self.chain.head(),
             times_ms,
         ));
+    }
+
+    /// Signs an embedding's vectors. `elapsed_ms` is the engine's.
+    pub(crate) fn embedded(&mut self, key: &NodeKey, vectors: Vec<Vector>, elapsed_ms: u32) {
+        let (job, attempt) = (self.spec.job, self.spec.attempt);
+        self.finish
+            .get_or_insert_with(|| Finish::sign_vectors(key, job, attempt, vectors, elapsed_ms));
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -251,7 +263,8 @@ pub(crate) fn owed_batches(open: &OpenAttempt) -> Vec<OutputBatch> {
         .collect();
     if let Some(finish) = &open.finish {
         if batches.is_empty() {
-            batches.push(batch(finish.end, Vec::new(), Vec::new()));
+            let tokens = finish.end - finish.vectors.len() as u32;
+            batches.push(batch(tokens, Vec::new(), Vec::new()));
         }
         if let Some(last) = batches.last_mut() {
             last.finish = Some(finish.clone());
@@ -273,6 +286,7 @@ mod tests {
             attempt: 2,
             model: ModelId::from_bytes([2; 32]),
             prompt: vec![1, 2, 3],
+            texts: Vec::new(),
             output,
             sampling: Sampling::GREEDY,
             max_tokens: 2000,
@@ -362,7 +376,45 @@ mod tests {
     fn a_restarted_engine_goes_on_after_what_exists() {
         let mut job = production(vec![7, 8]);
         job.push(tokens(20..22), Instant::now());
-        assert_eq!(job.generate(5).output, [7, 8, 20, 21]);
+        let Command::Generate(generate) = job.command(5) else {
+            panic!("it writes text");
+        };
+        assert_eq!(generate.output, [7, 8, 20, 21]);
+    }
+
+    #[test]
+    fn an_embedding_is_one_signed_batch_also_after_a_crash() {
+        let key = NodeKey::from_secret(&[1; 32]);
+        let mut job = production(Vec::new());
+        job.spec.texts = vec![1, 2];
+        let texts = vec![vec![1], vec![2, 3]];
+        assert_eq!(job.command(5), Command::Embed(Embed { id: 5, texts }));
+        assert_eq!(job.next_shipment(), None);
+        let vectors = vec![Vector(vec![1.0]), Vector(vec![-1.0])];
+        job.embedded(&key, vectors.clone(), 7);
+        job.finish(&key, FinishReason::Cancelled, (0, 0));
+        let shipment = job.next_shipment().unwrap();
+        let finish = shipment.batch.finish.clone().unwrap();
+        assert_eq!((finish.end, &finish.vectors), (2, &vectors));
+        assert_eq!(finish.verify(&key.id(), job.spec.job, 2), Ok(()));
+        assert_eq!(
+            (shipment.batch.position, shipment.batch.tokens.len()),
+            (0, 0)
+        );
+        let open = OpenAttempt {
+            key: crate::store::AttemptKey {
+                job: job.spec.job,
+                attempt: job.spec.attempt,
+            },
+            chunks: shipment.chunks,
+            finish: shipment.finish,
+        };
+        assert_eq!(owed_batches(&open), [shipment.batch]);
+        job.acknowledged(OutputAck {
+            finished: true,
+            ..ack(2, 0)
+        });
+        assert!(job.is_delivered() && job.next_shipment().is_none());
     }
 
     #[test]

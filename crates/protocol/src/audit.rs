@@ -5,14 +5,19 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{AuditId, Hash, JobSeed, ModelId};
 use crate::job::Sampling;
+use crate::vector::{Vector, vectors_hash};
 
-/// What a reference node gets. It does not say whose output it is.
+/// What a reference node gets. It does not say whose output it is; of an embedding it does not
+/// even say what the output is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditTask {
     pub version: u16,
     pub audit: AuditId,
     pub model: ModelId,
     pub prompt: Vec<u32>,
+    /// As in [`crate::JobSpec`]: the lengths of the texts to embed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<u32>,
     pub output: Vec<u32>,
     pub sampling: Sampling,
     pub seed: JobSeed,
@@ -34,17 +39,20 @@ pub struct Mismatch {
 }
 
 /// A reference's answer: its own token at each position, written as the differences from the
-/// claimed ones.
+/// claimed ones, or its own vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditReport {
     pub audit: AuditId,
     pub model: ModelId,
     /// Engine backend and device kind, for example `cpu/avx2` or `wgpu/vulkan`.
     pub backend: String,
-    /// How many output positions were scored.
+    /// How many output positions were scored, or texts embedded.
     pub positions: u32,
     /// In order of position.
     pub mismatches: Vec<Mismatch>,
+    /// Of an embedding: one for each text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vectors: Vec<Vector>,
     /// Milliseconds the engine took.
     pub elapsed_ms: u32,
 }
@@ -64,6 +72,9 @@ impl AuditReport {
                 .u32(mismatch.position)
                 .u32(mismatch.token)
                 .f32(mismatch.margin);
+        }
+        if !self.vectors.is_empty() {
+            digest = digest.fixed(vectors_hash(&self.vectors).as_bytes());
         }
         digest.fixed(salt.as_bytes()).finish()
     }
@@ -93,6 +104,7 @@ mod tests {
                 token: 4,
                 margin: 0.5,
             }],
+            vectors: Vec::new(),
             elapsed_ms: 7,
         };
         let salt = Hash::from_bytes([5; 32]);
@@ -101,6 +113,9 @@ mod tests {
         assert_ne!(commitment, report.commitment(&Hash::from_bytes([6; 32])));
         let mut other = report.clone();
         other.mismatches[0].margin = 0.25;
+        assert_ne!(commitment, other.commitment(&salt));
+        other.mismatches[0].margin = 0.5;
+        other.vectors = vec![Vector(vec![0.0])];
         assert_ne!(commitment, other.commitment(&salt));
         other = report;
         other.positions = 11;

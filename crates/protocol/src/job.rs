@@ -94,11 +94,16 @@ pub struct JobSpec {
     /// Counts from 1; each node that takes the job over gets the next number.
     pub attempt: u32,
     pub model: ModelId,
+    /// The texts of an embedding, one after the other.
     pub prompt: Vec<u32>,
+    /// For an embedding, how many tokens each text in `prompt` has ([`split_texts`]). Empty for a
+    /// job that writes text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<u32>,
     /// What earlier attempts already produced. Generation goes on after it.
     pub output: Vec<u32>,
     pub sampling: Sampling,
-    /// Of the whole output, earlier attempts included.
+    /// Of the whole output, earlier attempts included. 0 for an embedding.
     pub max_tokens: u32,
     /// Generation ends with the token that completes one of these in the decoded output.
     pub stop: Vec<String>,
@@ -128,6 +133,8 @@ pub enum FinishReason {
     Length,
     /// The balancer asked the node to stop.
     Cancelled,
+    /// Every text has its vector.
+    Embedded,
 }
 
 impl FinishReason {
@@ -137,8 +144,21 @@ impl FinishReason {
             Self::Stop => 1,
             Self::Length => 2,
             Self::Cancelled => 3,
+            Self::Embedded => 4,
         }
     }
+}
+
+/// Cuts the prompt of an embedding into its texts. `None` when the lengths do not add up to it, or
+/// one is 0.
+pub fn split_texts(mut prompt: &[u32], lengths: &[u32]) -> Option<Vec<Vec<u32>>> {
+    let mut texts = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let (text, rest) = prompt.split_at_checked(*length as usize)?;
+        texts.push(text.to_vec());
+        prompt = rest;
+    }
+    (prompt.is_empty() && !lengths.contains(&0)).then_some(texts)
 }
 
 /// Derives the seed of a job's sampling noise (`verification.md` 3.1).
@@ -210,6 +230,17 @@ mod tests {
         ];
         for (name, sampling) in bad {
             assert_eq!(sampling.validate().unwrap_err().name, name, "{sampling:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_where_their_lengths_say() {
+        let prompt = [1, 2, 3, 4];
+        let texts = Some(vec![vec![1], vec![2, 3, 4]]);
+        assert_eq!(split_texts(&prompt, &[1, 3]), texts);
+        assert_eq!(split_texts(&[], &[]), Some(Vec::new()));
+        for lengths in [&[1, 2][..], &[5], &[], &[4, 0], &[u32::MAX, 5]] {
+            assert_eq!(split_texts(&prompt, lengths), None, "{lengths:?}");
         }
     }
 

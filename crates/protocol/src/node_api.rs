@@ -110,9 +110,11 @@ pub struct Offer {
     pub job: JobId,
     pub attempt: u32,
     pub model: ModelId,
+    /// Of all texts, for an embedding.
     pub prompt_tokens: u32,
     /// What earlier attempts already produced.
     pub output_tokens: u32,
+    /// 0 for an embedding.
     pub max_tokens: u32,
     pub price: Price,
     /// The offer ends after so long.
@@ -234,17 +236,18 @@ pub struct WorkRecord {
     pub references: Vec<ReferenceFigures>,
 }
 
-/// One reference's comparison of its own tokens with the node's.
+/// One reference's comparison of its own tokens, or vectors of an embedding, with the node's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ReferenceFigures {
     /// The first digits of its node id.
     pub reference: String,
     pub finding: ReferenceFinding,
-    /// Tokens compared.
+    /// Tokens or vectors compared.
     pub positions: u32,
-    /// Tokens that the reference would have chosen otherwise.
+    /// Tokens that the reference would have chosen otherwise, or vectors that are not the same.
     pub mismatches: u32,
-    /// The largest margin of a mismatch, in units of the profile's noise scale.
+    /// The largest margin of a mismatch, or distance of two vectors, in units of the profile's
+    /// noise scale.
     pub largest_margin: f32,
 }
 
@@ -310,7 +313,8 @@ pub enum RefusalCode {
     LeaseEnded,
     /// Output that does not follow on what has arrived.
     OutOfOrder,
-    /// Output that breaks the job's rules: ids beyond the vocabulary, too many tokens, a wrong end.
+    /// Output that breaks the job's rules: ids beyond the vocabulary, too many tokens, a wrong end,
+    /// vectors of another shape.
     BadOutput,
     /// A commitment that does not match the tokens.
     BadCommitment,

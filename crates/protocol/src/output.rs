@@ -1,4 +1,4 @@
-//! What a node sends back: tokens, the hash chain over its chunks, the signed end.
+//! What a node sends back: tokens, the hash chain over its chunks, the signed end, or vectors.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::ids::{Hash, JobId, NodeId};
 use crate::job::FinishReason;
 use crate::signature::{BadSignature, NodeKey, Signature};
+use crate::vector::{Vector, vectors_hash};
 
 /// One produced token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,14 +35,18 @@ pub struct ChunkCommit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finish {
     pub reason: FinishReason,
-    /// The output position after the last token: the length of the whole output.
+    /// The output position after the last token: the length of the whole output. The number of
+    /// vectors, if it has any.
     pub end: u32,
-    /// The head of the hash chain after the last chunk.
+    /// The head of the hash chain after the last chunk, or the hash of the vectors.
     pub head: Hash,
     pub signature: Signature,
     /// Milliseconds the engine spent on the prompt and on the output.
     pub prefill_ms: u32,
     pub decode_ms: u32,
+    /// Of an embedding: one for each text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vectors: Vec<Vector>,
 }
 
 /// Body of `POST /node/v1/jobs/{job}/output`. Sending it again is harmless.
@@ -165,9 +170,28 @@ impl Finish {
             signature,
             prefill_ms,
             decode_ms,
+            vectors: Vec::new(),
         }
     }
 
+    /// The end of an embedding; `elapsed_ms` is what the engine spent on it.
+    pub fn sign_vectors(
+        key: &NodeKey,
+        job: JobId,
+        attempt: u32,
+        vectors: Vec<Vector>,
+        elapsed_ms: u32,
+    ) -> Self {
+        let (end, head) = (vectors.len() as u32, vectors_hash(&vectors));
+        let reason = FinishReason::Embedded;
+        Self {
+            vectors,
+            ..Self::sign(key, job, attempt, reason, end, head, (elapsed_ms, 0))
+        }
+    }
+
+    /// Checks the signature. That `head` is the one of the tokens or the vectors is for the caller
+    /// to check.
     pub fn verify(&self, node: &NodeId, job: JobId, attempt: u32) -> Result<(), BadSignature> {
         self.signature.verify(
             node,
@@ -245,5 +269,10 @@ mod tests {
         assert!(changed.verify(&key.id(), job, 2).is_err());
         let longer = Finish { end: 41, ..finish };
         assert!(longer.verify(&key.id(), job, 2).is_err());
+        let vectors = vec![Vector(vec![1.0, 0.0])];
+        let embedded = Finish::sign_vectors(&key, job, 2, vectors.clone(), 5);
+        assert_eq!((embedded.end, embedded.head), (1, vectors_hash(&vectors)));
+        assert_eq!(embedded.verify(&key.id(), job, 2), Ok(()));
+        assert!(embedded.verify(&key.id(), job, 3).is_err());
     }
 }

@@ -5,6 +5,9 @@
 //! sampling). A reference node that computes nearly the same logits therefore nearly always
 //! chooses the same token, and where it does not, [`score`] says how far its logits would have to
 //! be off. [`verdict`] makes a decision of those margins.
+//!
+//! An embedding is no choice but numbers: references compute the vectors for themselves, and
+//! [`vectors_verdict`] decides by how far they are apart.
 
 mod noise;
 mod sampling;
@@ -13,8 +16,10 @@ mod verdict;
 
 pub use noise::noise;
 pub use sampling::{Scored, choose, log_probabilities, score};
-pub use structure::{Structure, StructureFault, judge_structure};
+pub use structure::{
+    Structure, StructureFault, VectorFault, VectorShape, judge_structure, judge_vectors,
+};
 pub use verdict::{
-    Finding, ReferenceResult, ReportFault, Status, Thresholds, TokenStatistics, Verdict,
-    token_statistics, verdict,
+    Finding, ReferenceResult, ReportFault, Statistics, Status, Thresholds, Verdict,
+    token_statistics, vector_statistics, vectors_verdict, verdict,
 };

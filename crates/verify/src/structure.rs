@@ -1,6 +1,6 @@
 //! What can be told from an output without running the model (gate G0).
 
-use infera_protocol::FinishReason;
+use infera_protocol::{FinishReason, Vector};
 
 /// An output and the rules it must keep.
 pub struct Structure<'a> {
@@ -88,9 +88,94 @@ pub fn judge_structure(structure: &Structure) -> Result<(), StructureFault> {
     }
 }
 
+/// What the vectors of an embedding must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorShape {
+    /// One vector for each.
+    pub texts: u32,
+    /// Values in a vector.
+    pub width: u32,
+}
+
+/// A rule that vectors break. They count from 0.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum VectorFault {
+    #[error("it has {vectors} vectors for {texts} texts")]
+    Count { vectors: u32, texts: u32 },
+    #[error("vector {vector} has {found} values where this model's have {width}")]
+    Width { vector: u32, found: u32, width: u32 },
+    #[error("vector {vector} is not of length 1")]
+    Length { vector: u32 },
+}
+
+/// The most that a vector's length in f64 may be off 1. Rounding each value to f32 moves it by less
+/// than `2^-24`.
+const LENGTH_TOLERANCE: f64 = 1e-5;
+
+/// Checks vectors against their rules; the first fault is returned. A value that is not finite has
+/// no length.
+pub fn judge_vectors(vectors: &[Vector], shape: VectorShape) -> Result<(), VectorFault> {
+    if vectors.len() != shape.texts as usize {
+        return Err(VectorFault::Count {
+            vectors: vectors.len() as u32,
+            texts: shape.texts,
+        });
+    }
+    for (vector, Vector(values)) in (0..).zip(vectors) {
+        if values.len() != shape.width as usize {
+            return Err(VectorFault::Width {
+                vector,
+                found: values.len() as u32,
+                width: shape.width,
+            });
+        }
+        let square: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
+        let is_unit = (square.sqrt() - 1.0).abs() <= LENGTH_TOLERANCE;
+        if !is_unit {
+            return Err(VectorFault::Length { vector });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vectors_have_their_shape_and_length() {
+        let shape = VectorShape { texts: 2, width: 2 };
+        let judge = |vectors: &[&[f32]]| {
+            let vectors: Vec<_> = vectors
+                .iter()
+                .map(|values| Vector(values.to_vec()))
+                .collect();
+            judge_vectors(&vectors, shape)
+        };
+        assert_eq!(judge(&[&[0.6, -0.8], &[1.0, 0.0]]), Ok(()));
+        let length = |vector| Err(VectorFault::Length { vector });
+        let count = |vectors| Err(VectorFault::Count { vectors, texts: 2 });
+        let width = |vector, found| {
+            Err(VectorFault::Width {
+                vector,
+                found,
+                width: 2,
+            })
+        };
+        let cases: [(&[&[f32]], _); 8] = [
+            (&[], count(0)),
+            (&[&[1.0, 0.0]], count(1)),
+            (&[&[1.0, 0.0], &[1.0]], width(1, 1)),
+            (&[&[1.0, 0.0, 0.0], &[1.0, 0.0]], width(0, 3)),
+            (&[&[0.0, 0.0], &[1.0, 0.0]], length(0)),
+            (&[&[1.0, 0.0], &[1.0, 0.01]], length(1)),
+            (&[&[1.0, 0.0], &[f32::NAN, 0.0]], length(1)),
+            (&[&[f32::INFINITY, 0.0], &[1.0, 0.0]], length(0)),
+        ];
+        for (vectors, fault) in cases {
+            assert_eq!(judge(vectors), fault, "{vectors:?}");
+        }
+    }
 
     const END: u32 = 2;
 

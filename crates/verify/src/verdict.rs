@@ -1,13 +1,13 @@
-//! From the references' margins to a verdict (gate G1).
+//! From the references' margins, or distances of vectors, to a verdict (gate G1).
 
 use std::ops::Range;
 
-use infera_protocol::{AuditId, AuditReport, Mismatch};
+use infera_protocol::{AuditId, AuditReport, Mismatch, Vector};
 use serde::{Deserialize, Serialize};
 
-use crate::structure::{Structure, judge_structure};
+use crate::structure::{Structure, VectorShape, judge_structure, judge_vectors};
 
-/// The limits of a numerics profile.
+/// The limits of a numerics profile. For vectors a margin is the distance of two.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// The unit of all margins: the standard deviation of the honest difference between two
@@ -30,6 +30,17 @@ impl Thresholds {
         hard_max: 60.0,
         hard_count: 2,
     };
+
+    /// For the vectors of profile P32, whose distance is that of two points on the unit sphere: the
+    /// square root of their mean square error, normalised. The unit is what `f32` rounding in
+    /// another order does to one. Two backends differ on all texts alike, so that many big
+    /// distances say no more than one; only the largest decides.
+    pub const P32_VECTORS: Self = Self {
+        scale: 1e-6,
+        big: 20.0,
+        hard_max: 100.0,
+        hard_count: u32::MAX,
+    };
 }
 
 /// What one reference found.
@@ -44,12 +55,12 @@ pub enum Finding {
     Fail,
 }
 
-/// How one reference's tokens compare with the claimed ones.
+/// How one reference's tokens or vectors compare with the claimed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TokenStatistics {
-    /// Tokens compared.
+pub struct Statistics {
+    /// Tokens or vectors compared.
     pub positions: u32,
-    /// Tokens the reference would have chosen otherwise.
+    /// Tokens the reference would have chosen otherwise, or vectors that are not the same.
     pub mismatches: u32,
     /// Mismatches with a big margin ([`Thresholds::big`]).
     pub big_margins: u32,
@@ -57,8 +68,8 @@ pub struct TokenStatistics {
     pub largest: f32,
 }
 
-impl TokenStatistics {
-    /// The share of tokens on which both agree, from 0 to 1.
+impl Statistics {
+    /// The share of tokens or vectors on which both agree, from 0 to 1.
     pub fn match_rate(&self) -> f32 {
         if self.positions == 0 {
             1.0
@@ -84,15 +95,49 @@ pub fn token_statistics(
     positions: u32,
     mismatches: impl Iterator<Item = Mismatch>,
     thresholds: &Thresholds,
-) -> TokenStatistics {
-    let mut statistics = TokenStatistics {
+) -> Statistics {
+    let margins = mismatches.map(|mismatch| f64::from(mismatch.margin));
+    statistics(positions, margins, thresholds)
+}
+
+/// Compares vectors of the same shape, each pair by itself.
+pub fn vector_statistics(
+    claimed: &[Vector],
+    own: &[Vector],
+    thresholds: &Thresholds,
+) -> Statistics {
+    let distances = claimed
+        .iter()
+        .zip(own)
+        .map(|(claimed, own)| distance(claimed, own))
+        .filter(|distance| *distance > 0.0);
+    statistics(claimed.len() as u32, distances, thresholds)
+}
+
+/// Euclidean, in f64.
+fn distance(one: &Vector, other: &Vector) -> f64 {
+    let square: f64 = one
+        .0
+        .iter()
+        .zip(&other.0)
+        .map(|(one, other)| (f64::from(*one) - f64::from(*other)).powi(2))
+        .sum();
+    square.sqrt()
+}
+
+fn statistics(
+    positions: u32,
+    margins: impl Iterator<Item = f64>,
+    thresholds: &Thresholds,
+) -> Statistics {
+    let mut statistics = Statistics {
         positions,
         mismatches: 0,
         big_margins: 0,
         largest: 0.0,
     };
-    for mismatch in mismatches {
-        let margin = f64::from(mismatch.margin) / f64::from(thresholds.scale);
+    for margin in margins {
+        let margin = margin / f64::from(thresholds.scale);
         let margin = margin.min(f64::from(f32::MAX)) as f32;
         statistics.mismatches += 1;
         statistics.big_margins += u32::from(margin > thresholds.big);
@@ -113,6 +158,8 @@ pub enum ReportFault {
     Token,
     #[error("a margin is negative or not a number")]
     Margin,
+    #[error("its vectors are not of this model's shape, or not one for each text")]
+    Vectors,
 }
 
 /// One reference's part in a verdict.
@@ -120,7 +167,7 @@ pub enum ReportFault {
 pub struct ReferenceResult {
     pub audit: AuditId,
     /// Over the judged segment; none when the report was discarded.
-    pub statistics: Option<TokenStatistics>,
+    pub statistics: Option<Statistics>,
     pub finding: Option<Finding>,
     /// Why the report was discarded.
     pub fault: Option<ReportFault>,
@@ -168,7 +215,7 @@ pub fn verdict(
             Status::Failed,
             format!("The output breaks a rule of the network: {fault}."),
         ),
-        Ok(()) => decide(&references),
+        Ok(()) => decide(&references, &TOKENS),
     };
     Verdict {
         status,
@@ -176,6 +223,58 @@ pub fn verdict(
         references,
     }
 }
+
+/// Judges the vectors of an embedding, all of one node, by the rules of [`verdict`].
+pub fn vectors_verdict(
+    claimed: &[Vector],
+    shape: VectorShape,
+    reports: &[&AuditReport],
+    thresholds: &Thresholds,
+) -> Verdict {
+    let structure = judge_vectors(claimed, shape);
+    let references: Vec<_> = reports
+        .iter()
+        .map(|report| {
+            let usable = structure.is_ok() && judge_vectors(&report.vectors, shape).is_ok();
+            let statistics =
+                usable.then(|| vector_statistics(claimed, &report.vectors, thresholds));
+            ReferenceResult {
+                audit: report.audit,
+                statistics,
+                finding: statistics.map(|statistics| statistics.finding(thresholds)),
+                fault: (!usable).then_some(ReportFault::Vectors),
+            }
+        })
+        .collect();
+    let (status, reason) = match structure {
+        Err(fault) => (
+            Status::Failed,
+            format!("The output breaks a rule of the network: {fault}."),
+        ),
+        Ok(()) => decide(&references, &VECTORS),
+    };
+    Verdict {
+        status,
+        reason,
+        references,
+    }
+}
+
+/// What a verdict's reason calls what was compared.
+struct Terms {
+    plural: &'static str,
+    /// What failing references find, in one clause.
+    failure: &'static str,
+}
+
+const TOKENS: Terms = Terms {
+    plural: "tokens",
+    failure: "this model did not write this",
+};
+const VECTORS: Terms = Terms {
+    plural: "vectors",
+    failure: "this model does not give these vectors",
+};
 
 fn judge_report(
     segment: &Range<u32>,
@@ -229,7 +328,7 @@ fn check_report(structure: &Structure, report: &AuditReport) -> Result<(), Repor
     Ok(())
 }
 
-fn decide(references: &[ReferenceResult]) -> (Status, String) {
+fn decide(references: &[ReferenceResult], terms: &Terms) -> (Status, String) {
     let usable: Vec<_> = references
         .iter()
         .filter_map(|reference| reference.statistics.zip(reference.finding))
@@ -255,7 +354,7 @@ fn decide(references: &[ReferenceResult]) -> (Status, String) {
         return (Status::Undecided, reason);
     }
     if clean == total || (total > 2 && 2 * passing > total) {
-        return (Status::Verified, verified_reason(&usable, passing));
+        return (Status::Verified, verified_reason(&usable, passing, terms));
     }
     if 2 * failing > total {
         let worst = usable
@@ -267,8 +366,9 @@ fn decide(references: &[ReferenceResult]) -> (Status, String) {
         return (
             Status::Failed,
             format!(
-                "{failing} of {total} reference nodes find that this model did not write this: \
-                 {big} of {positions} tokens differ by more than rounding can explain."
+                "{failing} of {total} reference nodes find that {}: {big} of {positions} {} differ \
+                 by more than rounding can explain.",
+                terms.failure, terms.plural
             ),
         );
     }
@@ -280,7 +380,8 @@ fn decide(references: &[ReferenceResult]) -> (Status, String) {
     (Status::Undecided, reason.to_owned())
 }
 
-fn verified_reason(usable: &[(TokenStatistics, Finding)], passing: usize) -> String {
+fn verified_reason(usable: &[(Statistics, Finding)], passing: usize, terms: &Terms) -> String {
+    let plural = terms.plural;
     let mismatches = usable
         .iter()
         .filter(|(_, finding)| *finding != Finding::Fail)
@@ -291,9 +392,9 @@ fn verified_reason(usable: &[(TokenStatistics, Finding)], passing: usize) -> Str
         .first()
         .map_or(0, |(statistics, _)| statistics.positions);
     let agreement = if mismatches == 0 {
-        format!("on all {positions} tokens")
+        format!("on all {positions} {plural}")
     } else {
-        format!("but for {mismatches} of {positions} tokens, where they differ by rounding only")
+        format!("but for {mismatches} of {positions} {plural}, where they differ by rounding only")
     };
     if passing == usable.len() {
         format!("{} {agreement}.", nodes(passing, "agree"))

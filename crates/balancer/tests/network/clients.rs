@@ -95,7 +95,7 @@ async fn bodies_that_are_too_large_or_broken() {
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["type"], "invalid_request_error");
     }
-    let response = network.post("/v1/embeddings", &json!({})).await;
+    let response = network.post("/v1/images/generations", &json!({})).await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     let body: Value = response.json().await.unwrap();
     assert!(body["error"]["message"].is_string());

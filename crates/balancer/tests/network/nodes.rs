@@ -489,6 +489,7 @@ async fn audit_steps_out_of_order_are_refused() {
         audit: first,
         model: crate::support::model_id(),
         prompt: vec![1],
+        texts: vec![],
         output: vec![],
         sampling: infera_protocol::Sampling::GREEDY,
         seed: infera_protocol::JobSeed::from_bytes([0; 32]),

@@ -13,6 +13,7 @@ use infera_balancer::{Balancer, Config, Database, Edges, Server, add_model, crea
 use infera_model::{Gguf, Head, StopMatcher, StreamDecoder};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::digest::Digest;
+use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
     Points, Price, Refusal, RefusalCode, Session, SessionRequest, WorkRecord, claim_digest,
@@ -22,7 +23,7 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
-    JobSpec, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, TokenOutput, VERSION,
+    JobSpec, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, TokenOutput, VERSION, Vector,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +34,7 @@ use tokio::task::JoinHandle;
 
 /// The name and prices that the test model is served under.
 pub(crate) const MODEL: &str = "tiny";
+pub(crate) const EMBEDDER: &str = "tiny-vectors";
 pub(crate) const PRICE: Price = Price {
     input: 3,
     output: 10,
@@ -126,6 +128,48 @@ pub(crate) fn head() -> &'static Head {
 
 pub(crate) fn model_id() -> ModelId {
     head().id()
+}
+
+/// A tiny BERT. Its words are `t0` to `t95`, and it has no special tokens.
+pub(crate) fn embedder() -> &'static Head {
+    static HEAD: OnceLock<Head> = OnceLock::new();
+    HEAD.get_or_init(|| {
+        let path = "../engine/tests/golden/bert.gguf";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        Head::from_gguf(&Gguf::open(&path).unwrap()).unwrap()
+    })
+}
+
+/// What the simulated embedding model makes of a text: 32 values, drawn from its tokens.
+pub(crate) fn sim_vector(text: &[u32]) -> Vector {
+    let drawn = Digest::new("test/sim-vector/v1").tokens(text).finish();
+    let values = drawn.as_bytes().map(|byte| f64::from(byte) - 127.5);
+    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    Vector(values.iter().map(|value| (value / length) as f32).collect())
+}
+
+/// The vectors of a prompt with these lengths of texts.
+pub(crate) fn sim_vectors(prompt: &[u32], texts: &[u32]) -> Vec<Vector> {
+    let texts = split_texts(prompt, texts).unwrap();
+    texts.iter().map(|text| sim_vector(text)).collect()
+}
+
+/// The one batch of a node that has computed these vectors.
+pub(crate) fn embedded(key: &NodeKey, spec: &JobSpec, vectors: Vec<Vector>) -> OutputBatch {
+    OutputBatch {
+        version: VERSION,
+        attempt: spec.attempt,
+        position: 0,
+        tokens: Vec::new(),
+        commits: Vec::new(),
+        finish: Some(Finish::sign_vectors(
+            key,
+            spec.job,
+            spec.attempt,
+            vectors,
+            5,
+        )),
+    }
 }
 
 /// The token that the simulated model writes at a position: a letter, and an end token at last.
@@ -258,6 +302,40 @@ impl Network {
         })
     }
 
+    /// Serves the embedding model too.
+    pub(crate) async fn add_embedder(&self) {
+        add_model(&self.database, embedder(), EMBEDDER, PRICE, 0)
+            .await
+            .unwrap();
+        until("the model to be served", async || {
+            let models = self.get("/v1/models").await;
+            let models = models["data"].as_array().unwrap();
+            models
+                .iter()
+                .any(|model| model["id"] == EMBEDDER)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// A request for vectors with the fields in `extra`, in the background.
+    pub(crate) fn embed(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
+        let mut body = json!({"model": EMBEDDER, "input": ["t1 t2 t3", "t4 t5"]});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let request = self
+            .http
+            .post(format!("{}/v1/embeddings", self.base))
+            .bearer_auth(&self.key)
+            .json(&body);
+        tokio::spawn(async move {
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            (status, response.json().await.unwrap())
+        })
+    }
+
     /// A streamed chat request, in the background.
     pub(crate) fn stream(&self, extra: &Value) -> JoinHandle<Streamed> {
         let mut body = chat_body(extra);
@@ -376,7 +454,7 @@ impl SimNode {
 
     pub(crate) async fn tell(&self, free_slots: u32, paused: Option<&str>) {
         let state = NodeState {
-            models: vec![model_id()],
+            models: vec![model_id(), embedder().id()],
             free_slots,
             paused: paused.map(str::to_owned),
             hardware: self.hardware.clone(),
@@ -699,8 +777,13 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
         audit: task.audit,
         model: task.model,
         backend: "simulated/cpu".to_owned(),
-        positions: task.output.len() as u32,
+        positions: (task.output.len() + task.texts.len()) as u32,
         mismatches,
+        vectors: if task.texts.is_empty() {
+            Vec::new()
+        } else {
+            sim_vectors(&task.prompt, &task.texts)
+        },
         elapsed_ms: 1,
     }
 }

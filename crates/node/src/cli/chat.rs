@@ -168,7 +168,7 @@ fn summary(tokens: usize, start: Instant, first: Option<Instant>, reason: Finish
     match reason {
         FinishReason::Length => parts.push("cut off at the longest answer".to_owned()),
         FinishReason::Cancelled => parts.push("stopped by you".to_owned()),
-        FinishReason::EndOfText | FinishReason::Stop => {}
+        FinishReason::EndOfText | FinishReason::Stop | FinishReason::Embedded => {}
     }
     format!("{}\n", parts.join(" · "))
 }

@@ -1,9 +1,10 @@
-//! Audits: re-scoring another node's output, committing to the report, opening it.
+//! Audits: re-scoring another node's output or embedding its texts anew, committing to the report, opening it.
 
 use std::time::Duration;
 
-use infera_engine::message::{Command, Score, Scored};
+use infera_engine::message::{Command, Embed, Embedded, Score, Scored};
 use infera_protocol::audit::audit_commit_digest;
+use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Decline, Refusal, RefusalCode, VerdictStatus, WorkKind, WorkRecord,
 };
@@ -101,7 +102,11 @@ impl Controller {
                     && (task.audit, task.model) == (id, audit.model)
                     && task.sampling.validate().is_ok()
                     && !task.prompt.is_empty()
-                    && !task.output.is_empty();
+                    && if task.texts.is_empty() {
+                        !task.output.is_empty()
+                    } else {
+                        split_texts(&task.prompt, &task.texts).is_some()
+                    };
                 if sound {
                     audit.expires = Instant::now() + Duration::from_millis(task.deadline_ms);
                     audit.task = Some(task);
@@ -132,13 +137,18 @@ impl Controller {
                 continue;
             };
             let request = self.ask_engine(slot, Work::Audit(audit), |id| {
-                Command::Score(Score {
-                    id,
-                    prompt: task.prompt,
-                    output: task.output,
-                    sampling: task.sampling,
-                    seed: task.seed,
-                })
+                if task.texts.is_empty() {
+                    Command::Score(Score {
+                        id,
+                        prompt: task.prompt,
+                        output: task.output,
+                        sampling: task.sampling,
+                        seed: task.seed,
+                    })
+                } else {
+                    let texts = split_texts(&task.prompt, &task.texts).unwrap_or_default();
+                    Command::Embed(Embed { id, texts })
+                }
             });
             if let Some(audit) = self.audits.get_mut(&audit) {
                 audit.request = request;
@@ -147,20 +157,39 @@ impl Controller {
     }
 
     pub(super) fn on_scored(&mut self, scored: Scored) {
-        let Some(Work::Audit(id)) = self.in_engine.remove(&scored.id) else {
-            return;
-        };
+        if let Some(Work::Audit(id)) = self.in_engine.remove(&scored.id) {
+            self.make_report(id, |report| AuditReport {
+                positions: scored.positions,
+                mismatches: scored.mismatches,
+                elapsed_ms: scored.elapsed_ms,
+                ..report
+            });
+        }
+    }
+
+    pub(super) fn on_audit_embedded(&mut self, id: AuditId, embedded: Embedded) {
+        self.make_report(id, |report| AuditReport {
+            positions: embedded.vectors.len() as u32,
+            vectors: embedded.vectors,
+            elapsed_ms: embedded.elapsed_ms,
+            ..report
+        });
+    }
+
+    /// The engine is done: `fill` adds what it found.
+    fn make_report(&mut self, id: AuditId, fill: impl FnOnce(AuditReport) -> AuditReport) {
         let Some(audit) = self.audits.remove(&id) else {
             return;
         };
-        let report = AuditReport {
+        let report = fill(AuditReport {
             audit: id,
             model: audit.model,
             backend: self.slots[audit.slot].backend(),
-            positions: scored.positions,
-            mismatches: scored.mismatches,
-            elapsed_ms: scored.elapsed_ms,
-        };
+            positions: 0,
+            mismatches: Vec::new(),
+            vectors: Vec::new(),
+            elapsed_ms: 0,
+        });
         let stored = StoredReport {
             report,
             salt: Hash::from_bytes(random_32(&*self.edges.entropy)),
@@ -277,6 +306,10 @@ impl Controller {
             Ok(()) => {
                 tracing::info!(audit = %id, "an audit is done");
                 let now = self.now_ms();
+                let scored = |report: &AuditReport| match report.vectors.len() {
+                    0 => report.positions,
+                    _ => 0,
+                };
                 let entry = self.reports.get(&id).map(|report| JobRow {
                     record: WorkRecord {
                         kind: WorkKind::Audit,
@@ -284,8 +317,8 @@ impl Controller {
                         attempt: 1,
                         model: report.stored.report.model,
                         model_name: String::new(),
-                        input_tokens: report.tokens.saturating_sub(report.stored.report.positions),
-                        output_tokens: report.stored.report.positions,
+                        input_tokens: report.tokens.saturating_sub(scored(&report.stored.report)),
+                        output_tokens: scored(&report.stored.report),
                         started_ms: report.started_ms,
                         finished_ms: Some(now),
                         verdict: VerdictStatus::Pending,

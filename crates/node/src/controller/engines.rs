@@ -76,13 +76,11 @@ impl Slot {
             .flatten()
     }
 
-    /// Whether it can compute so many tokens, prompt and output together, of a model.
+    /// Whether it can compute so many tokens, prompt and output together, of a model. The texts of
+    /// an embedding are each of their own, and the balancer keeps them within the context.
     pub(super) fn fits(&self, model: ModelId, tokens: u32) -> bool {
-        let context = self
-            .loaded
-            .as_ref()
-            .map_or(0, |loaded| loaded.context_tokens);
-        self.ready_model() == Some(model) && tokens <= context
+        let has_room = |loaded: &Loaded| loaded.embeds || tokens <= loaded.context_tokens;
+        self.ready_model() == Some(model) && self.loaded.as_ref().is_some_and(has_room)
     }
 
     /// The model, if it was ever loaded.
@@ -351,6 +349,11 @@ impl Controller {
                 slot.backoff.reset();
                 self.on_scored(scored);
             }
+            Event::Embedded(embedded) => {
+                slot.deaths = 0;
+                slot.backoff.reset();
+                self.on_embedded(embedded);
+            }
             Event::Failed {
                 id: Some(id),
                 error,
@@ -365,10 +368,7 @@ impl Controller {
                 }
             }
             Event::Failed { id: None, error } => self.on_load_failed(index, error),
-            Event::Adapters { .. }
-            | Event::Embedded(_)
-            | Event::Stats(_)
-            | Event::ReadBandwidth { .. } => {}
+            Event::Adapters { .. } | Event::Stats(_) | Event::ReadBandwidth { .. } => {}
         }
     }
 

@@ -64,7 +64,7 @@ enum Input {
     },
     Shipped {
         key: AttemptKey,
-        shipment: Shipment,
+        shipment: Box<Shipment>,
         result: Result<OutputAck, ShipError>,
     },
     Released(AttemptKey),

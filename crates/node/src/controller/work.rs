@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_engine::message::{Command, Finished};
+use infera_engine::message::{Embedded, Finished};
+use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     Claim, Offer, Refusal, RefusalCode, Release, VerdictStatus, WorkKind, WorkRecord, claim_digest,
 };
@@ -159,7 +160,11 @@ impl Controller {
             && (spec.job, spec.attempt, spec.model) == (offer.job, offer.attempt, offer.model)
             && spec.sampling.validate().is_ok()
             && !spec.prompt.is_empty()
-            && (spec.output.len() as u64) < u64::from(spec.max_tokens);
+            && if spec.texts.is_empty() {
+                (spec.output.len() as u64) < u64::from(spec.max_tokens)
+            } else {
+                spec.output.is_empty() && split_texts(&spec.prompt, &spec.texts).is_some()
+            };
         if !sound {
             tracing::warn!(job = %key.job, "a job's spec is not what was offered; it is handed back");
             self.hand_back(
@@ -204,8 +209,8 @@ impl Controller {
                 continue;
             };
             // Ids are given out in order, so the request's own is known before it is made.
-            let generate = job.production.generate(self.requests_made + 1);
-            let request = self.ask_engine(slot, Work::Job(key), |_| Command::Generate(generate));
+            let command = job.production.command(self.requests_made + 1);
+            let request = self.ask_engine(slot, Work::Job(key), |_| command);
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.request = request;
             }
@@ -218,6 +223,24 @@ impl Controller {
             && let Some(job) = self.jobs.get_mut(key)
         {
             job.production.push(tokens, Instant::now());
+        }
+    }
+
+    pub(super) fn on_embedded(&mut self, embedded: Embedded) {
+        match self.in_engine.remove(&embedded.id) {
+            Some(Work::Job(key)) => {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.request = None;
+                    let Embedded {
+                        vectors,
+                        elapsed_ms,
+                        ..
+                    } = embedded;
+                    job.production.embedded(&self.key, vectors, elapsed_ms);
+                }
+            }
+            Some(Work::Audit(audit)) => self.on_audit_embedded(audit, embedded),
+            None => {}
         }
     }
 
@@ -317,7 +340,7 @@ impl Controller {
                 let result = ship(&caller, &store, key, &shipment, now_ms).await;
                 Input::Shipped {
                     key,
-                    shipment,
+                    shipment: Box::new(shipment),
                     result,
                 }
             });

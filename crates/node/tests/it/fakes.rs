@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use infera_engine::message::{
-    Command, DeviceChoice, DeviceInfo, Event, Failure, FailureCode, Finished, Generate, Loaded,
-    Scored,
+    Command, DeviceChoice, DeviceInfo, Embed, Embedded, Event, Failure, FailureCode, Finished,
+    Generate, Loaded, Scored,
 };
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
@@ -30,9 +30,10 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
+use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditId, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec, ModelId, NodeId,
-    NodeKey, OutputBatch, Sampling, TokenOutput, VERSION,
+    AuditId, AuditReport, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
+    ModelId, NodeId, NodeKey, OutputBatch, Sampling, TokenOutput, VERSION, Vector,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -44,6 +45,11 @@ const TOKEN_TIME: Duration = Duration::from_millis(10);
 /// What the fake engine produces at an output position.
 pub(crate) fn token_at(position: u32) -> u32 {
     1000 + position * 7 % 501
+}
+
+/// What the fake embedding engine makes of a text.
+pub(crate) fn vector_of(text: &[u32]) -> Vector {
+    Vector(text.iter().map(|token| *token as f32).collect())
 }
 
 pub(crate) fn node_id() -> NodeId {
@@ -116,6 +122,10 @@ pub(crate) struct EngineScript {
     pub(crate) continued_from: Vec<usize>,
     /// An end-of-generation token comes at this position.
     pub(crate) ends_at: Option<u32>,
+    /// The model gives vectors, of texts of up to 4 tokens.
+    pub(crate) embeds: bool,
+    /// Requests for vectors wait.
+    pub(crate) holds_vectors: bool,
 }
 
 #[derive(Clone, Default)]
@@ -153,6 +163,7 @@ async fn run_engine(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let mut running: Vec<(Generate, u32)> = Vec::new();
+    let mut embedding: BTreeMap<u64, Vec<Vec<u32>>> = BTreeMap::new();
     let _ = events.send(Event::Started {
         version: "fake".to_owned(),
     });
@@ -165,7 +176,7 @@ async fn run_engine(
                     let failure = script.lock().unwrap().load_failure.clone();
                     let _ = events.send(match failure {
                         Some(error) => Event::Failed { id: None, error },
-                        None => Event::Loaded(loaded()),
+                        None => Event::Loaded(loaded(script.lock().unwrap().embeds)),
                     });
                 }
                 Some(Command::Generate(generate)) => {
@@ -186,21 +197,36 @@ async fn run_engine(
                         elapsed_ms: 3,
                     }));
                 }
+                Some(Command::Embed(Embed { id, texts })) => {
+                    let mut script = script.lock().unwrap();
+                    if script.die_at.pop_front().is_some() {
+                        return;
+                    }
+                    if let Some(error) = script.fail_requests.clone() {
+                        let _ = events.send(Event::Failed { id: Some(id), error });
+                    } else {
+                        embedding.insert(id, texts);
+                    }
+                }
                 Some(Command::Cancel { id }) => {
                     script.lock().unwrap().cancels += 1;
+                    if embedding.remove(&id).is_some() {
+                        let _ = events.send(finished(id, FinishReason::Cancelled));
+                    }
                     if let Some(index) = running.iter().position(|(generate, _)| generate.id == id) {
                         running.remove(index);
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(
-                    Command::Adapters
-                    | Command::Embed(_)
-                    | Command::Stats
-                    | Command::ReadBandwidth { .. },
-                ) => {}
+                Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
             },
-            () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() => {
+            () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() || !embedding.is_empty() => {
+                if !script.lock().unwrap().holds_vectors {
+                    for (id, texts) in std::mem::take(&mut embedding) {
+                        let vectors = texts.iter().map(|text| vector_of(text)).collect();
+                        let _ = events.send(Event::Embedded(Embedded { id, vectors, elapsed_ms: 3 }));
+                    }
+                }
                 let mut index = 0;
                 while index < running.len() {
                     let (generate, position) = &mut running[index];
@@ -235,18 +261,18 @@ async fn run_engine(
     }
 }
 
-fn loaded() -> Loaded {
+fn loaded(embeds: bool) -> Loaded {
     Loaded {
         model: MODEL,
         name: "tiny".to_owned(),
-        architecture: "llama".to_owned(),
-        embeds: false,
+        architecture: if embeds { "bert" } else { "llama" }.to_owned(),
+        embeds,
         device: DeviceInfo {
             name: "Fake".to_owned(),
             backend: "cpu/avx2".to_owned(),
             reason: "it is the only one".to_owned(),
         },
-        context_tokens: 65_536,
+        context_tokens: if embeds { 4 } else { 65_536 },
         vocabulary: 2000,
         load_ms: 1,
         weight_bytes: 1,
@@ -279,6 +305,7 @@ pub(crate) struct BookedJob {
     pub(crate) commits: u32,
     chain: ChunkChain,
     pub(crate) finish: Option<FinishReason>,
+    pub(crate) vectors: Vec<Vector>,
     pub(crate) released: Option<String>,
     pub(crate) cancel: bool,
     nonces: BTreeSet<Hash>,
@@ -290,7 +317,10 @@ pub(crate) struct BookedAudit {
     pub(crate) commitment: Option<Hash>,
     pub(crate) open: bool,
     pub(crate) reported: bool,
+    pub(crate) report: Option<AuditReport>,
     pub(crate) declined: Option<String>,
+    /// The lengths of the texts to embed.
+    pub(crate) texts: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -390,6 +420,7 @@ impl FakeBalancer {
             attempt,
             model: MODEL,
             prompt: vec![1, 2, 3],
+            texts: Vec::new(),
             output: output.to_vec(),
             sampling: Sampling::GREEDY,
             max_tokens,
@@ -405,11 +436,22 @@ impl FakeBalancer {
             holder: false,
             commits: 0,
             finish: None,
+            vectors: Vec::new(),
             released: None,
             cancel: false,
             nonces: BTreeSet::new(),
         };
         self.books().jobs.insert(job, booked);
+        job
+    }
+
+    /// A job to embed two texts, together longer than the engine's context.
+    pub(crate) fn book_embedding(&self, number: u8) -> JobId {
+        let job = self.book(number, 0);
+        let mut books = self.books();
+        let spec = &mut books.jobs.get_mut(&job).unwrap().spec;
+        spec.prompt = vec![1, 2, 3, 4, 5];
+        spec.texts = vec![3, 2];
         job
     }
 
@@ -679,13 +721,19 @@ impl BalancerLink for FakeBalancer {
 
     fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
         self.call(Some(token), move |books| {
-            books.audits.get_mut(&audit).unwrap().accepted += 1;
+            let booked = books.audits.get_mut(&audit).unwrap();
+            booked.accepted += 1;
+            let texts = booked.texts.clone();
             Ok(AuditTask {
                 version: VERSION,
                 audit,
                 model: MODEL,
                 prompt: vec![1, 2, 3],
-                output: (0..40).map(token_at).collect(),
+                output: match texts.len() {
+                    0 => (0..40).map(token_at).collect(),
+                    _ => Vec::new(),
+                },
+                texts,
                 sampling: Sampling::GREEDY,
                 seed: JobSeed::from_bytes([3; 32]),
                 deadline_ms: 60_000,
@@ -733,6 +781,7 @@ impl BalancerLink for FakeBalancer {
                 "the report is the one that was committed to"
             );
             booked.reported = true;
+            booked.report = Some(reveal.report);
             Ok(())
         })
     }
@@ -777,15 +826,20 @@ fn take(booked: &mut BookedJob, batch: &OutputBatch) -> Option<String> {
         booked.commits += 1;
     }
     if let Some(finish) = &batch.finish {
+        let head = match finish.reason {
+            FinishReason::Embedded => vectors_hash(&finish.vectors),
+            _ => booked.chain.head(),
+        };
         if finish
             .verify(&node_id(), booked.spec.job, batch.attempt)
             .is_err()
-            || finish.head != booked.chain.head()
-            || finish.end as usize != booked.tokens.len()
+            || finish.head != head
+            || finish.end as usize != booked.tokens.len() + finish.vectors.len()
         {
             return Some("the signed end is not that of this output".to_owned());
         }
         booked.finish = Some(finish.reason);
+        booked.vectors.clone_from(&finish.vectors);
     }
     None
 }

@@ -6,6 +6,7 @@ mod app;
 mod audits;
 mod cli;
 mod control;
+mod embeddings;
 mod engine;
 mod fakes;
 mod governing;

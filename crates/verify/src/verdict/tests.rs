@@ -31,6 +31,7 @@ fn report(margins: &[(u32, f32)]) -> AuditReport {
                 margin: margin * Thresholds::P32.scale,
             })
             .collect(),
+        vectors: Vec::new(),
         elapsed_ms: 1,
     }
 }
@@ -196,4 +197,94 @@ fn malformed_reports_are_discarded_and_named() {
         );
         assert_eq!(judge(&[&clean, &bad, &clean]).status, Status::Verified);
     }
+}
+
+const SHAPE: VectorShape = VectorShape { texts: 2, width: 2 };
+
+/// Two vectors of length 1, the second at so many units of the scale from where it should be.
+fn vectors(units: f64) -> Vec<Vector> {
+    let angle = units * f64::from(Thresholds::P32_VECTORS.scale);
+    vec![
+        Vector(vec![1.0, 0.0]),
+        // Near the axis an f32 holds such small angles.
+        Vector(vec![angle.cos() as f32, angle.sin() as f32]),
+    ]
+}
+
+fn embedding_report(vectors: Vec<Vector>) -> AuditReport {
+    AuditReport {
+        positions: 2,
+        mismatches: Vec::new(),
+        vectors,
+        ..report(&[])
+    }
+}
+
+fn judge_embedding(reports: &[Vec<Vector>]) -> Verdict {
+    let reports: Vec<_> = reports.iter().cloned().map(embedding_report).collect();
+    let reports: Vec<_> = reports.iter().collect();
+    vectors_verdict(&vectors(0.0), SHAPE, &reports, &Thresholds::P32_VECTORS)
+}
+
+#[test]
+fn vectors_verify_fail_or_ask_for_another_reference() {
+    use Status::{Failed, Undecided, Verified};
+    let cases: [(&[f64], Status); 11] = [
+        (&[0.0], Undecided),
+        (&[0.0, 0.0], Verified),
+        (&[5.0, 19.0], Verified),
+        (&[0.0, 50.0], Undecided),
+        (&[0.0, 50.0, 0.0], Verified),
+        (&[50.0, 50.0], Undecided),
+        (&[0.0, 300.0], Undecided),
+        (&[0.0, 300.0, 0.0], Verified),
+        (&[0.0, 300.0, 300.0], Failed),
+        (&[110.0, 110.0], Failed),
+        (&[1e6, 1e6], Failed),
+    ];
+    for (units, status) in cases {
+        let reports: Vec<_> = units.iter().map(|units| vectors(*units)).collect();
+        let verdict = judge_embedding(&reports);
+        assert_eq!(verdict.status, status, "{units:?}: {}", verdict.reason);
+    }
+}
+
+#[test]
+fn an_embeddings_reasons_speak_of_vectors() {
+    let reason = |units: f64| judge_embedding(&[vectors(units), vectors(units)]).reason;
+    assert_eq!(reason(0.0), "2 reference nodes agree on all 2 vectors.");
+    assert_eq!(
+        reason(3.0),
+        "2 reference nodes agree but for 1 of 2 vectors, where they differ by rounding only."
+    );
+    assert_eq!(
+        reason(500.0),
+        "2 of 2 reference nodes find that this model does not give these vectors: 1 of 2 vectors \
+         differ by more than rounding can explain."
+    );
+}
+
+#[test]
+fn a_distance_is_counted_in_units() {
+    let far = vec![Vector(vec![1.0, 0.0]), Vector(vec![-1.0, 0.0])];
+    let statistics = vector_statistics(&vectors(0.0), &far, &Thresholds::P32_VECTORS);
+    assert_eq!((statistics.positions, statistics.mismatches), (2, 1));
+    assert!((statistics.largest - 2e6).abs() < 1.0, "{statistics:?}");
+    assert!((statistics.match_rate() - 0.5).abs() < 1e-6);
+}
+
+#[test]
+fn vectors_of_another_shape_are_whoever_sent_thems_fault() {
+    let short = vec![Vector(vec![1.0, 0.0])];
+    let judged = judge_embedding(&[short.clone(), vectors(0.0), vectors(0.0)]);
+    assert_eq!(judged.status, Status::Verified);
+    assert_eq!(judged.references[0].fault, Some(ReportFault::Vectors));
+    let report = embedding_report(vectors(0.0));
+    let failed = vectors_verdict(&short, SHAPE, &[&report, &report], &Thresholds::P32_VECTORS);
+    assert_eq!(failed.status, Status::Failed);
+    assert!(
+        failed.reason.contains("1 vectors for 2 texts"),
+        "{}",
+        failed.reason
+    );
 }
