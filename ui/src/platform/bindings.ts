@@ -417,15 +417,16 @@ export type ReferenceFigures = {
  */
 reference: string, finding: ReferenceFinding, 
 /**
- * Tokens compared.
+ * Tokens or vectors compared.
  */
 positions: number, 
 /**
- * Tokens that the reference would have chosen otherwise.
+ * Tokens that the reference would have chosen otherwise, or vectors that are not the same.
  */
 mismatches: number, 
 /**
- * The largest margin of a mismatch, in units of the profile's noise scale.
+ * The largest margin of a mismatch, or distance of two vectors, in units of the profile's
+ * noise scale.
  */
 largest_margin: number, };
 export type ReferenceFinding = "clean" | "alarm" | "fail";

@@ -33,6 +33,26 @@ const german: [RegExp, string][] = [
     /^(\d+) of (\d+) reference nodes find that this model did not write this: (\d+) of (\d+) tokens differ by more than rounding can explain\.$/,
     "$1 von $2 Vergleichsknoten finden, dass dieses Modell das nicht geschrieben hat: $3 von $4 Token weichen stärker ab, als Runden erklärt.",
   ],
+  [
+    /^(\d+) reference nodes agree on all (\d+) vectors\.$/,
+    "$1 Vergleichsknoten stimmen bei allen $2 Vektoren überein.",
+  ],
+  [
+    /^(\d+) of (\d+) reference nodes agree on all (\d+) vectors\.$/,
+    "$1 von $2 Vergleichsknoten stimmen bei allen $3 Vektoren überein.",
+  ],
+  [
+    /^(\d+) reference nodes agree but for (\d+) of (\d+) vectors, where they differ by rounding only\.$/,
+    "$1 Vergleichsknoten stimmen überein bis auf $2 von $3 Vektoren, die sich nur durch Runden unterscheiden.",
+  ],
+  [
+    /^(\d+) of (\d+) reference nodes agree but for (\d+) of (\d+) vectors, where they differ by rounding only\.$/,
+    "$1 von $2 Vergleichsknoten stimmen überein bis auf $3 von $4 Vektoren, die sich nur durch Runden unterscheiden.",
+  ],
+  [
+    /^(\d+) of (\d+) reference nodes find that this model does not give these vectors: (\d+) of (\d+) vectors differ by more than rounding can explain\.$/,
+    "$1 von $2 Vergleichsknoten finden, dass dieses Modell andere Vektoren ergibt: $3 von $4 weichen stärker ab, als Runden erklärt.",
+  ],
 ];
 
 /** In the chosen language where that is known, else as it came. */
