@@ -1,4 +1,5 @@
-//! Audits: re-scoring another node's output or embedding its texts anew, committing to the report, opening it.
+//! Audits: re-scoring another node's output or embedding its texts anew, committing to the report,
+//! opening it.
 
 use std::time::Duration;
 
