@@ -16,7 +16,7 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{self, Hardware, Policy};
 use infera_protocol::{AuditId, AuditTask, JobSpec, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use self::audits::{Audit, Report};
@@ -143,7 +143,8 @@ pub(crate) struct Controller {
     points_outdated: bool,
     speed: Option<SpeedMeasured>,
     speed_in_flight: bool,
-    pause: Option<Pause>,
+    pause: watch::Sender<Option<Pause>>,
+    pause_keeper: JoinHandle<()>,
     own_use: bool,
     storage_fault: Option<String>,
     decision: Decision,
@@ -177,6 +178,7 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 const CLOSING_LIMIT: Duration = Duration::from_millis(3500);
 const OVER_KEPT: usize = 1024;
 const PAUSE_SETTING: &str = "pause";
+const PAUSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(crate) async fn new(
@@ -186,11 +188,13 @@ impl Controller {
         edges: Edges,
         requests: mpsc::UnboundedReceiver<Request>,
     ) -> Result<(Self, watch::Receiver<NodeSnapshot>), StoreError> {
-        let pause = store.setting(PAUSE_SETTING).await?.flatten();
+        let pause = watch::Sender::new(store.setting(PAUSE_SETTING).await?.flatten());
         let speed = store.setting(network::SPEED_SETTING).await?;
         let key = Arc::new(key);
         let (input, inputs) = mpsc::unbounded_channel();
         let (session_out, session_events) = mpsc::unbounded_channel();
+        let pause_keeper =
+            tokio::spawn(keep_pause(store.clone(), pause.subscribe(), input.clone()));
         let (token, session) = watch::channel(None);
         let (expired, expired_tokens) = mpsc::unbounded_channel();
         let (hardware_out, hardware_in) = watch::channel(Hardware::default());
@@ -271,6 +275,7 @@ impl Controller {
             speed,
             speed_in_flight: false,
             pause,
+            pause_keeper,
             own_use: false,
             storage_fault: None,
             decision,
@@ -317,6 +322,9 @@ impl Controller {
             self.act();
         }
         self.tasks.shutdown().await;
+        drop(self.pause);
+        // A disk that hangs must not keep the node from ending.
+        let _ = tokio::time::timeout(PAUSE_WRITE_LIMIT, self.pause_keeper).await;
         if let Some(closing) = self.closing.take() {
             closing
                 .replies
@@ -403,9 +411,8 @@ impl Controller {
         if now >= self.look_around_at {
             self.look_around(now);
         }
-        if let Some(pause) = self.pause
-            && pause.until_ms.is_some_and(|until| until <= self.now_ms())
-        {
+        let pause = *self.pause.borrow();
+        if pause.is_some_and(|pause| pause.until_ms.is_some_and(|until| until <= self.now_ms())) {
             self.set_pause(None);
         }
         self.decide();
@@ -434,7 +441,7 @@ impl Controller {
     fn decide(&mut self) {
         let disk_was_low = matches!(self.decision.reason, Some(Reason::LowDisk { .. }));
         let observations = Observations {
-            pause: self.pause,
+            pause: *self.pause.borrow(),
             closing: self.closing.is_some(),
             hold: self.config.hold,
             own_use: self.own_use,
@@ -529,11 +536,11 @@ impl Controller {
     }
 
     fn set_pause(&mut self, pause: Option<Pause>) {
-        if self.pause != pause {
-            self.pause = pause;
-            let store = self.store.clone();
-            self.remember(async move { store.set_setting(PAUSE_SETTING, &pause).await });
-        }
+        self.pause.send_if_modified(|current| {
+            let changed = *current != pause;
+            *current = pause;
+            changed
+        });
     }
 
     fn probe_hardware(&mut self) {
@@ -718,5 +725,19 @@ impl Controller {
                 let _ = input.send(Input::StorageFault(error));
             }
         });
+    }
+}
+
+/// Writes the newest pause to the database, one write after the other: the last word stands.
+async fn keep_pause(
+    store: Store,
+    mut pauses: watch::Receiver<Option<Pause>>,
+    input: mpsc::UnboundedSender<Input>,
+) {
+    while pauses.changed().await.is_ok() {
+        let pause = *pauses.borrow_and_update();
+        if let Err(error) = store.set_setting(PAUSE_SETTING, &pause).await {
+            let _ = input.send(Input::StorageFault(error));
+        }
     }
 }

@@ -88,6 +88,18 @@ async fn a_pause_outlives_the_program() {
 }
 
 #[tokio::test]
+async fn of_pause_and_resume_at_once_the_last_word_is_kept() {
+    let rig = Rig::ready().await;
+    for _ in 0..20 {
+        rig.node.pause(None, false).await.unwrap();
+        rig.node.resume().await.unwrap();
+    }
+    rig.after(Duration::from_secs(1)).await;
+    let rig = rig.crash_and_restart().await;
+    rig.until_ready().await;
+}
+
+#[tokio::test]
 async fn finish_then_pause_finishes_first() {
     let rig = Rig::ready().await;
     let job = rig.balancer.book(1, 200);
