@@ -68,6 +68,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
         adapters: Vec::new(),
         installed: Vec::new(),
         downloads: Vec::new(),
+        imports: Vec::new(),
         disk: DiskUse::default(),
         today: infera_node::books::Today {
             micro_points: 128_000_000,

@@ -185,6 +185,8 @@ fn shorten(sentence: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use infera_node::state::StartFault;
+
     use super::*;
     use crate::fixtures;
 
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn a_node_that_cannot_start_has_nothing_to_pause() {
         let mut state = fixtures::state(Summary::CannotStart {
-            message: "The keychain is locked".to_owned(),
+            fault: StartFault::KeychainLocked,
         });
         state.node = None;
         state.state.sentence = "The keychain is locked".to_owned();

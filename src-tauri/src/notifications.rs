@@ -187,6 +187,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use infera_node::state::StartFault;
+
     use infera_node::library::{Download, DownloadFault, Fit, InstalledModel};
 
     use super::*;
@@ -265,7 +267,7 @@ mod tests {
         memory.take_in(&state(Summary::NoModel), 0);
         assert_eq!(memory.take_in(&state(Summary::NoModel), 60_000).len(), 1);
         let other = state(Summary::CannotStart {
-            message: "The keychain is locked".to_owned(),
+            fault: StartFault::KeychainLocked,
         });
         assert_eq!(memory.take_in(&other, 61_000), []);
         assert_eq!(memory.take_in(&other, 121_000).len(), 1);

@@ -1,8 +1,10 @@
 //! What the tray, dialogs and notifications say, in the languages of the window.
 
 use infera_node::app::api::AppState;
-use infera_node::state::Summary;
-use infera_protocol::requirements::{Requirement, RequirementId};
+use infera_node::state::{StartFault, Summary};
+use infera_protocol::requirements::{
+    Amount, Gpu, GpuKind, Requirement, RequirementId, memory_size,
+};
 use jiff::{Timestamp, Zoned};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +110,8 @@ impl Language {
 fn german(summary: &Summary, now: &Zoned) -> String {
     match summary {
         Summary::ReadingHardware => "Die Hardware wird gelesen".to_owned(),
-        Summary::CannotStart { message }
-        | Summary::Outdated { message }
-        | Summary::Restarting { message, .. } => message.clone(),
+        Summary::CannotStart { fault } => german_fault(fault),
+        Summary::Outdated { message } | Summary::Restarting { message, .. } => message.clone(),
         Summary::NotAgreed => "Noch wird nichts geteilt: Du hast nicht zugestimmt".to_owned(),
         Summary::NoBalancer => "Keine Aufträge: Es ist kein Netz gewählt".to_owned(),
         Summary::Closing => "Wird beendet".to_owned(),
@@ -141,7 +142,7 @@ fn german(summary: &Summary, now: &Zoned) -> String {
         } => format!(
             "Keine Aufträge: {}, das Netz verlangt {}{}",
             german_shortfall(requirement),
-            requirement.need,
+            german_amount(&requirement.need),
             if *finishing {
                 " (der aktuelle Auftrag wird noch beendet)"
             } else {
@@ -188,14 +189,63 @@ fn german(summary: &Summary, now: &Zoned) -> String {
     }
 }
 
+fn german_fault(fault: &StartFault) -> String {
+    match fault {
+        StartFault::KeychainLocked => {
+            "Der Schlüsselbund mit dem Schlüssel des Knotens ist gesperrt"
+        }
+        StartFault::KeychainMissing => "Auf diesem Rechner gibt es keinen Schlüsselbund",
+        StartFault::KeychainSilent => "Der Schlüsselbund antwortet nicht",
+        StartFault::Other { message } => message,
+    }
+    .to_owned()
+}
+
 fn german_shortfall(requirement: &Requirement) -> String {
-    let found = &requirement.found;
+    let found = german_amount(&requirement.found);
     match requirement.id {
         RequirementId::Ram => format!("dieser Rechner hat {found} Speicher"),
         RequirementId::FreeDisk => format!("auf dem Datenträger sind {found} frei"),
         RequirementId::Network => format!("dein Netz schafft {found}"),
-        RequirementId::Gpu if found == "none" => "es wurde keine GPU gefunden".to_owned(),
+        RequirementId::Gpu if requirement.found.is_none() => {
+            "es wurde keine GPU gefunden".to_owned()
+        }
         RequirementId::Gpu => format!("deine GPU ist {found}"),
+    }
+}
+
+fn german_amount(amount: &Amount) -> String {
+    match amount {
+        Amount::Unknown => "unbekannt".to_owned(),
+        Amount::Vram {
+            bytes,
+            or_apple_silicon,
+        } => {
+            let size = memory_size(*bytes).replace('.', ",");
+            let apple = if *or_apple_silicon {
+                " oder eine Apple-GPU der M-Reihe"
+            } else {
+                ""
+            };
+            format!("{size} VRAM{apple}")
+        }
+        Amount::Gpus { gpus } => {
+            let names: Vec<_> = gpus.iter().map(german_gpu).collect();
+            names.join(", ")
+        }
+        Amount::Memory { .. } | Amount::Disk { .. } | Amount::Rate { .. } => {
+            amount.to_string().replace('.', ",")
+        }
+    }
+}
+
+fn german_gpu(gpu: &Gpu) -> String {
+    match (gpu.kind, gpu.vram_bytes) {
+        (GpuKind::Software, _) => format!("{} (Software, keine GPU)", gpu.name),
+        (GpuKind::Integrated, _) => format!("{} (teilt sich den Arbeitsspeicher)", gpu.name),
+        (_, Some(bytes)) => format!("{} mit {}", gpu.name, memory_size(bytes).replace('.', ",")),
+        (GpuKind::AppleSilicon, None) => gpu.name.clone(),
+        (_, None) => format!("{} mit unbekanntem Speicher", gpu.name),
     }
 }
 

@@ -302,12 +302,14 @@ async fn events(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, 
 async fn upload(
     State(app): State<App>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Refused> {
     let bytes = body
         .into_data_stream()
         .map(|piece| piece.map_err(std::io::Error::other));
-    app.import_upload(&name, Box::pin(bytes)).await?;
+    let total = text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    app.import_upload(&name, total, Box::pin(bytes)).await?;
     Ok(Json(app.call("state", Value::Null).await?))
 }
 

@@ -216,7 +216,7 @@ fn paused(pause: Pause, running: usize, policy: &GovernorPolicy, now_ms: i64) ->
 
 #[cfg(test)]
 mod tests {
-    use infera_protocol::requirements::RequirementId;
+    use infera_protocol::requirements::{Amount, RequirementId};
 
     use super::*;
 
@@ -233,11 +233,9 @@ mod tests {
     fn row(mark: Mark) -> Requirement {
         Requirement {
             id: RequirementId::Gpu,
-            title: "GPU".to_owned(),
-            need: "8 GB".to_owned(),
-            found: "6 GB".to_owned(),
+            need: Amount::Unknown,
+            found: Amount::Unknown,
             mark,
-            remedy: None,
         }
     }
 

@@ -51,9 +51,8 @@ pub struct State {
 #[serde(tag = "summary", rename_all = "snake_case")]
 pub enum Summary {
     ReadingHardware,
-    /// The identity or the data folder cannot be used.
     CannotStart {
-        message: String,
+        fault: StartFault,
     },
     NotAgreed,
     NoBalancer,
@@ -111,6 +110,33 @@ pub enum Summary {
         audits: u32,
         tokens_per_second: Option<f32>,
     },
+}
+
+/// Why there is no node: its key or its data folder cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum StartFault {
+    #[error("The keychain with this node's key is locked")]
+    KeychainLocked,
+    #[error("This machine has no keychain for this node's key")]
+    KeychainMissing,
+    #[error("The keychain with this node's key does not answer")]
+    KeychainSilent,
+    /// Says what to do as well.
+    #[error("{message}")]
+    Other { message: String },
+}
+
+impl StartFault {
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::KeychainLocked | Self::KeychainSilent => Some(
+                "Unlock it and check again, or keep the key in a file: start with `--key-file FILE`",
+            ),
+            Self::KeychainMissing => Some("Keep the key in a file: start with `--key-file FILE`"),
+            Self::Other { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -376,7 +402,8 @@ impl Summary {
     fn sentence(&self, clock: &dyn Clock) -> String {
         match self {
             Self::ReadingHardware => "Reading your hardware".to_owned(),
-            Self::CannotStart { message } | Self::Outdated { message } => message.clone(),
+            Self::CannotStart { fault } => fault.to_string(),
+            Self::Outdated { message } => message.clone(),
             Self::NotAgreed => "Nothing is shared yet: you have not agreed".to_owned(),
             Self::NoBalancer => "Not getting jobs: no network is chosen".to_owned(),
             Self::Closing => "Closing".to_owned(),
@@ -463,6 +490,7 @@ impl Summary {
     /// What the person can do.
     fn remedy(&self) -> Option<String> {
         let text = match self {
+            Self::CannotStart { fault } => return fault.remedy().map(str::to_owned),
             Self::Outdated { .. } => "Install the current version of Infera Node",
             Self::NotAgreed => "Go through the first start",
             Self::NoBalancer => "Enter a network's address in the settings",
@@ -477,7 +505,9 @@ impl Summary {
                     megabytes(*resume_above_bytes)
                 ));
             }
-            Self::RequirementFailed { requirement, .. } => return requirement.remedy.clone(),
+            Self::RequirementFailed { requirement, .. } => {
+                return requirement.remedy().map(str::to_owned);
+            }
             Self::NoModel => "Choose a model",
             Self::ModelsBroken { .. } => "Choose another model or device",
             Self::NotServed { .. } => "Choose a model that the network serves",
@@ -494,7 +524,7 @@ fn shortfall(requirement: &Requirement) -> String {
         RequirementId::Ram => format!("this machine has {found} of memory"),
         RequirementId::FreeDisk => format!("the disk has {found} free"),
         RequirementId::Network => format!("your network's speed is {found}"),
-        RequirementId::Gpu if found == "none" => "no GPU was found".to_owned(),
+        RequirementId::Gpu if found.is_none() => "no GPU was found".to_owned(),
         RequirementId::Gpu => format!("your GPU is {found}"),
     }
 }
@@ -514,7 +544,7 @@ fn megabytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use infera_protocol::requirements::Mark;
+    use infera_protocol::requirements::{Amount, Mark};
 
     use super::*;
 
@@ -599,12 +629,10 @@ mod tests {
             message: "tiny.gguf is truncated".to_owned(),
         };
         let requirement = Requirement {
-            id: RequirementId::Gpu,
-            title: "GPU".to_owned(),
-            need: "8 GB".to_owned(),
-            found: "Card with 6 GB".to_owned(),
+            id: RequirementId::Ram,
+            need: Amount::Memory { bytes: 8 << 30 },
+            found: Amount::Memory { bytes: 6 << 30 },
             mark: Mark::Fail,
-            remedy: Some("Use another".to_owned()),
         };
         let cases = [
             (base(), Waiting, "Waiting for jobs"),
@@ -712,7 +740,7 @@ mod tests {
                     ..base()
                 },
                 NeedsYou,
-                "Not getting jobs: your GPU is Card with 6 GB, this network asks for 8 GB",
+                "Not getting jobs: this machine has 6 GB of memory, this network asks for 8 GB",
             ),
             (
                 NodeSnapshot {

@@ -1,5 +1,7 @@
 //! The hardware gate as data: what a network asks for, what a machine has, and one row for each.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -116,51 +118,68 @@ pub enum Mark {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Requirement {
     pub id: RequirementId,
-    pub title: String,
-    pub need: String,
-    pub found: String,
+    pub need: Amount,
+    pub found: Amount,
     pub mark: Mark,
-    /// What the person can do, unless the row passes.
-    pub remedy: Option<String>,
+}
+
+/// What a row asks for, or what was found. In English by its `Display`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "amount", rename_all = "snake_case")]
+pub enum Amount {
+    Unknown,
+    /// RAM.
+    Memory {
+        bytes: u64,
+    },
+    Disk {
+        bytes: u64,
+    },
+    Rate {
+        bytes_per_second: u64,
+    },
+    /// A GPU with so much memory of its own.
+    Vram {
+        bytes: u64,
+        or_apple_silicon: bool,
+    },
+    Gpus {
+        gpus: Vec<Gpu>,
+    },
 }
 
 /// Compares a machine with a policy. Rows that the policy does not ask for are left out.
 pub fn check(policy: &Policy, hardware: &Hardware) -> Vec<Requirement> {
     let mut rows = Vec::new();
-    if let Some(need) = policy.ram_bytes {
-        // Firmware and integrated graphics keep some: a 16 GB machine reports 15.x.
-        rows.push(at_least(
-            RequirementId::Ram,
-            "Memory (RAM)",
-            need - need / 16,
-            &memory_size(need),
-            hardware.ram_bytes.map(|bytes| (bytes, memory_size(bytes))),
-            "Add memory, or join a network that asks for less",
-        ));
+    if let Some(bytes) = policy.ram_bytes {
+        let found = hardware.ram_bytes;
+        rows.push(Requirement {
+            id: RequirementId::Ram,
+            need: Amount::Memory { bytes },
+            found: found.map_or(Amount::Unknown, |bytes| Amount::Memory { bytes }),
+            // Firmware and integrated graphics keep some: a 16 GB machine reports 15.x.
+            mark: at_least(bytes - bytes / 16, found),
+        });
     }
-    if let Some(need) = policy.free_disk_bytes {
-        rows.push(at_least(
-            RequirementId::FreeDisk,
-            "Free disk space",
-            need,
-            &disk_size(need),
-            hardware
-                .free_disk_bytes
-                .map(|bytes| (bytes, disk_size(bytes))),
-            "Free some space, or move the data folder to another disk",
-        ));
+    if let Some(bytes) = policy.free_disk_bytes {
+        let found = hardware.free_disk_bytes;
+        rows.push(Requirement {
+            id: RequirementId::FreeDisk,
+            need: Amount::Disk { bytes },
+            found: found.map_or(Amount::Unknown, |bytes| Amount::Disk { bytes }),
+            mark: at_least(bytes, found),
+        });
     }
-    if let Some(need) = policy.network_bytes_per_second {
-        rows.push(at_least(
-            RequirementId::Network,
-            "Network speed",
-            need,
-            &megabytes_per_second(need),
-            hardware
-                .network_bytes_per_second
-                .map(|rate| (rate, megabytes_per_second(rate))),
-            "Use a wired connection, or close programs that download",
-        ));
+    if let Some(bytes_per_second) = policy.network_bytes_per_second {
+        let found = hardware.network_bytes_per_second;
+        rows.push(Requirement {
+            id: RequirementId::Network,
+            need: Amount::Rate { bytes_per_second },
+            found: found.map_or(Amount::Unknown, |bytes_per_second| Amount::Rate {
+                bytes_per_second,
+            }),
+            mark: at_least(bytes_per_second, found),
+        });
     }
     if let Some(need) = policy.gpu {
         rows.push(gpu_row(need, &hardware.gpus));
@@ -173,30 +192,11 @@ pub fn met(rows: &[Requirement]) -> bool {
     rows.iter().all(|row| row.mark != Mark::Fail)
 }
 
-fn at_least(
-    id: RequirementId,
-    title: &str,
-    threshold: u64,
-    need: &str,
-    found: Option<(u64, String)>,
-    remedy: &str,
-) -> Requirement {
-    let (mark, found, remedy) = match found {
-        Some((value, text)) if value >= threshold => (Mark::Pass, text, None),
-        Some((_, text)) => (Mark::Fail, text, Some(remedy.to_owned())),
-        None => (
-            Mark::Warn,
-            "unknown".to_owned(),
-            Some("It could not be measured; jobs are not refused for it".to_owned()),
-        ),
-    };
-    Requirement {
-        id,
-        title: title.to_owned(),
-        need: need.to_owned(),
-        found,
-        mark,
-        remedy,
+fn at_least(threshold: u64, found: Option<u64>) -> Mark {
+    match found {
+        Some(value) if value >= threshold => Mark::Pass,
+        Some(_) => Mark::Fail,
+        None => Mark::Warn,
     }
 }
 
@@ -213,53 +213,114 @@ fn gpu_row(need: GpuNeed, gpus: &[Gpu]) -> Requirement {
             Some(_) | None => None,
         },
     };
-    let describe = |gpu: &Gpu| match (gpu.kind, gpu.vram_bytes) {
+    let best = gpus
+        .iter()
+        .filter_map(|gpu| enough(gpu).map(|mark| (mark, gpu)))
+        .min_by_key(|(mark, _)| *mark != Mark::Pass);
+    let (mark, found) = match best {
+        Some((mark, gpu)) => (mark, vec![gpu.clone()]),
+        None if only_software(gpus) => (Mark::Fail, gpus.iter().take(1).cloned().collect()),
+        None => (Mark::Fail, gpus.to_vec()),
+    };
+    Requirement {
+        id: RequirementId::Gpu,
+        need: Amount::Vram {
+            bytes: need.own_vram_bytes,
+            or_apple_silicon: need.apple_silicon_is_enough,
+        },
+        found: Amount::Gpus { gpus: found },
+        mark,
+    }
+}
+
+/// Also where there is nothing at all.
+fn only_software(gpus: &[Gpu]) -> bool {
+    gpus.iter().all(|gpu| gpu.kind == GpuKind::Software)
+}
+
+impl Requirement {
+    pub fn title(&self) -> &'static str {
+        match self.id {
+            RequirementId::Ram => "Memory (RAM)",
+            RequirementId::FreeDisk => "Free disk space",
+            RequirementId::Network => "Network speed",
+            RequirementId::Gpu => "GPU",
+        }
+    }
+
+    /// What the person can do, unless the row passes.
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match (self.mark, self.id, &self.found) {
+            (Mark::Pass, ..) => return None,
+            (Mark::Warn, RequirementId::Gpu, _) => {
+                "The driver does not tell the GPU's memory; jobs that do not fit will fail to load"
+            }
+            (Mark::Warn, ..) => "It could not be measured; jobs are not refused for it",
+            (Mark::Fail, RequirementId::Ram, _) => {
+                "Add memory, or join a network that asks for less"
+            }
+            (Mark::Fail, RequirementId::FreeDisk, _) => {
+                "Free some space, or move the data folder to another disk"
+            }
+            (Mark::Fail, RequirementId::Network, _) => {
+                "Use a wired connection, or close programs that download"
+            }
+            (Mark::Fail, RequirementId::Gpu, Amount::Gpus { gpus }) if only_software(gpus) => {
+                "Install the GPU's driver if the machine has one; without a GPU this network sends no jobs"
+            }
+            (Mark::Fail, RequirementId::Gpu, _) => {
+                "This GPU is too small for this network; one that asks for less may take it"
+            }
+        })
+    }
+}
+
+impl Amount {
+    /// Where nothing at all was found.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Gpus { gpus } if gpus.is_empty())
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => formatter.write_str("unknown"),
+            Self::Memory { bytes } => formatter.write_str(&memory_size(*bytes)),
+            Self::Disk { bytes } => formatter.write_str(&disk_size(*bytes)),
+            Self::Rate { bytes_per_second } => {
+                write!(
+                    formatter,
+                    "{:.0} MB/s",
+                    *bytes_per_second as f64 / MB as f64
+                )
+            }
+            Self::Vram {
+                bytes,
+                or_apple_silicon,
+            } => {
+                write!(formatter, "{} of its own memory", memory_size(*bytes))?;
+                if *or_apple_silicon {
+                    formatter.write_str(", or any Apple M-series GPU")?;
+                }
+                Ok(())
+            }
+            Self::Gpus { gpus } if gpus.is_empty() => formatter.write_str("none"),
+            Self::Gpus { gpus } => {
+                let gpus: Vec<_> = gpus.iter().map(describe).collect();
+                formatter.write_str(&gpus.join(", "))
+            }
+        }
+    }
+}
+
+fn describe(gpu: &Gpu) -> String {
+    match (gpu.kind, gpu.vram_bytes) {
         (GpuKind::Software, _) => format!("{} (software, not a GPU)", gpu.name),
         (GpuKind::Integrated, _) => format!("{} (shares the machine's memory)", gpu.name),
         (_, Some(bytes)) => format!("{} with {}", gpu.name, memory_size(bytes)),
         (GpuKind::AppleSilicon, None) => gpu.name.clone(),
         (_, None) => format!("{} with unknown memory", gpu.name),
-    };
-    let best = gpus
-        .iter()
-        .filter_map(|gpu| enough(gpu).map(|mark| (mark, gpu)))
-        .min_by_key(|(mark, _)| *mark != Mark::Pass);
-    let (mark, found, remedy) = match best {
-        Some((Mark::Pass, gpu)) => (Mark::Pass, describe(gpu), None),
-        Some((_, gpu)) => (
-            Mark::Warn,
-            describe(gpu),
-            Some("The driver does not tell the GPU's memory; jobs that do not fit will fail to load".to_owned()),
-        ),
-        None if gpus.iter().all(|gpu| gpu.kind == GpuKind::Software) => (
-            Mark::Fail,
-            gpus.first().map_or_else(|| "none".to_owned(), describe),
-            Some(
-                "Install the GPU's driver if the machine has one; without a GPU this network sends no jobs"
-                    .to_owned(),
-            ),
-        ),
-        None => (
-            Mark::Fail,
-            gpus.iter().map(describe).collect::<Vec<_>>().join(", "),
-            Some("This GPU is too small for this network; one that asks for less may take it".to_owned()),
-        ),
-    };
-    let apple = if need.apple_silicon_is_enough {
-        ", or any Apple M-series GPU"
-    } else {
-        ""
-    };
-    Requirement {
-        id: RequirementId::Gpu,
-        title: "GPU".to_owned(),
-        need: format!(
-            "{} of its own memory{apple}",
-            memory_size(need.own_vram_bytes)
-        ),
-        found,
-        mark,
-        remedy,
     }
 }
 
@@ -279,10 +340,6 @@ fn gigabytes(value: f64) -> String {
     } else {
         format!("{value:.0} GB")
     }
-}
-
-fn megabytes_per_second(rate: u64) -> String {
-    format!("{:.0} MB/s", rate as f64 / MB as f64)
 }
 
 #[cfg(test)]
@@ -324,8 +381,12 @@ mod tests {
     fn software_alone_is_no_gpu_that_is_too_small() {
         let need = Policy::public().gpu.unwrap();
         let row = gpu_row(need, &[gpu(GpuKind::Software, None)]);
-        assert_eq!(row.found, "Card (software, not a GPU)");
-        assert!(row.remedy.unwrap().starts_with("Install the GPU's driver"));
+        assert_eq!(row.found.to_string(), "Card (software, not a GPU)");
+        assert!(
+            row.remedy()
+                .unwrap()
+                .starts_with("Install the GPU's driver")
+        );
     }
 
     #[test]
@@ -337,9 +398,9 @@ mod tests {
         let rows = check(&Policy::public(), &hardware);
         let row = |id| rows.iter().find(|row| row.id == id).unwrap();
         assert_eq!(row(RequirementId::Ram).mark, Mark::Fail);
-        assert!(row(RequirementId::Ram).remedy.is_some());
+        assert!(row(RequirementId::Ram).remedy().is_some());
         assert_eq!(row(RequirementId::Network).mark, Mark::Warn);
-        assert_eq!(row(RequirementId::Network).found, "unknown");
+        assert_eq!(row(RequirementId::Network).found, Amount::Unknown);
         assert!(!met(&rows));
         hardware.ram_bytes = Some(16 * GIB - GIB / 2);
         assert!(met(&check(&Policy::practice(), &hardware)));

@@ -113,6 +113,12 @@ const shared: Same<SharedWords> = {
   "remedy.models_broken": "Wählen Sie ein anderes Modell oder Gerät",
   "remedy.not_served": "Wählen Sie ein Modell, das das Netzwerk anbietet",
   "remedy.cannot_start": "Beheben Sie, was die Meldung nennt, und starten Sie Infera Node neu",
+  "remedy.keychain_locked":
+    "Entsperren Sie ihn und prüfen Sie noch einmal, oder legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
+  "remedy.keychain_missing":
+    "Legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
+  "remedy.keychain_silent":
+    "Entsperren Sie ihn und prüfen Sie noch einmal, oder legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
   "remedy.paused": "Machen Sie weiter, wann Sie möchten",
   "remedy.own_use": "Beenden Sie den Chat oder die Messung; dann kommen sofort wieder Aufträge",
   "remedy.offline":
@@ -124,6 +130,20 @@ const shared: Same<SharedWords> = {
   "requirement.free_disk": "Freier Speicherplatz",
   "requirement.network": "Netzwerkgeschwindigkeit",
   "requirement.gpu": "GPU",
+
+  "amount.unknown": "unbekannt",
+  "amount.none": "keine",
+  "amount.vram": "{size} VRAM",
+  "amount.vram_or_apple": "{size} VRAM oder eine Apple-GPU der M-Reihe",
+  "amount.gpu.vram": "{name} mit {size}",
+  "amount.gpu.unknown": "{name} mit unbekanntem Speicher",
+  "amount.gpu.software": "{name} (Software, keine GPU)",
+  "amount.gpu.integrated": "{name} (teilt sich den Arbeitsspeicher)",
+
+  "start.keychain_locked": "Der Schlüsselbund mit dem Schlüssel dieses Knotens ist gesperrt",
+  "start.keychain_missing":
+    "Dieser Rechner hat keinen Schlüsselbund für den Schlüssel dieses Knotens",
+  "start.keychain_silent": "Der Schlüsselbund mit dem Schlüssel dieses Knotens antwortet nicht",
 
   "obstacle.not_agreed": "Sie haben dem Teilen noch nicht zugestimmt",
   "obstacle.no_balancer": "Es ist kein Netzwerk gewählt",
@@ -147,6 +167,7 @@ const shared: Same<SharedWords> = {
   "obstacle.act.requirements": "Voraussetzungen ansehen",
   "obstacle.act.models": "Modelle öffnen",
   "obstacle.act.try_it": "Chat öffnen",
+  "obstacle.act.check": "Erneut prüfen",
   "obstacle.act.resume": "Weitermachen",
 
   "pause.pause": "Pausieren",

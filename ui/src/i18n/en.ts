@@ -104,6 +104,11 @@ const shared = {
   "remedy.models_broken": "Choose another model or device",
   "remedy.not_served": "Choose a model that the network serves",
   "remedy.cannot_start": "Mend what the message names, then start Infera Node again",
+  "remedy.keychain_locked":
+    "Unlock it and check again, or keep the key in a file: start Infera Node with --key-file FILE",
+  "remedy.keychain_missing": "Keep the key in a file: start Infera Node with --key-file FILE",
+  "remedy.keychain_silent":
+    "Unlock it and check again, or keep the key in a file: start Infera Node with --key-file FILE",
   "remedy.paused": "Resume whenever you like",
   "remedy.own_use": "End the chat or the measurement; jobs come again at once",
   "remedy.offline": "Check this machine’s internet connection; the node tries again by itself",
@@ -114,6 +119,19 @@ const shared = {
   "requirement.free_disk": "Free disk space",
   "requirement.network": "Network speed",
   "requirement.gpu": "GPU",
+
+  "amount.unknown": "unknown",
+  "amount.none": "none",
+  "amount.vram": "{size} of its own memory",
+  "amount.vram_or_apple": "{size} of its own memory, or any Apple M-series GPU",
+  "amount.gpu.vram": "{name} with {size}",
+  "amount.gpu.unknown": "{name} with unknown memory",
+  "amount.gpu.software": "{name} (software, not a GPU)",
+  "amount.gpu.integrated": "{name} (shares the machine’s memory)",
+
+  "start.keychain_locked": "The keychain with this node’s key is locked",
+  "start.keychain_missing": "This machine has no keychain for this node’s key",
+  "start.keychain_silent": "The keychain with this node’s key does not answer",
 
   "obstacle.not_agreed": "You have not agreed to share yet",
   "obstacle.no_balancer": "No network is chosen",
@@ -137,6 +155,7 @@ const shared = {
   "obstacle.act.requirements": "See requirements",
   "obstacle.act.models": "Open models",
   "obstacle.act.try_it": "Open the chat",
+  "obstacle.act.check": "Check again",
   "obstacle.act.resume": "Resume",
 
   "pause.pause": "Pause",

@@ -63,6 +63,12 @@ export function memorySize(value: number): string {
   return withUnit(number(value / MEMORY_GB, 1), "GB");
 }
 
+/** The same with the digits that help: 16 GB, 7.5 GB. */
+export function roundMemory(value: number): string {
+  const size = value / MEMORY_GB;
+  return withUnit(format({ maximumFractionDigits: size < 10 ? 1 : 0 }).format(size), "GB");
+}
+
 export function bytesPerSecond(value: number): string {
   return t("unit.per_second", { size: bytes(value) });
 }

@@ -50,8 +50,8 @@ describe("the state's sentence", () => {
     ],
     [
       { summary: "requirement_failed", requirement: smallGpu, finishing: false },
-      "Not getting jobs: your GPU is NVIDIA GeForce GTX 1660 with 6 GB, this network asks for 8 GB of its own memory, or any Apple M-series GPU",
-      "Keine Aufträge: Ihre GPU ist NVIDIA GeForce GTX 1660 mit 6 GB, das Netzwerk verlangt 8 GB VRAM oder eine Apple-GPU der M-Reihe",
+      "Not getting jobs: your GPU is NVIDIA GeForce GTX 1660 with 6\u00a0GB, this network asks for 8\u00a0GB of its own memory, or any Apple M-series GPU",
+      "Keine Aufträge: Ihre GPU ist NVIDIA GeForce GTX 1660 mit 6\u00a0GB, das Netzwerk verlangt 8\u00a0GB VRAM oder eine Apple-GPU der M-Reihe",
     ],
   ])("of %j", (summary, english, german) => {
     locale.choose("en", ["en-GB"]);
@@ -85,7 +85,9 @@ describe("what to do", () => {
       requirement: smallGpu,
       finishing: false,
     };
-    expect(stateRemedy(state(failed))).toBe(smallGpu.remedy);
+    expect(stateRemedy(state(failed))).toBe(
+      "This GPU is too small for this network; one that asks for less may take it",
+    );
     expect(stateRemedy(state({ summary: "waiting_for_jobs" }))).toBeNull();
     expect(obstacleSentence({ obstacle: "paused", until_ms: null }, now)).toBe(
       "You have paused the node",

@@ -1,10 +1,18 @@
 // State, obstacles and requirements in the words of the chosen language.
 
 import { t, type Key } from "../i18n/index.svelte";
-import { phrase } from "../i18n/phrases";
-import type { Obstacle, Requirement, RequirementId, State, Summary } from "../platform/types";
+import type {
+  Amount,
+  Gpu,
+  Obstacle,
+  Requirement,
+  RequirementId,
+  StartFault,
+  State,
+  Summary,
+} from "../platform/types";
 import type { Page } from "./route.svelte";
-import { bytes, timeOfDay, tokensPerSecond } from "./format";
+import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
 
 /** State and reason in one sentence. */
 export function stateSentence(state: State, now: number): string {
@@ -44,10 +52,19 @@ export function stateRemedy(state: State): string | null {
     case "not_served":
       return t(remedies[summary.summary]);
     case "cannot_start":
-      return state.remedy ?? t("remedy.cannot_start");
+      return startRemedy(summary.fault);
     default:
       return state.remedy;
   }
+}
+
+/** Why there is no node. */
+function startSentence(fault: StartFault): string {
+  return fault.fault === "other" ? fault.message : t(`start.${fault.fault}`);
+}
+
+export function startRemedy(fault: StartFault): string {
+  return t(fault.fault === "other" ? "remedy.cannot_start" : `remedy.${fault.fault}`);
 }
 
 export function requirementTitle(requirement: Requirement): string {
@@ -58,10 +75,38 @@ export function requirementRemedy(row: Requirement): string | null {
   if (row.mark === "pass") return null;
   if (row.id === "gpu") {
     if (row.mark === "warn") return t("remedy.gpu_memory_unknown");
-    const software = row.found === "none" || row.found.includes("(software, not a GPU)");
+    const gpus = row.found.amount === "gpus" ? row.found.gpus : [];
+    const software = gpus.every(({ kind }) => kind === "software");
     return t(software ? "remedy.no_gpu" : "remedy.gpu_too_small");
   }
   return t(row.mark === "warn" ? "remedy.not_measured" : requirementRemedies[row.id]);
+}
+
+/** What a requirement asks for, or what was found. */
+export function amountWords(amount: Amount): string {
+  switch (amount.amount) {
+    case "unknown":
+      return t("amount.unknown");
+    case "memory":
+      return roundMemory(amount.bytes);
+    case "disk":
+      return bytes(amount.bytes);
+    case "rate":
+      return bytesPerSecond(amount.bytes_per_second);
+    case "vram":
+      return t(amount.or_apple_silicon ? "amount.vram_or_apple" : "amount.vram", {
+        size: roundMemory(amount.bytes),
+      });
+    case "gpus":
+      return amount.gpus.map(gpuWords).join(", ") || t("amount.none");
+  }
+}
+
+function gpuWords({ name, kind, vram_bytes }: Gpu): string {
+  if (kind === "software") return t("amount.gpu.software", { name });
+  if (kind === "integrated") return t("amount.gpu.integrated", { name });
+  if (vram_bytes !== null) return t("amount.gpu.vram", { name, size: roundMemory(vram_bytes) });
+  return kind === "apple_silicon" ? name : t("amount.gpu.unknown", { name });
 }
 
 export function obstacleSentence(obstacle: Obstacle, now: number): string {
@@ -71,7 +116,7 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "no_balancer":
       return t("obstacle.no_balancer");
     case "cannot_start":
-      return t("obstacle.cannot_start", obstacle);
+      return t("obstacle.cannot_start", { message: startSentence(obstacle.fault) });
     case "paused":
       return obstacle.until_ms === null
         ? t("obstacle.paused")
@@ -85,8 +130,8 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "requirement":
       return t("obstacle.requirement", {
         title: requirementTitle(obstacle.requirement),
-        found: phrase(obstacle.requirement.found),
-        need: phrase(obstacle.requirement.need),
+        found: amountWords(obstacle.requirement.found),
+        need: amountWords(obstacle.requirement.need),
       });
     case "storage_fault":
       return t("obstacle.storage_fault", obstacle);
@@ -105,11 +150,10 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
   }
 }
 
-/** The state knows more of what keeps the node from starting. */
-export function obstacleRemedy(obstacle: Obstacle, state?: State): string | null {
+export function obstacleRemedy(obstacle: Obstacle): string | null {
   switch (obstacle.obstacle) {
     case "cannot_start":
-      return state?.remedy ?? t("remedy.cannot_start");
+      return startRemedy(obstacle.fault);
     case "requirement":
       return requirementRemedy(obstacle.requirement);
     case "low_disk":
@@ -124,7 +168,8 @@ export function obstacleRemedy(obstacle: Obstacle, state?: State): string | null
 }
 
 /** Where an obstacle is mended: a page, or what can be done on the spot. */
-export type Mending = { words: Key; page: Page } | { words: Key; act: "resume" | "setup" };
+export type Mending =
+  { words: Key; page: Page } | { words: Key; act: "resume" | "setup" | "check" };
 
 export function obstacleMending(obstacle: Obstacle): Mending | null {
   switch (obstacle.obstacle) {
@@ -134,9 +179,10 @@ export function obstacleMending(obstacle: Obstacle): Mending | null {
       return { words: "obstacle.act.resume", act: "resume" };
     case "own_use":
       return { words: "obstacle.act.try_it", page: "try-it" };
+    case "cannot_start":
+      return { words: "obstacle.act.check", act: "check" };
     case "no_balancer":
     case "outdated":
-    case "cannot_start":
       return { words: "obstacle.act.settings", page: "settings" };
     case "requirement":
       return { words: "obstacle.act.requirements", page: "requirements" };
@@ -181,7 +227,6 @@ const remedies = {
   no_model: "remedy.no_model",
   models_broken: "remedy.models_broken",
   not_served: "remedy.not_served",
-  cannot_start: "remedy.cannot_start",
   paused: "remedy.paused",
   own_use: "remedy.own_use",
   offline: "remedy.offline",
@@ -195,6 +240,7 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "reading_hardware":
       return t("summary.reading_hardware");
     case "cannot_start":
+      return startSentence(summary.fault);
     case "outdated":
       return summary.message;
     case "not_agreed":
@@ -259,7 +305,7 @@ function summarySentence(summary: Summary, now: number): string | undefined {
 }
 
 function shortfall(row: Requirement): string {
-  const words = { found: phrase(row.found), need: phrase(row.need) };
+  const words = { found: amountWords(row.found), need: amountWords(row.need) };
   switch (row.id) {
     case "ram":
       return t("summary.ram", words);
@@ -268,6 +314,8 @@ function shortfall(row: Requirement): string {
     case "network":
       return t("summary.network", words);
     case "gpu":
-      return row.found === "none" ? t("summary.no_gpu", words) : t("summary.gpu", words);
+      return row.found.amount === "gpus" && row.found.gpus.length === 0
+        ? t("summary.no_gpu", words)
+        : t("summary.gpu", words);
   }
 }

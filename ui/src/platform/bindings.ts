@@ -14,6 +14,7 @@ api: string | null, driver: string | null,
  */
 vram_bytes: number | null, standing: AdapterStanding, };
 export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", why: string, } | { "standing": "missing" };
+export type Amount = { "amount": "unknown" } | { "amount": "memory", bytes: number, } | { "amount": "disk", bytes: number, } | { "amount": "rate", bytes_per_second: number, } | { "amount": "vram", bytes: number, or_apple_silicon: boolean, } | { "amount": "gpus", gpus: Array<Gpu>, };
 export type ApiError = { code: ApiErrorCode, 
 /**
  * What happened, in one sentence.
@@ -29,7 +30,7 @@ export type AppState = { state: State,
 /**
  * None while the node cannot be started: `state` says why.
  */
-node: NodeSnapshot | null, setup: Setup, settings: Settings, host: Host, adapters: Array<Adapter>, installed: Array<InstalledModel>, downloads: Array<Download>, disk: DiskUse, today: Today, 
+node: NodeSnapshot | null, setup: Setup, settings: Settings, host: Host, adapters: Array<Adapter>, installed: Array<InstalledModel>, downloads: Array<Download>, imports: Array<Import>, disk: DiskUse, today: Today, 
 /**
  * Every reason that keeps jobs away now, the heaviest first.
  */
@@ -255,6 +256,11 @@ desktop: boolean, os: string, data_folder: string, models_folder: string,
  * Where a browser on this machine finds the same window; secret, for it holds the token.
  */
 web_address: string | null, };
+export type Import = { id: number, name: string, done_bytes: number, 
+/**
+ * None where the sender did not tell.
+ */
+total_bytes: number | null, };
 export type InstalledModel = { 
 /**
  * Its path; what commands name it by.
@@ -384,7 +390,7 @@ policy: string | null, requirements: Array<Requirement>,
  * The models that the network serves; none while that is unknown.
  */
 offers: Array<ModelOffer> | null, };
-export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", message: string, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
+export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**
  * Until the user resumes, if absent.
@@ -436,11 +442,7 @@ export type RemovalItem = { what: RemovalKind,
  */
 place: string, bytes: number, };
 export type RemovalKind = "models" | "history" | "logs" | "settings" | "identity" | "autostart";
-export type Requirement = { id: RequirementId, title: string, need: string, found: string, mark: Mark, 
-/**
- * What the person can do, unless the row passes.
- */
-remedy: string | null, };
+export type Requirement = { id: RequirementId, need: Amount, found: Amount, mark: Mark, };
 export type RequirementId = "ram" | "free_disk" | "network" | "gpu";
 export type Settings = { 
 /**
@@ -484,6 +486,7 @@ agreed: boolean,
  * The five steps were gone through, or skipped.
  */
 finished: boolean, };
+export type StartFault = { "fault": "keychain_locked" } | { "fault": "keychain_missing" } | { "fault": "keychain_silent" } | { "fault": "other", message: string, };
 export type State = { kind: StateKind, 
 /**
  * State and reason, in the words of a person.
@@ -498,7 +501,7 @@ remedy: string | null,
  */
 summary: Summary, };
 export type StateKind = "working" | "waiting" | "paused" | "needs_you";
-export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", message: string, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
+export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
 export type Theme = "system" | "light" | "dark";
 export type Today = { 
 /**

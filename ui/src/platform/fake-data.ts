@@ -2,6 +2,7 @@
 
 import type {
   Adapter,
+  Amount,
   AppState,
   CatalogueItem,
   GpuSample,
@@ -89,51 +90,50 @@ export const hardware: Hardware = {
   ],
 };
 
+const gpuNeed: Amount = { amount: "vram", bytes: 8 * 2 ** 30, or_apple_silicon: true };
+
 export const requirements: Requirement[] = [
-  { id: "ram", title: "Memory (RAM)", need: "16 GB", found: "31 GB", mark: "pass", remedy: null },
+  {
+    id: "ram",
+    need: { amount: "memory", bytes: 16 * 2 ** 30 },
+    found: { amount: "memory", bytes: 33_554_432_000 },
+    mark: "pass",
+  },
   {
     id: "free_disk",
-    title: "Free disk space",
-    need: "20 GB",
-    found: "197 GB",
+    need: { amount: "disk", bytes: 20e9 },
+    found: { amount: "disk", bytes: 197e9 },
     mark: "pass",
-    remedy: null,
   },
   {
     id: "network",
-    title: "Network speed",
-    need: "2 MB/s",
-    found: "unknown",
+    need: { amount: "rate", bytes_per_second: 2e6 },
+    found: { amount: "unknown" },
     mark: "warn",
-    remedy: "It could not be measured; jobs are not refused for it",
   },
   {
     id: "gpu",
-    title: "GPU",
-    need: "8 GB of its own memory, or any Apple M-series GPU",
-    found: "NVIDIA GeForce RTX 4070 with 12 GB",
+    need: gpuNeed,
+    found: { amount: "gpus", gpus: hardware.gpus.slice(0, 1) },
     mark: "pass",
-    remedy: null,
   },
 ];
 
 export const smallGpu: Requirement = {
   id: "gpu",
-  title: "GPU",
-  need: "8 GB of its own memory, or any Apple M-series GPU",
-  found: "NVIDIA GeForce GTX 1660 with 6 GB",
+  need: gpuNeed,
+  found: {
+    amount: "gpus",
+    gpus: [{ ...hardware.gpus[0]!, name: "NVIDIA GeForce GTX 1660", vram_bytes: 6 * 2 ** 30 }],
+  },
   mark: "fail",
-  remedy: "This GPU is too small for this network; one that asks for less may take it",
 };
 
 export const noGpu: Requirement = {
   id: "gpu",
-  title: "GPU",
-  need: "8 GB of its own memory, or any Apple M-series GPU",
-  found: "none",
+  need: gpuNeed,
+  found: { amount: "gpus", gpus: [] },
   mark: "fail",
-  remedy:
-    "Install the GPU's driver if the machine has one; without a GPU this network sends no jobs",
 };
 
 type Made = [
@@ -492,6 +492,7 @@ export function firstState(now: number): AppState {
     adapters,
     installed,
     downloads: [],
+    imports: [],
     disk: {
       models_bytes: installed.reduce((sum, model) => sum + model.bytes, 0),
       partial_bytes: 0,

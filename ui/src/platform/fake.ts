@@ -29,6 +29,7 @@ import type {
   Platform,
   PointSums,
   Requirement,
+  StartFault,
   StateKind,
   Summary,
 } from "./types";
@@ -160,8 +161,12 @@ class Fake implements Platform {
   }
 
   async importFile(file: File): Promise<AppState> {
+    const { name, size } = file;
+    this.#change((state) => {
+      state.imports = [{ id: 1, name, done_bytes: size / 2, total_bytes: size }];
+    });
     await new Promise((resolve) => setTimeout(resolve, 800));
-    return this.#import(file.name, file.size);
+    return this.#import(name, size);
   }
 
   onFileDrop = () => () => {};
@@ -717,6 +722,7 @@ class Fake implements Platform {
 
   #import(name: string, bytes: number, from?: Download): AppState {
     return this.#change((state) => {
+      state.imports = [];
       state.installed.push({
         path: `${MODELS_FOLDER}/${name}`,
         name: from?.name ?? name.replace(/\.gguf$/, ""),
@@ -787,11 +793,7 @@ class Fake implements Platform {
   #sum(): void {
     const [kind, summary, obstacles] = this.#describe();
     const sentence = summary.summary.replaceAll("_", " ");
-    const remedy =
-      this.#scenario === "keychain-locked" || this.#scenario === "first-locked"
-        ? "Unlock the keychain, then start Infera Node again"
-        : null;
-    this.#state.state = { kind, sentence, remedy, summary };
+    this.#state.state = { kind, sentence, remedy: null, summary };
     this.#state.obstacles = obstacles;
     const { node } = this.#state;
     if (node === null) return;
@@ -813,8 +815,8 @@ class Fake implements Platform {
       ...obstacles: Obstacle[]
     ): [StateKind, Summary, Obstacle[]] => ["needs_you", summary, [...obstacles, ...paused]];
     if (node === null) {
-      const message = "The keychain of this system is locked, so the node cannot read its identity";
-      return needs({ summary: "cannot_start", message }, { obstacle: "cannot_start", message });
+      const fault: StartFault = { fault: "keychain_locked" };
+      return needs({ summary: "cannot_start", fault }, { obstacle: "cannot_start", fault });
     }
     if (this.#scenario === "many-obstacles" && this.#paused) {
       const requirement = node.requirements.find(({ mark }) => mark === "fail")!;

@@ -424,7 +424,7 @@ async fn a_node_that_does_not_meet_the_requirements_gets_no_jobs() {
         .unwrap();
     let row = &session.requirements[0];
     assert_eq!(row.mark, infera_protocol::requirements::Mark::Fail);
-    assert!(row.remedy.is_some());
+    assert!(row.remedy().is_some());
     assert_eq!(network.chat(&json!({})).await.unwrap().0, 503);
 }
 

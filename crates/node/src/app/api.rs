@@ -10,8 +10,8 @@ use super::App;
 use super::settings::Settings;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
-use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, InstalledModel};
-use crate::state::{NodeSnapshot, State};
+use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
+use crate::state::{NodeSnapshot, StartFault, State};
 
 /// Everything that a window shows, but for long lists and the GPU's readings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -25,6 +25,7 @@ pub struct AppState {
     pub adapters: Vec<Adapter>,
     pub installed: Vec<InstalledModel>,
     pub downloads: Vec<Download>,
+    pub imports: Vec<Import>,
     pub disk: DiskUse,
     pub today: Today,
     /// Every reason that keeps jobs away now, the heaviest first.
@@ -61,9 +62,8 @@ pub struct Host {
 pub enum Obstacle {
     NotAgreed,
     NoBalancer,
-    /// The identity or the data folder cannot be used.
     CannotStart {
-        message: String,
+        fault: StartFault,
     },
     Paused {
         until_ms: Option<i64>,
@@ -454,21 +454,21 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, ApiError, ApiErrorCode, AppEvent, AppState, Benchmark,
+            Adapter, AdapterStanding, infera_protocol::requirements::Amount, ApiError, ApiErrorCode, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,
             DownloadRequest, DownloadState, crate::app::settings::DeviceSetting, Earnings,
             EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit,
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
-            GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, InstalledModel,
+            GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, Import, InstalledModel,
             JobRow, JobsPage, JobsQuery, JobsSort, infera_protocol::requirements::Mark,
             crate::governor::Mode, infera_protocol::ModelId, infera_protocol::node_api::ModelOffer, ModelStatus,
             infera_protocol::NodeId, NodeSnapshot, Obstacle, PauseRequest, Period,
             infera_protocol::node_api::Points, PointSums, infera_protocol::node_api::Price,
             crate::governor::Reason, infera_protocol::node_api::ReferenceFigures,
             infera_protocol::node_api::ReferenceFinding, RemovalItem, RemovalKind, Requirement,
-            infera_protocol::requirements::RequirementId, Settings, Setup, State, StateKind,
+            infera_protocol::requirements::RequirementId, Settings, Setup, StartFault, State, StateKind,
             Summary, crate::app::settings::Theme, Today, UseModel,
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
             WorkInProgress, infera_protocol::node_api::WorkRecord,

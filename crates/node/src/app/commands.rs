@@ -153,9 +153,13 @@ impl App {
     pub(crate) async fn import_upload(
         &self,
         name: &str,
+        total_bytes: Option<u64>,
         bytes: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> Result<(), ApiError> {
-        self.0.library.import_stream(name, bytes).await?;
+        self.0
+            .library
+            .import_stream(name, total_bytes, bytes)
+            .await?;
         Ok(())
     }
 

@@ -89,6 +89,8 @@ struct Parts {
     data: LockedDataDir,
     key: KeySource,
     preferences: watch::Sender<Preferences>,
+    /// Held from reading the preferences until the changed ones are on disk.
+    changing: std::sync::Mutex<()>,
     running: watch::Receiver<Running>,
     store: watch::Receiver<Option<Store>>,
     try_again: Arc<Notify>,
@@ -180,6 +182,7 @@ impl App {
             adapters: Vec::new(),
             installed: Vec::new(),
             downloads: Vec::new(),
+            imports: Vec::new(),
             disk: library.state().borrow().disk,
             today: Today::default(),
             obstacles: Vec::new(),
@@ -189,6 +192,7 @@ impl App {
             data: config.data,
             key: config.key,
             preferences,
+            changing: std::sync::Mutex::new(()),
             running,
             store,
             try_again,
@@ -377,12 +381,11 @@ impl App {
             Some(node) => node.state.clone(),
             None => State::new(Summary::ReadingHardware, &*parts.clock),
         };
-        if let Running::Failed { message } = running {
-            let message = message.clone();
+        if let Running::Failed { fault } = running {
             obstacles.push(Obstacle::CannotStart {
-                message: message.clone(),
+                fault: fault.clone(),
             });
-            state = State::new(Summary::CannotStart { message }, &*parts.clock);
+            state = State::new(Summary::CannotStart { fault }, &*parts.clock);
         }
         let hardware = node.as_ref().and_then(|node| node.hardware.as_ref());
         let adapters = hardware.map_or_else(Vec::new, |hardware| {
@@ -405,6 +408,7 @@ impl App {
             adapters,
             installed,
             downloads: library.downloads,
+            imports: library.imports,
             disk: library.disk,
             today: *parts.today.borrow(),
             obstacles,
@@ -481,10 +485,10 @@ impl App {
         match tokio::time::timeout(NODE_LIMIT, ready).await {
             Ok(Ok(running)) => match &*running {
                 Running::Node { node, .. } => Ok(node.clone()),
-                Running::Failed { message } => Err(ApiError {
+                Running::Failed { fault } => Err(ApiError {
                     code: ApiErrorCode::Precondition,
-                    message: message.clone(),
-                    remedy: None,
+                    message: fault.to_string(),
+                    remedy: fault.remedy().map(str::to_owned),
                 }),
                 Running::Starting => Err(ApiError::ended()),
             },
@@ -510,7 +514,7 @@ impl App {
             biased;
             Some(store) = opened => return Ok(store),
             Ok(running) = failed => match &*running {
-                Running::Failed { message } => message.clone(),
+                Running::Failed { fault } => fault.to_string(),
                 Running::Starting | Running::Node { .. } => String::new(),
             },
             () = tokio::time::sleep(NODE_LIMIT) => "The node is still starting".to_owned(),
@@ -524,6 +528,7 @@ impl App {
 
     /// Changes what is kept of the person's choices, on disk first.
     fn change(&self, change: impl FnOnce(&mut Preferences)) -> Result<AppState, ApiError> {
+        let guard = self.0.changing.lock();
         let mut preferences = self.0.preferences.borrow().clone();
         change(&mut preferences);
         if preferences != *self.0.preferences.borrow() {
@@ -536,6 +541,7 @@ impl App {
                 })?;
             self.0.preferences.send_replace(preferences);
         }
+        drop(guard);
         Ok(self.publish(None))
     }
 }

@@ -18,8 +18,9 @@ use crate::engine_link::EngineLink;
 use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 use crate::http_link::HttpLink;
-use crate::identity::{self, Keychain};
+use crate::identity::{self, IdentityError, Keychain, KeychainFault};
 use crate::node::{Edges, ModelConfig, Node, NodeConfig};
+use crate::state::StartFault;
 use crate::store::Store;
 
 /// Where the node's key is.
@@ -40,7 +41,7 @@ pub(super) enum Running {
         since_ms: i64,
     },
     /// It is tried again by itself, or when the person asks.
-    Failed { message: String },
+    Failed { fault: StartFault },
 }
 
 /// What does not change while the program runs.
@@ -107,9 +108,9 @@ impl Supervisor {
                         break;
                     }
                 }
-                Err(message) => {
-                    tracing::error!(message, "the node cannot be started");
-                    running.send_replace(Running::Failed { message });
+                Err(fault) => {
+                    tracing::error!(%fault, "the node cannot be started");
+                    running.send_replace(Running::Failed { fault });
                     tokio::select! {
                         () = changed => {}
                         () = try_again.notified() => {}
@@ -130,14 +131,14 @@ impl Supervisor {
         wish: &Wish,
         key: &mut Option<[u8; 32]>,
         stores: &watch::Sender<Option<Store>>,
-    ) -> Result<Node, String> {
+    ) -> Result<Node, StartFault> {
         let open = stores.borrow().clone();
         let store = if let Some(store) = open {
             store
         } else {
             let store = Store::open(&self.data.database())
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| other(&error))?;
             stores.send_replace(Some(store.clone()));
             store
         };
@@ -147,9 +148,9 @@ impl Supervisor {
         };
         let balancer: Arc<dyn BalancerLink> = match &wish.balancer {
             None => Arc::new(NoBalancer),
-            Some(url) => Arc::new(
-                HttpLink::new(url, self.roots.as_deref()).map_err(|error| error.to_string())?,
-            ),
+            Some(url) => {
+                Arc::new(HttpLink::new(url, self.roots.as_deref()).map_err(|error| other(&error))?)
+            }
         };
         let config = NodeConfig {
             models: wish
@@ -176,10 +177,10 @@ impl Supervisor {
         };
         Node::start(config, NodeKey::from_secret(&secret), store, edges)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| other(&error))
     }
 
-    async fn secret(&self) -> Result<[u8; 32], String> {
+    async fn secret(&self) -> Result<[u8; 32], StartFault> {
         let key = match &self.key {
             KeySource::File(path) => identity::from_file(path, &*self.entropy),
             KeySource::Keychain(keychain) => {
@@ -191,8 +192,18 @@ impl Supervisor {
                 .await
             }
         };
-        key.map(|key| key.secret())
-            .map_err(|error| error.to_string())
+        key.map(|key| key.secret()).map_err(|error| match error {
+            IdentityError::Keychain(KeychainFault::Locked) => StartFault::KeychainLocked,
+            IdentityError::Keychain(KeychainFault::Missing) => StartFault::KeychainMissing,
+            IdentityError::KeychainSilent => StartFault::KeychainSilent,
+            error => other(&error),
+        })
+    }
+}
+
+fn other(error: &dyn std::error::Error) -> StartFault {
+    StartFault::Other {
+        message: error.to_string(),
     }
 }
 

@@ -167,7 +167,7 @@ fn check_table(check: &Check) -> String {
         .map(|row| {
             vec![
                 mark(row.mark).to_owned(),
-                row.title.clone(),
+                row.title().to_owned(),
                 format!("needs {}", row.need),
                 format!("found {}", row.found),
             ]
@@ -181,7 +181,7 @@ fn check_table(check: &Check) -> String {
             Mark::Fail => 31,
         };
         lines.push(format!("{}{rest}", coloured(word, colour)));
-        if let Some(remedy) = &row.remedy {
+        if let Some(remedy) = row.remedy() {
             lines.push(format!("      {remedy}"));
         }
     }
@@ -413,26 +413,24 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use infera_protocol::requirements::RequirementId;
+    use infera_protocol::requirements::{Amount, RequirementId};
 
     use super::*;
 
     #[test]
     fn what_blocks_comes_first_with_its_remedy() {
-        let row = |id, title: &str, mark, remedy: Option<&str>| Requirement {
+        let row = |id, mark| Requirement {
             id,
-            title: title.to_owned(),
-            need: "8 GB".to_owned(),
-            found: "6 GB".to_owned(),
+            need: Amount::Memory { bytes: 8 << 30 },
+            found: Amount::Memory { bytes: 6 << 30 },
             mark,
-            remedy: remedy.map(str::to_owned),
         };
         let check = Check {
             policy: "public".to_owned(),
             met: false,
             requirements: vec![
-                row(RequirementId::Ram, "Memory (RAM)", Mark::Pass, None),
-                row(RequirementId::Gpu, "GPU", Mark::Fail, Some("Use another")),
+                row(RequirementId::Network, Mark::Pass),
+                row(RequirementId::Ram, Mark::Fail),
             ],
             hardware: Hardware::default(),
         };
@@ -442,9 +440,9 @@ mod tests {
             lines,
             [
                 "This machine cannot work for the public network",
-                "fail  GPU           needs 8 GB  found 6 GB",
-                "      Use another",
-                "pass  Memory (RAM)  needs 8 GB  found 6 GB",
+                "fail  Memory (RAM)   needs 8 GB  found 6 GB",
+                "      Add memory, or join a network that asks for less",
+                "pass  Network speed  needs 8 GB  found 6 GB",
             ]
         );
     }

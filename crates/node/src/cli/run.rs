@@ -46,8 +46,6 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
         check_enough(&arguments, &stored)?;
     }
     let data = folder.lock().map_err(|error| not_started(&error))?;
-    let key = identity(data.folder(), &arguments.key).await?;
-    print(&format!("Node {}", key.id()))?;
     let config = AppConfig {
         data,
         key: match arguments.key.key_file {
@@ -101,6 +99,13 @@ fn check_enough(arguments: &Run, stored: &Preferences) -> Result<(), Fault> {
 async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<ExitCode, Fault> {
     // Whoever asks from the first moment on gets an answer.
     app.started().await;
+    let first = app.states().borrow().clone();
+    match (&first.node, cannot_start(&first)) {
+        // In a browser the person sees what is wrong and mends it.
+        (_, Some(fault)) if !web => return Err(fault),
+        (Some(node), _) => _ = print(&format!("Node {}", node.node))?,
+        (None, _) => {}
+    }
     let control = ControlServer::start(app.clone(), address, &SystemEntropy)
         .await
         .map_err(|error| not_started(&error))?;
@@ -116,7 +121,6 @@ async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<Ex
     let states = app.states();
     let result = tokio::select! {
         () = told_to_end() => Ok(ExitCode::SUCCESS),
-        // In a browser the person sees what is wrong and mends it.
         fault = hopeless(states), if !web => Err(fault),
         () = app.ended() => Ok(ExitCode::SUCCESS),
     };
@@ -153,8 +157,8 @@ async fn hopeless(mut states: watch::Receiver<AppState>) -> Fault {
     loop {
         {
             let state = states.borrow_and_update();
-            if let Summary::CannotStart { message } = &state.state.summary {
-                return Fault::new(message, NOT_STARTED);
+            if let Some(fault) = cannot_start(&state) {
+                return fault;
             }
             let connection = state.node.as_ref().map(|node| &node.connection);
             if let Some(Connection::Refused { message }) = connection {
@@ -194,6 +198,17 @@ async fn hopeless(mut states: watch::Receiver<AppState>) -> Fault {
             );
         }
     }
+}
+
+fn cannot_start(state: &AppState) -> Option<Fault> {
+    let Summary::CannotStart { fault } = &state.state.summary else {
+        return None;
+    };
+    let what = fault.to_string();
+    Some(match fault.remedy() {
+        Some(remedy) => Fault::with_advice(&what, NOT_STARTED, remedy),
+        None => Fault::new(&what, NOT_STARTED),
+    })
 }
 
 async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {

@@ -23,7 +23,7 @@ use super::partial::{Hold, Promise, Record, load_all};
 use super::rate::{Bucket, Speed};
 use super::{
     Catalogue, CatalogueEntry, DiskUse, Download, DownloadFault, DownloadRequest, DownloadState,
-    LibraryError, names,
+    Import, LibraryError, names,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -46,6 +46,7 @@ pub struct LibraryState {
     pub installed: Vec<InstalledFile>,
     /// In the order they were asked for; the finished ones are gone.
     pub downloads: Vec<Download>,
+    pub imports: Vec<Import>,
     pub disk: DiskUse,
 }
 
@@ -176,6 +177,7 @@ impl Library {
             used: AtomicU64::new(0),
             used_elsewhere: AtomicU64::new(0),
             bucket: Mutex::new(Bucket::new(Instant::now())),
+            imports: watch::Sender::default(),
         });
         let (models, partials) = (&shared.models_folder, &shared.partials_folder);
         for folder in [models, partials] {
@@ -273,6 +275,7 @@ impl Library {
     pub async fn import_stream<B, E>(
         &self,
         name: &str,
+        total_bytes: Option<u64>,
         pieces: impl Stream<Item = Result<B, E>> + Send,
     ) -> Result<PathBuf, LibraryError>
     where
@@ -281,7 +284,7 @@ impl Library {
     {
         const WRITE_BYTES: usize = 1 << 20;
         let mut pieces = pin!(pieces);
-        let mut draft = Draft::new(Arc::clone(&self.shared), name)?;
+        let mut draft = Draft::new(Arc::clone(&self.shared), name, total_bytes)?;
         let mut buffer = Vec::new();
         loop {
             let piece = pieces.next().await;
@@ -391,6 +394,7 @@ impl Actor {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut tick = interval(self.shared.timing.publish);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut imports = self.shared.imports.subscribe();
         let closed = loop {
             let is_running = self.running.is_some();
             tokio::select! {
@@ -405,6 +409,7 @@ impl Actor {
                     self.publish(false).await;
                 }
                 _ = tick.tick(), if is_running => self.publish(false).await,
+                Ok(()) = imports.changed() => self.publish(false).await,
             }
         };
         self.stop_running().await;
@@ -754,6 +759,7 @@ impl Actor {
         let state = LibraryState {
             installed: self.installed.clone(),
             downloads,
+            imports: self.shared.imports.borrow().clone(),
             disk: DiskUse {
                 models_bytes,
                 partial_bytes,

@@ -22,7 +22,7 @@ use super::error::{is_full, size};
 use super::fetch::{Address, Answer, Http, cause, content_range};
 use super::partial::{Origin, Partial, Record, data_path};
 use super::rate::Bucket;
-use super::{DownloadFault, place};
+use super::{DownloadFault, Import, place};
 use crate::clock::Clock;
 
 /// What all downloads share.
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     /// The same beside the running download.
     pub used_elsewhere: AtomicU64,
     pub bucket: Mutex<Bucket>,
+    /// Files that are being copied, in the order they came.
+    pub imports: watch::Sender<Vec<Import>>,
 }
 
 /// What the actor asks of a running download.

@@ -5,12 +5,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use ring::digest;
 
 use super::download::{Shared, check_gguf};
 use super::installed::Provenance;
-use super::{LibraryError, names, place};
+use super::{Import, LibraryError, names, place};
 
 const BLOCK_BYTES: usize = 1 << 20;
 
@@ -22,6 +23,9 @@ pub(super) struct Draft {
     file: Option<File>,
     context: digest::Context,
     bytes: u64,
+    number: u64,
+    /// When the list last heard of it.
+    shown: Option<Instant>,
 }
 
 /// Ends a copy when its caller goes away.
@@ -35,20 +39,35 @@ impl Drop for Cancel {
 
 impl Draft {
     /// `name` is what the user calls the file; nothing in it is trusted.
-    pub(super) fn new(shared: Arc<Shared>, name: &str) -> Result<Self, LibraryError> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        name: &str,
+        total_bytes: Option<u64>,
+    ) -> Result<Self, LibraryError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file_name = format!("import-{}-{number}.tmp", std::process::id());
         let path = shared.partials_folder.join(file_name);
         let file = File::create(&path)
             .map_err(|fault| LibraryError::writing(&shared.partials_folder, fault))?;
+        let name = names::safe_name(name);
+        shared.imports.send_modify(|imports| {
+            imports.push(Import {
+                id: number,
+                name: name.clone(),
+                done_bytes: 0,
+                total_bytes,
+            });
+        });
         Ok(Self {
             shared,
-            name: names::safe_name(name),
+            name,
             path,
             file: Some(file),
             context: digest::Context::new(&digest::SHA256),
             bytes: 0,
+            number,
+            shown: None,
         })
     }
 
@@ -66,6 +85,16 @@ impl Draft {
         }
         self.context.update(block);
         self.bytes += block.len() as u64;
+        let publish = self.shared.timing.publish;
+        if self.shown.is_none_or(|shown| shown.elapsed() >= publish) {
+            self.shown = Some(Instant::now());
+            let mine = |import: &&mut Import| import.id == self.number;
+            self.shared.imports.send_modify(|imports| {
+                if let Some(import) = imports.iter_mut().find(mine) {
+                    import.done_bytes = self.bytes;
+                }
+            });
+        }
         Ok(())
     }
 
@@ -95,6 +124,10 @@ impl Drop for Draft {
         self.file = None;
         // After a success it has moved.
         let _ = fs::remove_file(&self.path);
+        let others = |import: &Import| import.id != self.number;
+        self.shared
+            .imports
+            .send_modify(|imports| imports.retain(others));
     }
 }
 
@@ -124,7 +157,7 @@ pub(super) fn copy(
     check_gguf(&full, &name).map_err(|reason| LibraryError::NotAModel { reason })?;
     check_room(shared, 0, details.len())?;
 
-    let mut draft = Draft::new(Arc::clone(shared), &name)?;
+    let mut draft = Draft::new(Arc::clone(shared), &name, Some(details.len()))?;
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         if cancelled.load(Ordering::Relaxed) {

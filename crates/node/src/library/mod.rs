@@ -166,6 +166,16 @@ pub enum DownloadFault {
     Storage,
 }
 
+/// A file that is being copied into the models folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Import {
+    pub id: u64,
+    pub name: String,
+    pub done_bytes: u64,
+    /// None where the sender did not tell.
+    pub total_bytes: Option<u64>,
+}
+
 /// What models take on the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct DiskUse {

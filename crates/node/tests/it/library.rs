@@ -1033,7 +1033,10 @@ async fn an_import_needs_room_too() {
     let error = library.import(&source).await.unwrap_err();
     assert_eq!(error.fault(), Some(DownloadFault::OverQuota), "{error}");
     let pieces = stream::iter([Ok::<_, std::io::Error>(content)]);
-    let error = library.import_stream("b.gguf", pieces).await.unwrap_err();
+    let error = library
+        .import_stream("b.gguf", None, pieces)
+        .await
+        .unwrap_err();
     assert_eq!(error.fault(), Some(DownloadFault::OverQuota), "{error}");
     assert_eq!(machine.files().len(), 1);
     assert_eq!(machine.leftovers(), [""; 0]);
@@ -1056,32 +1059,61 @@ async fn an_upload_arrives_whole_or_not_at_all() {
         stream::iter(pieces)
     };
     let path = library
-        .import_stream("../up load?.gguf", pieces(&content, false))
+        .import_stream("../up load?.gguf", None, pieces(&content, false))
         .await
         .unwrap();
     assert_eq!(path, machine.models().join("up load.gguf"));
     assert_eq!(fs::read(&path).unwrap(), content);
 
     let error = library
-        .import_stream("b.gguf", pieces(&content, true))
+        .import_stream("b.gguf", None, pieces(&content, true))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("the tab was closed"), "{error}");
     for wrong in [&b"<html>"[..], &content[..9000], b""] {
         let error = library
-            .import_stream("b.gguf", pieces(wrong, false))
+            .import_stream("b.gguf", None, pieces(wrong, false))
             .await
             .unwrap_err();
         assert_eq!(error.fault(), Some(DownloadFault::NotAModel), "{error}");
     }
     // A caller that goes away.
     let endless = stream::iter([Ok::<_, std::io::Error>(content.clone())]).chain(stream::pending());
-    let upload = library.import_stream("b.gguf", endless);
+    let upload = library.import_stream("b.gguf", None, endless);
     timeout(Duration::from_millis(200), upload)
         .await
         .unwrap_err();
     assert_eq!(machine.files().len(), 1);
     assert_eq!(machine.leftovers(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_import_tells_how_far_it_is() {
+    let machine = Machine::new();
+    let library = machine.open().await;
+    let content = model(2_500_000, 1);
+    let total = content.len() as u64;
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let pieces = stream::poll_fn(move |context| receiver.poll_recv(context));
+    let upload = library.import_stream("a.gguf", Some(total), pieces);
+    let watch = async {
+        let (first, rest) = content.split_at(1 << 20);
+        sender
+            .send(Ok::<_, std::io::Error>(first.to_vec()))
+            .unwrap();
+        let mut state = library.state();
+        let under_way = state
+            .wait_for(|state| matches!(&*state.imports, [import] if import.done_bytes == 1 << 20));
+        let import = under_way.await.unwrap().imports[0].clone();
+        assert_eq!((&*import.name, import.total_bytes), ("a.gguf", Some(total)));
+        sender.send(Ok(rest.to_vec())).unwrap();
+        drop(sender);
+    };
+    let (path, ()) = tokio::join!(upload, watch);
+    path.unwrap();
+    let mut state = library.state();
+    let done = state.wait_for(|state| state.imports.is_empty());
+    assert_eq!(done.await.unwrap().installed.len(), 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
-// The catalogue as last read, and files that are being copied into the models folder.
+// The catalogue as last read, and files that could not be copied into the models folder.
 
 import { t } from "../../i18n/index.svelte";
-import { bytes } from "../../lib/format";
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
@@ -52,48 +51,44 @@ export function ordered(items: CatalogueItem[]): CatalogueItem[] {
   });
 }
 
-export interface Import {
+/** A file that was not copied, and why. */
+export interface FailedImport {
   id: number;
   name: string;
-  /** `2.1 GB`, where it is known. */
-  size: string | null;
-  failure: CallError | null;
+  failure: CallError;
 }
 
 /** Without a message: the page has the words. */
 const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
 
 class Imports {
-  shown = $state.raw<Import[]>([]);
+  failed = $state.raw<FailedImport[]>([]);
   #next = 1;
 
   /** Of this machine, by path. */
   path(path: string): Promise<void> {
     const name = path.split(/[\\/]/).at(-1) ?? path;
-    return this.#copy(name, null, () => commands.import_model({ path }));
+    return this.#copy(name, () => commands.import_model({ path }));
   }
 
   /** As a browser hands it over. */
   file(file: File): Promise<void> {
-    return this.#copy(file.name, bytes(file.size), () => app.platform.importFile(file));
+    return this.#copy(file.name, () => app.platform.importFile(file));
   }
 
   dismiss(id: number): void {
-    this.shown = this.shown.filter((other) => other.id !== id);
+    this.failed = this.failed.filter((other) => other.id !== id);
   }
 
-  async #copy(name: string, size: string | null, act: () => Promise<unknown>): Promise<void> {
-    const id = this.#next++;
-    this.shown = [...this.shown, { id, name, size, failure: null }];
+  async #copy(name: string, act: () => Promise<unknown>): Promise<void> {
     try {
       // The program refuses it too, but only once all of it has been copied.
       if (!/\.gguf$/i.test(name)) throw NOT_GGUF;
       await act();
-      this.dismiss(id);
       toasts.show({ title: t("models.import.done", { name }) });
     } catch (error) {
       const failure = asCallError(error);
-      this.shown = this.shown.map((other) => (other.id === id ? { ...other, failure } : other));
+      this.failed = [...this.failed, { id: this.#next++, name, failure }];
     }
   }
 }

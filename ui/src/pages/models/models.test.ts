@@ -179,7 +179,7 @@ describe("the page", () => {
   afterEach(() => {
     cleanup();
     stop();
-    imports.shown = [];
+    imports.failed = [];
     toasts.shown = [];
   });
 
@@ -227,8 +227,14 @@ describe("the page", () => {
 
   it("copies dropped files one by one, and says why one was not", async () => {
     await open("waiting");
-    await imports.file(new File(["GGUF"], "mine.gguf"));
-    expect(imports.shown).toEqual([]);
+    const copied = imports.file(new File(["GGUF"], "mine.gguf"));
+    await vi.waitFor(() =>
+      expect(document.querySelector("[role=progressbar]")?.getAttribute("aria-valuenow")).toBe(
+        "50",
+      ),
+    );
+    await copied;
+    expect(document.querySelector("[role=progressbar]")).toBeNull();
     expect(app.state!.installed.some(({ name }) => name === "mine")).toBe(true);
     await imports.path("/home/mia/Bilder/cat.png");
     await vi.waitFor(() =>
@@ -237,6 +243,6 @@ describe("the page", () => {
       ),
     );
     button("Dismiss")!.click();
-    await vi.waitFor(() => expect(imports.shown).toEqual([]));
+    await vi.waitFor(() => expect(imports.failed).toEqual([]));
   });
 });

@@ -41,7 +41,10 @@ export function shortage(size: number, disk: DiskUse): string | null {
 }
 
 /** `1.2 GB of 4.9 GB`. */
-export function amount({ done_bytes: done, total_bytes: total }: Download): string {
+export function amount({
+  done_bytes: done,
+  total_bytes: total,
+}: Pick<Download, "done_bytes" | "total_bytes">): string {
   return total === null
     ? bytes(done)
     : t("models.download.amount", { done: bytes(done), total: bytes(total) });

@@ -70,7 +70,7 @@ describe("the page", () => {
     ["many-obstacles", "4 things stand in the way, the heaviest first."],
     ["not-served", "The network does not serve Llama 3.2 3B Instruct"],
     ["reading", "Reading your hardware"],
-    ["keychain-locked", "Unlock the keychain"],
+    ["keychain-locked", "The keychain with this node’s key is locked"],
   ] as const)("%s: %s", async (scenario, words) => {
     await open(scenario);
     expect(text()).toContain(words);

@@ -24,7 +24,6 @@ export const en = {
     one: "One thing stands in the way.",
     other: "{count} things stand in the way, the heaviest first.",
   },
-  "req.act.check": "Check again",
   "req.act.offers": "This network serves {models}.",
   "req.gate": "What this network asks for",
   "req.policy.public":
@@ -102,7 +101,6 @@ export const de: Same<typeof en> = {
     one: "Eines steht im Weg.",
     other: "{count} Dinge stehen im Weg, das schwerste zuerst.",
   },
-  "req.act.check": "Erneut prüfen",
   "req.act.offers": "Dieses Netzwerk bietet an: {models}.",
   "req.gate": "Was dieses Netzwerk verlangt",
   "req.policy.public":
