@@ -13,7 +13,7 @@ api: string | null, driver: string | null,
  * Memory of its own; none if it shares the machine's, or does not tell.
  */
 vram_bytes: number | null, standing: AdapterStanding, };
-export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", why: string, } | { "standing": "missing" };
+export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", why: Unsupported, } | { "standing": "missing" };
 export type Amount = { "amount": "unknown" } | { "amount": "memory", bytes: number, } | { "amount": "disk", bytes: number, } | { "amount": "rate", bytes_per_second: number, } | { "amount": "vram", bytes: number, or_apple_silicon: boolean, } | { "amount": "gpus", gpus: Array<Gpu>, };
 export type ApiError = { code: ApiErrorCode, 
 /**
@@ -508,6 +508,7 @@ export type Today = {
  * Confirmed and pending.
  */
 micro_points: number, jobs: number, verified: number, pending: number, failed: number, };
+export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", driver: string, } | { "cause": "mesa_without_vulkan", driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
 export type UseModel = { path: string, in_use: boolean, };
 export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";

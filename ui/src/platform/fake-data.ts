@@ -58,7 +58,7 @@ export const adapters: Adapter[] = [
     vram_bytes: 2_147_483_648,
     standing: {
       standing: "unsupported",
-      why: "Its driver offers no Vulkan, which the engine needs",
+      why: { cause: "nouveau" },
     },
   },
 ];

@@ -471,7 +471,7 @@ mod tests {
             infera_protocol::requirements::RequirementId, Settings, Setup, StartFault, State, StateKind,
             Summary, crate::app::settings::Theme, Today, UseModel,
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
-            WorkInProgress, infera_protocol::node_api::WorkRecord,
+            Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
         );
         for declaration in declarations {
             let _ = writeln!(text, "export {declaration}");

@@ -6,7 +6,7 @@ use infera_engine::device;
 use infera_engine::message::DeviceChoice;
 use infera_protocol::requirements::{Gpu, GpuKind};
 
-use super::{Adapter, AdapterStanding};
+use super::{Adapter, AdapterStanding, Unsupported};
 use crate::app::settings::DeviceSetting;
 
 /// A graphics card as the operating system knows it, whether or not anything can compute on it.
@@ -56,7 +56,7 @@ pub fn adapters(
                 AdapterStanding::Chosen
             } else if gpu.kind == GpuKind::Software {
                 AdapterStanding::Unsupported {
-                    why: "It is no GPU: the processor computes in its place, and slowly".to_owned(),
+                    why: Unsupported::Software,
                 }
             } else {
                 AdapterStanding::Available
@@ -194,44 +194,31 @@ fn vendor_of(name: &str) -> Vendor {
     }
 }
 
-/// Why no compute API reaches a card, and what to do.
-fn why_unsupported(os: &str, card: &Card) -> String {
+/// Why no compute API reaches a card.
+fn why_unsupported(os: &str, card: &Card) -> Unsupported {
     let maker = match card.vendor {
         Vendor::Nvidia => "NVIDIA",
         Vendor::Amd => "AMD",
         Vendor::Intel => "Intel",
-        Vendor::Apple => return "Metal does not reach it. Update macOS".to_owned(),
-        Vendor::Other => return "It draws a screen, and cannot compute".to_owned(),
+        Vendor::Apple => return Unsupported::OldMacos,
+        Vendor::Other => return Unsupported::ScreenOnly,
     };
     match os {
         "linux" => {}
-        "macos" => return "This version of macOS does not compute on it".to_owned(),
+        "macos" => return Unsupported::OldMacos,
         _ => {
-            return format!(
-                "Its driver is missing or too old: neither Vulkan nor DirectX 12 reaches it. Install the newest one from {maker}"
-            );
+            let maker = maker.to_owned();
+            return Unsupported::OldDriver { maker };
         }
     }
-    let mesa = "Install Mesa's Vulkan driver (mesa-vulkan-drivers, vulkan-radeon or vulkan-intel)";
-    match (card.driver.as_deref(), card.vendor) {
-        (Some("vfio-pci"), _) => {
-            "It is lent to a virtual machine (vfio-pci). Give it back to use it here".to_owned()
-        }
-        (Some("nouveau"), _) => {
-            "The driver nouveau does not compute on it. Install NVIDIA's driver".to_owned()
-        }
-        (Some("radeon"), _) => {
-            "The driver radeon has no Vulkan. If the card is new enough, have it driven by amdgpu"
-                .to_owned()
-        }
-        (Some(driver), Vendor::Nvidia) => format!(
-            "The driver {driver} is there, but not its Vulkan part. Install it (libnvidia-gl or nvidia-utils)"
-        ),
-        (Some(driver), _) => format!("The driver {driver} is there, but Vulkan is not. {mesa}"),
-        (None, Vendor::Nvidia) => "It has no driver. Install NVIDIA's driver".to_owned(),
-        (None, _) => {
-            format!("It has no driver. Update the system: the kernel may be too old for it. {mesa}")
-        }
+    match (card.driver.clone(), card.vendor) {
+        (Some(driver), _) if driver == "vfio-pci" => Unsupported::Lent,
+        (Some(driver), _) if driver == "nouveau" => Unsupported::Nouveau,
+        (Some(driver), _) if driver == "radeon" => Unsupported::Radeon,
+        (Some(driver), Vendor::Nvidia) => Unsupported::NvidiaWithoutVulkan { driver },
+        (Some(driver), _) => Unsupported::MesaWithoutVulkan { driver },
+        (None, Vendor::Nvidia) => Unsupported::NvidiaWithoutDriver,
+        (None, _) => Unsupported::WithoutDriver,
     }
 }
 
@@ -393,30 +380,50 @@ mod tests {
 
     #[test]
     fn a_card_that_nothing_reaches_says_which_driver_is_missing() {
+        use Unsupported::{
+            Lent, MesaWithoutVulkan, Nouveau, NvidiaWithoutDriver, NvidiaWithoutVulkan, OldDriver,
+            OldMacos, Radeon, ScreenOnly, WithoutDriver,
+        };
+        let driver = str::to_owned;
         let cases = [
-            ("linux", Vendor::Nvidia, None, "Install NVIDIA's driver"),
+            ("linux", Vendor::Nvidia, None, NvidiaWithoutDriver),
+            ("linux", Vendor::Nvidia, Some("nouveau"), Nouveau),
             (
                 "linux",
                 Vendor::Nvidia,
-                Some("nouveau"),
-                "Install NVIDIA's driver",
+                Some("nvidia"),
+                NvidiaWithoutVulkan {
+                    driver: driver("nvidia"),
+                },
             ),
-            ("linux", Vendor::Nvidia, Some("nvidia"), "libnvidia-gl"),
-            ("linux", Vendor::Amd, Some("amdgpu"), "vulkan-radeon"),
-            ("linux", Vendor::Amd, Some("radeon"), "driven by amdgpu"),
-            ("linux", Vendor::Intel, None, "kernel"),
-            ("linux", Vendor::Amd, Some("vfio-pci"), "virtual machine"),
-            ("linux", Vendor::Other, Some("ast"), "cannot compute"),
-            ("windows", Vendor::Amd, None, "from AMD"),
-            ("macos", Vendor::Amd, None, "macOS"),
+            (
+                "linux",
+                Vendor::Amd,
+                Some("amdgpu"),
+                MesaWithoutVulkan {
+                    driver: driver("amdgpu"),
+                },
+            ),
+            ("linux", Vendor::Amd, Some("radeon"), Radeon),
+            ("linux", Vendor::Intel, None, WithoutDriver),
+            ("linux", Vendor::Amd, Some("vfio-pci"), Lent),
+            ("linux", Vendor::Other, Some("ast"), ScreenOnly),
+            (
+                "windows",
+                Vendor::Amd,
+                None,
+                OldDriver {
+                    maker: driver("AMD"),
+                },
+            ),
+            ("macos", Vendor::Amd, None, OldMacos),
         ];
-        for (os, vendor, driver, part) in cases {
+        for (os, vendor, driver, cause) in cases {
             let card = Card {
                 driver: driver.map(str::to_owned),
                 ..card("Card", vendor, "0000:01:00.0")
             };
-            let why = why_unsupported(os, &card);
-            assert!(why.contains(part), "{why}");
+            assert_eq!(why_unsupported(os, &card), cause, "{os} {card:?}");
         }
         let cards = [card("Card", Vendor::Nvidia, "0000:01:00.0")];
         let listed = adapters(&[], &cards, &id("0000:01:00.0"), &[]);

@@ -41,10 +41,37 @@ pub enum AdapterStanding {
     /// By the user.
     Excluded,
     Unsupported {
-        why: String,
+        why: Unsupported,
     },
     /// It was chosen or excluded, and is not there any more.
     Missing,
+}
+
+/// Why nothing can compute on an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Unsupported {
+    /// The processor computes in its place.
+    Software,
+    /// It draws a screen and nothing else.
+    ScreenOnly,
+    /// To a virtual machine.
+    Lent,
+    OldMacos,
+    /// Neither Vulkan nor DirectX 12 reaches it.
+    OldDriver {
+        maker: String,
+    },
+    Nouveau,
+    Radeon,
+    NvidiaWithoutVulkan {
+        driver: String,
+    },
+    MesaWithoutVulkan {
+        driver: String,
+    },
+    NvidiaWithoutDriver,
+    WithoutDriver,
 }
 
 /// One look at all adapters.

@@ -1,6 +1,7 @@
 // Which device works, as changes of the settings.
 
-import type { Adapter, AppState, DeviceSetting, Settings } from "../../platform/types";
+import { t } from "../../i18n/index.svelte";
+import type { Adapter, AppState, DeviceSetting, Settings, Unsupported } from "../../platform/types";
 
 /** What a device setting is called among the choices. */
 export function choiceOf(device: DeviceSetting): string {
@@ -47,4 +48,18 @@ export function choosable(state: AppState): Adapter[] {
 /** What is set only by the command line; null for what this page offers. */
 export function namedDevice(device: DeviceSetting): string | null {
   return "name" in device && typeof device.name === "string" ? device.name : null;
+}
+
+/** Why nothing can compute on a GPU, and what to do. */
+export function unsupportedWords(why: Unsupported): string {
+  switch (why.cause) {
+    case "old_driver":
+      return t("gpu.cause.old_driver", why);
+    case "nvidia_without_vulkan":
+      return t("gpu.cause.nvidia_without_vulkan", why);
+    case "mesa_without_vulkan":
+      return t("gpu.cause.mesa_without_vulkan", why);
+    default:
+      return t(`gpu.cause.${why.cause}`);
+  }
 }

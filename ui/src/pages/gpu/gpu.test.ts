@@ -108,7 +108,7 @@ describe("the page", () => {
     for (const words of ["Chosen", "Never used", "Cannot be used", "Not found"]) {
       expect(text()).toContain(words);
     }
-    expect(text()).toContain("Its driver offers no Vulkan, which the engine needs");
+    expect(text()).toContain("The driver nouveau does not compute on it. Install NVIDIA’s driver");
     expect(text()).toContain("Shares the machine’s memory (RAM).");
     const unreported = "Not reported by this driver: Temperature, Power, Memory clock, Fan.";
     await vi.waitFor(() => expect(text()).toContain(unreported));

@@ -30,6 +30,22 @@ export const en = {
   "gpu.standing.excluded": "Never used",
   "gpu.standing.unsupported": "Cannot be used",
   "gpu.standing.missing": "Not found",
+  "gpu.cause.software": "It is no GPU: the processor computes in its place, and slowly",
+  "gpu.cause.screen_only": "It draws a screen, and cannot compute",
+  "gpu.cause.lent": "It is lent to a virtual machine. Give it back to use it here",
+  "gpu.cause.old_macos": "This version of macOS does not compute on it. Update macOS",
+  "gpu.cause.old_driver":
+    "Its driver is missing or too old: neither Vulkan nor DirectX 12 reaches it. Install the newest one from {maker}",
+  "gpu.cause.nouveau": "The driver nouveau does not compute on it. Install NVIDIA’s driver",
+  "gpu.cause.radeon":
+    "The driver radeon has no Vulkan. If the card is new enough, have it driven by amdgpu",
+  "gpu.cause.nvidia_without_vulkan":
+    "The driver {driver} is there, but not its Vulkan part. Install it (libnvidia-gl or nvidia-utils)",
+  "gpu.cause.mesa_without_vulkan":
+    "The driver {driver} is there, but Vulkan is not. Install Mesa’s Vulkan driver (mesa-vulkan-drivers, vulkan-radeon or vulkan-intel)",
+  "gpu.cause.nvidia_without_driver": "It has no driver. Install NVIDIA’s driver",
+  "gpu.cause.without_driver":
+    "It has no driver. Update the system: the kernel may be too old for it. Then install Mesa’s Vulkan driver (mesa-vulkan-drivers, vulkan-radeon or vulkan-intel)",
   "gpu.kind": "Kind",
   "gpu.kind.discrete": "Graphics card",
   "gpu.kind.integrated": "Part of the processor",
@@ -113,6 +129,25 @@ export const de: Same<typeof en> = {
   "gpu.standing.excluded": "Wird nie benutzt",
   "gpu.standing.unsupported": "Nicht verwendbar",
   "gpu.standing.missing": "Nicht gefunden",
+  "gpu.cause.software": "Das ist keine GPU: An ihrer Stelle rechnet der Prozessor, und langsam",
+  "gpu.cause.screen_only": "Sie zeigt nur ein Bild und kann nicht rechnen",
+  "gpu.cause.lent":
+    "Sie ist an eine virtuelle Maschine verliehen. Holen Sie sie zurück, um sie hier zu nutzen",
+  "gpu.cause.old_macos": "Diese Version von macOS rechnet nicht auf ihr. Aktualisieren Sie macOS",
+  "gpu.cause.old_driver":
+    "Ihr Treiber fehlt oder ist zu alt: Weder Vulkan noch DirectX 12 erreicht sie. Installieren Sie den neuesten von {maker}",
+  "gpu.cause.nouveau":
+    "Der Treiber nouveau rechnet nicht auf ihr. Installieren Sie den Treiber von NVIDIA",
+  "gpu.cause.radeon":
+    "Der Treiber radeon hat kein Vulkan. Ist die Karte neu genug, lassen Sie amdgpu sie steuern",
+  "gpu.cause.nvidia_without_vulkan":
+    "Der Treiber {driver} ist da, aber nicht sein Vulkan-Teil. Installieren Sie ihn (libnvidia-gl oder nvidia-utils)",
+  "gpu.cause.mesa_without_vulkan":
+    "Der Treiber {driver} ist da, aber Vulkan nicht. Installieren Sie den Vulkan-Treiber von Mesa (mesa-vulkan-drivers, vulkan-radeon oder vulkan-intel)",
+  "gpu.cause.nvidia_without_driver":
+    "Sie hat keinen Treiber. Installieren Sie den Treiber von NVIDIA",
+  "gpu.cause.without_driver":
+    "Sie hat keinen Treiber. Aktualisieren Sie das System: Der Kern ist vielleicht zu alt für sie. Installieren Sie dann den Vulkan-Treiber von Mesa (mesa-vulkan-drivers, vulkan-radeon oder vulkan-intel)",
   "gpu.kind": "Art",
   "gpu.kind.discrete": "Grafikkarte",
   "gpu.kind.integrated": "Teil des Prozessors",
