@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use infera_node::app::api::{ApiError, ApiErrorCode, AppEvent, AppState};
+use infera_node::library::Catalogue;
 use serde_json::Value;
 use tauri::async_runtime::JoinHandle;
 use tauri::ipc::Channel;
@@ -147,7 +148,7 @@ enum Target {
     Folder(PathBuf),
 }
 
-/// HTTPS addresses that this program itself names, and its folders: a page that was taken over
+/// Addresses that this program itself names, and its folders: a page that was taken over
 /// can open nothing else.
 fn openable(target: &str, state: &AppState) -> Result<Target, ApiError> {
     let folders = [&state.host.data_folder, &state.host.models_folder];
@@ -156,6 +157,9 @@ fn openable(target: &str, state: &AppState) -> Result<Target, ApiError> {
         .any(|folder| Path::new(folder) == Path::new(target))
     {
         return Ok(Target::Folder(target.into()));
+    }
+    if state.host.web_address.as_deref() == Some(target) {
+        return Ok(Target::Address(target.to_owned()));
     }
     let address = tauri::Url::parse(target).ok().filter(|address| {
         address.scheme() == "https"
@@ -174,18 +178,15 @@ fn openable(target: &str, state: &AppState) -> Result<Target, ApiError> {
 
 /// Hosts of licences, models and this network.
 fn is_known(host: &str, state: &AppState) -> bool {
-    const HOSTS: [&str; 4] = [
-        "huggingface.co",
-        "opensource.org",
-        "www.apache.org",
-        "github.com",
-    ];
-    let balancer = state.settings.balancer.as_deref();
-    let balancer = balancer.and_then(|address| tauri::Url::parse(address).ok());
-    HOSTS.contains(&host)
-        || balancer.is_some_and(|address| address.host_str() == Some(host))
-        || state.downloads.iter().any(|download| {
-            tauri::Url::parse(&download.url).is_ok_and(|url| url.host_str() == Some(host))
+    let catalogue = Catalogue::built_in();
+    let entries = catalogue.entries().iter();
+    let named = entries.flat_map(|entry| entry.sources.iter().chain([&entry.licence_url]));
+    let downloads = state.downloads.iter().map(|download| &download.url);
+    named
+        .chain(downloads)
+        .chain(&state.settings.balancer)
+        .any(|address| {
+            tauri::Url::parse(address).is_ok_and(|address| address.host_str() == Some(host))
         })
 }
 
@@ -219,17 +220,20 @@ mod tests {
     fn only_known_addresses_and_own_folders_open() {
         let mut state = fixtures::state(Summary::WaitingForJobs);
         state.settings.balancer = Some("https://net.example:8443".to_owned());
-        for address in [
-            "https://huggingface.co/some/model",
-            "https://net.example/about",
-        ] {
-            let target = openable(address, &state).unwrap();
-            assert_eq!(target, Target::Address(address.to_owned()));
+        let web = "http://127.0.0.1:4711/#token=00".to_owned();
+        state.host.web_address = Some(web.clone());
+        let catalogue = Catalogue::built_in();
+        let licences = catalogue.entries().iter();
+        let licences = licences.map(|entry| entry.licence_url.clone());
+        for address in licences.chain([web, "https://net.example/about".to_owned()]) {
+            let target = openable(&address, &state).unwrap();
+            assert_eq!(target, Target::Address(address));
         }
         let folder = "/home/ada/.local/share/inferanode/models";
         assert_eq!(openable(folder, &state), Ok(Target::Folder(folder.into())));
         for target in [
             "http://huggingface.co/",
+            "http://127.0.0.1:4712/",
             "https://huggingface.co.evil.example/",
             "https://huggingface.co@evil.example/",
             "https://evil.example/?huggingface.co",
