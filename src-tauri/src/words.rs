@@ -69,9 +69,15 @@ impl Language {
         }
     }
 
-    /// With one decimal below ten, and digits in groups above a thousand.
+    /// With one decimal below ten, and digits in groups above a thousand. Something earned is never
+    /// nothing.
     pub(crate) fn points(self, micro_points: i64) -> String {
         let tenths = micro_points / 100_000;
+        if tenths == 0 && micro_points != 0 {
+            let digits = 6 - micro_points.unsigned_abs().ilog10() as usize;
+            let text = format!("{:.digits$}", micro_points as f64 / 1e6);
+            return text.replace('.', self.pick(".", ","));
+        }
         if tenths.abs() < 100 && tenths % 10 != 0 {
             let sign = if tenths < 0 { "-" } else { "" };
             let (whole, part) = (tenths.abs() / 10, tenths.abs() % 10);
@@ -273,7 +279,8 @@ mod tests {
     fn points_have_no_more_digits_than_help() {
         let cases = [
             (0, "0", "0"),
-            (40_000, "0", "0"),
+            (200, "0.0002", "0,0002"),
+            (40_000, "0.04", "0,04"),
             (100_000, "0.1", "0,1"),
             (4_200_000, "4.2", "4,2"),
             (9_960_000, "9.9", "9,9"),

@@ -22,7 +22,9 @@ export function points(micro: number): string {
   const value = micro / MICRO;
   const digits = Math.abs(value) >= 99.95 || Number.isInteger(value) ? 0 : 1;
   // Something earned is never shown as nothing.
-  if (value !== 0 && Math.abs(value) < 0.05) return number(value, 3);
+  if (value !== 0 && Math.abs(value) < 0.05) {
+    return format({ maximumSignificantDigits: 1 }).format(value);
+  }
   return number(value, digits);
 }
 
