@@ -7,7 +7,7 @@ export const en = {
   "home.now.idle_text":
     "Here you will see each job as it is written: its model, how far it is and how fast.",
   "home.now.paused_text": "While you are paused no job is taken. Your points stay as they are.",
-  "home.now.blocked_text": "Once the points above are solved, jobs come by themselves.",
+  "home.now.blocked_text": "Once what stands above is mended, jobs come by themselves.",
   "home.now.input": "{count} in",
   "home.now.output": "{done} of {max} out",
   "home.now.progress": "Tokens written",

@@ -1,7 +1,15 @@
 // Models, downloads and addresses in words.
 
 import { t } from "../../i18n/index.svelte";
-import { bytes, bytesPerSecond, duration, memorySize, number, percent } from "../../lib/format";
+import {
+  bytes,
+  bytesPerSecond,
+  duration,
+  MEMORY_GB,
+  memorySize,
+  number,
+  percent,
+} from "../../lib/format";
 import type { AppState, CatalogueEntry, DiskUse, Download, Fit, Price } from "../../platform/types";
 
 const MINUTE = 60;
@@ -22,12 +30,18 @@ export function fitWords(fit: Fit, memory: number | null): string {
             spare: memorySize(fit.spare_bytes),
           });
     case "too_large":
-      return t("models.fit.too_large", { missing: memorySize(fit.missing_bytes) });
+      return t("models.fit.too_large", { missing: memorySize(roundedUp(fit.missing_bytes)) });
     case "on_cpu":
       return t("models.fit.on_cpu");
     case "unknown":
       return t("models.fit.unknown");
   }
+}
+
+/** To the tenth of a GB that is shown: something that is missing is never 0.0. */
+function roundedUp(bytes: number): number {
+  const tenth = MEMORY_GB / 10;
+  return Math.ceil(bytes / tenth) * tenth;
 }
 
 /** What keeps a file of this size off the disk; null if there is room. */

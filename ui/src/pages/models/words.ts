@@ -92,7 +92,8 @@ export const en = {
   "models.delete.confirm": "Delete {size}",
   "models.deleted": "{name} is deleted",
   "models.fault": "Cannot be used",
-  "models.cannot_use": "It cannot answer jobs until it fits.",
+  "models.cannot_use":
+    "Choose a smaller model, or keep less memory for other programs in the settings.",
   "models.price":
     "The network pays {output} points for 1,000 tokens written, {input} for 1,000 read",
   "models.price.none": "This network does not serve it",
