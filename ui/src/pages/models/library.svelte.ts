@@ -51,6 +51,13 @@ export function ordered(items: CatalogueItem[]): CatalogueItem[] {
   });
 }
 
+/** What the catalogue has beside what is here already. */
+export function offered({ installed }: AppState): CatalogueItem[] {
+  return ordered(catalogue.items ?? []).filter(
+    ({ entry }) => !installed.some((model) => model.catalogue_id === entry.id),
+  );
+}
+
 /** A file that was not copied, and why. */
 export interface FailedImport {
   id: number;
