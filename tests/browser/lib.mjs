@@ -32,8 +32,14 @@ const faults = [];
 let current = "start";
 let browser;
 
-/** A page of its own, with its own storage. `allow` takes console errors that belong to the step. */
-export async function open(address = given.address, { theme = "light", allow = [], ...rest } = {}) {
+/**
+ * A page of its own, with its own storage. `allow` takes console errors that belong to the step;
+ * `init` runs in the page before its own scripts.
+ */
+export async function open(
+  address = given.address,
+  { theme = "light", allow = [], init = () => {}, ...rest } = {},
+) {
   const context = await browser.newContext({
     colorScheme: theme,
     locale: "en-US",
@@ -47,6 +53,7 @@ export async function open(address = given.address, { theme = "light", allow = [
       console.error(`refused by the content security policy: ${violatedDirective} ${blockedURI}`);
     });
   });
+  await context.addInitScript(init);
   const fault = (what) => {
     if (!allow.some((pattern) => pattern.test(what))) faults.push(`${current}: ${what}`);
   };

@@ -33,25 +33,35 @@ pub struct WebNode {
 }
 
 impl WebNode {
-    /// `environment` is set on top of the test's own.
+    /// With its key in a file; `environment` is set on top of the test's own.
     pub fn start<V: AsRef<OsStr>>(
         binaries: &Binaries,
         data: &Path,
         words: &[&str],
         environment: &[(&str, V)],
     ) -> Result<Self> {
-        fs::create_dir_all(data)?;
         let mut command = Command::new(&binaries.node);
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let key = data.join("node.key");
+        let words = [words, &["--key-file", &key.to_string_lossy()]].concat();
+        Self::start_by(command, binaries, data, &words)
+    }
+
+    /// `command` is the node's program, or what becomes it.
+    pub fn start_by(
+        mut command: Command,
+        binaries: &Binaries,
+        data: &Path,
+        words: &[&str],
+    ) -> Result<Self> {
+        fs::create_dir_all(data)?;
         command
             .args(["run", "--web", "--control", "127.0.0.1:0"])
             .args(words)
             .arg("--data")
-            .arg(data)
-            .arg("--key-file")
-            .arg(data.join("node.key"));
-        for (name, value) in environment {
-            command.env(name, value);
-        }
+            .arg(data);
         let process = Process::start("the node in the browser", command, &data.join("log.txt"))?;
         let line = process.line_after("Open ", START_LIMIT)?;
         let address = line.split_whitespace().next().unwrap_or_default();
@@ -68,6 +78,15 @@ impl WebNode {
         let mut command = Command::new(&self.binary);
         command.args(["status", "--json", "--data"]).arg(&self.data);
         Ok(serde_json::from_str(&process::output(command)?)?)
+    }
+
+    /// What is in its data folder, but for this test's own log.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.data)?.collect::<std::io::Result<Vec<_>>>()?;
+        let names = entries
+            .iter()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(names.filter(|name| name != "log.txt").collect())
     }
 
     /// The process ids of its engines.

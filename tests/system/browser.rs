@@ -1,11 +1,12 @@
 //! The window in a real browser, on a real node, a real engine and a real balancer: what a person
 //! does there, and what they see when something breaks. The scripts are in `tests/browser/`.
 //!
-//! Not here: a locked keychain (`keychain.rs`), and a model too large for the GPU's memory, which
-//! needs a GPU (the unit tests of `library::fit` and of the window's `models` page).
+//! Not here: a locked keychain (`keychain.rs`).
 #![cfg(target_os = "linux")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use infera_system_tests::browser::{self, Certificate, WebNode};
 use infera_system_tests::{Streamed, World, story, tiny_model};
@@ -146,6 +147,95 @@ fn a_machine_without_a_gpu_is_told_what_is_missing() -> Result<()> {
         _ => Err(no_such_thing(question)),
     })?;
     node.stop()
+}
+
+#[test]
+fn every_control_does_what_it_says() -> Result<()> {
+    let world = World::start(0, 2)?;
+    let node = agreed_node(&world)?;
+    wait_until_waiting(&node)?;
+    for seed in 1..=3 {
+        one_job(&world, seed)?;
+    }
+    let given = json!({ "address": node.address });
+    browser::run("controls", &pictures(), &given, |question| match question {
+        "status" => node.status(),
+        "files" => node.files().map(|files| json!(files)),
+        _ => Err(no_such_thing(question)),
+    })
+}
+
+#[test]
+fn everyone_reaches_everything() -> Result<()> {
+    let world = World::start(0, 0)?;
+    let data = world.data.path().join("browsed");
+    let words = ["--balancer", world.balancer.url()];
+    let node = WebNode::start(&world.binaries, &data, &words, NO_ENVIRONMENT)?;
+    let given = json!({ "address": node.address, "file": tiny_model() });
+    browser::run("reach", &pictures(), &given, |question| {
+        Err(no_such_thing(question))
+    })?;
+    node.stop()
+}
+
+/// The GPU is the hardware that Mesa's driver makes up when it is asked to; its memory is told by
+/// a file, in the place of the kernel's.
+#[test]
+fn a_model_too_large_for_the_gpu_is_not_loaded() -> Result<()> {
+    if let Some(what) = no_made_up_gpu() {
+        eprintln!("skipped: {what}");
+        return Ok(());
+    }
+    let binaries = Binaries::find_or_build()?;
+    let folder = TempDir::new()?;
+    let devices = folder.path().join("devices");
+    let card = devices.join("0000:03:00.0");
+    fs::create_dir_all(&card)?;
+    for (name, text) in [
+        ("class", "0x030000"),
+        ("vendor", "0x1234"),
+        ("device", "0x0001"),
+        ("mem_info_vram_total", "67108864"),
+    ] {
+        fs::write(card.join(name), text)?;
+    }
+    let mut command = alone();
+    command
+        .arg(format!("mount --bind \"$0\" {DEVICES} && exec \"$@\""))
+        .arg(&devices)
+        .arg(&binaries.node)
+        .env("RADV_FORCE_FAMILY", "navi10")
+        .env("VK_DRIVER_FILES", RADV)
+        .env("VK_ICD_FILENAMES", RADV);
+    let data = folder.path().join("browsed");
+    let key = data.join("node.key");
+    let words = ["--agree", "--key-file", &key.to_string_lossy()];
+    let node = WebNode::start_by(command, &binaries, &data, &words)?;
+    let given = json!({ "address": node.address, "file": tiny_model() });
+    browser::run("too-large", &pictures(), &given, |question| {
+        Err(no_such_thing(question))
+    })?;
+    node.stop()
+}
+
+const DEVICES: &str = "/sys/bus/pci/devices";
+const RADV: &str = "/usr/share/vulkan/icd.d/radeon_icd.x86_64.json";
+
+/// A shell that may replace parts of the file system for itself and its children.
+fn alone() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    command
+}
+
+fn no_made_up_gpu() -> Option<&'static str> {
+    if !Path::new(RADV).exists() {
+        return Some("Mesa's driver for AMD is missing");
+    }
+    let mut trial = alone();
+    trial.arg(format!("mount --bind / {DEVICES}"));
+    let may = trial.status().is_ok_and(|status| status.success());
+    (!may).then_some("this user may not mount anything for itself")
 }
 
 /// The script is the web that the node downloads from: a proxy that answers for two hosts.

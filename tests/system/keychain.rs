@@ -5,9 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use infera_system_tests::browser::{self, WebNode};
+use infera_system_tests::tiny_model;
+use serde_json::{Value, json};
 use tempfile::tempdir;
 use xtask::Result;
-use xtask::network::Binaries;
+use xtask::network::{Binaries, START_LIMIT};
+use xtask::process::{self, Process};
 
 /// Runs a shell line with its own home, and with `$INFERA` as the node's program.
 fn session(home: &Path, line: &str) -> Result<Output> {
@@ -18,6 +22,7 @@ fn session(home: &Path, line: &str) -> Result<Output> {
         .env("HOME", home)
         .env("XDG_RUNTIME_DIR", home)
         .env_remove("XDG_DATA_HOME")
+        .env("MODEL", tiny_model())
         .env("INFERA", binaries.node);
     Ok(command.output()?)
 }
@@ -50,9 +55,51 @@ fn an_identity_stays_in_the_keychain_and_nowhere_else() -> Result<()> {
     let later = session(home.path(), &format!("{unlocked} && {id}"))?;
     assert_eq!(String::from_utf8(later.stdout)?.trim(), made);
 
-    let without = session(home.path(), id)?;
-    assert!(!without.status.success());
-    let advice = String::from_utf8(without.stderr)?;
-    assert!(advice.contains("--key-file"), "{advice}");
-    Ok(())
+    // Nobody unlocks it.
+    let run = "\"$INFERA\" run --agree --data \"$HOME/data\" --balancer http://127.0.0.1:9 \
+               --model \"$MODEL\"";
+    for command in [id, run] {
+        let locked = session(home.path(), command)?;
+        assert_eq!(locked.status.code(), Some(1));
+        let advice = String::from_utf8(locked.stderr)?;
+        assert!(advice.contains("locked"), "{advice}");
+        assert!(advice.contains("to do:  Unlock it"), "{advice}");
+        assert!(advice.contains("--key-file FILE"), "{advice}");
+    }
+    in_the_browser(home.path())
+}
+
+/// The same locked keychain, as the person with the browser sees it, and then unlocks it.
+fn in_the_browser(home: &Path) -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let furnish = |command: &mut Command| {
+        command
+            .env("HOME", home)
+            .env("XDG_RUNTIME_DIR", home)
+            .env_remove("XDG_DATA_HOME");
+    };
+    let mut command = Command::new("dbus-daemon");
+    command.args(["--session", "--nofork", "--print-address=1"]);
+    furnish(&mut command);
+    let bus = Process::start("the session bus", command, &home.join("bus.txt"))?;
+    let address = bus.line_after("", START_LIMIT)?;
+    let mut command = Command::new(&binaries.node);
+    furnish(&mut command);
+    command.env("DBUS_SESSION_BUS_ADDRESS", &address);
+    let node = WebNode::start_by(command, &binaries, &home.join("data"), &["--agree"])?;
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
+    let given = json!({ "address": node.address });
+    browser::run("keychain", &pictures, &given, |question| match question {
+        "status" => node.status(),
+        "unlock" => {
+            let mut unlock = Command::new("sh");
+            unlock.args(["-c", "printf secret | gnome-keyring-daemon --unlock"]);
+            furnish(&mut unlock);
+            unlock.env("DBUS_SESSION_BUS_ADDRESS", &address);
+            process::output(unlock)?;
+            Ok(Value::Null)
+        }
+        _ => Err(format!("the script asks for `{question}`").into()),
+    })?;
+    node.stop()
 }

@@ -1,0 +1,390 @@
+// Every control of every page, used once; what a page shows and this script never used is an error.
+
+import { readFile } from "node:fs/promises";
+import { ask, call, close, goTo, open, run, says, step, until } from "./lib.mjs";
+
+/** Remembers by kind and name which controls a person has used. */
+const watch = () => {
+  const CONTROLS =
+    "a[href], button, input, select, textarea, tr[tabindex], [role=switch], [role=menuitem]";
+  const nameOf = (control) =>
+    control.getAttribute("aria-label") ??
+    control.labels?.[0]?.textContent ??
+    (control.matches("tr") ? "a row" : control.textContent);
+  const key = (control) =>
+    `${control.tagName} ${nameOf(control).trim().replaceAll(/\s+/g, " ").replaceAll(/\d+/g, "#")}`;
+  const used = new Set();
+  const note = ({ target }) => {
+    const control = target instanceof Element ? target.closest(CONTROLS) : null;
+    if (control !== null) used.add(key(control));
+  };
+  for (const kind of ["click", "change"]) addEventListener(kind, note, true);
+  window.unused = (where) =>
+    [...document.querySelectorAll(where)]
+      .flatMap((part) => [...part.querySelectorAll(CONTROLS)])
+      .filter((control) => control.checkVisibility() && !control.disabled)
+      .map(key)
+      .filter((name, index, all) => !used.has(name) && all.indexOf(name) === index);
+};
+
+const ALL_JOBS = {
+  search: "",
+  verdict: null,
+  kind: null,
+  since_ms: null,
+  until_ms: null,
+  offset: 0,
+  limit: 1000,
+};
+
+const settingsOf = async () => (await call("state")).settings;
+
+await run(async () => {
+  const page = await open(undefined, {
+    init: watch,
+    permissions: ["clipboard-read", "clipboard-write"],
+    // A licence's page is opened, and a browser that can reach nothing says so.
+    allow: [/a request to https:\/\/huggingface\.co/],
+  });
+  await page.context().route("https://**", (route) => route.abort());
+  const main = page.locator("main");
+  const dialog = page.getByRole("dialog");
+  const button = (name, where = main) => where.getByRole("button", { name, exact: true }).first();
+  const press = (name, where) => button(name, where).click();
+  const noneIsLeft = async (where = "main") => {
+    const left = await page.evaluate((where) => window.unused(where), where);
+    if (left.length > 0) throw new Error(`never used:\n  ${left.join("\n  ")}`);
+  };
+  const copied = async (what) => {
+    const text = await page.evaluate(() => navigator.clipboard.readText());
+    if (!what.test(text)) throw new Error(`copied was ${text}`);
+  };
+
+  await step("every way to pause", async () => {
+    const bar = page.locator("header");
+    const choose = async (name) => {
+      await bar
+        .getByRole("button", { name: /^More ways to pause$|^Pause for another time$/ })
+        .click();
+      await page.getByRole("menuitem", { name }).click();
+    };
+    await says(page, /Waiting for jobs/);
+    for (const [name, hours] of [
+      ["Snooze for 15 minutes", 0.25],
+      ["Snooze for 1 hour", 1],
+      ["Snooze for 4 hours", 4],
+      [/^Snooze until tomorrow/, null],
+    ]) {
+      await choose(name);
+      await says(page, /^Paused by you until /);
+      await until(`it is paused: ${name}`, async () => {
+        const { reason } = (await ask("status")).decision;
+        if (reason?.reason !== "paused") return false;
+        const left = (reason.until_ms - Date.now()) / 3_600_000;
+        return hours === null ? left > 0 && left <= 24 : Math.abs(left - hours) < 0.02;
+      });
+    }
+    await press("Resume", bar);
+    await says(page, /Waiting for jobs/);
+    await choose(/^Finish this job, then pause/);
+    await says(page, /^Paused by you$/);
+    await press("Resume", bar);
+    await says(page, /Waiting for jobs/);
+  });
+
+  await step("Home", async () => {
+    await goTo(page, "Home");
+    await main.getByRole("link", { name: "See all" }).click();
+    await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor({ state: "attached" });
+    await goTo(page, "Home");
+    await main.getByRole("table").getByRole("link").first().click();
+    await dialog.waitFor();
+    await page.keyboard.press("Escape");
+    await goTo(page, "Home");
+    await noneIsLeft();
+  });
+
+  await step("GPU", async () => {
+    await goTo(page, "GPU");
+    const cpu = page.getByRole("radio", { name: "Processor (CPU)" });
+    await page.getByRole("radio", { name: "Automatic" }).check();
+    await until("it is automatic", async () => (await settingsOf()).device.device === "auto");
+    await cpu.check();
+    await until("it is the processor", async () => (await settingsOf()).device.device === "cpu");
+    const software = page.getByRole("switch", { name: /^Never use/ });
+    for (let index = 0; index < (await software.count()); index += 1) {
+      await software.nth(index).click();
+      await until("it is excluded", async () => {
+        return (await settingsOf()).excluded_adapters.length === index + 1;
+      });
+    }
+    await call("change_settings", { ...(await settingsOf()), excluded_adapters: [] });
+    const link = main.getByRole("link", { name: /See what the network asks for/ });
+    if ((await link.count()) > 0) {
+      await link.click();
+      await page.goBack();
+      await page.getByRole("heading", { level: 1, name: "GPU" }).waitFor({ state: "attached" });
+    }
+    await noneIsLeft();
+    await says(page, /Waiting for jobs/);
+  });
+
+  await step("Requirements", async () => {
+    await goTo(page, "Requirements");
+    await press("Check again");
+    await page
+      .getByText(/^Your machine has all/)
+      .or(page.getByText(/asks for/))
+      .first()
+      .waitFor();
+    for (const name of ["See GPUs", "Open models"]) {
+      await main.getByRole("link", { name }).click();
+      await page.goBack();
+      await main.getByRole("link", { name }).waitFor();
+    }
+    await noneIsLeft();
+  });
+
+  await step("Earnings", async () => {
+    await goTo(page, "Earnings");
+    for (const period of ["Week", "Month", "Day"]) {
+      await main.getByText(period, { exact: true }).first().click();
+      await main.getByRole("columnheader", { name: period }).waitFor();
+    }
+    const coming = page.waitForEvent("download");
+    await press("Export CSV");
+    const text = await readFile(await (await coming).path(), "utf8");
+    if (text.trim().split("\n").length < 2) throw new Error(`the file has no rows: ${text}`);
+    await noneIsLeft();
+  });
+
+  const rows = main.getByRole("row").filter({ has: page.locator("td") });
+  await step("Jobs: filters and order", async () => {
+    await goTo(page, "Jobs");
+    await rows.first().waitFor();
+    for (const [name, value] of [
+      ["Time", "today"],
+      ["Check", "failed"],
+      ["Kind", "audit"],
+    ]) {
+      await main.getByLabel(name, { exact: true }).selectOption(value);
+    }
+    await page.getByText("Nothing matches").waitFor();
+    await press("Clear filters");
+    await rows.first().waitFor();
+    await main.getByRole("searchbox").fill("no such model");
+    await page.getByText("Nothing matches").waitFor();
+    await press("Clear filters");
+    await rows.first().waitFor();
+    for (const head of await main.getByRole("columnheader").getByRole("button").all()) {
+      const sorted = head.locator("xpath=..");
+      const before = await sorted.getAttribute("aria-sort");
+      await head.click();
+      await until("it is sorted", async () => (await sorted.getAttribute("aria-sort")) !== before);
+    }
+  });
+  await step("Jobs: the file holds what the history holds", async () => {
+    const { jobs } = await call("jobs", { ...ALL_JOBS, sort: "started", ascending: false });
+    const coming = page.waitForEvent("download");
+    await press("Export CSV");
+    const download = await coming;
+    if (!/\.csv$/.test(download.suggestedFilename())) throw new Error(download.suggestedFilename());
+    const [head, ...lines] = (await readFile(await download.path(), "utf8"))
+      .replace(/^\uFEFF/, "")
+      .trim()
+      .split(/\r?\n/)
+      .map((line) => line.split(","));
+    const column = (name) => head.indexOf(name);
+    const written = lines
+      .map((line) => `${line[column("id")]} ${line[column("output_tokens")]}`)
+      .sort();
+    const wanted = jobs.map(({ id, output_tokens }) => `${id} ${output_tokens}`).sort();
+    if (JSON.stringify(written) !== JSON.stringify(wanted)) {
+      throw new Error(`${head}\n${written}\nis not\n${wanted}`);
+    }
+  });
+  await step("Jobs: one job", async () => {
+    await rows.first().click();
+    await dialog.waitFor();
+    await press("Copy Job id", dialog);
+    await copied(/^[0-9a-f-]{16,}$/);
+    await press("Copy Model id", dialog);
+    await copied(/^[0-9a-f]{64}$/);
+    const address = page.url();
+    await press("Next", dialog);
+    await until("another job is shown", () => page.url() !== address);
+    await press("Previous", dialog);
+    await until("it is shown again", () => page.url() === address);
+    await press("Close", dialog);
+    await dialog.waitFor({ state: "detached" });
+    await noneIsLeft();
+  });
+
+  await step("Models", async () => {
+    await goTo(page, "Models");
+    const use = main.getByRole("switch", { name: /^Answer jobs with / });
+    await use.click();
+    await until("it is off", async () => (await settingsOf()).models.length === 0);
+    await says(page, /no model is chosen/);
+    await use.click();
+    await says(page, /Waiting for jobs/);
+    await press(/^More for /);
+    await page.getByRole("menuitem", { name: "Delete" }).click();
+    await press("Keep it", dialog);
+    await dialog.waitFor({ state: "detached" });
+    await main.getByRole("link", { name: "Limits in the settings" }).click();
+    await page.goBack();
+    for (const licence of await main.getByRole("link", { name: /opens in the browser$/ }).all()) {
+      const opening = page.context().waitForEvent("page");
+      await licence.click();
+      await (await opening).close();
+    }
+    await press("From an address");
+    await press("Cancel", dialog);
+    await dialog.waitFor({ state: "detached" });
+    const choosing = page.waitForEvent("filechooser");
+    await press("Choose a file");
+    await (await choosing).setFiles([]);
+    // There is no network: each waits, and is cancelled.
+    for (const download of await main.getByRole("button", { name: /^Download/ }).all()) {
+      await download.click();
+    }
+    await until("all are asked for", async () => (await call("state")).downloads.length > 3);
+    const acts = main.getByRole("button", { name: /^(Pause|Cancel|Resume|Try now): / });
+    await main
+      .getByRole("button", { name: /^Pause: / })
+      .first()
+      .click();
+    await main
+      .getByRole("button", { name: /^Resume: / })
+      .first()
+      .click();
+    while ((await call("state")).downloads.length > 0) {
+      const { length } = (await call("state")).downloads;
+      await acts.filter({ hasText: "Cancel" }).first().click();
+      await until("one is gone", async () => (await call("state")).downloads.length < length);
+    }
+    await press(/^More for /);
+    await page.getByRole("menuitem", { name: "Try it" }).click();
+    await page.getByRole("heading", { level: 1, name: "Try it" }).waitFor({ state: "attached" });
+    await goTo(page, "Models");
+    await noneIsLeft();
+  });
+
+  await step("Try it", async () => {
+    await goTo(page, "Try it");
+    const model = main.getByLabel("Model", { exact: true });
+    await model.selectOption({ index: 0 });
+    await press("Explain in two sentences what a graphics card does");
+    await page.getByText(/first word after/).waitFor();
+    await press("Copy");
+    await copied(/./);
+    await main.getByRole("textbox", { name: "Message" }).fill("And then?");
+    await press("Send");
+    await press("Stop");
+    await button("Send").waitFor({ state: "attached" });
+    await press("Let jobs go on");
+    await says(page, /Waiting for jobs/);
+    await press("New conversation");
+    for (const example of [
+      "Suggest a name for a quiet computer, with a reason",
+      /^Write a short/,
+    ]) {
+      await press(example);
+      await page.getByText(/first word after/).waitFor();
+      await press("New conversation");
+    }
+    await noneIsLeft();
+  });
+
+  await step("Settings: what is kept", async () => {
+    await goTo(page, "Settings");
+    for (const [label, text, name, value] of [
+      ["Jobs at once", "3", "jobs_at_once", 3],
+      ["VRAM for other programs", "1.5", "vram_reserve_bytes", 1.5 * 2 ** 30],
+      ["Download limit", "2", "download_bytes_per_second", 2e6],
+      ["Disk space for models", "50", "models_quota_bytes", 50e9],
+    ]) {
+      const field = main.getByLabel(label);
+      await field.fill("-1");
+      await field.press("Tab");
+      await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
+      await field.fill(text);
+      await field.press("Tab");
+      await until(`${label} is kept`, async () => (await settingsOf())[name] === value);
+    }
+    await main.getByLabel("Theme", { exact: true }).selectOption("dark");
+    await page.locator('html[data-theme="dark"]').waitFor();
+    await main.getByLabel("Theme", { exact: true }).selectOption("system");
+    await main.getByLabel("Language", { exact: true }).selectOption("de");
+    await page.getByRole("heading", { level: 1, name: "Einstellungen" }).waitFor();
+    await main.getByLabel("Sprache", { exact: true }).selectOption("system");
+    await page.getByRole("heading", { level: 1, name: "Settings" }).waitFor();
+  });
+  await step("Settings: the network", async () => {
+    const address = main.getByLabel("Address of the network");
+    const before = await address.inputValue();
+    await address.fill("http://net.example");
+    await press("Use this address");
+    await page.getByText(/Plain http:\/\/ can be read/).waitFor();
+    await press("Keep the old one");
+    await address.fill("");
+    await press("Leave the network");
+    await says(page, /no network is chosen/);
+    await address.fill(before);
+    await press("Use this address");
+    await says(page, /Waiting for jobs/);
+  });
+  await step("Settings: copies and links", async () => {
+    const copies = main.getByRole("button", { name: "Copy", exact: true });
+    for (const copy of await copies.all()) {
+      await copy.click();
+      await copied(/\//);
+    }
+    await main.getByRole("link", { name: "Open GPU" }).click();
+    await page.goBack();
+    await press("Make a bundle");
+    for (const box of await dialog.getByRole("checkbox").all()) await box.uncheck();
+    await dialog.getByText("Choose at least one file.").waitFor();
+    for (const box of await dialog.getByRole("checkbox").all()) await box.check();
+    const coming = page.waitForEvent("download");
+    await press("Save the bundle", dialog);
+    const text = await readFile(await (await coming).path(), "utf8");
+    if (!text.includes("jobs_at_once")) throw new Error(text.slice(0, 2000));
+    if ((await dialog.count()) > 0) await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+  });
+  await step("Settings: the first start, skipped through", async () => {
+    await press("Open the first start");
+    for (const heading of [/has$/, /may work$/, /answers$/, /can do$/]) {
+      await page.getByRole("button", { name: "Skip", exact: true }).click();
+      await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+    }
+    await page.getByRole("button", { name: "Back", exact: true }).click();
+    await page.getByRole("button", { name: "Skip", exact: true }).click();
+    await page.getByRole("button", { name: "Finish", exact: true }).click();
+    await says(page, /Waiting for jobs/);
+  });
+  await step("Settings: stop sharing, and remove everything", async () => {
+    await goTo(page, "Settings");
+    await press("Stop sharing");
+    await press("Keep sharing", dialog);
+    await dialog.waitFor({ state: "detached" });
+    await press("Remove everything…");
+    await press("Keep everything", dialog);
+    await dialog.waitFor({ state: "detached" });
+    await noneIsLeft();
+    await press("Stop sharing");
+    await press("Stop sharing", dialog);
+    await says(page, /you have not agreed/);
+    await press("Remove everything…");
+    await dialog.getByRole("textbox").fill("delete");
+    await press("Remove everything", dialog);
+    await dialog.getByText(/Type the word/).waitFor();
+    await dialog.getByRole("textbox").fill("remove");
+    await press("Remove everything", dialog);
+    await dialog.getByText("Everything is removed").waitFor();
+    await until("nothing is left", async () => (await ask("files")).length === 0);
+  });
+  await close(page);
+});
