@@ -92,7 +92,7 @@ impl Memory {
         let now = jiff::Zoned::now();
         Some(Notification {
             title: language
-                .pick("Infera Node needs you", "Infera Node braucht dich")
+                .pick("Infera Node needs you", "Infera Node braucht Sie")
                 .to_owned(),
             text: match (&state.state.remedy, language) {
                 (Some(remedy), Language::English) => {
@@ -161,7 +161,7 @@ impl Memory {
         if before <= 0 && points > 0 {
             return Some(Notification {
                 title: language
-                    .pick("Your first verified job", "Dein erster geprüfter Auftrag")
+                    .pick("Your first verified job", "Ihr erster geprüfter Auftrag")
                     .to_owned(),
                 text: language.pick(
                     format!("It earned {} points.", language.points(points)),
@@ -177,7 +177,7 @@ impl Memory {
                 text: language
                     .pick(
                         "That is what your GPU has earned so far.",
-                        "So viel hat deine GPU bisher verdient.",
+                        "So viel hat Ihre GPU bisher verdient.",
                     )
                     .to_owned(),
             }

@@ -158,8 +158,8 @@ fn explanation(language: Language) -> Dialog {
             .pick(
                 "The window closes, and your GPU goes on working. To pause, open the window \
                  again or quit, use the Infera Node icon in the tray.",
-                "Das Fenster wird geschlossen, deine GPU arbeitet weiter. Pause, Fenster und \
-                 Beenden findest du beim Symbol von Infera Node im Infobereich.",
+                "Das Fenster wird geschlossen, Ihre GPU arbeitet weiter. Pause, Fenster und \
+                 Beenden finden Sie beim Symbol von Infera Node im Infobereich.",
             )
             .to_owned(),
         yes: language.pick("Close the window", "Fenster schließen"),
@@ -178,7 +178,7 @@ fn no_tray(language: Language) -> Dialog {
                 "This desktop shows no tray icons, so the window stays in the task bar while \
                  your GPU goes on working.",
                 "Diese Oberfläche zeigt keine Symbole im Infobereich. Darum bleibt das Fenster in \
-                 der Taskleiste, solange deine GPU weiterarbeitet.",
+                 der Taskleiste, solange Ihre GPU weiterarbeitet.",
             )
             .to_owned(),
         yes: language.pick("Keep running", "Weiterlaufen lassen"),

@@ -118,7 +118,7 @@ fn german(summary: &Summary, now: &Zoned) -> String {
         Summary::ReadingHardware => "Die Hardware wird gelesen".to_owned(),
         Summary::CannotStart { fault } => german_fault(fault),
         Summary::Outdated { message } | Summary::Restarting { message, .. } => message.clone(),
-        Summary::NotAgreed => "Noch wird nichts geteilt: Du hast nicht zugestimmt".to_owned(),
+        Summary::NotAgreed => "Noch wird nichts geteilt: Sie haben nicht zugestimmt".to_owned(),
         Summary::NoBalancer => "Keine Aufträge: Es ist kein Netz gewählt".to_owned(),
         Summary::Closing => "Wird beendet".to_owned(),
         Summary::Paused {
@@ -131,10 +131,10 @@ fn german(summary: &Summary, now: &Zoned) -> String {
             if *finishing {
                 format!("Aktueller Auftrag läuft aus, dann Pause{until}")
             } else {
-                format!("Von dir pausiert{until}")
+                format!("Von Ihnen pausiert{until}")
             }
         }
-        Summary::OwnUse => "Pausiert, solange du das Modell selbst nutzt".to_owned(),
+        Summary::OwnUse => "Pausiert, solange Sie das Modell selbst nutzen".to_owned(),
         Summary::StorageFault { message } | Summary::ModelsBroken { message } => {
             format!("Keine Aufträge: {message}")
         }
@@ -212,11 +212,11 @@ fn german_shortfall(requirement: &Requirement) -> String {
     match requirement.id {
         RequirementId::Ram => format!("dieser Rechner hat {found} Speicher"),
         RequirementId::FreeDisk => format!("auf dem Datenträger sind {found} frei"),
-        RequirementId::Network => format!("dein Netz schafft {found}"),
+        RequirementId::Network => format!("Ihr Netz schafft {found}"),
         RequirementId::Gpu if requirement.found.is_none() => {
             "es wurde keine GPU gefunden".to_owned()
         }
-        RequirementId::Gpu => format!("deine GPU ist {found}"),
+        RequirementId::Gpu => format!("Ihre GPU ist {found}"),
     }
 }
 
@@ -323,10 +323,10 @@ mod tests {
             finishing: false,
         };
         let at = |ms| german(&paused(Some(now.timestamp().as_millisecond() + ms)), &now);
-        assert_eq!(german(&paused(None), &now), "Von dir pausiert");
-        assert_eq!(at(3_600_000), "Von dir pausiert bis 13:00");
-        assert_eq!(at(20 * 3_600_000), "Von dir pausiert bis morgen 08:00");
-        assert_eq!(at(72 * 3_600_000), "Von dir pausiert bis 25.11.2026 12:00");
+        assert_eq!(german(&paused(None), &now), "Von Ihnen pausiert");
+        assert_eq!(at(3_600_000), "Von Ihnen pausiert bis 13:00");
+        assert_eq!(at(20 * 3_600_000), "Von Ihnen pausiert bis morgen 08:00");
+        assert_eq!(at(72 * 3_600_000), "Von Ihnen pausiert bis 25.11.2026 12:00");
     }
 
     #[test]
