@@ -56,13 +56,13 @@ impl App {
     }
 
     pub(super) async fn resume(&self, (): ()) -> Result<AppState, ApiError> {
-        self.0.try_again.notify_one();
+        self.try_again().await;
         let snapshot = self.node().await?.resume().await?;
         Ok(self.publish(Some(snapshot)))
     }
 
     pub(super) async fn check(&self, (): ()) -> Result<AppState, ApiError> {
-        self.0.try_again.notify_one();
+        self.try_again().await;
         self.0.library.refresh().await?;
         self.look_for_cards();
         let snapshot = self.node().await?.check().await?;

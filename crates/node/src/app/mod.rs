@@ -478,6 +478,16 @@ impl App {
         }
     }
 
+    /// Where there is no node: starts it once more, and waits for what comes of that.
+    async fn try_again(&self) {
+        let mut running = self.0.running.clone();
+        let failed = matches!(&*running.borrow_and_update(), Running::Failed { .. });
+        if failed {
+            self.0.try_again.notify_one();
+            let _ = tokio::time::timeout(NODE_LIMIT, running.changed()).await;
+        }
+    }
+
     /// The running node; waits while it is being started anew.
     async fn node(&self) -> Result<Node, ApiError> {
         let mut running = self.0.running.clone();
