@@ -58,9 +58,9 @@ export type CatalogueEntry = {
  */
 id: string, name: string, 
 /**
- * One sentence: what it is good for.
+ * One sentence by language: what it is good for.
  */
-summary: string, 
+summary: { [key in string]: string }, 
 /**
  * Of the model, in billions.
  */

@@ -211,7 +211,7 @@ export function catalogue(installed: InstalledModel[], hasGpu: boolean): Catalog
       entry: {
         id,
         name,
-        summary,
+        summary: { en: summary },
         parameters_billions: billions,
         licence,
         licence_url: "https://example.org/licence",

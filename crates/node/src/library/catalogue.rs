@@ -13,6 +13,8 @@
 //! `Qwen2.5` 3B is left out: as far as remembered its licence allows research only, and a node
 //! earns points.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::fetch::Address;
@@ -96,7 +98,7 @@ impl Catalogue {
 struct Record {
     id: String,
     name: String,
-    summary: String,
+    summary: BTreeMap<String, String>,
     parameters_billions: f32,
     licence: String,
     licence_url: String,
@@ -182,7 +184,10 @@ mod tests {
         assert!(!catalogue.entries().is_empty());
         for (entry, facts) in catalogue.iter() {
             let id = &entry.id;
-            assert!(entry.summary.ends_with('.'), "{id}: one sentence");
+            for language in ["en", "de"] {
+                let summary = &entry.summary[language];
+                assert!(summary.ends_with('.'), "{id}: one sentence");
+            }
             assert!(entry.licence_url.starts_with("https://"), "{id}");
             assert!(entry.parameters_billions > 0.0, "{id}");
             assert!(entry.minimum_vram_bytes > entry.bytes, "{id}");
@@ -220,7 +225,7 @@ mod tests {
     #[test]
     fn faults_name_the_entry() {
         let good = serde_json::json!({
-            "id": "m", "name": "M", "summary": "S.", "parameters_billions": 1.0, "licence": "MIT",
+            "id": "m", "name": "M", "summary": {"en": "S."}, "parameters_billions": 1.0, "licence": "MIT",
             "licence_url": "https://m.example", "quantisation": "Q8_0", "bytes": 1,
             "bytes_are_exact": true, "context_tokens": 1, "layers": 1, "kv_heads": 1,
             "head_dim": 1, "sources": ["https://m.example/m.gguf"],

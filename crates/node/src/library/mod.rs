@@ -14,6 +14,8 @@ mod partial;
 mod place;
 mod rate;
 
+use std::collections::BTreeMap;
+
 use infera_protocol::ModelId;
 use infera_protocol::node_api::Price;
 use serde::{Deserialize, Serialize};
@@ -34,8 +36,8 @@ pub struct CatalogueEntry {
     /// `smollm2-135m-instruct-q4_1`.
     pub id: String,
     pub name: String,
-    /// One sentence: what it is good for.
-    pub summary: String,
+    /// One sentence by language: what it is good for.
+    pub summary: BTreeMap<String, String>,
     /// Of the model, in billions.
     pub parameters_billions: f32,
     /// An SPDX identifier, or the licence's own name.
