@@ -326,7 +326,10 @@ mod tests {
         assert_eq!(german(&paused(None), &now), "Von Ihnen pausiert");
         assert_eq!(at(3_600_000), "Von Ihnen pausiert bis 13:00");
         assert_eq!(at(20 * 3_600_000), "Von Ihnen pausiert bis morgen 08:00");
-        assert_eq!(at(72 * 3_600_000), "Von Ihnen pausiert bis 25.11.2026 12:00");
+        assert_eq!(
+            at(72 * 3_600_000),
+            "Von Ihnen pausiert bis 25.11.2026 12:00"
+        );
     }
 
     #[test]

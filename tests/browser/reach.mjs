@@ -61,6 +61,11 @@ async function tabTo(page, name) {
   throw new Error(`the focus never reached ${name}: ${seen.join(" | ")}`);
 }
 
+async function visit(page, place) {
+  await page.evaluate((place) => (location.hash = `#/${place}`), place);
+  await page.locator(`nav a[aria-current=page][href="#/${place}"]`).waitFor();
+}
+
 const heading = (page, name) => page.getByRole("heading", { level: 1, name }).waitFor();
 
 await run(async () => {
@@ -151,8 +156,7 @@ await run(async () => {
     await zoomed.reload();
     await says(zoomed, /^Waiting for jobs/);
     for (const place of PLACES) {
-      await zoomed.evaluate((place) => (location.hash = `#/${place}`), place);
-      await zoomed.locator("h1").waitFor({ state: "attached" });
+      await visit(zoomed, place);
       await fits(zoomed, place);
     }
     await accessible(zoomed, "the settings at 200 %");
@@ -172,7 +176,7 @@ await run(async () => {
   await step("no page has English left", async () => {
     const english = /\b(the|your|with|and|not|no|is|are|of|for|this|unknown|none)\b/i;
     for (const place of PLACES) {
-      await page.evaluate((place) => (location.hash = `#/${place}`), place);
+      await visit(page, place);
       await page.locator("main [aria-busy=true]").waitFor({ state: "detached" });
       const left = await page.evaluate((pattern) => {
         const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

@@ -44,8 +44,8 @@ impl WebNode {
         for (name, value) in environment {
             command.env(name, value);
         }
-        let key = data.join("node.key");
-        let words = [words, &["--key-file", &key.to_string_lossy()]].concat();
+        let key = data.join("node.key").to_string_lossy().into_owned();
+        let words = [words, &["--key-file", &key]].concat();
         Self::start_by(command, binaries, data, &words)
     }
 

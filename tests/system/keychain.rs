@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use infera_system_tests::browser::{self, WebNode};
 use infera_system_tests::tiny_model;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::tempdir;
 use xtask::Result;
 use xtask::network::{Binaries, START_LIMIT};
-use xtask::process::{self, Process};
+use xtask::process::Process;
 
 /// Runs a shell line with its own home, and with `$INFERA` as the node's program.
 fn session(home: &Path, line: &str) -> Result<Output> {
@@ -56,7 +56,7 @@ fn an_identity_stays_in_the_keychain_and_nowhere_else() -> Result<()> {
     assert_eq!(String::from_utf8(later.stdout)?.trim(), made);
 
     // Nobody unlocks it.
-    let run = "\"$INFERA\" run --agree --data \"$HOME/data\" --balancer http://127.0.0.1:9 \
+    let run = "\"$INFERA\" run --data \"$HOME/data\" --balancer http://127.0.0.1:9 \
                --model \"$MODEL\"";
     for command in [id, run] {
         let locked = session(home.path(), command)?;
@@ -69,7 +69,7 @@ fn an_identity_stays_in_the_keychain_and_nowhere_else() -> Result<()> {
     in_the_browser(home.path())
 }
 
-/// The same locked keychain, as the person with the browser sees it, and then unlocks it.
+/// The same locked keychain, as the person with the browser sees it.
 fn in_the_browser(home: &Path) -> Result<()> {
     let binaries = Binaries::find_or_build()?;
     let furnish = |command: &mut Command| {
@@ -89,17 +89,8 @@ fn in_the_browser(home: &Path) -> Result<()> {
     let node = WebNode::start_by(command, &binaries, &home.join("data"), &["--agree"])?;
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
     let given = json!({ "address": node.address });
-    browser::run("keychain", &pictures, &given, |question| match question {
-        "status" => node.status(),
-        "unlock" => {
-            let mut unlock = Command::new("sh");
-            unlock.args(["-c", "printf secret | gnome-keyring-daemon --unlock"]);
-            furnish(&mut unlock);
-            unlock.env("DBUS_SESSION_BUS_ADDRESS", &address);
-            process::output(unlock)?;
-            Ok(Value::Null)
-        }
-        _ => Err(format!("the script asks for `{question}`").into()),
+    browser::run("keychain", &pictures, &given, |question| {
+        Err(format!("the script asks for `{question}`").into())
     })?;
     node.stop()
 }
