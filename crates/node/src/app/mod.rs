@@ -249,6 +249,8 @@ impl App {
         let _ = running
             .wait_for(|running| !matches!(running, Running::Starting))
             .await;
+        // The state says it from now on.
+        self.publish(None);
     }
 
     /// Returns when the program has been told to end, by whomever.
