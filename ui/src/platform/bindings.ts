@@ -508,10 +508,10 @@ export type Today = {
  * Confirmed and pending.
  */
 micro_points: number, jobs: number, verified: number, pending: number, failed: number, };
-export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", driver: string, } | { "cause": "mesa_without_vulkan", driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
 export type UseModel = { path: string, in_use: boolean, };
 export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
+export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", driver: string, } | { "cause": "mesa_without_vulkan", driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
 export type WorkInProgress = { kind: WorkKind, id: string, model: string, input_tokens: number, output_tokens: number, max_tokens: number, 
 /**
  * None until there are tokens to count.
