@@ -165,7 +165,7 @@ fn every_control_does_what_it_says() -> Result<()> {
     let given = json!({ "address": node.address, "file": tiny_model() });
     browser::run("controls", &pictures(), &given, |question| match question {
         "status" => node.status(),
-        "files" => node.files().map(|files| json!(files)),
+        "is it there" => Ok(json!(node.is_there())),
         _ => Err(no_such_thing(question)),
     })
 }
