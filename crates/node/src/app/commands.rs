@@ -24,6 +24,8 @@ use crate::state::{EngineStatus, NodeSnapshot};
 use crate::store::StoreError;
 
 const MOST_JOBS_AT_ONCE: u32 = 256;
+/// The answer to the last command has so long to reach the window.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// When "until tomorrow" ends, by the machine's clock.
 const MORNING_HOUR: i8 = 8;
 
@@ -245,8 +247,14 @@ impl App {
 
     pub(super) async fn remove_everything(&self, (): ()) -> Result<(), ApiError> {
         let removal = self.removal();
-        self.shut_down().await;
-        super::removal::carry_out(removal).await
+        self.stop_working().await;
+        let done = super::removal::carry_out(removal).await;
+        let ended = self.0.ended.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            ended.send_replace(true);
+        });
+        done
     }
 
     /// A model of this machine, if it can be used.

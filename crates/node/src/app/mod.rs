@@ -105,7 +105,10 @@ struct Parts {
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
     clock: Arc<dyn Clock>,
+    /// The node is to end.
     ending: watch::Sender<bool>,
+    /// The program is.
+    ended: watch::Sender<bool>,
     supervisor: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -206,6 +209,7 @@ impl App {
             states: watch::Sender::new(first),
             clock: config.clock,
             ending,
+            ended: watch::Sender::new(false),
             supervisor: std::sync::Mutex::new(Some(supervising)),
         }));
         app.publish(None);
@@ -255,12 +259,17 @@ impl App {
 
     /// Returns when the program has been told to end, by whomever.
     pub async fn ended(&self) {
-        let mut ending = self.0.ending.subscribe();
-        let _ = ending.wait_for(|ending| *ending).await;
+        let mut ended = self.0.ended.subscribe();
+        let _ = ended.wait_for(|ended| *ended).await;
     }
 
     /// Hands back what is in progress and ends: within five seconds, also without a network.
     pub async fn shut_down(&self) {
+        self.0.ended.send_replace(true);
+        self.stop_working().await;
+    }
+
+    async fn stop_working(&self) {
         self.0.ending.send_replace(true);
         self.0.library.close().await;
         let supervisor = match self.0.supervisor.lock() {
