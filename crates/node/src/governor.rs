@@ -248,16 +248,16 @@ mod tests {
             (
                 "paused a moment ago: the model stays loaded",
                 Observations {
-                    pause: Some(pause(1_000, None, false)),
+                    pause: Some(pause(100, None, false)),
                     ..quiet()
                 },
                 Mode::StopNow,
-                Some(NOW + 9_000),
+                Some(NOW + 400),
             ),
             (
                 "paused for longer: the GPU is free",
                 Observations {
-                    pause: Some(pause(10_000, None, false)),
+                    pause: Some(pause(500, None, false)),
                     ..quiet()
                 },
                 Mode::ReleaseGpu,

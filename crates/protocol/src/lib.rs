@@ -22,7 +22,7 @@ pub use signature::{NodeKey, Signature};
 pub use vector::Vector;
 
 /// The protocol version this build speaks. A peer with another version is refused by name.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Tokens in a closed chunk. Only the last chunk of an attempt may be shorter.
 pub const CHUNK_TOKENS: usize = 32;

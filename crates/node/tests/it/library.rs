@@ -237,7 +237,7 @@ impl Machine {
     /// With a model `m` whose SHA-256 the catalogue knows, or not.
     fn with_catalogue(sources: &[&str], content: &[u8], knows_hash: bool) -> Self {
         let mut entry = serde_json::json!({
-            "id": "m", "name": "Model M", "summary": "It is small.", "parameters_billions": 0.1,
+            "id": "m", "name": "Model M", "summary": {"en": "It is small."}, "parameters_billions": 0.1,
             "licence": "MIT", "licence_url": "https://m.example", "quantisation": "F32",
             "bytes": content.len(), "bytes_are_exact": knows_hash, "context_tokens": 8,
             "layers": 1, "kv_heads": 1, "head_dim": 1, "sources": sources,
