@@ -131,10 +131,7 @@ async fn model(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     authenticate(&core, &headers).await?;
-    let model = core
-        .catalog
-        .get(&name)
-        .ok_or_else(|| ApiError::model_not_found(&name))?;
+    let model = served(&core, &name)?;
     Ok(Json(describe(&model)))
 }
 
@@ -245,6 +242,13 @@ async fn metrics(State(core): Shared) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
+/// The model that clients call so.
+fn served(core: &Core, name: &str) -> Result<Arc<ServedModel>, ApiError> {
+    core.catalog
+        .get(name)
+        .ok_or_else(|| ApiError::model_not_found(name))
+}
+
 /// Answers a checked request, streaming or not.
 async fn generate(
     core: Arc<Core>,
@@ -252,10 +256,7 @@ async fn generate(
     request: openai::Request,
     shape: Shape,
 ) -> Result<Response, ApiError> {
-    let model = core
-        .catalog
-        .get(&request.model)
-        .ok_or_else(|| ApiError::model_not_found(&request.model))?;
+    let model = served(&core, &request.model)?;
     if model.vector_width.is_some() {
         return Err(ApiError::wrong_model(
             &model.name,
@@ -335,10 +336,7 @@ async fn embed(
     client: &Client,
     request: EmbeddingRequest,
 ) -> Result<EmbeddingAnswer, ApiError> {
-    let model = core
-        .catalog
-        .get(&request.model)
-        .ok_or_else(|| ApiError::model_not_found(&request.model))?;
+    let model = served(core, &request.model)?;
     if model.vector_width.is_none() {
         return Err(ApiError::wrong_model(
             &model.name,

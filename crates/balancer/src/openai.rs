@@ -609,19 +609,20 @@ mod tests {
     use super::*;
 
     fn with(extra: &Value) -> Result<Request, ApiError> {
-        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        chat(&merged(body, extra))
+    }
+
+    fn merged(mut body: Value, extra: &Value) -> Vec<u8> {
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        chat(body.to_string().as_bytes())
+        body.to_string().into_bytes()
     }
 
     fn completion_with(extra: &Value) -> Result<Request, ApiError> {
-        let mut body = json!({"model": "m", "prompt": "hi"});
-        for (name, value) in extra.as_object().unwrap() {
-            body[name] = value.clone();
-        }
-        completion(body.to_string().as_bytes())
+        let body = json!({"model": "m", "prompt": "hi"});
+        completion(&merged(body, extra))
     }
 
     #[test]
@@ -790,11 +791,8 @@ mod tests {
     }
 
     fn embeddings_with(extra: &Value) -> Result<EmbeddingRequest, ApiError> {
-        let mut body = json!({"model": "m", "input": "hi"});
-        for (name, value) in extra.as_object().unwrap() {
-            body[name] = value.clone();
-        }
-        embeddings(body.to_string().as_bytes())
+        let body = json!({"model": "m", "input": "hi"});
+        embeddings(&merged(body, extra))
     }
 
     #[test]

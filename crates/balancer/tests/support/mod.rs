@@ -320,10 +320,8 @@ impl Network {
 
     /// A request for vectors with the fields in `extra`, in the background.
     pub(crate) fn embed(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
-        let mut body = json!({"model": EMBEDDER, "input": ["t1 t2 t3", "t4 t5"]});
-        for (name, value) in extra.as_object().unwrap() {
-            body[name] = value.clone();
-        }
+        let body = json!({"model": EMBEDDER, "input": ["t1 t2 t3", "t4 t5"]});
+        let body = merged(body, extra);
         let request = self
             .http
             .post(format!("{}/v1/embeddings", self.base))
@@ -789,11 +787,16 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
 }
 
 pub(crate) fn chat_body(extra: &Value) -> Value {
-    let mut body = json!({
+    let body = json!({
         "model": MODEL,
         "messages": [{"role": "user", "content": "Tell me a story"}],
         "max_tokens": 200,
     });
+    merged(body, extra)
+}
+
+/// A request with the fields in `extra` instead of its own, or beside them.
+fn merged(mut body: Value, extra: &Value) -> Value {
     for (name, value) in extra.as_object().unwrap() {
         body[name] = value.clone();
     }
