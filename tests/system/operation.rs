@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infera_system_tests::{MODEL, World, cost, story, tiny_model};
+use infera_system_tests::{MODEL, Streamed, World, cost, story, tiny_model};
 use serde_json::{Value, json};
 use xtask::network::{BalancerOptions, NodeOptions, START_LIMIT};
 use xtask::{Result, wait};
@@ -118,6 +118,37 @@ fn a_node_shows_its_state_work_and_points() -> Result<()> {
     node.run(&["resume"])?;
     let resumed = node.run(&["status"])?;
     assert!(!resumed.to_lowercase().contains("paused"), "{resumed}");
+    Ok(())
+}
+
+#[test]
+fn finish_then_pause_ends_the_job_in_progress_and_takes_no_other() -> Result<()> {
+    let world = World::start_slow(BalancerOptions::default(), 1, 2)?;
+    let node = &world.workers[0];
+    let mut streamed = Streamed::default();
+    let mut events = world.stream(&story(1, 200))?;
+    while streamed.pieces < 3 {
+        streamed.take(&events.next().ok_or("the answer ended too early")??)?;
+    }
+    node.run(&["pause", "--finish"])?;
+    let reason = node.status()?["decision"]["reason"].clone();
+    assert_eq!(reason["reason"], "paused", "{reason}");
+    assert_eq!(reason["finishing"], true, "{reason}");
+    for event in events {
+        streamed.take(&event?)?;
+    }
+    assert!(streamed.finish.is_some(), "{streamed:?}");
+    wait::until("the node is paused", START_LIMIT, || {
+        let reason = node.status()?["decision"]["reason"].clone();
+        Ok((reason["finishing"] == false).then_some(()))
+    })?;
+    assert_eq!(node.jobs()?, 0);
+
+    let receipt = world.receipt(streamed.job()?)?;
+    assert_eq!(receipt["verdict"], "verified", "{receipt}");
+    // The one that wrote the beginning wrote the end.
+    let attempts = receipt["attempts"].as_array().map(Vec::len);
+    assert_eq!(attempts, Some(1), "{receipt}");
     Ok(())
 }
 

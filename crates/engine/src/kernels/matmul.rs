@@ -163,7 +163,7 @@ pub(super) fn scales(
 }
 
 #[cube]
-pub(super) fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
+fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
     let argument = if comptime!(gate == Gate::Silu) {
         x
     } else {
@@ -173,6 +173,32 @@ pub(super) fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
     };
     // The bound keeps the exponential finite; beyond it the result rounds to 0.
     x / (f32::new(1.0) + f32::exp(min(-argument, f32::new(87.0))))
+}
+
+/// Stores a product at `y[at]`; `up` is the one beside it where gate and up alternate.
+#[cube]
+pub(super) fn store(
+    y: &mut [f32],
+    other: &[f32],
+    at: usize,
+    product: f32,
+    up: f32,
+    #[comptime] epilogue: Epilogue,
+) {
+    match comptime!(epilogue) {
+        Epilogue::Store => {
+            y[at] = product;
+        }
+        Epilogue::Add => {
+            y[at] += product;
+        }
+        Epilogue::Gated(gate) => {
+            y[at] = activate(product, gate) * up;
+        }
+        Epilogue::Times(gate) => {
+            y[at] = activate(other[at], gate) * product;
+        }
+    }
 }
 
 /// Grid: `row_tiles` by `tiles`, `columns` by the shape's. `rows` are those stored: half of the
@@ -358,21 +384,11 @@ pub fn tiled_matmul(
                         if comptime!(shape.bias) {
                             product += bias[row];
                         }
-                        match comptime!(shape.epilogue) {
-                            Epilogue::Store => {
-                                y[at] = product;
-                            }
-                            Epilogue::Add => {
-                                y[at] += product;
-                            }
-                            Epilogue::Gated(gate) => {
-                                let up = sums[comptime!((t * step + 1) * wide + c)];
-                                y[at] = activate(product, gate) * up;
-                            }
-                            Epilogue::Times(gate) => {
-                                y[at] = activate(other[at], gate) * product;
-                            }
+                        let mut up = 0.0f32;
+                        if gated {
+                            up = sums[comptime!((t * step + 1) * wide + c)];
                         }
+                        store(y, other, at, product, up, shape.epilogue);
                     }
                 }
             }

@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 use infera_model::quant::TensorType;
 
 use super::Four;
-use super::matmul::{Epilogue, activate, scales, value};
+use super::matmul::{Epilogue, scales, store, value};
 use super::pack;
 
 /// Row tiles of a cube, at most.
@@ -189,20 +189,11 @@ pub fn serial_matmul(
             if row < rows as usize {
                 let at = (first_column + c) * y_stride as usize + y_at as usize + row;
                 let product = sums[tile * wide + c] + own_bias;
-                match comptime!(shape.epilogue) {
-                    Epilogue::Store => {
-                        y[at] = product;
-                    }
-                    Epilogue::Add => {
-                        y[at] += product;
-                    }
-                    Epilogue::Gated(gate) => {
-                        y[at] = activate(product, gate) * sums[(tile + 1) * wide + c];
-                    }
-                    Epilogue::Times(gate) => {
-                        y[at] = activate(other[at], gate) * product;
-                    }
+                let mut up = 0.0f32;
+                if gated {
+                    up = sums[(tile + 1) * wide + c];
                 }
+                store(y, other, at, product, up, shape.epilogue);
             }
             c += 1;
         }

@@ -45,7 +45,7 @@ const RUNS: usize = 3;
 /// No further run once a figure has taken so long.
 const FIGURE_SECONDS: f64 = 3.0;
 /// What would take longer than this, going by what was measured before, is left out.
-const LONGEST_RUN_SECONDS: f64 = 30.0;
+const LONGEST_RUN_SECONDS: f64 = 60.0;
 
 #[derive(Serialize)]
 struct Figures {
@@ -55,6 +55,8 @@ struct Figures {
     load_ms: u64,
     /// Of the first request after the load, kernels' compilation included: 32 tokens of prompt.
     ttft_ms: f64,
+    #[serde(skip)]
+    weight_bytes: u64,
     /// Weights and KV cache on the device.
     memory_bytes: u64,
     /// What the device reads of its own memory in a second.
@@ -230,6 +232,7 @@ impl Measuring {
             profile: PROFILE,
             load_ms: loaded.load_ms,
             ttft_ms: first.first_token_ms,
+            weight_bytes: loaded.weight_bytes,
             memory_bytes,
             read_gb_s,
             prefill,
@@ -337,11 +340,24 @@ fn describe(figures: &Figures) -> String {
     }));
     lines.extend(figures.decode.iter().map(|row| {
         format!(
-            "decode   batch {}, context {}: {} tokens/s",
+            "decode   batch {}, context {}: {} tokens/s{}",
             row.batch,
             row.context,
-            rate(row.tok_s as f32)
+            rate(row.tok_s as f32),
+            bandwidth_share(figures, row)
         )
     }));
     lines.join("\n")
+}
+
+/// A step of one sequence reads every weight once; with more, other things bound it.
+fn bandwidth_share(figures: &Figures, row: &Decode) -> String {
+    if row.batch > 1 {
+        return String::new();
+    }
+    let share = figures.weight_bytes as f64 * row.tok_s / (figures.read_gb_s * 1e9);
+    format!(
+        ", {:.0} % of what the memory's speed allows",
+        share * 100.0
+    )
 }
