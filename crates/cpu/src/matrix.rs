@@ -443,31 +443,16 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
                 }
             }
         }
-        macro_rules! add {
-            ($input:expr) => {{
-                let input = $input;
-                let panel = work.panel.add(input * work.panel_stride + vector * LANES);
-                let weights: [S::Floats; VECTORS] =
-                    from_fn(|vector| simd.load(panel.add(vector * LANES)));
-                for (sums, inputs) in sums.iter_mut().zip(&inputs) {
-                    let value = simd.splat(*inputs.add(input));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = simd.mul_add(weights, value, *sum);
-                    }
+        for input in 0..work.depth {
+            let panel = work.panel.add(input * work.panel_stride + vector * LANES);
+            let weights: [S::Floats; VECTORS] =
+                from_fn(|vector| simd.load(panel.add(vector * LANES)));
+            for (sums, inputs) in sums.iter_mut().zip(&inputs) {
+                let value = simd.splat(*inputs.add(input));
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = simd.mul_add(weights, value, *sum);
                 }
-            }};
-        }
-        let mut input = 0;
-        // Four at once: addresses are computed once for them.
-        while input + 4 <= work.depth {
-            add!(input);
-            add!(input + 1);
-            add!(input + 2);
-            add!(input + 3);
-            input += 4;
-        }
-        for input in input..work.depth {
-            add!(input);
+            }
         }
         for (index, sums) in sums.into_iter().enumerate() {
             for (vector, sum) in sums.into_iter().enumerate() {
