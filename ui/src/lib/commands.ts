@@ -1,10 +1,10 @@
 // What components ask of the program: `commands.pause({ seconds: 900 })`.
 
 import type { Commands } from "../platform/types";
-import { t } from "../i18n/index.svelte";
 import { asCallError } from "../platform/types";
 import { app } from "./state.svelte";
 import { toasts } from "./toasts.svelte";
+import { refusalWords } from "./wording";
 
 type Asked = {
   [C in keyof Commands]: Commands[C]["request"] extends null
@@ -26,8 +26,7 @@ export async function attempt(act: () => Promise<unknown>): Promise<boolean> {
     await act();
     return true;
   } catch (error) {
-    const { message, remedy } = asCallError(error);
-    toasts.show({ kind: "error", title: message || t("error.failed"), text: remedy });
+    toasts.show({ kind: "error", ...refusalWords(asCallError(error)) });
     return false;
   }
 }

@@ -4,7 +4,14 @@ import { describe, expect, it } from "vitest";
 import { locale } from "../i18n/index.svelte";
 import { smallGpu } from "../platform/fake-data";
 import type { State, Summary } from "../platform/types";
-import { obstacleSentence, stateRemedy, stateSentence, steadySentence } from "./wording";
+import {
+  obstacleSentence,
+  refusalWords,
+  remedyWords,
+  stateRemedy,
+  stateSentence,
+  steadySentence,
+} from "./wording";
 
 const now = new Date(2026, 10, 22, 12).getTime();
 const six = new Date(2026, 10, 22, 18).getTime();
@@ -92,5 +99,29 @@ describe("what to do", () => {
     expect(obstacleSentence({ obstacle: "paused", until_ms: null }, now)).toBe(
       "You have paused the node",
     );
+  });
+});
+
+describe("what the program refuses", () => {
+  const refusal = {
+    code: "precondition",
+    message: "the list is empty",
+    remedy: "Fill it",
+  } as const;
+
+  it("is said in its own words, with what to do", () => {
+    expect(refusalWords(refusal)).toEqual({ title: "The list is empty", text: "Fill it" });
+    expect(remedyWords(refusal)).toBe("Fill it");
+    expect(refusalWords({ ...refusal, message: "" }).title).toBe("That did not work");
+  });
+
+  it("begins with a sentence of the chosen language", () => {
+    locale.choose("de", []);
+    expect(refusalWords(refusal)).toEqual({
+      title: "Das geht gerade nicht",
+      text: "the list is empty",
+    });
+    expect(remedyWords(refusal)).toBeNull();
+    locale.choose("en", []);
   });
 });

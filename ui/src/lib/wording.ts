@@ -1,8 +1,9 @@
 // State, obstacles and requirements in the words of the chosen language.
 
-import { t, type Key } from "../i18n/index.svelte";
+import { locale, t, type Key } from "../i18n/index.svelte";
 import type {
   Amount,
+  CallError,
   Gpu,
   Obstacle,
   Requirement,
@@ -13,6 +14,23 @@ import type {
 } from "../platform/types";
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
+
+/** What the program refused, and more about it. It speaks English: in another language its own
+ * sentence stands below one of ours. */
+export function refusalWords(error: CallError): { title: string; text: string | null } {
+  const { code, message, remedy } = error;
+  if (locale.language !== "en") return { title: t(`error.${code}`), text: message || null };
+  return { title: upperFirst(message) || t("error.failed"), text: remedy };
+}
+
+/** What the program advises, if that is in the chosen language. */
+export function remedyWords(error: { remedy: string | null }): string | null {
+  return locale.language === "en" ? error.remedy : null;
+}
+
+function upperFirst(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
 
 /** State and reason in one sentence. */
 export function stateSentence(state: State, now: number): string {
