@@ -48,7 +48,12 @@ fn main() {
                 wanted: 0..1,
             })
             .collect();
-        time(&mut model, &format!("decode, batch {batch}"), batch, &segments);
+        time(
+            &mut model,
+            &format!("decode, batch {batch}"),
+            batch,
+            &segments,
+        );
     }
 }
 

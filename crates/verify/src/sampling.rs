@@ -366,12 +366,30 @@ fn is_greedy(sampling: &Sampling) -> bool {
 
 fn greedy(logits: &[f32]) -> u32 {
     let mut best = (0, f32::MIN);
-    for (id, logit) in logits.iter().enumerate() {
-        if defined(*logit) > best.1 {
-            best = (id, *logit);
+    for (block, logits) in logits.chunks(BLOCK).enumerate() {
+        if !any(logits, |logit| logit > best.1) {
+            continue;
+        }
+        for (at, logit) in logits.iter().enumerate() {
+            if defined(*logit) > best.1 {
+                best = (block * BLOCK + at, *logit);
+            }
         }
     }
     best.0 as u32
+}
+
+/// Logits of a vocabulary that are looked at together: nearly all such blocks hold nothing of
+/// interest, and to see that takes a few comparisons of vectors.
+const BLOCK: usize = 64;
+
+/// Whether a test holds for any of a block's logits. It is made for all of them, so that the
+/// compiler can make it for several at once. That a NaN fails every comparison suits those who
+/// ask: it counts as the lowest there is.
+fn any(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
+    block
+        .iter()
+        .fold(false, |found, logit| found | test(*logit))
 }
 
 fn winner(race: &[(u32, f64)]) -> u32 {
@@ -403,15 +421,20 @@ fn thresholds(logits: &[f32], count: usize) -> (f32, Option<f32>) {
     let falling = |left: &f32, right: &f32| right.total_cmp(left);
     let mut buffer: Vec<f32> = Vec::with_capacity(4 * wanted);
     let mut floor = None;
-    for logit in logits.iter().copied().map(defined) {
-        if floor.is_some_and(|floor| logit <= floor) {
+    for block in logits.chunks(BLOCK) {
+        if floor.is_some_and(|floor| !any(block, |logit| logit > floor)) {
             continue;
         }
-        buffer.push(logit);
-        if buffer.len() == 4 * wanted {
-            let (_, last, _) = buffer.select_nth_unstable_by(wanted - 1, falling);
-            floor = Some(*last);
-            buffer.truncate(wanted);
+        for logit in block.iter().copied().map(defined) {
+            if floor.is_some_and(|floor| logit <= floor) {
+                continue;
+            }
+            buffer.push(logit);
+            if buffer.len() == 4 * wanted {
+                let (_, last, _) = buffer.select_nth_unstable_by(wanted - 1, falling);
+                floor = Some(*last);
+                buffer.truncate(wanted);
+            }
         }
     }
     buffer.sort_unstable_by(falling);
@@ -424,10 +447,16 @@ fn thresholds(logits: &[f32], count: usize) -> (f32, Option<f32>) {
 
 /// All tokens with at least this logit, by falling logit, then by rising id.
 fn at_least(logits: &[f32], threshold: f32) -> Vec<(u32, f32)> {
-    let mut found: Vec<(u32, f32)> = (0..)
-        .zip(logits.iter().copied().map(defined))
-        .filter(|(_, logit)| *logit >= threshold)
-        .collect();
+    let mut found: Vec<(u32, f32)> = Vec::new();
+    for (block, logits) in logits.chunks(BLOCK).enumerate() {
+        // What is not finite counts as the lowest, which may be asked for.
+        if threshold > f32::MIN && !any(logits, |logit| logit >= threshold) {
+            continue;
+        }
+        let ids = (block * BLOCK) as u32..;
+        let block = ids.zip(logits.iter().copied().map(defined));
+        found.extend(block.filter(|(_, logit)| *logit >= threshold));
+    }
     // Stable, so ids stay in order; -0 and 0 are the same logit.
     found.sort_by(|left, right| right.1.partial_cmp(&left.1).unwrap_or(Ordering::Equal));
     found

@@ -356,8 +356,5 @@ fn bandwidth_share(figures: &Figures, row: &Decode) -> String {
         return String::new();
     }
     let share = figures.weight_bytes as f64 * row.tok_s / (figures.read_gb_s * 1e9);
-    format!(
-        ", {:.0} % of what the memory's speed allows",
-        share * 100.0
-    )
+    format!(", {:.0} % of what the memory's speed allows", share * 100.0)
 }

@@ -330,3 +330,38 @@ proptest! {
         }
     }
 }
+
+/// Few values, so that there are ties, and some that are no numbers; several blocks of them.
+fn rough_logits() -> impl Strategy<Value = Vec<f32>> {
+    let logit = prop_oneof![
+        12 => (-20_i8..20).prop_map(|step| f32::from(step) * 0.25),
+        1 => Just(f32::NAN),
+        1 => Just(f32::INFINITY),
+        1 => Just(f32::NEG_INFINITY),
+        1 => Just(-0.0),
+    ];
+    prop::collection::vec(logit, 1..4 * BLOCK)
+}
+
+proptest! {
+    #[test]
+    fn what_is_found_block_by_block_is_what_sorting_finds(
+        logits in rough_logits(),
+        count in 1_usize..70,
+    ) {
+        let mut sorted: Vec<(usize, f32)> = logits.iter().copied().map(defined).enumerate().collect();
+        sorted.sort_by(|left, right| {
+            right.1.partial_cmp(&left.1).unwrap().then(left.0.cmp(&right.0))
+        });
+        prop_assert_eq!(greedy(&logits) as usize, sorted[0].0);
+        let (last, next) = thresholds(&logits, count);
+        prop_assert_eq!(last, sorted[count.min(sorted.len()) - 1].1);
+        prop_assert_eq!(next, sorted.get(count).map(|(_, logit)| *logit));
+        let expected: Vec<_> = sorted
+            .into_iter()
+            .filter(|(_, logit)| *logit >= last)
+            .map(|(id, logit)| (id as u32, logit))
+            .collect();
+        prop_assert_eq!(at_least(&logits, last), expected);
+    }
+}
