@@ -367,7 +367,7 @@ fn is_greedy(sampling: &Sampling) -> bool {
 fn greedy(logits: &[f32]) -> u32 {
     let mut best = (0, f32::MIN);
     for (block, logits) in logits.chunks(BLOCK).enumerate() {
-        if !any(logits, |logit| logit > best.1) {
+        if !block_has(logits, |logit| logit > best.1) {
             continue;
         }
         for (at, logit) in logits.iter().enumerate() {
@@ -386,7 +386,7 @@ const BLOCK: usize = 64;
 /// Whether a test holds for any of a block's logits. It is made for all of them, so that the
 /// compiler can make it for several at once. That a NaN fails every comparison suits those who
 /// ask: it counts as the lowest there is.
-fn any(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
+fn block_has(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
     block
         .iter()
         .fold(false, |found, logit| found | test(*logit))
@@ -422,7 +422,7 @@ fn thresholds(logits: &[f32], count: usize) -> (f32, Option<f32>) {
     let mut buffer: Vec<f32> = Vec::with_capacity(4 * wanted);
     let mut floor = None;
     for block in logits.chunks(BLOCK) {
-        if floor.is_some_and(|floor| !any(block, |logit| logit > floor)) {
+        if floor.is_some_and(|floor| !block_has(block, |logit| logit > floor)) {
             continue;
         }
         for logit in block.iter().copied().map(defined) {
@@ -450,7 +450,7 @@ fn at_least(logits: &[f32], threshold: f32) -> Vec<(u32, f32)> {
     let mut found: Vec<(u32, f32)> = Vec::new();
     for (block, logits) in logits.chunks(BLOCK).enumerate() {
         // What is not finite counts as the lowest, which may be asked for.
-        if threshold > f32::MIN && !any(logits, |logit| logit >= threshold) {
+        if threshold > f32::MIN && !block_has(logits, |logit| logit >= threshold) {
             continue;
         }
         let ids = (block * BLOCK) as u32..;
