@@ -44,6 +44,8 @@ impl Window {
             .arg("--native-driver")
             .arg(wrap(folder, "driver", Path::new("WebKitWebDriver"))?);
         desktop.furnish(&mut command, world.balancer.url());
+        // The person agrees, in the window.
+        command.env_remove("INFERA_AGREE");
         let driver = Process::start("the driver", command, &folder.join("driver.txt"))?;
         let client = Client::new(&format!("http://127.0.0.1:{port}"), None);
         wait::until("the driver is ready", START_LIMIT, || {
@@ -102,7 +104,16 @@ impl Window {
 
     /// A click as of a mouse on what a CSS selector finds first.
     fn click(&self, selector: &str) -> Result<()> {
-        let wanted = json!({ "using": "css selector", "value": selector });
+        self.click_on("css selector", selector)
+    }
+
+    /// A click on the button with these words.
+    fn press(&self, words: &str) -> Result<()> {
+        self.click_on("xpath", &format!("//button[normalize-space()='{words}']"))
+    }
+
+    fn click_on(&self, using: &str, value: &str) -> Result<()> {
+        let wanted = json!({ "using": using, "value": value });
         let element = self.post("element", &wanted)?;
         let id = element[ELEMENT].as_str().ok_or("not an element")?;
         self.post(&format!("element/{id}/click"), &json!({}))
@@ -251,7 +262,21 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     let window = Window::open(&world, &desktop, &node, &driver)?;
     let program = window.find(false)?.ok_or("the program does not run")?;
 
-    // From the first start, which the environment answers, to the first verified job.
+    // From the first start to the first verified job.
+    window.wait_for("Welcome to Infera Node")?;
+    window.wait_for("Nothing is shared yet")?;
+    window.click("main input[type=checkbox]")?;
+    for heading in [
+        "What your machine has",
+        "Which GPU may work",
+        "Which model answers",
+        "See what your GPU can do",
+    ] {
+        window.press("Continue")?;
+        window.wait_for(heading)?;
+    }
+    assert_eq!(node.status()?["decision"]["reason"]["reason"], "not_agreed");
+    window.press("Start sharing")?;
     window.wait_for("Waiting for jobs")?;
     wait_until_ready(&node)?;
     verified_job(&world, 1)?;
@@ -303,6 +328,12 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     verified_job(&world, 2)?;
     window.wait_for("2 verified")?;
     assert_eq!(window.find(false)?, Some(program));
+    window.close()?;
 
+    // The second start goes on where the first one ended.
+    let window = Window::open(&world, &desktop, &node, &driver)?;
+    window.wait_for("Waiting for jobs")?;
+    window.wait_for("2 verified")?;
+    wait_until_ready(&node)?;
     window.close()
 }
