@@ -24,7 +24,7 @@ fn main() {
     let gguf = Arc::new(Gguf::open(Path::new(&file)).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
     let each = CONTEXT / BLOCK_TOKENS + 1;
-    let blocks: Vec<u32> = (0..(BATCHES[5] * each) as u32).collect();
+    let blocks: Vec<u32> = (0..(BATCHES[BATCHES.len() - 1] * each) as u32).collect();
     let mut model = CpuModel::load(gguf, config, usize::MAX, blocks.len(), &mut |_| {}).unwrap();
     println!("{}", model.instruction_set());
     let tokens: Vec<u32> = (0..512).map(|token| token * 37 % 1000 + 5).collect();

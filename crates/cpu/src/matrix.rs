@@ -443,6 +443,8 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
                 }
             }
         }
+        // Not unrolled by hand: with optimisation across crates LLVM then loads the inputs of
+        // several rounds at once, more than there are registers, and takes twice as long.
         for input in 0..work.depth {
             let panel = work.panel.add(input * work.panel_stride + vector * LANES);
             let weights: [S::Floats; VECTORS] =

@@ -201,7 +201,7 @@ const shared = {
   "error.malformed": "The program did not understand that",
   "error.not_found": "That is not there any more",
   "error.precondition": "That cannot be done now",
-  "error.storage": "The disk did not take part",
+  "error.storage": "Something went wrong on the disk",
   "error.ended": "The program is ending",
   "error.unauthorised": "This page may not ask for that",
   "error.unreachable": "The program does not answer",
