@@ -10,6 +10,7 @@ pub mod ids;
 pub mod job;
 pub mod node_api;
 pub mod output;
+pub mod profile;
 pub mod requirements;
 pub mod signature;
 pub mod vector;
@@ -18,6 +19,7 @@ pub use audit::{AuditReport, AuditTask, Mismatch};
 pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
 pub use job::{FinishReason, JobSpec, Sampling};
 pub use output::{ChunkChain, ChunkCommit, Finish, OutputBatch, TokenOutput};
+pub use profile::Profile;
 pub use signature::{NodeKey, Signature};
 pub use vector::Vector;
 

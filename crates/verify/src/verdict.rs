@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use infera_protocol::{AuditId, AuditReport, Mismatch, Vector};
+use infera_protocol::{AuditId, AuditReport, Mismatch, Profile, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::structure::{Structure, VectorShape, judge_structure, judge_vectors};
@@ -31,6 +31,16 @@ impl Thresholds {
         hard_count: 2,
     };
 
+    /// For profile P16 (the KV cache in `f16`). From a simulation of honest nodes with activations in
+    /// `f16`, whose logits differ with a Student-t4 distribution: chosen as for P32. Not calibrated:
+    /// no nodes of this profile were measured against them.
+    pub const P16: Self = Self {
+        scale: 7e-3,
+        big: 20.0,
+        hard_max: 200.0,
+        hard_count: 2,
+    };
+
     /// For the vectors of profile P32, whose distance is that of two points on the unit sphere: the
     /// square root of their mean square error, normalised. The unit is what `f32` rounding in
     /// another order does to one. Two backends differ on all texts alike, so that many big
@@ -41,6 +51,14 @@ impl Thresholds {
         hard_max: 100.0,
         hard_count: u32::MAX,
     };
+
+    /// For the tokens of a model in a profile.
+    pub const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::P32 => Self::P32,
+            Profile::P16 => Self::P16,
+        }
+    }
 }
 
 /// What one reference found.

@@ -16,8 +16,12 @@ fn structure() -> Structure<'static> {
     }
 }
 
-/// `margins` are in units of the scale.
+/// `margins` are in units of P32's scale.
 fn report(margins: &[(u32, f32)]) -> AuditReport {
+    report_in(&Thresholds::P32, margins)
+}
+
+fn report_in(thresholds: &Thresholds, margins: &[(u32, f32)]) -> AuditReport {
     AuditReport {
         audit: AuditId::from_bytes([1; 16]),
         model: ModelId::from_bytes([2; 32]),
@@ -28,7 +32,7 @@ fn report(margins: &[(u32, f32)]) -> AuditReport {
             .map(|(position, margin)| Mismatch {
                 position: *position,
                 token: 6,
-                margin: margin * Thresholds::P32.scale,
+                margin: margin * thresholds.scale,
             })
             .collect(),
         vectors: Vec::new(),
@@ -42,17 +46,43 @@ fn judge(reports: &[&AuditReport]) -> Verdict {
 
 #[test]
 fn findings_follow_the_thresholds() {
-    let finding = |margins| {
-        let report = report(margins);
-        token_statistics(10, report.mismatches.into_iter(), &Thresholds::P32)
-            .finding(&Thresholds::P32)
-    };
-    assert_eq!(finding(&[]), Finding::Clean);
-    assert_eq!(finding(&[(0, 19.0), (1, 19.0), (2, 0.0)]), Finding::Clean);
-    assert_eq!(finding(&[(0, 21.0)]), Finding::Alarm);
-    assert_eq!(finding(&[(0, 59.0)]), Finding::Alarm);
-    assert_eq!(finding(&[(0, 61.0)]), Finding::Fail);
-    assert_eq!(finding(&[(0, 21.0), (5, 21.0)]), Finding::Fail);
+    for (profile, hard_max) in [(Profile::P32, 60.0), (Profile::P16, 200.0)] {
+        let thresholds = Thresholds::of(profile);
+        let cases: [(&[(u32, f32)], _); 6] = [
+            (&[], Finding::Clean),
+            (&[(0, 19.0), (1, 19.0), (2, 0.0)], Finding::Clean),
+            (&[(0, 21.0)], Finding::Alarm),
+            (&[(0, hard_max - 1.0)], Finding::Alarm),
+            (&[(0, hard_max + 1.0)], Finding::Fail),
+            (&[(0, 21.0), (5, 21.0)], Finding::Fail),
+        ];
+        for (margins, expected) in cases {
+            let report = report_in(&thresholds, margins);
+            let statistics = token_statistics(10, report.mismatches.into_iter(), &thresholds);
+            let found = statistics.finding(&thresholds);
+            assert_eq!(found, expected, "{profile}: {margins:?}");
+        }
+    }
+}
+
+/// Two references of the same report, by the profile that judges it.
+#[test]
+fn a_margin_weighs_by_the_profile_that_it_is_judged_in() {
+    let cases = [
+        (1e-3, Status::Verified, Status::Verified),
+        (5e-3, Status::Undecided, Status::Verified),
+        (0.1, Status::Failed, Status::Verified),
+        (1.0, Status::Failed, Status::Undecided),
+        (1.5, Status::Failed, Status::Failed),
+    ];
+    for (margin, in_p32, in_p16) in cases {
+        let report = report_in(&Thresholds::P32, &[(4, margin / Thresholds::P32.scale)]);
+        for (profile, expected) in [(Profile::P32, in_p32), (Profile::P16, in_p16)] {
+            let thresholds = Thresholds::of(profile);
+            let judged = verdict(0..10, &structure(), &[&report, &report], &thresholds);
+            assert_eq!(judged.status, expected, "{profile}: {margin}");
+        }
+    }
 }
 
 #[test]
