@@ -603,12 +603,13 @@ fn judge(job: &Job) -> Option<Judgment> {
     let is_end = |id| job.request.model.tokenizer().is_end(id);
     let stopped = job.end == Some(infera_protocol::FinishReason::Stop);
     let structure = job.structure(&ids, job.end, stopped, &is_end);
+    let thresholds = Thresholds::of(job.request.model.profile);
     let verdict_on = |segment: Range<u32>| -> Verdict {
         if job.is_embedding() {
             let shape = job.vector_shape();
             vectors_verdict(&job.vectors, shape, &reports, &Thresholds::P32_VECTORS)
         } else {
-            verdict(segment, &structure, &reports, &Thresholds::P32)
+            verdict(segment, &structure, &reports, &thresholds)
         }
     };
     let whole = verdict_on(0..job.received());

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use infera_model::{Head, Kind, ModelError, Tokenizer};
-use infera_protocol::ModelId;
 use infera_protocol::node_api::{ModelOffer, Price};
+use infera_protocol::{ModelId, Profile};
 
 use crate::db::{Database, DbError};
 
 /// A model that clients can ask for.
 pub(crate) struct ServedModel {
     pub id: ModelId,
+    pub profile: Profile,
     pub name: String,
     pub price: Price,
     /// Prompt and output together, or the longest text to embed.
@@ -58,7 +59,13 @@ pub enum CatalogError {
     #[error(transparent)]
     Database(#[from] DbError),
     #[error("A stored model cannot be read: {0}")]
-    Head(#[from] ModelError),
+    Head(ModelError),
+    #[error(transparent)]
+    Refused(ModelError),
+    #[error(
+        "The stored model `{0}` has an id that this version does not give it. Remove it with `model remove`, and add it again"
+    )]
+    Stale(String),
     #[error(
         "The name `{0}` already belongs to another model. Remove that one first, or choose another name"
     )]
@@ -131,8 +138,12 @@ impl Catalog {
             .parse()
             .map_err(|_| DbError::Content(format!("the model id `{id}`")))?;
         let head = self.head(database, id).await?;
+        let Some(profile) = profile(&head, id) else {
+            return Err(CatalogError::Stale(name));
+        };
         Ok(ServedModel {
             id,
+            profile,
             name,
             price: Price { input, output },
             context: head.kind().context(),
@@ -159,7 +170,7 @@ impl Catalog {
             .fetch_one(database.read())
             .await
             .map_err(DbError::from)?;
-        let head = Arc::new(Head::from_bytes(&bytes)?);
+        let head = Arc::new(Head::from_bytes(&bytes).map_err(CatalogError::Head)?);
         self.heads
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -168,10 +179,17 @@ impl Catalog {
     }
 }
 
+/// The profile that makes a head's model the one with this id.
+fn profile(head: &Head, id: ModelId) -> Option<Profile> {
+    let mut profiles = head.kind().profiles().iter().copied();
+    profiles.find(|profile| head.id(*profile) == id)
+}
+
 /// Serves a model from now on, or changes its prices.
 pub async fn add(
     database: &Database,
     head: &Head,
+    profile: Profile,
     name: &str,
     price: Price,
     now_ms: i64,
@@ -179,7 +197,10 @@ pub async fn add(
     if price.input < 0 || price.output < 0 {
         return Err(CatalogError::NegativePrice);
     }
-    let id = head.id();
+    head.kind()
+        .require(profile, head.file())
+        .map_err(CatalogError::Refused)?;
+    let id = head.id(profile);
     let mut write = database.write().await?;
     let holder: Option<String> =
         sqlx::query_scalar("SELECT id FROM models WHERE name = ? AND removed_ms IS NULL")

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use infera_model::{Gguf, Head, ModelError};
-use infera_protocol::node_api::Price;
-use infera_protocol::{MICRO_POINTS, NodeId};
+use infera_protocol::node_api::{ModelOffer, Price};
+use infera_protocol::{MICRO_POINTS, NodeId, Profile};
 use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -106,6 +106,9 @@ enum ModelCommand {
     /// Serve a model, or change its prices; prints the model's id
     Add {
         file: PathBuf,
+        /// How nodes compute it: P32, or P16 with the KV cache in half the memory
+        #[arg(long, default_value_t)]
+        profile: Profile,
         /// What clients call it
         #[arg(long)]
         name: String,
@@ -263,6 +266,7 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
     match command {
         ModelCommand::Add {
             file,
+            profile,
             name,
             input_price,
             output_price,
@@ -273,7 +277,7 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
                 output: output_price,
             };
             let now_ms = Edges::system().now_ms();
-            let id = catalog::add(&database, &head, &name, price, now_ms).await?;
+            let id = catalog::add(&database, &head, profile, &name, price, now_ms).await?;
             print(&format!("{id}\n"))
         }
         ModelCommand::Remove { name } => {
@@ -282,10 +286,17 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
         ModelCommand::List { json } => {
             let catalog = Catalog::default();
             catalog.refresh(&database).await?;
-            let offers: Vec<_> = catalog.list().iter().map(|model| model.offer()).collect();
-            print_list(json, &offers, |offer| {
+            let models = catalog.list();
+            let rows: Vec<_> = models
+                .iter()
+                .map(|model| ModelRow {
+                    offer: model.offer(),
+                    profile: model.profile,
+                })
+                .collect();
+            print_list(json, &rows, |ModelRow { profile, offer }| {
                 format!(
-                    "{:<32} {}  {} / {} micro-points per input / output token, context {}",
+                    "{:<32} {} {profile}  {} / {} micro-points per input / output token, context {}",
                     offer.name,
                     offer.model,
                     offer.price.input,
@@ -295,6 +306,14 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
             })
         }
     }
+}
+
+/// A line of `model list`.
+#[derive(Serialize)]
+struct ModelRow {
+    #[serde(flatten)]
+    offer: ModelOffer,
+    profile: Profile,
 }
 
 async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {

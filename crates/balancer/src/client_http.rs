@@ -884,6 +884,7 @@ fn describe(model: &ServedModel) -> Value {
         "owned_by": "infera",
         "infera": {
             "model_id": model.id,
+            "profile": model.profile,
             "context_tokens": model.context,
             "embedding_values": model.vector_width,
             "price": model.price,

@@ -7,7 +7,9 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
 use infera_model::gguf::Gguf;
-use infera_model::{EmbedderConfig, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
+use infera_model::{
+    EmbedderConfig, Kind, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
+};
 use infera_protocol::frame;
 
 use crate::bandwidth::read_bandwidth;
@@ -168,6 +170,8 @@ fn not_loaded(id: u64, another_is: bool) -> Event {
 fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model), Failure> {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(&load.path)?);
+    let kind = Kind::from_gguf(&gguf)?;
+    kind.require(load.profile, gguf.file())?;
     let manifest = Manifest::of(&gguf)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let opened = device::open(&load.device)?;
@@ -191,10 +195,16 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         }
     };
     let mut loaded = Loaded {
-        model: manifest.id(),
+        model: manifest.id(load.profile),
+        profile: load.profile,
+        ids: kind
+            .profiles()
+            .iter()
+            .map(|profile| (*profile, manifest.id(*profile)))
+            .collect(),
         name: gguf.name().to_owned(),
         architecture: EmbedderConfig::ARCHITECTURE.to_owned(),
-        embeds: EmbedderConfig::is_in(&gguf),
+        embeds: matches!(kind, Kind::Embedder(_)),
         device: opened.info.clone(),
         context_tokens: 0,
         vocabulary: tokenizer.vocabulary(),

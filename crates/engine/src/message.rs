@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use infera_protocol::requirements::Gpu;
-use infera_protocol::{FinishReason, JobSeed, Mismatch, ModelId, Sampling, TokenOutput, Vector};
+use infera_protocol::{
+    FinishReason, JobSeed, Mismatch, ModelId, Profile, Sampling, TokenOutput, Vector,
+};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -37,6 +39,8 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     pub path: PathBuf,
+    #[serde(default)]
+    pub profile: Profile,
     pub device: DeviceChoice,
     /// Limits the context below the model's own.
     pub context_tokens: Option<u32>,
@@ -50,10 +54,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// One sequence in the model's own context, in memory of unknown size, untuned.
+    /// In the default profile, one sequence in the model's own context, in memory of unknown size,
+    /// untuned.
     pub fn new(path: PathBuf, device: DeviceChoice) -> Self {
         Self {
             path,
+            profile: Profile::default(),
             device,
             context_tokens: None,
             sequences: 1,
@@ -152,7 +158,11 @@ pub enum Event {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
+    /// In its profile.
     pub model: ModelId,
+    pub profile: Profile,
+    /// The ids of the same file in each profile that it can be loaded in.
+    pub ids: Vec<(Profile, ModelId)>,
     /// From the file's metadata.
     pub name: String,
     pub architecture: String,
@@ -165,6 +175,14 @@ pub struct Loaded {
     pub load_ms: u64,
     /// Weights on the device.
     pub weight_bytes: u64,
+}
+
+impl Loaded {
+    /// The same file's id in a profile.
+    pub fn id_in(&self, profile: Profile) -> Option<ModelId> {
+        let found = self.ids.iter().find(|(of, _)| *of == profile);
+        found.map(|(_, id)| *id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]

@@ -9,7 +9,7 @@ use infera_engine::message::{
     Command, DeviceChoice, Embed, Embedded, Event, FailureCode, Generate, Load, Loaded,
 };
 use infera_protocol::frame::{self, Decoder};
-use infera_protocol::{FinishReason, JobSeed, Sampling};
+use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
 
 /// The first `count` events of a child that is told this, but for the progress of loading.
 fn told(commands: &[Command], count: usize) -> Vec<Event> {
@@ -128,6 +128,34 @@ fn a_bert_model_gives_vectors_and_no_text() {
         let square: f32 = vector.0.iter().map(|value| value * value).sum();
         assert!((square - 1.0).abs() < 1e-5);
     }
+}
+
+#[test]
+fn a_model_is_known_by_its_id_in_each_profile() {
+    let in_profile = |file, profile| match load(file) {
+        Command::Load(load) => Command::Load(Load { profile, ..load }),
+        other => other,
+    };
+    let commands = Profile::ALL.map(|profile| in_profile("llama3.gguf", profile));
+    let events = told(&commands, 3);
+    let [_, Event::Loaded(p32), Event::Loaded(p16)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!((p32.profile, p16.profile), (Profile::P32, Profile::P16));
+    assert_ne!(p32.model, p16.model);
+    let ids = vec![(Profile::P32, p32.model), (Profile::P16, p16.model)];
+    assert_eq!((&p32.ids, &p16.ids), (&ids, &ids));
+
+    let commands = [
+        in_profile("bert.gguf", Profile::P16),
+        in_profile("bert.gguf", Profile::P32),
+    ];
+    let events = told(&commands, 3);
+    let [_, refused, Event::Loaded(loaded)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(failed(refused), (None, FailureCode::BadModel));
+    assert_eq!(loaded.ids, [(Profile::P32, loaded.model)]);
 }
 
 #[test]

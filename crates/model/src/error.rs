@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use infera_protocol::Profile;
+
 use crate::config::Architecture;
 
 /// Every text is one sentence that names the file and the fault.
@@ -29,6 +31,11 @@ pub enum ModelError {
     UnknownArchitecture { file: String, found: String },
     #[error("`{file}` cannot be run: {what}.")]
     Unsupported { file: String, what: String },
+    #[error(
+        "`{file}` cannot be run in profile {profile}: an embedding model has no KV cache, and is \
+         run in P32."
+    )]
+    NoProfile { file: String, profile: Profile },
     #[error("`{file}` has no chat template; use it for plain completions, or get a chat model.")]
     NoChatTemplate { file: String },
     #[error("The chat template of `{file}` fails: {fault}.")]

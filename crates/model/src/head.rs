@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use infera_protocol::{Hash, ModelId};
+use infera_protocol::{Hash, ModelId, Profile};
 
 use crate::config::Kind;
 use crate::error::ModelError;
@@ -106,8 +106,8 @@ impl Head {
     }
 
     /// The same id as the whole file's.
-    pub fn id(&self) -> ModelId {
-        self.manifest.id()
+    pub fn id(&self, profile: Profile) -> ModelId {
+        self.manifest.id(profile)
     }
 
     fn new(gguf: Gguf, weights: Hash) -> Result<Self, ModelError> {
@@ -139,10 +139,15 @@ mod tests {
     use crate::template::ChatMessage;
     use crate::testing::{llama_metadata, llama_tensors, model_file, sentence_pieces, tiny};
 
+    const BERT: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../engine/tests/golden/bert.gguf"
+    );
+
     fn id_of(file: &GgufBuilder) -> ModelId {
         Manifest::of(&Gguf::from_bytes(file.build(), "x").unwrap())
             .unwrap()
-            .id()
+            .id(Profile::P32)
     }
 
     fn file() -> GgufBuilder {
@@ -153,7 +158,10 @@ mod tests {
     fn a_head_has_the_id_of_the_whole_file() {
         let gguf = tiny();
         let head = Head::from_gguf(&gguf).unwrap();
-        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        assert_eq!(
+            head.id(Profile::P32),
+            Manifest::of(&gguf).unwrap().id(Profile::P32)
+        );
         let bytes = head.to_bytes();
         let again = Head::from_bytes(&bytes).unwrap();
         assert_eq!(again.manifest(), head.manifest());
@@ -174,13 +182,12 @@ mod tests {
 
     #[test]
     fn an_embedding_model_has_a_head() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../engine/tests/golden/bert.gguf"
-        );
-        let gguf = Gguf::open(path.as_ref()).unwrap();
+        let gguf = Gguf::open(BERT.as_ref()).unwrap();
         let head = Head::from_bytes(&Head::from_gguf(&gguf).unwrap().to_bytes()).unwrap();
-        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        assert_eq!(
+            head.id(Profile::P32),
+            Manifest::of(&gguf).unwrap().id(Profile::P32)
+        );
         let Kind::Embedder(config) = head.kind() else {
             panic!("{:?}", head.kind());
         };
@@ -195,6 +202,31 @@ mod tests {
         assert_eq!(
             id_of(&file()).to_string(),
             "aab2f1238644e5188456c010c3693528ffd3389d32441317c817d62761013987"
+        );
+    }
+
+    #[test]
+    fn each_profile_has_its_own_id_and_what_has_no_kv_cache_only_one() {
+        let head = Head::from_gguf(&tiny()).unwrap();
+        let mut ids: Vec<_> = head
+            .kind()
+            .profiles()
+            .iter()
+            .map(|of| head.id(*of))
+            .collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), Profile::ALL.len());
+        for profile in Profile::ALL {
+            head.kind().require(profile, "tiny.gguf").unwrap();
+        }
+        let embedder = Head::from_gguf(&Gguf::open(BERT.as_ref()).unwrap()).unwrap();
+        embedder.kind().require(Profile::P32, "bert.gguf").unwrap();
+        let refused = embedder.kind().require(Profile::P16, "bert.gguf");
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "`bert.gguf` cannot be run in profile P16: an embedding model has no KV cache, and is \
+             run in P32."
         );
     }
 
@@ -242,7 +274,7 @@ mod tests {
             )
         });
         let id = id_of(&sentence_pieces(llama_metadata(turned)));
-        assert_eq!(id, Manifest::of(&gguf).unwrap().id());
+        assert_eq!(id, Manifest::of(&gguf).unwrap().id(Profile::P32));
     }
 
     #[test]
@@ -295,7 +327,10 @@ mod tests {
         let bytes = Head::from_gguf(&gguf).unwrap().to_bytes();
         assert!(bytes.len() < 4 << 20, "{}", bytes.len());
         let head = Head::from_bytes(&bytes).unwrap();
-        assert_eq!(head.id(), Manifest::of(&gguf).unwrap().id());
+        assert_eq!(
+            head.id(Profile::P32),
+            Manifest::of(&gguf).unwrap().id(Profile::P32)
+        );
         let user = ChatMessage {
             role: "user".to_owned(),
             content: "Hi".to_owned(),

@@ -19,7 +19,7 @@ pub use config::{
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};
 pub use head::Head;
-pub use manifest::{Manifest, PROFILE};
+pub use manifest::Manifest;
 pub use quant::TensorType;
 pub use stop::{StopMatcher, StopStep};
 pub use template::{ChatMessage, ChatTemplate};

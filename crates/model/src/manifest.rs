@@ -1,16 +1,12 @@
 //! What makes a model the one it is, and its id.
 
 use infera_protocol::digest::Digest;
-use infera_protocol::{Hash, ModelId};
+use infera_protocol::{Hash, ModelId, Profile};
 use rayon::prelude::*;
 
 use crate::config::Kind;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
-
-/// The numerics profile: weights as quantised in the file; activations, KV cache and accumulation
-/// in `f32`.
-pub const PROFILE: &str = "P32";
 
 const CONFIG: &str = "infera/model-config/v2";
 
@@ -57,14 +53,14 @@ impl Manifest {
         })
     }
 
-    /// The model's id.
-    pub fn id(&self) -> ModelId {
+    /// The id of the model as it is computed in a profile.
+    pub fn id(&self, profile: Profile) -> ModelId {
         let hash = Digest::new("infera/model/v1")
             .fixed(self.weights.as_bytes())
             .fixed(self.tokenizer.as_bytes())
             .fixed(self.template.as_bytes())
             .fixed(self.config.as_bytes())
-            .bytes(PROFILE.as_bytes())
+            .bytes(profile.name().as_bytes())
             .finish();
         ModelId::from_bytes(*hash.as_bytes())
     }

@@ -368,7 +368,12 @@ fn starting(model: &ModelStatus) -> Option<Summary> {
             message: message.clone(),
             retry_in_ms: *retry_in_ms,
         }),
-        EngineStatus::Off | EngineStatus::Ready | EngineStatus::Broken { .. } => None,
+        // It is about to.
+        EngineStatus::Off => Some(Summary::Loading {
+            model: model.name.clone(),
+            percent: 0,
+        }),
+        EngineStatus::Ready | EngineStatus::Broken { .. } => None,
     }
 }
 

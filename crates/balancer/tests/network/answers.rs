@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
-    ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, patient, sim_answer, until,
+    ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, model_id, patient, sim_answer, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +15,7 @@ async fn a_streamed_answer_is_verified_and_paid() {
         "stream_options": {"include_usage": true}, "infera": {"wait": true},
     }));
     let mut work = worker.take().await;
-    assert_eq!(work.spec.model, head().id());
+    assert_eq!(work.spec.model, model_id());
     while worker.write(&mut work, 5).await.unwrap().received < 60 {}
     let ack = worker.write_all(&mut work).await.unwrap();
     assert!(ack.finished);

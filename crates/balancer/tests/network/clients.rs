@@ -6,7 +6,7 @@ use infera_protocol::requirements::{Gpu, GpuKind, Hardware, Policy};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Conduct, MODEL, Network, SimNode, chat_body, hardware, head, patient, sim_answer, until,
+    Conduct, MODEL, Network, SimNode, chat_body, hardware, model_id, patient, sim_answer, until,
 };
 
 async fn error(network: &Network, path: &str, body: &Value) -> (u16, Value) {
@@ -404,7 +404,7 @@ async fn models_health_and_metrics() {
     assert_eq!(models["data"][0]["id"], MODEL);
     assert_eq!(
         models["data"][0]["infera"]["model_id"],
-        head().id().to_string()
+        model_id().to_string()
     );
     assert_eq!(
         network.get(&format!("/v1/models/{MODEL}")).await["object"],

@@ -5,7 +5,7 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    ChunkChain, Finish, FinishReason, Hash, JobSpec, OutputBatch, TokenOutput, Vector,
+    ChunkChain, Finish, FinishReason, Hash, JobSpec, OutputBatch, Profile, TokenOutput, Vector,
 };
 use serde_json::{Value, json};
 
@@ -528,7 +528,7 @@ async fn a_reference_whose_vectors_have_another_shape_is_refused() {
     else {
         panic!("an audit")
     };
-    assert_eq!((model, tokens), (embedder().id(), 5));
+    assert_eq!((model, tokens), (embedder().id(Profile::P32), 5));
     let task = reference.accept(audit).await.unwrap();
     assert_eq!((task.output.len(), &task.texts), (0, &spec.texts));
     let mut report = crate::support::honest_report(&task);

@@ -6,7 +6,8 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
-    AuditId, FinishReason, Hash, JobId, NodeKey, OutputBatch, Signature, TokenOutput, VERSION,
+    AuditId, FinishReason, Hash, JobId, NodeKey, OutputBatch, Profile, Signature, TokenOutput,
+    VERSION,
 };
 use serde_json::json;
 
@@ -575,7 +576,7 @@ async fn a_node_is_told_of_a_model_the_moment_it_is_added() {
     for _ in 0..5 {
         remove_model(&network.database, MODEL, 1).await.unwrap();
         assert_eq!(served().await, []);
-        add_model(&network.database, head(), MODEL, PRICE, 2)
+        add_model(&network.database, head(), Profile::P32, MODEL, PRICE, 2)
             .await
             .unwrap();
         assert_eq!(served().await.len(), 1);

@@ -96,18 +96,9 @@ async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
     let api_key = stdout(&run(folder, &["key", "create", "ann", "--limit", "5"]))
         .trim()
         .to_owned();
-    let add = [
-        "model",
-        "add",
-        MODEL_FILE,
-        "--name",
-        "tiny",
-        "--input-price",
-        "3",
-        "--output-price",
-        "10",
-    ];
-    let id = stdout(&run(folder, &add)).trim().to_owned();
+    let id = stdout(&run(folder, &adding(MODEL_FILE, "tiny", "p32")))
+        .trim()
+        .to_owned();
     assert_eq!(id, crate::support::model_id().to_string());
     for number in [201, 202] {
         let node = key(number).id().to_string();
@@ -189,17 +180,7 @@ fn faults_are_one_sentence_and_exit_code_1() {
     let data = folder.path().join("data");
     let wrong = fault(&run(&data, &["serve", "--policy", "nowhere.json"]));
     assert!(wrong.contains("nowhere.json"), "{wrong}");
-    let missing = [
-        "model",
-        "add",
-        "nowhere.gguf",
-        "--name",
-        "x",
-        "--input-price",
-        "1",
-        "--output-price",
-        "1",
-    ];
+    let missing = adding("nowhere.gguf", "x", "p32");
     assert!(fault(&run(&data, &missing)).contains("nowhere.gguf"));
     let negative = [
         "model",
@@ -219,6 +200,56 @@ fn faults_are_one_sentence_and_exit_code_1() {
     assert!(fault(&run(&data, &["key", "create", "ann"])).contains("ann"));
     std::fs::write(data.join("balancer.toml"), "lese = 5").unwrap();
     assert!(fault(&run(&data, &["serve", "--listen", "127.0.0.1:0"])).contains("lese"));
+}
+
+/// The words of `model add`.
+fn adding<'a>(file: &'a str, name: &'a str, profile: &'a str) -> [&'a str; 11] {
+    [
+        "model",
+        "add",
+        file,
+        "--name",
+        name,
+        "--input-price",
+        "3",
+        "--output-price",
+        "10",
+        "--profile",
+        profile,
+    ]
+}
+
+#[test]
+fn one_file_is_served_in_both_profiles_under_two_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut ids = Vec::new();
+    for (name, profile) in [("wide", "P32"), ("narrow", "p16")] {
+        let id = stdout(&run(folder, &adding(MODEL_FILE, name, profile)));
+        ids.push(id.trim().to_owned());
+    }
+    assert_eq!(ids[0], crate::support::model_id().to_string());
+    assert_ne!(ids[0], ids[1]);
+    let json = stdout(&run(folder, &["model", "list", "--json"]));
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    let facts = |row: usize| ["name", "profile", "model"].map(|key| rows[row][key].clone());
+    assert_eq!(facts(0), [json!("narrow"), json!("P16"), json!(ids[1])]);
+    assert_eq!(facts(1), [json!("wide"), json!("P32"), json!(ids[0])]);
+    let table = stdout(&run(folder, &["model", "list"]));
+    assert!(table.lines().next().unwrap().contains(" P16 "), "{table}");
+
+    let taken = fault(&run(folder, &adding(MODEL_FILE, "wide", "p16")));
+    assert!(taken.contains("belongs to another model"), "{taken}");
+    let bert = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../engine/tests/golden/bert.gguf"
+    );
+    let refused = fault(&run(folder, &adding(bert, "vectors", "p16")));
+    assert!(refused.contains("has no KV cache"), "{refused}");
+    let unknown = run(folder, &adding(MODEL_FILE, "x", "p8"));
+    assert_eq!(unknown.status.code(), Some(2));
+    let words = String::from_utf8_lossy(&unknown.stderr);
+    assert!(words.contains("choose P32 or P16"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use infera_balancer::Config;
-use infera_protocol::Hash;
 use infera_protocol::node_api::{NodeEvent, ReferenceFinding, VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::{Hash, Mismatch, Profile};
 use serde_json::json;
 
-use crate::support::{Conduct, Network, SimNode, Work, hasty, honest_report, patient, until};
+use crate::support::{
+    Conduct, MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until,
+};
 
 /// The node's next event about a final verdict.
 async fn final_record(node: &mut SimNode) -> WorkRecord {
@@ -89,7 +91,7 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     let (status, answer) = answer.await.unwrap();
     assert_eq!(status, 200);
     assert_eq!(answer["infera"]["verdict"], "verified");
-    let text = crate::support::head().tokenizer().decode(
+    let text = head().tokenizer().decode(
         &again.spec.prompt,
         &crate::support::sim_answer(&again.spec.seed),
     );
@@ -282,6 +284,42 @@ async fn when_references_disagree_more_are_asked() {
     let balances = network.balances().await;
     assert!(balances[&format!("node:{id}:confirmed")] > 0);
     assert_eq!(balances["escrow"], 0);
+}
+
+/// One file under two names. What rounding explains in one profile it does not in the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_judged_by_the_limits_of_their_models_profile() {
+    let network = Network::start(patient()).await;
+    network.add(head(), Profile::P16, "tiny-p16").await;
+    for number in [201, 202] {
+        SimNode::reference(&network, number)
+            .await
+            .spawn_reference_with(|report| {
+                report.mismatches.push(Mismatch {
+                    position: 3,
+                    token: 0,
+                    margin: 0.1,
+                });
+            });
+    }
+    for number in 1..=2 {
+        SimNode::worker(&network, number)
+            .await
+            .spawn_worker(Conduct::Honest);
+    }
+    for (name, profile, verdict) in [
+        (MODEL, Profile::P32, "failed"),
+        ("tiny-p16", Profile::P16, "verified"),
+    ] {
+        let described = network.get(&format!("/v1/models/{name}")).await;
+        assert_eq!(described["infera"]["profile"], json!(profile));
+        let (status, answer) = network.chat(&json!({ "model": name })).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let job = answer["infera"]["job_id"].as_str().unwrap();
+        let receipt = network.settled(job).await;
+        assert_eq!(receipt["verdict"], verdict, "{profile}");
+        assert_eq!(receipt["model"], json!(head().id(profile)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

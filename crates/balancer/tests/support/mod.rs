@@ -23,7 +23,8 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
-    JobSpec, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, TokenOutput, VERSION, Vector,
+    JobSpec, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile, TokenOutput, VERSION,
+    Vector,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,7 +128,7 @@ pub(crate) fn head() -> &'static Head {
 }
 
 pub(crate) fn model_id() -> ModelId {
-    head().id()
+    head().id(Profile::P32)
 }
 
 /// A tiny BERT. Its words are `t0` to `t95`, and it has no special tokens.
@@ -220,7 +221,9 @@ impl Network {
     pub(crate) async fn start_with(config: Config, policy: Policy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
-        add_model(&database, head(), MODEL, PRICE, 0).await.unwrap();
+        add_model(&database, head(), Profile::P32, MODEL, PRICE, 0)
+            .await
+            .unwrap();
         let key = create_key(&database, &Edges::system(), "ann", None)
             .await
             .unwrap();
@@ -304,16 +307,17 @@ impl Network {
 
     /// Serves the embedding model too.
     pub(crate) async fn add_embedder(&self) {
-        add_model(&self.database, embedder(), EMBEDDER, PRICE, 0)
+        self.add(embedder(), Profile::P32, EMBEDDER).await;
+    }
+
+    pub(crate) async fn add(&self, head: &Head, profile: Profile, name: &str) {
+        add_model(&self.database, head, profile, name, PRICE, 0)
             .await
             .unwrap();
         until("the model to be served", async || {
             let models = self.get("/v1/models").await;
             let models = models["data"].as_array().unwrap();
-            models
-                .iter()
-                .any(|model| model["id"] == EMBEDDER)
-                .then_some(())
+            models.iter().any(|model| model["id"] == name).then_some(())
         })
         .await;
     }
@@ -452,7 +456,11 @@ impl SimNode {
 
     pub(crate) async fn tell(&self, free_slots: u32, paused: Option<&str>) {
         let state = NodeState {
-            models: vec![model_id(), embedder().id()],
+            models: vec![
+                model_id(),
+                head().id(Profile::P16),
+                embedder().id(Profile::P32),
+            ],
             free_slots,
             paused: paused.map(str::to_owned),
             hardware: self.hardware.clone(),
@@ -640,7 +648,15 @@ impl SimNode {
     }
 
     /// Checks every output it is asked to.
-    pub(crate) fn spawn_reference(mut self) -> JoinHandle<()> {
+    pub(crate) fn spawn_reference(self) -> JoinHandle<()> {
+        self.spawn_reference_with(|_| {})
+    }
+
+    /// As [`Self::spawn_reference`], with reports that are changed before they are sent.
+    pub(crate) fn spawn_reference_with(
+        mut self,
+        change: impl Fn(&mut AuditReport) + Send + 'static,
+    ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut reports = HashMap::new();
             while let Some((_, event)) = self.events.recv().await {
@@ -649,7 +665,8 @@ impl SimNode {
                         let Ok(task) = self.accept(audit).await else {
                             continue;
                         };
-                        let report = honest_report(&task);
+                        let mut report = honest_report(&task);
+                        change(&mut report);
                         let salt = Hash::from_bytes(Edges::system().random());
                         if self.commit(&report, &salt).await.is_ok() {
                             reports.insert(audit, (report, salt));

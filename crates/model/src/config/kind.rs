@@ -1,5 +1,6 @@
 //! What a model is for, with its shape.
 
+use infera_protocol::Profile;
 use infera_protocol::digest::Digest;
 
 use super::{Config, EmbedderConfig};
@@ -39,6 +40,26 @@ impl Kind {
             Self::Decoder(config) => config.vocabulary,
             Self::Embedder(config) => config.vocabulary,
         }
+    }
+
+    /// The profiles that the model can be run in. They differ in the KV cache, which only a decoder
+    /// has.
+    pub fn profiles(&self) -> &'static [Profile] {
+        match self {
+            Self::Decoder(_) => &Profile::ALL,
+            Self::Embedder(_) => &[Profile::P32],
+        }
+    }
+
+    /// An error that says so when the model cannot be run in this profile.
+    pub fn require(&self, profile: Profile, file: &str) -> Result<(), ModelError> {
+        if self.profiles().contains(&profile) {
+            return Ok(());
+        }
+        Err(ModelError::NoProfile {
+            file: file.to_owned(),
+            profile,
+        })
     }
 
     pub(crate) fn encode(&self, digest: Digest) -> Digest {

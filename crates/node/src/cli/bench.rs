@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use infera_engine::gpu::selftest::{self, Check};
 use infera_engine::message::{Command, DeviceChoice, Event, Generate};
-use infera_model::PROFILE;
 use infera_node::state::rate;
-use infera_protocol::{JobSeed, Sampling};
+use infera_protocol::{JobSeed, Profile, Sampling};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -25,6 +24,9 @@ pub(super) struct Bench {
     /// Compute every GPU kernel on the device and compare it with f64, instead of measuring
     #[arg(long, conflicts_with = "model")]
     selftest: bool,
+    /// How to compute: P32, or P16 with the KV cache in half the memory
+    #[arg(long, default_value_t)]
+    profile: Profile,
     /// Where to compute: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
@@ -51,7 +53,7 @@ const LONGEST_RUN_SECONDS: f64 = 60.0;
 struct Figures {
     device: String,
     model: String,
-    profile: &'static str,
+    profile: Profile,
     load_ms: u64,
     /// Of the first request after the load, kernels' compilation included: 32 tokens of prompt.
     ttft_ms: f64,
@@ -85,6 +87,7 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
     let context = DECODE_CONTEXTS[1] + 2 * DECODE_TOKENS;
     let engine = LocalEngine::load(
         model,
+        arguments.profile,
         arguments.device.clone(),
         DECODE_BATCHES[DECODE_BATCHES.len() - 1],
         Some(context),
@@ -229,7 +232,7 @@ impl Measuring {
         Ok(Figures {
             device: format!("{} ({})", loaded.device.name, loaded.device.backend),
             model: loaded.name,
-            profile: PROFILE,
+            profile: loaded.profile,
             load_ms: loaded.load_ms,
             ttft_ms: first.first_token_ms,
             weight_bytes: loaded.weight_bytes,

@@ -10,7 +10,7 @@ use infera_model::ChatMessage;
 use infera_node::clock::SystemEntropy;
 use infera_node::local_engine::{self, ModelText};
 use infera_node::state::rate;
-use infera_protocol::FinishReason;
+use infera_protocol::{FinishReason, Profile};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -22,6 +22,9 @@ use super::terminal::Fault;
 pub(super) struct Chat {
     /// The model file (GGUF)
     model: PathBuf,
+    /// How to compute: P32, or P16 with the KV cache in half the memory
+    #[arg(long, default_value_t)]
+    profile: Profile,
     /// Where to compute: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
@@ -37,7 +40,14 @@ pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
     let text = ModelText::open(&arguments.model)
         .await
         .map_err(|error| bad_model(&error))?;
-    let engine = LocalEngine::load(&arguments.model, arguments.device, 1, None).await?;
+    let engine = LocalEngine::load(
+        &arguments.model,
+        arguments.profile,
+        arguments.device,
+        1,
+        None,
+    )
+    .await?;
     say(&format!(
         "{} on {} ({}): {}\n",
         engine.loaded.name,

@@ -6,6 +6,7 @@ use infera_engine::message::{Command, DeviceChoice, Event, Load, Loaded};
 use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
 use infera_node::local_engine::{self, LoadProgress};
+use infera_protocol::Profile;
 
 use super::terminal::{Fault, Progress};
 
@@ -21,6 +22,7 @@ impl LocalEngine {
     /// Loads with a progress bar on standard error.
     pub(super) async fn load(
         path: &Path,
+        profile: Profile,
         device: DeviceChoice,
         sequences: u32,
         context_tokens: Option<u32>,
@@ -36,6 +38,7 @@ impl LocalEngine {
             .map_err(|error| failed(&error.to_string()))?
             .quiet();
         let load = Load {
+            profile,
             context_tokens,
             sequences,
             tunings: DataDir::default_for_user().ok().map(|data| data.tunings()),

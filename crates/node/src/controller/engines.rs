@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
-use infera_protocol::ModelId;
 use infera_protocol::node_api::ModelOffer;
+use infera_protocol::{ModelId, Profile};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ use crate::state::{EngineStatus, ModelStatus};
 /// A model and its engine.
 pub(super) struct Slot {
     config: ModelConfig,
+    /// What its engines load the model in.
+    profile: Profile,
     phase: Phase,
     /// Counts engines: what an earlier one still says is ignored.
     epoch: u64,
@@ -59,6 +61,7 @@ impl Slot {
     pub(super) fn new(config: ModelConfig, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             config,
+            profile: Profile::default(),
             phase: Phase::Off,
             epoch: 0,
             commands: None,
@@ -83,9 +86,9 @@ impl Slot {
         self.ready_model() == Some(model) && self.loaded.as_ref().is_some_and(has_room)
     }
 
-    /// The model, if it was ever loaded.
+    /// The model in its profile, if it was ever loaded.
     pub(super) fn model(&self) -> Option<ModelId> {
-        self.loaded.as_ref().map(|loaded| loaded.model)
+        self.loaded.as_ref()?.id_in(self.profile)
     }
 
     pub(super) fn backend(&self) -> String {
@@ -171,6 +174,17 @@ impl Slot {
         }
     }
 
+    /// The profile that the network serves the model in, where that is another one than its own.
+    fn profile_elsewhere(&self, served: &[ModelOffer]) -> Option<Profile> {
+        let lists = |model| served.iter().any(|offer| offer.model == model);
+        if lists(self.model()?) {
+            return None;
+        }
+        let ids = &self.loaded.as_ref()?.ids;
+        let (profile, _) = ids.iter().find(|(_, model)| lists(*model))?;
+        Some(*profile)
+    }
+
     fn send(&self, command: Command) {
         if let Some(commands) = &self.commands {
             // An engine that has just died says so itself.
@@ -232,6 +246,28 @@ impl Controller {
         }
     }
 
+    /// Has a model that is served in another profile than its own loaded in that, once nothing is
+    /// computed on it.
+    pub(super) fn follow_offers(&mut self) {
+        let Some(served) = &self.served else { return };
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let settled = matches!(
+                slot.phase,
+                Phase::Off | Phase::Ready | Phase::Waiting { .. }
+            );
+            if settled
+                && self.load_of(index) == 0
+                && let Some(profile) = slot.profile_elsewhere(served)
+            {
+                let slot = &mut self.slots[index];
+                tracing::info!(model = %slot.name(None), %profile, "the network serves it in this profile");
+                slot.profile = profile;
+                slot.stop();
+            }
+        }
+    }
+
     pub(super) fn stop_engines(&mut self) {
         self.slots.iter_mut().for_each(Slot::stop);
     }
@@ -254,6 +290,7 @@ impl Controller {
         slot.commands = Some(engine.commands);
         slot.send(Command::Load(Load {
             path: slot.config.path.clone(),
+            profile: slot.profile,
             device: slot.config.device.clone(),
             context_tokens: slot.config.context_tokens,
             sequences: slot.config.sequences,
@@ -329,6 +366,7 @@ impl Controller {
                     tracing::info!(
                         model = loaded.name,
                         id = %loaded.model,
+                        profile = %loaded.profile,
                         device = loaded.device.name,
                         reason = loaded.device.reason,
                         load_ms = loaded.load_ms,

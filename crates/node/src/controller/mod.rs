@@ -138,6 +138,7 @@ pub(crate) struct Controller {
     policy: Option<Policy>,
     hardware: Option<Hardware>,
     served: Option<Vec<ModelOffer>>,
+    served_asked: Instant,
     points: Option<Points>,
     points_in_flight: bool,
     points_outdated: bool,
@@ -269,6 +270,7 @@ impl Controller {
             policy: None,
             hardware: None,
             served: None,
+            served_asked: now,
             points: None,
             points_in_flight: false,
             points_outdated: false,
@@ -417,7 +419,10 @@ impl Controller {
         }
         self.decide();
         match self.decision.mode {
-            Mode::Run => self.start_engines(now, |_| true),
+            Mode::Run => {
+                self.follow_offers();
+                self.start_engines(now, |_| true);
+            }
             Mode::Drain => {
                 let busy: Vec<_> = (0..self.slots.len())
                     .map(|slot| self.load_of(slot) > 0)

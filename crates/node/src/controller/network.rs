@@ -5,6 +5,7 @@ use std::time::Duration;
 use infera_protocol::ModelId;
 use infera_protocol::node_api::{NodeEvent, Points, Session};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{Controller, Input};
 use crate::balancer_link::LinkError;
@@ -27,6 +28,8 @@ const SPEED_VALID_MS: i64 = 24 * 3_600_000;
 /// Too slow may have been bad luck: it is not held against the machine for a day.
 const SLOW_SPEED_VALID_MS: i64 = 10 * 60_000;
 const HISTORY_FETCHED: u32 = 200;
+/// What the network serves is asked for again after so long. No event tells that a model is gone.
+const SERVED_VALID: Duration = Duration::from_mins(10);
 
 impl Controller {
     pub(super) fn on_session(&mut self, event: SessionEvent) {
@@ -137,7 +140,8 @@ impl Controller {
             .slots
             .iter()
             .any(|slot| slot.status(self.served.as_deref()).served == Some(false));
-        if unserved || self.served.is_none() {
+        let outdated = self.served_asked.elapsed() >= SERVED_VALID;
+        if unserved || outdated || self.served.is_none() {
             self.refresh_models();
         }
         if self.points.is_none() {
@@ -153,6 +157,7 @@ impl Controller {
     }
 
     fn refresh_models(&mut self) {
+        self.served_asked = Instant::now();
         let (caller, input) = (self.caller.clone(), self.input.clone());
         self.remember(async move {
             match caller.once(|link, token| link.models(token)).await {

@@ -33,12 +33,14 @@ use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
-    ModelId, NodeId, NodeKey, OutputBatch, Sampling, TokenOutput, VERSION, Vector,
+    ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, TokenOutput, VERSION, Vector,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
+/// The same in profile P16.
+pub(crate) const MODEL_P16: ModelId = ModelId::from_bytes([16; 32]);
 pub(crate) const SECRET: [u8; 32] = [5; 32];
 const TOKEN_TIME: Duration = Duration::from_millis(10);
 
@@ -117,6 +119,8 @@ pub(crate) struct EngineScript {
     /// Engines that were started, and those that run.
     pub(crate) started: u32,
     pub(crate) running: u32,
+    /// What each was told to load its model in.
+    pub(crate) profiles: Vec<Profile>,
     pub(crate) cancels: u32,
     /// `Generate.output.len()` of each request, in order.
     pub(crate) continued_from: Vec<usize>,
@@ -172,11 +176,12 @@ async fn run_engine(
             biased;
             command = commands.recv() => match command {
                 None | Some(Command::Shutdown) => return,
-                Some(Command::Load(_)) => {
-                    let failure = script.lock().unwrap().load_failure.clone();
-                    let _ = events.send(match failure {
+                Some(Command::Load(load)) => {
+                    let mut script = script.lock().unwrap();
+                    script.profiles.push(load.profile);
+                    let _ = events.send(match script.load_failure.clone() {
                         Some(error) => Event::Failed { id: None, error },
-                        None => Event::Loaded(loaded(script.lock().unwrap().embeds)),
+                        None => Event::Loaded(loaded(load.profile, script.embeds)),
                     });
                 }
                 Some(Command::Generate(generate)) => {
@@ -261,9 +266,16 @@ async fn run_engine(
     }
 }
 
-fn loaded(embeds: bool) -> Loaded {
+fn loaded(profile: Profile, embeds: bool) -> Loaded {
+    let ids = vec![(Profile::P32, MODEL), (Profile::P16, MODEL_P16)];
     Loaded {
-        model: MODEL,
+        model: if profile == Profile::P32 {
+            MODEL
+        } else {
+            MODEL_P16
+        },
+        profile,
+        ids,
         name: "tiny".to_owned(),
         architecture: if embeds { "bert" } else { "llama" }.to_owned(),
         embeds,
@@ -335,8 +347,8 @@ pub(crate) struct Books {
     pub(crate) lose_commits: u32,
     pub(crate) policy: Option<Policy>,
     pub(crate) reference: bool,
-    /// The model is not among those that clients can ask for.
-    pub(crate) unserved: bool,
+    /// What clients can ask for, where it is not just [`MODEL`].
+    pub(crate) served: Option<Vec<ModelId>>,
     pub(crate) jobs: BTreeMap<JobId, BookedJob>,
     pub(crate) audits: BTreeMap<AuditId, BookedAudit>,
     /// What went wrong that a balancer would never accept.
@@ -605,18 +617,17 @@ impl BalancerLink for FakeBalancer {
 
     fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
         self.call(Some(token), |books| {
-            if books.unserved {
-                return Ok(Vec::new());
-            }
-            Ok(vec![ModelOffer {
-                model: MODEL,
+            let served = books.served.clone().unwrap_or_else(|| vec![MODEL]);
+            let offer = |model| ModelOffer {
+                model,
                 name: "tiny-chat".to_owned(),
                 price: Price {
                     input: 1,
                     output: 2,
                 },
                 context_tokens: 65_536,
-            }])
+            };
+            Ok(served.into_iter().map(offer).collect())
         })
     }
 

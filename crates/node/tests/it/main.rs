@@ -13,5 +13,6 @@ mod governing;
 mod http;
 mod jobs;
 mod library;
+mod profiles;
 mod session;
 mod storage;

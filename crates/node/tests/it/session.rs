@@ -153,10 +153,10 @@ async fn a_verdict_brings_history_and_points_up_to_date() {
 #[tokio::test]
 async fn an_offer_shows_that_the_model_is_served_after_all() {
     let balancer = FakeBalancer::default();
-    balancer.books().unserved = true;
+    balancer.books().served = Some(Vec::new());
     let rig = Rig::start(balancer, FakeEngine::default()).await;
     rig.until_sentence("this network does not serve tiny").await;
-    rig.balancer.books().unserved = false;
+    rig.balancer.books().served = None;
     let start = Instant::now();
     let job = rig.balancer.book(1, 10);
     rig.balancer.offer(job);
