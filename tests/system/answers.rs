@@ -1,9 +1,9 @@
 //! A request becomes an answer that is verified and paid.
 
-use infera_system_tests::{CLIENT, Streamed, World, cost, story};
+use infera_system_tests::{CLIENT, MODEL, Streamed, World, cost, story, tiny_model};
 use serde_json::Value;
 use xtask::Result;
-use xtask::network::{BalancerOptions, Ledger};
+use xtask::network::{BalancerOptions, Ledger, NodeOptions};
 
 /// The client has paid for exactly these tokens, and worker and references have their shares.
 fn assert_paid(world: &World, moved: &Ledger, usage: &Value) -> Result<()> {
@@ -43,6 +43,37 @@ fn an_answer_is_verified_and_paid() -> Result<()> {
     );
     let moved = world.settled_ledger()?.since(&before);
     assert_paid(&world, &moved, &answer["usage"])
+}
+
+/// Nobody tells the nodes in which profile to load the model.
+#[test]
+fn a_model_served_in_p16_is_answered_and_verified() -> Result<()> {
+    let mut world = World::start(0, 0)?;
+    let file = tiny_model();
+    let file = file.to_string_lossy();
+    world.balancer.run(&["model", "remove", MODEL])?;
+    let add = ["model", "add", &file, "--name", MODEL, "--profile", "p16"];
+    let prices = ["--input-price", "1", "--output-price", "1"];
+    let id = world.balancer.run(&[&add[..], &prices].concat())?;
+    for name in ["reference-1", "reference-2", "worker-1"] {
+        let node = world.new_node(name, NodeOptions::on_cpu(&tiny_model()))?;
+        if name == "worker-1" {
+            world.workers.push(node);
+        } else {
+            world.balancer.trust(&node.id)?;
+            world.references.push(node);
+        }
+    }
+    for node in world.references.iter_mut().chain(&mut world.workers) {
+        node.start()?;
+    }
+    world.wait_until_ready()?;
+    let answer = world.chat(&story(1, 300))?;
+    let receipt = world.receipt(answer["infera"]["job_id"].as_str().unwrap())?;
+    assert_eq!(receipt["verdict"], "verified", "{receipt}");
+    assert_eq!(receipt["model"], id.trim(), "{receipt}");
+    assert_ne!(receipt["model"], world.model_id.as_str(), "{receipt}");
+    Ok(())
 }
 
 #[test]
