@@ -1,4 +1,4 @@
-//! Times the CPU path without the rest of the engine: `cpu_speed MODEL`.
+//! Times the CPU path without the rest of the engine: `cpu_speed MODEL [PROFILE [CONTEXT]]`.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -12,20 +12,29 @@ use std::time::Instant;
 use infera_cpu::{BLOCK_TOKENS, CpuModel, Segment};
 use infera_model::Config;
 use infera_model::gguf::Gguf;
+use infera_protocol::Profile;
 
 const RUNS: usize = 7;
 const PROMPTS: [usize; 3] = [32, 128, 512];
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
-/// Tokens before those that are decoded.
+/// Tokens before those that are decoded, where nothing else is said.
 const CONTEXT: usize = 128;
 
 fn main() {
-    let file = std::env::args().nth(1).unwrap();
+    let mut arguments = std::env::args().skip(1);
+    let file = arguments.next().unwrap();
+    let profile = arguments
+        .next()
+        .map_or(Profile::P32, |name| name.parse().unwrap());
+    let context = arguments
+        .next()
+        .map_or(CONTEXT, |tokens| tokens.parse().unwrap());
     let gguf = Arc::new(Gguf::open(Path::new(&file)).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
-    let each = CONTEXT / BLOCK_TOKENS + 1;
+    let each = context / BLOCK_TOKENS + 1;
     let blocks: Vec<u32> = (0..(BATCHES[BATCHES.len() - 1] * each) as u32).collect();
-    let mut model = CpuModel::load(gguf, config, usize::MAX, blocks.len(), &mut |_| {}).unwrap();
+    let mut model =
+        CpuModel::load(gguf, config, profile, usize::MAX, blocks.len(), &mut |_| {}).unwrap();
     println!("{}", model.instruction_set());
     let tokens: Vec<u32> = (0..512).map(|token| token * 37 % 1000 + 5).collect();
     for count in PROMPTS {
@@ -43,7 +52,7 @@ fn main() {
             .take(batch)
             .map(|blocks| Segment {
                 tokens: &tokens[..1],
-                start: CONTEXT,
+                start: context,
                 blocks,
                 wanted: 0..1,
             })

@@ -3,7 +3,8 @@
 //! A KV block holds 32 positions of one sequence for all layers and KV heads: for each head the
 //! keys as `[head_dim][32]`, so that a vector is one value of 16 positions, and the values as
 //! `[32][head_dim]`, filled up to whole vectors. Products of queries with keys, and of weights
-//! with values, are then the same register tiles as in [`crate::matrix`].
+//! with values, are then the same register tiles as in [`crate::matrix`]. They are in f32 or f16 as
+//! the numerics profile says.
 //!
 //! The softmax runs along the blocks (Milakov and Gimelshein 2018): each query row keeps the
 //! largest score so far, the sum of the weights and the weighted values, and rescales the two when
@@ -16,7 +17,7 @@ use std::ops::Range;
 use crate::BLOCK_TOKENS;
 use crate::math::{exp, soft_cap};
 use crate::matrix::{Columns, Tile};
-use crate::simd::{InstructionSet, Kernel, LANES, Simd};
+use crate::simd::{InstructionSet, Kernel, LANES, Simd, Stored};
 
 /// Blocks of a chunk.
 pub(crate) const CHUNK: usize = 16;
@@ -38,19 +39,19 @@ impl KvShape {
         self.head_dim.next_multiple_of(LANES)
     }
 
-    fn head_floats(&self) -> usize {
+    fn head_values(&self) -> usize {
         BLOCK_TOKENS * (self.head_dim + self.value_width())
     }
 
-    /// Floats of a block.
-    pub(crate) fn block_floats(&self) -> usize {
-        self.layers * self.kv_heads * self.head_floats()
+    /// Values of a block.
+    pub(crate) fn block_values(&self) -> usize {
+        self.layers * self.kv_heads * self.head_values()
     }
 
     /// Where a head's part of a block begins.
     fn head(&self, block: u32, layer: usize, kv_head: usize) -> usize {
-        block as usize * self.block_floats()
-            + (layer * self.kv_heads + kv_head) * self.head_floats()
+        block as usize * self.block_values()
+            + (layer * self.kv_heads + kv_head) * self.head_values()
     }
 
     /// Floats of one query row's state: the largest score in each lane of a vector, the sums of
@@ -63,9 +64,9 @@ impl KvShape {
     ///
     /// # Safety
     /// `kv` has the block, and no other thread uses this position of it.
-    pub(crate) unsafe fn write(
+    pub(crate) unsafe fn write<V: Stored>(
         &self,
-        kv: *mut f32,
+        kv: *mut V,
         (block, layer, kv_head): (u32, usize, usize),
         slot: usize,
         key: &[f32],
@@ -75,10 +76,12 @@ impl KvShape {
         unsafe {
             let keys = kv.add(self.head(block, layer, kv_head));
             for (index, key) in key.iter().enumerate() {
-                *keys.add(index * BLOCK_TOKENS + slot) = *key;
+                *keys.add(index * BLOCK_TOKENS + slot) = V::from_f32(*key);
             }
             let values = keys.add(self.head_dim * BLOCK_TOKENS + slot * self.value_width());
-            values.copy_from_nonoverlapping(value.as_ptr(), value.len());
+            for (index, value) in value.iter().enumerate() {
+                *values.add(index) = V::from_f32(*value);
+            }
         }
     }
 }
@@ -110,10 +113,10 @@ impl Rows<'_> {
 ///
 /// # Safety
 /// `kv` has the blocks, and nobody writes their positions meanwhile.
-pub(crate) unsafe fn attend(
+pub(crate) unsafe fn attend<V: Stored>(
     set: InstructionSet,
     shape: &KvShape,
-    kv: *const f32,
+    kv: *const V,
     rows: &Rows<'_>,
     chunk: usize,
     weights: &mut Vec<f32>,
@@ -288,6 +291,8 @@ impl Kernel for Finish<'_> {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::random::Random;
 
@@ -327,6 +332,16 @@ mod tests {
 
     #[test]
     fn attention_is_that_of_f64_in_any_window_and_blocks() {
+        attends_as_f64::<f32>(|value| value);
+    }
+
+    #[test]
+    fn so_is_that_over_keys_and_values_in_f16() {
+        attends_as_f64::<f16>(|value| f16::from_f32(value).to_f32());
+    }
+
+    /// `kept` is what the cache keeps of a value.
+    fn attends_as_f64<V: Stored>(kept: fn(f32) -> f32) {
         let mut random = Random::new(7);
         let length = 700;
         let mut rows = |count: usize| -> Vec<Vec<f32>> {
@@ -335,9 +350,13 @@ mod tests {
                 .collect()
         };
         let (keys, values, queries) = (rows(length), rows(length), rows(3));
+        let kept = |rows: &[Vec<f32>]| -> Vec<Vec<f32>> {
+            let row = |row: &Vec<f32>| row.iter().map(|value| kept(*value)).collect();
+            rows.iter().map(row).collect()
+        };
         let blocks: Vec<u32> = (0..22).map(|index| (index * 7 + 3) % 23).collect();
         // What no row may see is not a number.
-        let mut kv = vec![f32::NAN; 23 * SHAPE.block_floats()];
+        let mut kv = vec![V::from_f32(f32::NAN); 23 * SHAPE.block_values()];
         for position in 0..length {
             let block = (blocks[position / BLOCK_TOKENS], 1, 1);
             let slot = position % BLOCK_TOKENS;
@@ -352,6 +371,7 @@ mod tests {
                 );
             }
         }
+        let (keys, values) = (kept(&keys), kept(&values));
         let positions = [length - 3, length - 2, length - 1];
         let flat = queries.concat();
         let state_floats = SHAPE.state_floats();

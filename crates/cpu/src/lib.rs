@@ -1,7 +1,7 @@
 //! The fast forward pass on the CPU: quantised weights, SIMD chosen at run time.
 //!
-//! Numerics profile P32: weights exactly as quantised in the file and dequantised in registers;
-//! activations, KV cache and accumulation in f32; rotary tables from f64. On one instruction set a
+//! Weights exactly as quantised in the file and dequantised in registers; the KV cache in f32 or
+//! f16 as the numerics profile says, activations and accumulation in f32; rotary tables from f64. On one instruction set a
 //! sequence's logits are the same to the bit whatever else is in the batch, however its prompt is
 //! cut into chunks, and whatever the number of threads.
 #![expect(

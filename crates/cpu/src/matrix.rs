@@ -17,7 +17,7 @@ use infera_model::gguf::TensorView;
 use crate::format::{self, Format, GROUP, OCTET, with_format};
 use crate::memory::Shared;
 use crate::pool::Pool;
-use crate::simd::{InstructionSet, Kernel, LANES, Simd};
+use crate::simd::{InstructionSet, Kernel, LANES, Simd, Stored};
 
 /// Slab rows that a thread takes at once, at most.
 pub(crate) const MAX_SLABS: usize = 4;
@@ -357,9 +357,9 @@ impl<F: Format> Kernel for Unpack<F> {
 
 /// Columns times a panel: `products[c][r] = sum over i of columns[c][i] * panel[i][r]`, or added to
 /// the products where `go_on`.
-pub(crate) struct Tile {
-    pub panel: *const f32,
-    /// Floats from one input of the panel to the next.
+pub(crate) struct Tile<V> {
+    pub panel: *const V,
+    /// Values from one input of the panel to the next.
     pub panel_stride: usize,
     /// Vectors of rows.
     pub vectors: usize,
@@ -376,13 +376,13 @@ pub(crate) struct Tile {
 macro_rules! tile_of {
     ($vectors:literal, $work:expr, $simd:expr, $at:expr, $count:expr, [$($columns:literal)*]) => {
         match $count {
-            $($columns => tile::<S, $vectors, $columns>($simd, $work, $at),)*
+            $($columns => tile::<S, V, $vectors, $columns>($simd, $work, $at),)*
             _ => unreachable!("a tile has no more columns than the instruction set says"),
         }
     };
 }
 
-impl Kernel for Tile {
+impl<V: Stored> Kernel for Tile<V> {
     type Output = ();
 
     #[inline(always)]
@@ -422,9 +422,9 @@ impl Kernel for Tile {
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
+unsafe fn tile<S: Simd, V: Stored, const VECTORS: usize, const COLUMNS: usize>(
     simd: S,
-    work: &Tile,
+    work: &Tile<V>,
     (vector, column): (usize, usize),
 ) {
     // SAFETY: The caller's promise.
@@ -448,7 +448,7 @@ unsafe fn tile<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
         for input in 0..work.depth {
             let panel = work.panel.add(input * work.panel_stride + vector * LANES);
             let weights: [S::Floats; VECTORS] =
-                from_fn(|vector| simd.load(panel.add(vector * LANES)));
+                from_fn(|vector| V::load(simd, panel.add(vector * LANES)));
             for (sums, inputs) in sums.iter_mut().zip(&inputs) {
                 let value = simd.splat(*inputs.add(input));
                 for (sum, weights) in sums.iter_mut().zip(weights) {

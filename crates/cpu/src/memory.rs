@@ -54,11 +54,6 @@ impl Memory {
             None => NonNull::<u64>::dangling().as_ptr().cast(),
         }
     }
-
-    /// The bytes as floats.
-    pub(crate) fn as_mut_floats(&mut self) -> *mut f32 {
-        self.as_mut_ptr().cast()
-    }
 }
 
 /// A pointer that several threads use at once, each on its own part.

@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
+use half::f16;
 use infera_model::gguf::Gguf;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, ModelError};
+use infera_protocol::Profile;
 
 use crate::BLOCK_TOKENS;
 use crate::attention::{self, Finish, Join, KvShape, Rows};
@@ -16,7 +18,7 @@ use crate::matrix::{Columns, MAX_SLABS, Matrix, Scratch};
 use crate::memory::{Memory, Shared};
 use crate::pool::Pool;
 use crate::rope::Rotation;
-use crate::simd::{InstructionSet, LANES};
+use crate::simd::{InstructionSet, LANES, Stored};
 use crate::weights::{Layer, Linear, Weights};
 
 /// Part of one sequence that goes through the model in this pass.
@@ -37,6 +39,7 @@ pub struct Segment<'a> {
 pub struct CpuModel {
     gguf: Arc<Gguf>,
     config: Config,
+    profile: Profile,
     context: usize,
     blocks: usize,
     set: InstructionSet,
@@ -181,8 +184,12 @@ struct Share {
 }
 
 /// Bytes of one KV block of a model.
-pub fn block_bytes(config: &Config) -> u64 {
-    (kv_shape(config).block_floats() * size_of::<f32>()) as u64
+pub fn block_bytes(config: &Config, profile: Profile) -> u64 {
+    let value = match profile {
+        Profile::P32 => size_of::<f32>(),
+        Profile::P16 => size_of::<f16>(),
+    };
+    (kv_shape(config).block_values() * value) as u64
 }
 
 fn kv_shape(config: &Config) -> KvShape {
@@ -201,12 +208,13 @@ impl CpuModel {
     pub fn load(
         gguf: Arc<Gguf>,
         config: Config,
+        profile: Profile,
         context: usize,
         blocks: usize,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
         let kv_shape = kv_shape(&config);
-        let kv_bytes = block_bytes(&config).saturating_mul(blocks as u64);
+        let kv_bytes = block_bytes(&config, profile).saturating_mul(blocks as u64);
         let kv = Memory::zeroed(kv_bytes, "KV cache", gguf.file())?;
         let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let mut pool = Pool::new(threads);
@@ -227,6 +235,7 @@ impl CpuModel {
             context: context.min(config.context as usize),
             gguf,
             config,
+            profile,
             blocks,
             set: InstructionSet::available()[0],
             weights,
@@ -271,7 +280,7 @@ impl CpuModel {
     }
 
     pub fn block_bytes(&self) -> u64 {
-        block_bytes(&self.config)
+        block_bytes(&self.config, self.profile)
     }
 
     /// Bytes of packed weights.
@@ -364,8 +373,16 @@ impl CpuModel {
             input,
             &products,
         );
-        self.rotate_and_cache(index, segments, places);
-        self.attend(index, segments, places);
+        match self.profile {
+            Profile::P32 => {
+                self.rotate_and_cache::<f32>(index, segments, places);
+                self.attend::<f32>(index, segments, places);
+            }
+            Profile::P16 => {
+                self.rotate_and_cache::<f16>(index, segments, places);
+                self.attend::<f16>(index, segments, places);
+            }
+        }
         let layer = &self.weights.layers[index];
         self.project(
             rows,
@@ -469,7 +486,12 @@ impl CpuModel {
 
     /// Queries and keys go through their norms and are rotated, queries are scaled, keys and
     /// values go to the cache.
-    fn rotate_and_cache(&mut self, index: usize, segments: &[Segment<'_>], places: &[Place]) {
+    fn rotate_and_cache<V: Stored>(
+        &mut self,
+        index: usize,
+        segments: &[Segment<'_>],
+        places: &[Place],
+    ) {
         let layer = &self.weights.layers[index];
         let rotation = &self.rotations[self.attention[index].1];
         let shape = self.kv_shape;
@@ -479,7 +501,7 @@ impl CpuModel {
         let queries = self.rows.queries.shared();
         let keys = self.rows.keys.shared();
         let values = &self.rows.values;
-        let kv = Shared::from_ptr(self.kv.as_mut_floats());
+        let kv = Shared::<V>::from_ptr(self.kv.as_mut_ptr().cast());
         let turn = |heads: &mut [f32], norm: Option<&[f32]>, position| {
             for head in heads.chunks_exact_mut(shape.head_dim) {
                 if let Some(norm) = norm {
@@ -511,7 +533,7 @@ impl CpuModel {
         });
     }
 
-    fn attend(&mut self, index: usize, segments: &[Segment<'_>], places: &[Place]) {
+    fn attend<V: Stored>(&mut self, index: usize, segments: &[Segment<'_>], places: &[Place]) {
         let set = self.set;
         let shape = self.kv_shape;
         let group = self.config.heads as usize / shape.kv_heads;
@@ -527,7 +549,7 @@ impl CpuModel {
         let threads = Shared::new(&mut self.threads);
         let attended = self.rows.attended.shared();
         let queries = &self.rows.queries;
-        let kv = Shared::from_ptr(self.kv.as_mut_floats());
+        let kv = Shared::<V>::from_ptr(self.kv.as_mut_ptr().cast());
         let finish = |row: usize, head: usize, state: &[f32]| {
             let first = head * shape.head_dim;
             // SAFETY: No other share has this row and head.

@@ -11,6 +11,8 @@ mod avx512;
 mod neon;
 mod scalar;
 
+use half::f16;
+
 /// How many values a vector has.
 pub(crate) const LANES: usize = 16;
 
@@ -94,6 +96,40 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn largest(self, value: Self::Floats) -> f32 {
         fold(self, value, f32::max)
+    }
+}
+
+/// A value in memory.
+pub(crate) trait Stored: Copy + Send {
+    fn from_f32(value: f32) -> Self;
+    /// # Safety
+    /// 16 values can be read.
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::Floats;
+}
+
+impl Stored for f32 {
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::Floats {
+        // SAFETY: The caller's promise.
+        unsafe { simd.load(from) }
+    }
+}
+
+impl Stored for f16 {
+    /// The nearest one, ties to even, and the largest finite one where there is none.
+    fn from_f32(value: f32) -> Self {
+        let most = Self::MAX.to_f32();
+        Self::from_f32(value.clamp(-most, most))
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::Floats {
+        // SAFETY: The caller's promise.
+        unsafe { simd.load_f16(from.cast()) }
     }
 }
 

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use infera_cpu::{BLOCK_TOKENS, CpuModel, InstructionSet, Segment, block_bytes};
 use infera_model::gguf::Gguf;
 use infera_model::{Config, ModelError};
+use infera_protocol::Profile;
 
+use self::divergence::mean_divergence;
 use self::files::{cached_model, golden_folder, repository};
 use self::outputs::{assert_top, goldens, references, top};
 
+#[path = "../../engine/tests/golden/divergence.rs"]
+mod divergence;
 #[path = "../../engine/tests/golden/files.rs"]
 mod files;
 #[path = "../../engine/tests/golden/outputs.rs"]
@@ -114,9 +118,16 @@ fn every_architecture_gives_the_logits_of_its_definition() {
 /// in shuffled blocks, behind a shared prefix and with other numbers of threads.
 #[test]
 fn logits_do_not_depend_on_the_batch_the_blocks_or_the_threads() {
+    Profile::ALL
+        .into_iter()
+        .for_each(one_alone_is_as_in_company);
+}
+
+fn one_alone_is_as_in_company(profile: Profile) {
     const LENGTH: usize = 1100;
     const PREFIX: usize = 3 * BLOCK_TOKENS;
-    let mut model = tiny();
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let mut model = load_in(profile, &path, 128);
     let prompts: Vec<Vec<u32>> = (0..3)
         .map(|sequence| {
             (0..LENGTH)
@@ -175,15 +186,42 @@ fn logits_do_not_depend_on_the_batch_the_blocks_or_the_threads() {
     }
 }
 
+/// Both over the same tokens, P16 against P32.
+#[test]
+fn keys_and_values_in_f16_change_the_distributions_little() {
+    let mut paths = vec![repository().join("tests/model/tiny-llama.gguf")];
+    for file in [
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "gemma-3-270m-q4_k_m.gguf",
+    ] {
+        paths.extend(cached_model(file));
+    }
+    for path in paths {
+        let tokens: Vec<u32> = (0..200).map(|token| (token * 37 + 3) % 600).collect();
+        let [wide, narrow] = Profile::ALL.map(|profile| {
+            let mut model = load_in(profile, &path, 8);
+            (
+                all_logits(&mut model, &tokens, 0),
+                model.vocabulary(),
+                model.block_bytes(),
+            )
+        });
+        assert_eq!(wide.2, 2 * narrow.2);
+        let mean = mean_divergence(&narrow.0, &wide.0, wide.1);
+        eprintln!("{}: mean divergence {mean:.2e}", path.display());
+        assert!(mean > 0.0 && mean < 1e-3, "{mean} {}", path.display());
+    }
+}
+
 #[test]
 fn a_cache_that_does_not_fit_is_an_error_with_its_bytes() {
     let path = repository().join("tests/model/tiny-llama.gguf");
     let gguf = Arc::new(Gguf::open(&path).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
     let blocks = 1 << 44;
-    let bytes = block_bytes(&config).saturating_mul(blocks as u64);
+    let bytes = block_bytes(&config, Profile::P32).saturating_mul(blocks as u64);
     let Err(ModelError::Unsupported { what, .. }) =
-        CpuModel::load(gguf, config, 512, blocks, &mut |_| {})
+        CpuModel::load(gguf, config, Profile::P32, 512, blocks, &mut |_| {})
     else {
         panic!("there cannot be so much memory");
     };
@@ -196,7 +234,10 @@ fn loading_reports_progress_and_sizes() {
     let gguf = Arc::new(Gguf::open(&path).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
     let mut seen = Vec::new();
-    let model = CpuModel::load(gguf, config, 100, 3, &mut |bytes| seen.push(bytes)).unwrap();
+    let model = CpuModel::load(gguf, config, Profile::P32, 100, 3, &mut |bytes| {
+        seen.push(bytes)
+    })
+    .unwrap();
     assert!(seen.is_sorted() && seen[0] > 0);
     assert_eq!((model.context(), model.blocks()), (100, 3));
     assert_eq!(model.block_bytes(), 3 * 2 * 2 * 32 * 32 * 4);
@@ -210,9 +251,13 @@ fn tiny() -> CpuModel {
 }
 
 fn load(path: &Path, blocks: usize) -> CpuModel {
+    load_in(Profile::P32, path, blocks)
+}
+
+fn load_in(profile: Profile, path: &Path, blocks: usize) -> CpuModel {
     let gguf = Arc::new(Gguf::open(path).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
-    CpuModel::load(gguf, config, usize::MAX, blocks, &mut |_| {}).unwrap()
+    CpuModel::load(gguf, config, profile, usize::MAX, blocks, &mut |_| {}).unwrap()
 }
 
 fn feed(model: &mut CpuModel, start: usize, tokens: &[u32], first_wanted: usize) -> Vec<f32> {

@@ -15,6 +15,7 @@ use infera_engine::gpu::{Gpu, Options};
 use infera_engine::message::DeviceChoice;
 use infera_model::Config;
 use infera_model::gguf::Gguf;
+use infera_protocol::Profile;
 
 const PROMPT: usize = 32;
 const STEPS: usize = 8;
@@ -25,7 +26,7 @@ fn main() {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
-    let mut options = Options::of(&opened, 128);
+    let mut options = Options::of(&opened, 128, Profile::P32);
     if let Some(columns) = arguments.get(3) {
         options.tuning.shapes = columns
             .split(',')

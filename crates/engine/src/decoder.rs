@@ -49,7 +49,7 @@ impl Decoder {
         let demand = Demand {
             limit_bytes: load.memory_bytes,
             fixed_bytes: weights,
-            block_bytes: block_bytes(&config),
+            block_bytes: block_bytes(&config, load.profile),
             context,
             sequences: load.sequences as usize,
         };
@@ -62,6 +62,7 @@ impl Decoder {
             let model = CpuModel::load(
                 Arc::clone(gguf),
                 config.clone(),
+                load.profile,
                 context,
                 blocks,
                 &mut |done| progress(Progress::Bytes(done)),
@@ -74,10 +75,10 @@ impl Decoder {
             });
         }
         let blocks = memory::kv_blocks(&Demand {
-            fixed_bytes: weights + gpu::working_bytes(&config),
+            fixed_bytes: weights + gpu::working_bytes(&config, context),
             ..demand
         })?;
-        let options = gpu::Options::of(opened, blocks);
+        let options = gpu::Options::of(opened, blocks, load.profile);
         let mut model = Gpu::load(
             Arc::clone(gguf),
             config.clone(),

@@ -1,9 +1,10 @@
 //! The fast path: a model on kernels of our own, over quantised weights and a paged KV cache.
 //!
-//! Numerics profile P32: weights as the file has them, everything else in f32, rotary tables from
-//! the CPU in f64. A sequence's logits have the same bits whatever is in the pass beside it: every
+//! Weights as the file has them, the KV cache in f32 or f16 as the numerics profile says,
+//! everything else in f32, rotary tables from the CPU in f64. A sequence's logits have the same bits whatever is in the pass beside it: every
 //! kernel's order of summation is fixed per output value.
 
+mod cut;
 pub(crate) mod memory;
 pub mod selftest;
 mod tune;
@@ -18,15 +19,18 @@ use cubecl::prelude::*;
 use infera_model::gguf::Gguf;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, rotary_table};
+use infera_protocol::Profile;
 use serde::{Deserialize, Serialize};
 
+use self::cut::{Launch, Most, Run, cut};
 use self::memory::{Buffer, Matrix, Part, Rows, kept, passing, tensor, zeros};
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
-use crate::kernels::attention::{self, grouped_attention};
+use crate::kernels::attention::{self, CHUNK, grouped_attention, merge_chunks};
+use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, Gate, tiled_matmul};
-use crate::kernels::norm::rms_norm;
-use crate::kernels::pack::{BLOCK, TILE};
+use crate::kernels::norm::{self, rms_norm};
+use crate::kernels::pack::{self, BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
 use crate::kernels::serial::{self, serial_matmul};
 use crate::memory::{most_blocks, weight_bytes};
@@ -46,10 +50,16 @@ pub struct Tuning {
     /// Columns of a unit in passes with prompts, at most: kernels for more may take longer to
     /// compile than a first answer may.
     pub prefill_columns: usize,
+    /// Columns from which a product goes through shared memory ([`shared_matmul`]).
+    pub shared_from: Option<usize>,
     pub norm_units: usize,
     pub attention_units: usize,
     /// Query heads times rows of an attention cube in prefill.
     pub attention_queries: usize,
+    /// 16-byte loads of keys or values that a unit has under way at once.
+    pub ahead: usize,
+    /// Sums over a cube go through planes.
+    pub planes: bool,
 }
 
 impl Tuning {
@@ -60,9 +70,12 @@ impl Tuning {
             cubes: 1,
             shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
             prefill_columns: 16,
+            shared_from: Some(33),
             norm_units: 256,
-            attention_units: 32,
+            attention_units: 64,
             attention_queries: 12,
+            ahead: 4,
+            planes: false,
         }
     }
 
@@ -73,9 +86,12 @@ impl Tuning {
             cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
             shapes: vec![(1, 64), (4, 64)],
             prefill_columns: 4,
+            shared_from: None,
             norm_units: 8,
             attention_units: 8,
             attention_queries: 1,
+            ahead: 1,
+            planes: false,
         }
     }
 
@@ -93,6 +109,8 @@ const PASS_ROWS: usize = 512;
 const LOGIT_ROWS: usize = 64;
 /// Multiplications that are queued before the driver gets them: 50 ms at 0.5 TFLOP/s.
 const SUBMISSION: usize = 12_500_000_000;
+/// Chunks of attention that one launch may leave to be merged, where the context has not more.
+const CHUNKS: usize = 512;
 
 /// A model on a GPU.
 pub struct Gpu {
@@ -100,6 +118,7 @@ pub struct Gpu {
     tuning: Tuning,
     gguf: Arc<Gguf>,
     config: Config,
+    profile: Profile,
     attention: Vec<LayerAttention>,
     context: usize,
     blocks: usize,
@@ -137,7 +156,7 @@ enum GateUp {
     Apart(Matrix, Matrix),
 }
 
-/// Activations of one pass, `[PASS_ROWS, width]` each.
+/// Activations of one pass, `[PASS_ROWS, width]` each, and what attention leaves to be merged.
 struct Scratch {
     normed: Wide,
     qkv: Wide,
@@ -146,6 +165,9 @@ struct Scratch {
     inner: Wide,
     gate: Option<Wide>,
     branch: Option<Wide>,
+    partials: Buffer,
+    extents: Buffer,
+    chunks: usize,
 }
 
 /// Rows of values, with zeros up to a whole block.
@@ -169,14 +191,16 @@ impl Wide {
 pub struct Options {
     /// KV blocks; fewer where one binding cannot hold a layer's keys in so many.
     pub blocks: usize,
+    pub profile: Profile,
     pub tuning: Tuning,
 }
 
 impl Options {
     /// Defaults for a device.
-    pub fn of(opened: &Opened, blocks: usize) -> Self {
+    pub fn of(opened: &Opened, blocks: usize, profile: Profile) -> Self {
         Self {
             blocks,
+            profile,
             tuning: if opened.is_software() {
                 Tuning::software()
             } else {
@@ -205,19 +229,23 @@ impl Gpu {
         let client = Device::Wgpu(device).client();
         let attention = config.attention(&gguf)?;
         let pass_rows = pass_rows(&config);
+        let context = context.min(config.context as usize);
+        let profile = options.profile;
         let blocks = options
             .blocks
-            .min(most_blocks(&config, opened.max_binding_bytes));
+            .min(most_blocks(&config, profile, opened.max_binding_bytes));
         let loader = Loader {
             client: &client,
             gguf: &gguf,
             config: &config,
             max_binding_bytes: opened.max_binding_bytes,
             blocks,
+            profile,
+            context,
         };
         let needed = weight_bytes(&config, &gguf)
-            + working_bytes(&config)
-            + blocks as u64 * block_bytes(&config);
+            + working_bytes(&config, context)
+            + blocks as u64 * block_bytes(&config, profile);
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
             let uploaded = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
@@ -225,7 +253,8 @@ impl Gpu {
                 nothing: kept(&client, &[0; 4]),
                 tuning: options.tuning.clone(),
                 blocks,
-                context: context.min(config.context as usize),
+                context,
+                profile,
                 client: client.clone(),
                 pass_rows,
                 gguf,
@@ -291,12 +320,11 @@ impl Gpu {
         logits: &mut Vec<f32>,
     ) -> Result<(), Failure> {
         let places = self.places(segments, rows);
-        self.widest
-            .set(if places.groups.iter().any(|groups| groups.prompt) {
-                self.tuning.prefill_columns
-            } else {
-                usize::MAX
-            });
+        self.widest.set(if places.prompt {
+            self.tuning.prefill_columns
+        } else {
+            usize::MAX
+        });
         let hidden = self.embeddings(rows)?;
         for (index, layer) in self.layers.iter().enumerate() {
             self.layer(layer, &self.attention[index], &hidden, &places)?;
@@ -369,30 +397,19 @@ impl Gpu {
     fn places(&self, segments: &[Segment<'_>], rows: &[Row]) -> Places {
         let mut tables = Vec::new();
         let mut place = Vec::new();
-        let (mut single, mut several) = (Vec::new(), Vec::new());
-        let many = self.prefill_rows();
+        let mut runs = Vec::new();
         for run in rows.chunk_by(|one, two| one.segment == two.segment) {
             let blocks = segments[run[0].segment].blocks;
-            let table = tables.len();
+            runs.push(Run {
+                first_row: place.len() / 2,
+                rows: run.len(),
+                position: run[0].position,
+                table: tables.len(),
+            });
             tables.extend_from_slice(blocks);
-            let first = place.len() / 2;
             for row in run {
                 let block = blocks[row.position / BLOCK_TOKENS];
                 place.extend([row.position as u32, block]);
-            }
-            let (groups, size) = if run.len() == 1 {
-                (&mut single, 1)
-            } else {
-                (&mut several, many)
-            };
-            for at in (0..run.len()).step_by(size) {
-                let group = [
-                    first + at,
-                    size.min(run.len() - at),
-                    run[at].position,
-                    table,
-                ];
-                groups.extend(group.map(|number| number as u32));
             }
         }
         let mut angles: Vec<(Arc<[f64]>, Buffer)> = Vec::new();
@@ -408,31 +425,41 @@ impl Gpu {
             let table = passing(&self.client, &values);
             angles.push((Arc::clone(&layer.frequencies), table));
         }
-        let groups = [(single, 1, false), (several, many, true)]
+        let mut windows: Vec<Option<u32>> = Vec::new();
+        for layer in &self.attention {
+            if !windows.contains(&layer.window) {
+                windows.push(layer.window);
+            }
+        }
+        let tasks = windows
             .into_iter()
-            .filter(|(groups, ..)| !groups.is_empty())
-            .map(|(groups, rows, prompt)| Groups {
-                prompt,
-                cubes: groups.len() / 4,
-                rows,
-                buffer: passing(&self.client, &groups),
+            .map(|window| {
+                let launches = cut(&runs, window, self.most());
+                let upload = |launch| Tasks::upload(&self.client, launch);
+                (window, launches.into_iter().map(upload).collect())
             })
             .collect();
         let order: Vec<u32> = (0..rows.len() as u32).collect();
         Places {
             rows: rows.len(),
+            prompt: runs.iter().any(|run| run.rows > 1),
             order: passing(&self.client, &order),
             place: passing(&self.client, &place),
             tables: passing(&self.client, &tables),
-            groups,
+            tasks,
             angles,
         }
     }
 
-    /// Rows of an attention cube in prefill.
-    fn prefill_rows(&self) -> usize {
+    /// What a launch of attention may hold.
+    fn most(&self) -> Most {
         let group = (self.config.heads / self.config.kv_heads) as usize;
-        (self.tuning.attention_queries / group).max(1)
+        let width = (self.config.heads * self.config.head_dim) as usize;
+        Most {
+            rows: (self.tuning.attention_queries / group).max(1),
+            chunks: self.scratch.chunks,
+            work: SUBMISSION / (2 * width),
+        }
     }
 
     fn layer(
@@ -462,7 +489,7 @@ impl Gpu {
             rows,
         )?;
         self.rotate(layer, attention, places);
-        self.attend(layer, attention, places);
+        self.attend(layer, attention, places)?;
         let post = layer.post_attention_norm.as_ref();
         self.add(
             &layer.attention_out,
@@ -527,14 +554,18 @@ impl Gpu {
         rows: usize,
         add: bool,
     ) {
-        let units = self.tuning.norm_units;
+        let shape = norm::Shape {
+            units: self.tuning.norm_units,
+            planes: self.tuning.planes,
+            add,
+        };
         // SAFETY: `index` names rows of `x`, `y` has `rows` rows, and rows of both have the
         // weight's length.
         unsafe {
             rms_norm::launch_unchecked(
                 &self.client,
                 CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d(units as u32),
+                CubeDim::new_1d(shape.units as u32),
                 x.buffer.fours(),
                 weight.fours(),
                 index.words(),
@@ -542,9 +573,8 @@ impl Gpu {
                 (weight.words / 4) as u32,
                 self.config.embedding as f32,
                 self.config.rms_epsilon,
-                units as u32,
-                units,
-                add,
+                shape.units as u32,
+                shape,
             );
         }
     }
@@ -597,7 +627,9 @@ impl Gpu {
             head_dim: config.head_dim as usize,
             rotated: config.rope_dim as usize,
             norm: layer.qk_norm.is_some(),
+            half: self.profile == Profile::P16,
             units: self.tuning.attention_units,
+            planes: self.tuning.planes,
         };
         let [query_norm, key_norm] = match &layer.qk_norm {
             Some([query, key]) => [query, key],
@@ -629,44 +661,59 @@ impl Gpu {
                 config.kv_heads,
                 config.attention_scale,
                 config.rms_epsilon,
+                shape.units as u32,
                 shape,
             );
         }
     }
 
-    fn attend(&self, layer: &Layer, attention: &LayerAttention, places: &Places) {
+    fn attend(
+        &self,
+        layer: &Layer,
+        attention: &LayerAttention,
+        places: &Places,
+    ) -> Result<(), Failure> {
         let config = &self.config;
-        for groups in &places.groups {
+        let width = (config.heads * config.head_dim) as usize;
+        let tasks = places
+            .tasks
+            .iter()
+            .find(|(window, _)| *window == attention.window)
+            .map_or(&[][..], |(_, tasks)| tasks);
+        for tasks in tasks {
+            self.queue(2 * tasks.work * width)?;
             let shape = attention::Shape {
                 head_dim: config.head_dim as usize,
                 group: (config.heads / config.kv_heads) as usize,
-                rows: groups.rows,
+                rows: tasks.rows,
                 units: self.tuning.attention_units,
+                ahead: self.tuning.ahead,
+                half: self.profile == Profile::P16,
                 window: attention.window.is_some(),
                 softcap: config.attention_softcap.is_some(),
+                planes: self.tuning.planes,
+                split: tasks.merges.is_some(),
             };
-            // SAFETY: groups name rows of the pass, and tables blocks below the pool's.
-            unsafe {
-                grouped_attention::launch_unchecked(
-                    &self.client,
-                    CubeCount::Static(groups.cubes as u32, config.kv_heads, 1),
-                    CubeDim::new_1d(shape.units as u32),
-                    self.scratch.queries.buffer.fours(),
-                    layer.keys.fours(),
-                    layer.values.fours(),
-                    groups.buffer.words(),
-                    places.tables.words(),
-                    self.scratch.attended.buffer.fours(),
-                    (self.scratch.queries.stride / 4) as u32,
-                    config.kv_heads,
-                    attention.window.unwrap_or_default(),
-                    config.attention_softcap.unwrap_or(1.0),
-                    config.head_dim / 4,
-                    shape.units as u32,
-                    shape,
-                );
-            }
+            launch_attention(
+                &self.client,
+                shape,
+                &Attention {
+                    queries: &self.scratch.queries.buffer,
+                    keys: &layer.keys,
+                    values: &layer.values,
+                    tables: &places.tables,
+                    y: &self.scratch.attended.buffer,
+                    partials: &self.scratch.partials,
+                    extents: &self.scratch.extents,
+                    query_stride: self.scratch.queries.stride,
+                    kv_heads: config.kv_heads as usize,
+                    window: attention.window.unwrap_or_default(),
+                    softcap: config.attention_softcap.unwrap_or(1.0),
+                },
+                tasks,
+            );
         }
+        Ok(())
     }
 
     fn kept(&self) -> Vec<&cubecl::server::Handle> {
@@ -693,7 +740,7 @@ impl Forward for Gpu {
     }
 
     fn block_bytes(&self) -> u64 {
-        block_bytes(&self.config)
+        block_bytes(&self.config, self.profile)
     }
 
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
@@ -779,6 +826,43 @@ fn launch_part(
         }
         return;
     };
+    if tuning.shared_from.is_some_and(|least| columns >= least) {
+        let shape = gemm::Shape {
+            kind: part.kind,
+            epilogue,
+            bias: part.bias.is_some(),
+            splits,
+        };
+        // SAFETY: as below.
+        unsafe {
+            shared_matmul::launch_unchecked(
+                client,
+                CubeCount::Static(
+                    part.row_tiles.div_ceil(gemm::TILES) as u32,
+                    columns.div_ceil(gemm::COLUMNS) as u32,
+                    1,
+                ),
+                CubeDim::new_2d(gemm::UNITS.0, gemm::UNITS.1),
+                part.quants.fours(),
+                part.side.words(),
+                x.fours(),
+                other.words(),
+                bias.words(),
+                y.words(),
+                part.blocks as u32,
+                part.rows as u32,
+                part.row_tiles as u32,
+                columns as u32,
+                (8 / pack::halves(part.kind)) as u32,
+                part.high_at as u32,
+                part.supers_at as u32,
+                y_stride as u32,
+                part.at as u32,
+                shape,
+            );
+        }
+        return;
+    }
     let shape = matmul::Shape {
         kind: part.kind,
         epilogue,
@@ -813,6 +897,70 @@ fn launch_part(
     }
 }
 
+/// What attention works on, on the device.
+struct Attention<'a> {
+    queries: &'a Buffer,
+    keys: &'a Buffer,
+    values: &'a Buffer,
+    tables: &'a Buffer,
+    y: &'a Buffer,
+    partials: &'a Buffer,
+    extents: &'a Buffer,
+    /// Of queries and of `y`.
+    query_stride: usize,
+    kv_heads: usize,
+    window: u32,
+    softcap: f32,
+}
+
+/// The tasks name rows that there are, the tables blocks that there are, and there is room for as
+/// many partial results as there are tasks to be merged.
+fn launch_attention(client: &Client, shape: attention::Shape, on: &Attention<'_>, tasks: &Tasks) {
+    let heads = on.kv_heads * shape.group;
+    // SAFETY: the caller's promise.
+    unsafe {
+        grouped_attention::launch_unchecked(
+            client,
+            CubeCount::Static(tasks.cubes as u32, on.kv_heads as u32, 1),
+            CubeDim::new_1d(shape.units as u32),
+            on.queries.fours(),
+            on.keys.fours(),
+            on.values.fours(),
+            tasks.tasks.words(),
+            on.tables.words(),
+            on.y.fours(),
+            on.partials.fours(),
+            on.extents.words(),
+            (on.query_stride / 4) as u32,
+            on.kv_heads as u32,
+            on.window,
+            on.softcap,
+            shape.pieces() as u32,
+            shape.units as u32,
+            shape,
+        );
+    }
+    let Some(merges) = &tasks.merges else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        merge_chunks::launch_unchecked(
+            client,
+            CubeCount::Static((merges.words / 3) as u32, heads as u32, 1),
+            CubeDim::new_1d(shape.units as u32),
+            on.partials.fours(),
+            on.extents.words(),
+            merges.words(),
+            on.y.fours(),
+            (on.query_stride / 4) as u32,
+            heads as u32,
+            (shape.head_dim / 4) as u32,
+            shape.units,
+        );
+    }
+}
+
 /// One token of a pass.
 struct Row {
     segment: usize,
@@ -824,22 +972,37 @@ struct Row {
 /// Where the rows of a pass are, on the device.
 struct Places {
     rows: usize,
+    /// A sequence has several rows.
+    prompt: bool,
     /// `0..rows`.
     order: Buffer,
     place: Buffer,
     tables: Buffer,
-    groups: Vec<Groups>,
+    /// For layers of each window.
+    tasks: Vec<(Option<u32>, Vec<Tasks>)>,
     /// For each set of frequencies.
     angles: Vec<(Arc<[f64]>, Buffer)>,
 }
 
-/// Attention cubes of as many rows each.
-struct Groups {
-    /// Of sequences with several rows.
-    prompt: bool,
+/// A [`Launch`] on the device.
+struct Tasks {
     cubes: usize,
     rows: usize,
-    buffer: Buffer,
+    work: usize,
+    tasks: Buffer,
+    merges: Option<Buffer>,
+}
+
+impl Tasks {
+    fn upload(client: &Client, launch: Launch) -> Self {
+        Self {
+            cubes: launch.cubes(),
+            rows: launch.rows,
+            work: launch.work,
+            tasks: passing(client, &launch.tasks),
+            merges: (!launch.merges.is_empty()).then(|| passing(client, &launch.merges)),
+        }
+    }
 }
 
 struct Loader<'a> {
@@ -848,6 +1011,8 @@ struct Loader<'a> {
     config: &'a Config,
     max_binding_bytes: u64,
     blocks: usize,
+    profile: Profile,
+    context: usize,
 }
 
 type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
@@ -876,7 +1041,7 @@ impl Loader<'_> {
         let apart = layers
             .iter()
             .any(|layer| matches!(layer.gate_up, GateUp::Apart(..)));
-        let scratch = Scratch::new(self.client, config, pass_rows, apart);
+        let scratch = Scratch::new(self.client, config, self.context, pass_rows, apart);
         Ok((layers, norm, head, scratch))
     }
 
@@ -937,7 +1102,11 @@ impl Loader<'_> {
                 Ok(None)
             }
         };
-        let pool = self.blocks * BLOCK_TOKENS * kv_width as usize;
+        let values = self.blocks * BLOCK_TOKENS * kv_width as usize;
+        let pool = match self.profile {
+            Profile::P32 => values,
+            Profile::P16 => values / 2,
+        };
         Ok(Layer {
             attention_norm: self.vector(&name("attn_norm.weight"))?,
             qkv,
@@ -980,10 +1149,14 @@ impl Layer {
 }
 
 impl Scratch {
-    fn new(client: &Client, config: &Config, rows: usize, apart: bool) -> Self {
+    fn new(client: &Client, config: &Config, context: usize, rows: usize, apart: bool) -> Self {
         let [embedding, attended, qkv, inner] = widths(config);
         let wide = |width| Wide::new(client, rows, width);
+        let chunks = chunks(context);
         Self {
+            partials: zeros(client, chunks * attended),
+            extents: zeros(client, chunks * config.heads as usize * 2),
+            chunks,
             normed: wide(embedding),
             qkv: wide(qkv),
             queries: wide(attended),
@@ -1013,12 +1186,18 @@ fn pass_rows(config: &Config) -> usize {
     (SUBMISSION / widest).clamp(64, PASS_ROWS)
 }
 
+/// Chunks of attention that there is room for.
+fn chunks(context: usize) -> usize {
+    CHUNKS.max(context.div_ceil(CHUNK))
+}
+
 /// Bytes of the activations of one pass.
-pub(crate) fn working_bytes(config: &Config) -> u64 {
+pub(crate) fn working_bytes(config: &Config, context: usize) -> u64 {
     let [embedding, attended, qkv, inner] = widths(config);
     let row = 2 * embedding + 2 * attended + qkv + 2 * inner;
     let logits = LOGIT_ROWS * config.vocabulary as usize;
-    ((row * pass_rows(config) + logits) * size_of::<f32>()) as u64
+    let partials = chunks(context) * (attended + 2 * config.heads as usize);
+    ((row * pass_rows(config) + logits + partials) * size_of::<f32>()) as u64
 }
 
 fn no_gpu() -> Failure {

@@ -8,10 +8,13 @@
 )]
 
 pub mod attention;
+pub mod gemm;
+mod half;
 pub mod matmul;
 pub mod norm;
 pub mod pack;
 pub mod read;
+mod reduce;
 pub mod rope;
 pub mod serial;
 

@@ -2,6 +2,7 @@
 
 use infera_model::Config;
 use infera_model::gguf::Gguf;
+use infera_protocol::Profile;
 
 use crate::forward::{BLOCK_TOKENS, block_bytes};
 use crate::message::{Failure, FailureCode};
@@ -53,8 +54,8 @@ pub fn kv_blocks(demand: &Demand) -> Result<usize, Failure> {
 }
 
 /// KV blocks whose keys, or values, fit one binding in each layer.
-pub(crate) fn most_blocks(config: &Config, max_binding_bytes: u64) -> usize {
-    let of_layer = block_bytes(config) / u64::from(2 * config.layers);
+pub(crate) fn most_blocks(config: &Config, profile: Profile, max_binding_bytes: u64) -> usize {
+    let of_layer = block_bytes(config, profile) / u64::from(2 * config.layers);
     usize::try_from((max_binding_bytes / of_layer).max(1)).unwrap_or(usize::MAX)
 }
 

@@ -11,6 +11,7 @@ use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
 use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError};
+use infera_protocol::Profile;
 
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
@@ -119,7 +120,7 @@ impl Plain {
     ) -> Result<Self, ModelError> {
         let config = Config::from_gguf(&gguf)?;
         let shape = Shape::of(&config, context);
-        let blocks = blocks.min(most_blocks(&config, opened.max_binding_bytes));
+        let blocks = blocks.min(most_blocks(&config, Profile::P32, opened.max_binding_bytes));
         let mut sights: Vec<LayerAttention> = Vec::new();
         let mut loader = Loader::new(&gguf, opened, progress);
         let mut layers = Vec::new();
@@ -155,7 +156,7 @@ impl Plain {
             norm,
             head,
             blocks,
-            block_bytes: block_bytes(&config),
+            block_bytes: block_bytes(&config, Profile::P32),
             weight_bytes,
         })
     }

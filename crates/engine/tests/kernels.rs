@@ -19,9 +19,13 @@ use infera_engine::plain::Plain;
 use infera_model::Config;
 use infera_model::gguf::Gguf;
 use infera_model::quant::TensorType;
+use infera_protocol::Profile;
 
+use self::divergence::mean_divergence;
 use self::files::{cached_model, golden_folder, repository};
 
+#[path = "golden/divergence.rs"]
+mod divergence;
 #[path = "golden/files.rs"]
 mod files;
 
@@ -35,25 +39,63 @@ fn every_kernel_is_near_f64() {
     let device = opened.gpu.unwrap();
     let mut tell = |check: &Check| eprintln!("{check:?}");
     let serial = selftest(&device, &Tuning::software(), &TensorType::ALL, &mut tell);
-    // The form for GPUs, with little to compile: it is slow to compile here.
-    let tiled = Tuning {
+    let tiled = small_tiles();
+    let kinds = [TensorType::Q4K, TensorType::Q8_0, TensorType::F16];
+    let of_tiled = selftest(&device, &tiled, &kinds, &mut tell);
+    // Several planes, and lanes of values, here of eight units each.
+    let planes = Tuning {
+        shared_from: None,
+        norm_units: 32,
+        attention_units: 24,
+        planes: true,
+        ..tiled
+    };
+    let of_planes = selftest(&device, &planes, &[], &mut tell);
+    let all = serial.iter().chain(&of_tiled).chain(&of_planes);
+    let failed: Vec<_> = all.filter(|check| !check.pass).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(serial.len() > 40 && of_tiled.len() > 15 && of_planes.len() > 15);
+}
+
+/// The form for GPUs, with little to compile: it is slow to compile here.
+fn small_tiles() -> Tuning {
+    Tuning {
         splits: Some(3),
         cubes: 1,
         shapes: vec![(2, 2)],
         prefill_columns: 2,
+        shared_from: Some(9),
         norm_units: 16,
         attention_units: 16,
         attention_queries: 6,
+        ahead: 2,
+        planes: false,
+    }
+}
+
+#[test]
+fn prompts_through_shared_memory_have_the_bits_of_steps() {
+    let Some(opened) = software_vulkan() else {
+        return;
     };
-    let kinds = [TensorType::Q4K, TensorType::Q8_0, TensorType::F16];
-    let tiled = selftest(&device, &tiled, &kinds, &mut tell);
-    let failed: Vec<_> = serial
-        .iter()
-        .chain(&tiled)
-        .filter(|check| !check.pass)
-        .collect();
-    assert!(failed.is_empty(), "{failed:#?}");
-    assert!(serial.len() > 40 && tiled.len() > 15);
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let mut model = load_with(small_tiles(), Profile::P32, &path, &opened);
+    let tokens: Vec<u32> = (0..75).map(|token| (token * 7 + 3) % 600).collect();
+    let mut of_last = |from: usize| {
+        let segment = Segment {
+            tokens: &tokens[from..],
+            start: from,
+            blocks: &[2, 0, 1],
+            wanted: tokens.len() - 1 - from..tokens.len() - from,
+        };
+        let logits = model.forward(&[segment]).unwrap();
+        logits
+            .iter()
+            .map(|logit| logit.to_bits())
+            .collect::<Vec<_>>()
+    };
+    let (prompt, step) = (of_last(0), of_last(74));
+    assert!(prompt == step);
 }
 
 #[test]
@@ -156,6 +198,73 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
     );
 }
 
+/// As a prompt's last row, as a step of its own over three chunks that are merged, and beside a
+/// short sequence.
+#[test]
+fn a_long_sequence_has_the_same_bits_however_it_is_cut() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    const LENGTH: usize = 700;
+    let tokens: Vec<u32> = (0..LENGTH as u32)
+        .map(|token| (token * 7 + token / 11) % 600)
+        .collect();
+    let blocks: Vec<u32> = (0..LENGTH.div_ceil(32) as u32).rev().collect();
+    let segment = |from: usize, to: usize| Segment {
+        tokens: &tokens[from..to],
+        start: from,
+        blocks: &blocks,
+        wanted: to - from - 1..to - from,
+    };
+    let short = Segment {
+        tokens: &[5],
+        start: 0,
+        blocks: &[40],
+        wanted: 0..1,
+    };
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    for profile in Profile::ALL {
+        let mut model = load_in(profile, &path, &opened);
+        let prompt = model.forward(&[segment(0, LENGTH)]).unwrap();
+        let step = model.forward(&[segment(LENGTH - 1, LENGTH)]).unwrap();
+        let beside = model
+            .forward(&[short.clone(), segment(LENGTH - 1, LENGTH)])
+            .unwrap();
+        let vocabulary = model.vocabulary();
+        let bits =
+            |logits: &[f32]| -> Vec<u32> { logits.iter().map(|logit| logit.to_bits()).collect() };
+        assert!(bits(&prompt) == bits(&step), "{profile}");
+        assert!(bits(&step) == bits(&beside[vocabulary..]), "{profile}");
+    }
+}
+
+#[test]
+fn keys_and_values_in_f16_change_the_distributions_little() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let tokens: Vec<u32> = (0..90).map(|token| (token * 7 + 3) % 600).collect();
+    let blocks = [2, 0, 1];
+    let [wide, narrow] = Profile::ALL.map(|profile| {
+        let mut model = load_in(profile, &path, &opened);
+        let segment = Segment {
+            tokens: &tokens,
+            start: 0,
+            blocks: &blocks,
+            wanted: 0..tokens.len(),
+        };
+        (
+            model.forward(&[segment]).unwrap(),
+            model.vocabulary(),
+            model.block_bytes(),
+        )
+    });
+    assert_eq!(wide.2, 2 * narrow.2);
+    let mean = mean_divergence(&narrow.0, &wide.0, wide.1);
+    assert!(mean > 0.0 && mean < 1e-3, "{mean}");
+}
+
 #[test]
 fn tuning_without_time_keeps_the_defaults_and_they_can_be_stored() {
     let Some(opened) = software_vulkan() else {
@@ -252,33 +361,27 @@ fn compare(path: &Path, opened: &Opened, tokens: &[u32]) {
     assert!(divergence < 1e-6);
 }
 
-/// Mean over rows of the divergence of `found`'s distribution from `expected`'s.
-fn mean_divergence(found: &[f32], expected: &[f32], vocabulary: usize) -> f64 {
-    let log_softmax = |logits: &[f32]| -> Vec<f64> {
-        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
-        let shifted: Vec<f64> = logits
-            .iter()
-            .map(|logit| f64::from(*logit) - f64::from(largest))
-            .collect();
-        let total = shifted.iter().map(|value| value.exp()).sum::<f64>().ln();
-        shifted.iter().map(|value| value - total).collect()
-    };
-    let rows = found.chunks(vocabulary).zip(expected.chunks(vocabulary));
-    let count = rows.len() as f64;
-    let divergences = rows.map(|(found, expected)| {
-        let (found, expected) = (log_softmax(found), log_softmax(expected));
-        let terms = expected.iter().zip(&found);
-        terms
-            .map(|(expected, found)| expected.exp() * (expected - found))
-            .sum::<f64>()
-    });
-    divergences.sum::<f64>() / count
+fn load(path: &Path, opened: &Opened) -> Gpu {
+    load_in(Profile::P32, path, opened)
 }
 
-fn load(path: &Path, opened: &Opened) -> Gpu {
+fn load_in(profile: Profile, path: &Path, opened: &Opened) -> Gpu {
+    load_with(
+        Options::of(opened, BLOCKS, profile).tuning,
+        profile,
+        path,
+        opened,
+    )
+}
+
+fn load_with(tuning: Tuning, profile: Profile, path: &Path, opened: &Opened) -> Gpu {
     let gguf = Arc::new(Gguf::open(path).unwrap());
     let config = Config::from_gguf(&gguf).unwrap();
-    let options = Options::of(opened, BLOCKS);
+    let options = Options {
+        blocks: BLOCKS,
+        profile,
+        tuning,
+    };
     Gpu::load(gguf, config, usize::MAX, opened, &options, &mut |_| {}).unwrap()
 }
 

@@ -3,14 +3,18 @@
 use cubecl::client::Client;
 use cubecl::device::{Device, WgpuDevice};
 use cubecl::prelude::*;
+use half::f16;
 use infera_model::quant::{TensorType, dequantize};
+use infera_protocol::Profile;
 
+use super::cut::{Most, Run, cut};
 use super::memory::{Buffer, Part, kept, passing, zeros};
-use super::{Options, Tuning, launch_part, no_gpu};
+use super::{Attention, Options, Tasks, Tuning, launch_attention, launch_part, no_gpu};
 use crate::device::Opened;
-use crate::kernels::attention::{self, grouped_attention};
+use crate::kernels::attention;
+use crate::kernels::gemm::COLUMNS;
 use crate::kernels::matmul::{Epilogue, Gate};
-use crate::kernels::norm::rms_norm;
+use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::{self, BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
 use crate::message::Failure;
@@ -32,7 +36,7 @@ pub struct Check {
 /// Runs all kernels on a device, cut up as models are by default, for every kind of weights.
 pub fn on_device(opened: &Opened, progress: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, Failure> {
     let device = opened.gpu.as_ref().ok_or_else(no_gpu)?;
-    let tuning = Options::of(opened, 0).tuning;
+    let tuning = Options::of(opened, 0, Profile::P32).tuning;
     Ok(selftest(device, &tuning, &TensorType::ALL, progress))
 }
 
@@ -55,6 +59,9 @@ pub fn selftest(
         for index in 0..tuning.shapes.len() {
             bench.product(*kind, Epilogue::Store, true, tuning.shapes[index].0);
         }
+        if let Some(columns) = tuning.shared_from {
+            bench.product(*kind, Epilogue::Store, true, columns.max(COLUMNS + 3));
+        }
         // Neither a whole bucket nor the first.
         bench.product(*kind, Epilogue::Store, true, tuning.shapes[0].0 + 6);
     }
@@ -66,20 +73,26 @@ pub fn selftest(
             Epilogue::Times(Gate::Silu),
         ] {
             bench.product(*kind, epilogue, false, 1);
+            if let Some(columns) = tuning.shared_from {
+                bench.product(*kind, epilogue, false, columns);
+            }
         }
     }
     bench.norm(100, false);
     bench.norm(36, true);
-    bench.rope(12, 12, false);
-    bench.rope(16, 8, true);
+    bench.rope(12, 12, false, Profile::P32);
+    bench.rope(16, 8, true, Profile::P32);
+    bench.rope(24, 24, true, Profile::P16);
     for (start, rows, window, softcap) in [
         (0, 1, None, None),
         (299, 1, None, None),
         (255, 7, None, None),
-        (520, 1, Some(40), Some(3.0)),
+        (800, 1, Some(500), Some(3.0)),
         (30, 70, Some(17), None),
     ] {
-        bench.attention(start, rows, window, softcap);
+        for profile in Profile::ALL {
+            bench.attention(start, rows, window, softcap, profile);
+        }
     }
     bench.checks
 }
@@ -180,6 +193,21 @@ impl Bench<'_> {
         passing(&self.client, &bits)
     }
 
+    /// As a KV cache has them.
+    fn cache(&self, values: &[f32], profile: Profile) -> Buffer {
+        match profile {
+            Profile::P32 => self.upload(values),
+            Profile::P16 => {
+                let half = |value: f32| u32::from(f16::from_f32(value).to_bits());
+                let pairs = values.chunks_exact(2);
+                let words: Vec<u32> = pairs
+                    .map(|pair| half(pair[0]) | half(pair[1]) << 16)
+                    .collect();
+                passing(&self.client, &words)
+            }
+        }
+    }
+
     /// What a device that failed gives is nothing, which no check accepts.
     fn read(&self, buffer: Buffer) -> Vec<f32> {
         match self.client.read_one(buffer.handle) {
@@ -266,10 +294,10 @@ impl Bench<'_> {
         }
         let [_, of_y, _] = buffers;
         let found = self.read(of_y);
-        let kernel = if self.tuning.splits.is_some() {
-            "tiled_matmul"
-        } else {
-            "serial_matmul"
+        let kernel = match (self.tuning.splits, self.tuning.shared_from) {
+            (None, _) => "serial_matmul",
+            (Some(_), Some(least)) if columns >= least => "shared_matmul",
+            (Some(_), _) => "tiled_matmul",
         };
         let bucket = self.tuning.shape(columns, usize::MAX).0;
         let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
@@ -290,13 +318,17 @@ impl Bench<'_> {
         let before = padded(self.random.units(3 * width));
         let index = [4, 0, 2];
         let y = self.upload(&before);
-        let units = self.tuning.norm_units;
+        let shape = norm::Shape {
+            units: self.tuning.norm_units,
+            planes: self.tuning.planes,
+            add,
+        };
         // SAFETY: the buffers have the rows that `index` names, of the same length each.
         unsafe {
             rms_norm::launch_unchecked(
                 &self.client,
                 CubeCount::Static(3, 1, 1),
-                CubeDim::new_1d(units as u32),
+                CubeDim::new_1d(shape.units as u32),
                 self.upload(&x).fours(),
                 self.upload(&weight).fours(),
                 passing(&self.client, &index).words(),
@@ -304,9 +336,8 @@ impl Bench<'_> {
                 (stride / 4) as u32,
                 width as f32,
                 1e-5,
-                units as u32,
-                units,
-                add,
+                shape.units as u32,
+                shape,
             );
         }
         let mut expected = Vec::new();
@@ -333,7 +364,7 @@ impl Bench<'_> {
     }
 
     /// Three query heads, one key head, two rows at positions 5 and 40.
-    fn rope(&mut self, head_dim: usize, rotated: usize, norm: bool) {
+    fn rope(&mut self, head_dim: usize, rotated: usize, norm: bool, profile: Profile) {
         let (heads, kv_heads, rows) = (3, 1, 2);
         let place = [5_u32, 1, 40, 0];
         let qkv = self.random.units(rows * (heads + 2 * kv_heads) * head_dim);
@@ -341,12 +372,14 @@ impl Bench<'_> {
         let angles = self.random.units(rows * rotated);
         let queries = zeros(&self.client, rows * heads * head_dim);
         let pool = 2 * kv_heads * 32 * head_dim;
-        let (keys, values) = (zeros(&self.client, pool), zeros(&self.client, pool));
+        let [keys, values] = [(); 2].map(|()| zeros(&self.client, pool));
         let shape = rope::Shape {
             head_dim,
             rotated,
             norm,
+            half: profile == Profile::P16,
             units: self.tuning.attention_units,
+            planes: self.tuning.planes,
         };
         // SAFETY: two rows, and two blocks in the pool.
         unsafe {
@@ -368,6 +401,7 @@ impl Bench<'_> {
                 kv_heads as u32,
                 0.3,
                 1e-6,
+                shape.units as u32,
                 shape,
             );
         }
@@ -412,78 +446,93 @@ impl Bench<'_> {
                         let to = (row * heads + head) * head_dim + dim;
                         expected_queries[to] = turned * f64::from(0.3_f32);
                     } else {
-                        let four = (block * head_dim / 4 + dim / 4) * 32 + position % 32;
-                        expected_keys[four * 4 + dim % 4] = turned;
+                        let at = key_at(block, position % 32, dim, head_dim, profile);
+                        expected_keys[at] = turned;
                     }
                 }
             }
         }
-        let shape = |what| format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}");
+        let shape =
+            |what| format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}, {profile}");
         for (what, buffer, mut expected) in [
             ("queries", queries, expected_queries),
             ("keys", keys, expected_keys),
             ("values", values, expected_values),
         ] {
-            let found = self.read(buffer);
+            let mut found = self.read(buffer);
+            if profile == Profile::P16 && what != "queries" {
+                let words = found.iter().map(|word| word.to_bits());
+                found = words.flat_map(halves).take(expected.len()).collect();
+                expected = expected.into_iter().map(rounded).collect();
+            }
             expected.resize(found.len().max(expected.len()), 0.0);
             self.judge("rope_and_store", shape(what), &found, &expected);
         }
     }
 
-    /// Six query heads over two key heads of width 20, blocks in reverse order.
+    /// Six query heads over two key heads of width 24, blocks in reverse order.
     fn attention(
         &mut self,
         start: usize,
         rows: usize,
         window: Option<usize>,
         softcap: Option<f32>,
+        profile: Profile,
     ) {
-        let (heads, kv_heads, head_dim) = (6, 2, 20);
+        let (heads, kv_heads, head_dim) = (6, 2, 24);
         let length = start + rows;
         let blocks = length.div_ceil(32);
         let tables: Vec<u32> = (0..blocks as u32).rev().collect();
         let queries = self.random.units(rows * heads * head_dim);
-        let keys = self.random.units(blocks * kv_heads * 32 * head_dim);
-        let values = self.random.units(blocks * kv_heads * 32 * head_dim);
-        let group_rows = if rows == 1 {
-            1
-        } else {
-            (self.tuning.attention_queries / (heads / kv_heads)).max(1)
+        let pool = blocks * kv_heads * 32 * head_dim;
+        let [keys, values] = [(); 2].map(|()| match profile {
+            Profile::P32 => self.random.units(pool),
+            Profile::P16 => {
+                let units = self.random.units(pool);
+                let round = |value: f32| f16::from_f32(value).to_f32();
+                units.into_iter().map(round).collect()
+            }
+        });
+        let run = Run {
+            first_row: 0,
+            rows,
+            position: start,
+            table: 0,
         };
-        let groups: Vec<u32> = (0..rows)
-            .step_by(group_rows)
-            .flat_map(|first| [first, group_rows.min(rows - first), start + first, 0])
-            .map(|number| number as u32)
-            .collect();
+        let most = Most {
+            rows: (self.tuning.attention_queries / (heads / kv_heads)).max(1),
+            chunks: 64,
+            work: usize::MAX,
+        };
         let y = zeros(&self.client, rows * heads * head_dim);
-        let shape = attention::Shape {
-            head_dim,
-            group: heads / kv_heads,
-            rows: group_rows,
-            units: self.tuning.attention_units,
-            window: window.is_some(),
-            softcap: softcap.is_some(),
+        let on = Attention {
+            queries: &self.upload(&queries),
+            keys: &self.cache(&keys, profile),
+            values: &self.cache(&values, profile),
+            tables: &passing(&self.client, &tables),
+            y: &y,
+            partials: &zeros(&self.client, most.chunks * heads * head_dim),
+            extents: &zeros(&self.client, most.chunks * heads * 2),
+            query_stride: heads * head_dim,
+            kv_heads,
+            window: window.unwrap_or_default() as u32,
+            softcap: softcap.unwrap_or(1.0),
         };
-        // SAFETY: the groups name the rows there are, and the table the blocks there are.
-        unsafe {
-            grouped_attention::launch_unchecked(
-                &self.client,
-                CubeCount::Static((groups.len() / 4) as u32, kv_heads as u32, 1),
-                CubeDim::new_1d(shape.units as u32),
-                self.upload(&queries).fours(),
-                self.upload(&keys).fours(),
-                self.upload(&values).fours(),
-                passing(&self.client, &groups).words(),
-                passing(&self.client, &tables).words(),
-                y.fours(),
-                (heads * head_dim / 4) as u32,
-                kv_heads as u32,
-                window.unwrap_or_default() as u32,
-                softcap.unwrap_or(1.0),
-                (head_dim / 4) as u32,
-                shape.units as u32,
-                shape,
-            );
+        for launch in cut(&[run], window.map(|window| window as u32), most) {
+            let shape = attention::Shape {
+                head_dim,
+                group: heads / kv_heads,
+                rows: launch.rows,
+                units: self.tuning.attention_units,
+                ahead: self.tuning.ahead,
+                half: profile == Profile::P16,
+                window: window.is_some(),
+                softcap: softcap.is_some(),
+                planes: self.tuning.planes,
+                split: !launch.merges.is_empty(),
+            };
+            let tasks = Tasks::upload(&self.client, launch);
+            launch_attention(&self.client, shape, &on, &tasks);
         }
         let mut expected = Vec::with_capacity(rows * heads * head_dim);
         for row in 0..rows {
@@ -497,8 +546,7 @@ impl Bench<'_> {
                     .map(|at| {
                         let (block, slot) = place(at);
                         let key = |dim: usize| {
-                            let four = (block * (head_dim / 4) + dim / 4) * 32 + slot;
-                            f64::from(keys[four * 4 + dim % 4])
+                            f64::from(keys[key_at(block, slot, dim, head_dim, profile)])
                         };
                         let products = query.iter().enumerate();
                         let score: f64 = products.map(|(dim, x)| f64::from(*x) * key(dim)).sum();
@@ -521,9 +569,28 @@ impl Bench<'_> {
             }
         }
         let found = self.read(y);
-        let shape = format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}");
+        let shape =
+            format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}");
         self.judge("grouped_attention", shape, &found, &expected);
     }
+}
+
+/// Where a key's value is among the values of the cache; `block` counts the blocks of one head.
+fn key_at(block: usize, slot: usize, dim: usize, head_dim: usize, profile: Profile) -> usize {
+    let piece = match profile {
+        Profile::P32 => 4,
+        Profile::P16 => 8,
+    };
+    ((block * head_dim / piece + dim / piece) * 32 + slot) * piece + dim % piece
+}
+
+/// Both values in f16 of a word.
+fn halves(word: u32) -> [f32; 2] {
+    [word as u16, (word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32())
+}
+
+fn rounded(value: f64) -> f64 {
+    f16::from_f64(value).to_f64()
 }
 
 fn rms_factor(x: &[f32], epsilon: f64) -> f64 {

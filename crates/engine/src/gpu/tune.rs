@@ -5,53 +5,68 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cubecl::features::Plane;
 use infera_model::gguf::Gguf;
 use infera_protocol::digest::Digest;
 
 use super::{Gpu, Tuning};
 use crate::device::Opened;
-use crate::forward::{Forward, Segment};
+use crate::forward::{BLOCK_TOKENS, Forward, Segment};
 use crate::message::Failure;
 
 /// After so many that did not end, the defaults serve.
 const ATTEMPTS: u64 = 3;
 
-/// Sequences of the passes that are timed.
+/// Sequences of the decode passes that are timed, and tokens of the prompt that is.
 const BATCHES: [usize; 3] = [1, 8, 16];
+const PROMPT: usize = 256;
+/// Tokens before those that are decoded, if there is room.
+const CONTEXT: usize = 511;
 /// Each is timed so often, after one pass that compiles; the fastest counts.
-const REPEATS: usize = 3;
+const REPEATS: usize = 2;
 /// The largest normalised mean square error of a candidate's logits from the defaults'.
 const LIMIT_NMSE: f64 = 1e-6;
 
+/// A change that may make a tuning faster.
+type Step = fn(&mut Tuning);
+
+/// On GPUs; planes last, for not every adapter has them.
+const STEPS: [Step; 8] = [
+    |tuning| tuning.splits = Some(4),
+    |tuning| tuning.splits = Some(16),
+    |tuning| tuning.splits = Some(32),
+    |tuning| tuning.shapes.iter_mut().for_each(|shape| shape.1 = 4),
+    |tuning| tuning.attention_units = 128,
+    |tuning| tuning.ahead = 8,
+    |tuning| tuning.shared_from = None,
+    |tuning| tuning.planes = true,
+];
+/// On software adapters: eight columns at once halve the time of large batches and take a minute
+/// to compile.
+const SOFTWARE_STEPS: [Step; 1] = [|tuning| tuning.shapes.push((8, 64))];
+
 impl Tuning {
-    /// What else might be faster. On software adapters that is eight columns at once, which
-    /// halve the time of large batches and take a minute to compile.
-    fn candidates(&self) -> Vec<Self> {
-        let Some(splits) = self.splits else {
-            let mut shapes = self.shapes.clone();
-            shapes.push((8, 64));
-            return vec![Self {
-                shapes,
-                ..self.clone()
-            }];
-        };
-        let wider = |tiles| self.shapes.iter().map(|(wide, _)| (*wide, tiles)).collect();
-        let of = |splits, tiles| Self {
-            splits: Some(splits),
-            shapes: wider(tiles),
-            ..self.clone()
-        };
-        vec![
-            of(splits / 2, 2),
-            of(splits * 2, 2),
-            of(splits * 4, 2),
-            of(splits, 4),
-            of(splits / 2, 4),
-            Self {
-                attention_units: 2 * self.attention_units,
-                ..self.clone()
-            },
-        ]
+    fn steps(&self, planes: bool) -> &'static [Step] {
+        match self.splits {
+            None => &SOFTWARE_STEPS,
+            Some(_) if planes => &STEPS,
+            Some(_) => &STEPS[..STEPS.len() - 1],
+        }
+    }
+
+    fn after(&self, step: Step) -> Self {
+        let mut tuning = self.clone();
+        step(&mut tuning);
+        tuning
+    }
+
+    /// Whether some of the steps lead to another tuning.
+    fn can_become(&self, other: &Self, planes: bool) -> bool {
+        let steps = self.steps(planes);
+        (0..1_usize << steps.len()).any(|set| {
+            let taken = (0..steps.len()).filter(|step| set >> step & 1 == 1);
+            taken.fold(self.clone(), |tuning, step| tuning.after(steps[step])) == *other
+        })
     }
 }
 
@@ -74,10 +89,10 @@ impl Kept {
         Self(folder.join(format!("{}.json", digest.finish())))
     }
 
-    /// None unless the file holds the defaults or one of their candidates: the kernels trust it.
-    fn read(&self, defaults: &Tuning) -> Option<Tuning> {
+    /// None unless the file holds what steps from the defaults lead to: the kernels trust it.
+    fn read(&self, defaults: &Tuning, planes: bool) -> Option<Tuning> {
         let found: Tuning = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
-        (found == *defaults || defaults.candidates().contains(&found)).then_some(found)
+        defaults.can_become(&found, planes).then_some(found)
     }
 
     /// Counts the attempts, and gives whether there may be one more: some driver may crash on
@@ -117,7 +132,7 @@ impl Gpu {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Failure> {
         let kept = Kept::of(folder, opened, &self.gguf);
-        if let Some(known) = kept.read(&self.tuning) {
+        if let Some(known) = kept.read(&self.tuning, self.has_planes()) {
             self.tuning = known;
             return Ok(());
         }
@@ -140,9 +155,9 @@ impl Gpu {
         Ok(())
     }
 
-    /// Times decode passes with each candidate until `limit` is over, keeps the fastest whose
-    /// logits are the defaults', and gives it to be stored. A candidate that was begun is
-    /// finished. `progress` gets how many are done, and of how many.
+    /// Times passes after one step after the other, keeps each step that is faster and whose logits
+    /// are the defaults', until `limit` is over, and gives the outcome to be stored. A step that was
+    /// begun is finished. `progress` gets how many are done, and of how many.
     ///
     /// Overwrites KV blocks, so it is for before the first request.
     pub fn tune(
@@ -152,56 +167,64 @@ impl Gpu {
     ) -> Result<Tuning, Failure> {
         let begun = Instant::now();
         let mut best = self.tuning.clone();
-        let candidates = best.candidates();
-        let (expected, mut fastest) = self.time_decode()?;
-        for (done, candidate) in candidates.iter().enumerate() {
-            progress(done, candidates.len());
+        let steps = best.steps(self.has_planes());
+        let (expected, mut fastest) = self.time_passes()?;
+        for (done, step) in steps.iter().enumerate() {
+            progress(done, steps.len());
             if begun.elapsed() > limit {
                 break;
             }
-            self.tuning = candidate.clone();
-            match self.time_decode() {
+            self.tuning = best.after(*step);
+            match self.time_passes() {
                 Ok((logits, cost)) if is_near(&logits, &expected) && cost < fastest => {
                     fastest = cost;
-                    best = candidate.clone();
+                    best = self.tuning.clone();
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, ?candidate, "a candidate failed"),
+                Err(error) => tracing::warn!(%error, tuning = ?self.tuning, "a tuning failed"),
             }
         }
-        progress(candidates.len(), candidates.len());
+        progress(steps.len(), steps.len());
         self.tuning = best.clone();
         Ok(best)
     }
 
-    /// The logits of one sequence, and the mean logarithm of the passes' times.
-    fn time_decode(&mut self) -> Result<(Vec<f32>, f64), Failure> {
+    fn has_planes(&self) -> bool {
+        let features = &self.client.properties().features;
+        features.plane.contains(Plane::Ops)
+    }
+
+    /// The logits of one sequence that decodes and of one with a prompt, and the mean logarithm of
+    /// the passes' times.
+    fn time_passes(&mut self) -> Result<(Vec<f32>, f64), Failure> {
+        let room = self.context().min(self.blocks() * BLOCK_TOKENS);
+        let context = CONTEXT.min(room - 1);
+        let prompt: Vec<u32> = (0..PROMPT.min(room) as u32)
+            .map(|token| token % self.vocabulary() as u32)
+            .collect();
+        // Sequences share all blocks: what one leaves there is what the others would.
+        let blocks: Vec<u32> = (0..room.div_ceil(BLOCK_TOKENS) as u32).collect();
+        let segment = |tokens, start| Segment {
+            tokens,
+            start,
+            blocks: &blocks,
+            wanted: 0..1,
+        };
         let mut logits = Vec::new();
+        let mut passes = vec![vec![segment(&prompt, 0)]];
+        passes.extend(BATCHES.map(|batch| vec![segment(&prompt[..1], context); batch]));
         let mut cost = 0.0;
-        for batch in BATCHES {
-            // Sequences may share blocks here: each row writes its place before it is read.
-            let tables: Vec<[u32; 1]> = (0..batch)
-                .map(|sequence| [(sequence % self.blocks()) as u32])
-                .collect();
-            let segments: Vec<Segment<'_>> = tables
-                .iter()
-                .map(|blocks| Segment {
-                    tokens: &[1],
-                    start: 0,
-                    blocks,
-                    wanted: 0..1,
-                })
-                .collect();
+        for pass in &passes {
             let mut fastest = f64::INFINITY;
-            for _ in 0..=REPEATS {
+            for repeat in 0..=REPEATS {
                 let begun = Instant::now();
-                let all = self.forward(&segments)?;
+                let all = self.forward(pass)?;
                 fastest = fastest.min(begun.elapsed().as_secs_f64());
-                if batch == 1 {
-                    logits = all;
+                if pass.len() == 1 && repeat == 0 {
+                    logits.extend(all);
                 }
             }
-            cost += fastest.ln() / BATCHES.len() as f64;
+            cost += fastest.ln() / passes.len() as f64;
         }
         Ok((logits, cost))
     }
@@ -213,4 +236,24 @@ fn is_near(found: &[f32], expected: &[f32]) -> bool {
     let error: f64 = squares(&mut pairs.map(|(one, two)| f64::from(*one) - f64::from(*two)));
     let power: f64 = squares(&mut expected.iter().map(|value| f64::from(*value)));
     found.len() == expected.len() && error <= LIMIT_NMSE * power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_can_hold_what_steps_lead_to_and_nothing_else() {
+        let defaults = Tuning::hardware();
+        let [splits, _, more_splits, tiles, .., planes] = STEPS;
+        let tuned = defaults.after(splits).after(tiles).after(planes);
+        assert!(defaults.can_become(&defaults, false));
+        assert!(defaults.can_become(&defaults.after(more_splits), false));
+        assert!(defaults.can_become(&tuned, true));
+        assert!(!defaults.can_become(&tuned, false));
+        let mut other = tuned;
+        other.splits = Some(7);
+        assert!(!defaults.can_become(&other, true));
+        assert!(!defaults.can_become(&Tuning::software(), true));
+    }
 }

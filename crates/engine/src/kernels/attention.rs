@@ -1,110 +1,148 @@
 //! Attention over the paged KV cache, for decode and prefill.
 //!
 //! `queries` and `y` `[rows, heads, head_dim]` in f32, queries already rotated and scaled; keys and
-//! values as in [`super::rope`]. `groups` `[cubes, 4]`: a cube's first row, how many rows (at
-//! most `rows`; neighbours of one sequence), the first one's position, and where in `tables` the
-//! sequence's blocks begin.
+//! values as in [`super::rope`]. `tasks` `[cubes, 6]`: a cube's first row, how many rows (at most
+//! `rows`; neighbours of one sequence), the first one's position, where in `tables` the sequence's
+//! blocks begin, and from which position (a multiple of [`CHUNK`]) to which, exclusive, it looks.
 //!
 //! A cube computes the query heads of one key head for its rows. The context is cut into chunks of
-//! [`CHUNK`] positions. In a chunk unit `u` scores positions `u`, `u + units`, ..., then sums
-//! values for the dimensions `4u..4u + 4`, `4(u + units)..`, in the order of positions. Chunks are
-//! merged in their order. Nothing of this depends on the other rows of a cube.
+//! [`CHUNK`] positions. In a chunk unit `u` scores positions `u`, `u + units`, ...; values are then
+//! summed by as many units as a position has 16-byte pieces, and by as many such lanes of units as
+//! there are: lane `l` takes the positions `l`, `l + lanes`, ... of each block, in order, and the
+//! lanes' sums are added in theirs. Chunks are merged in order.
+//!
+//! One token of a long context would leave most of a GPU idle. So there each chunk is a cube of its
+//! own, which leaves its weighted sum, its scores' maximum and its weights' sum in `partials` and
+//! `extents`, and [`merge_chunks`] merges them as a cube with all chunks would have done. Nothing
+//! depends on how the work was cut, nor on the other rows of a cube.
 
 use cubecl::prelude::*;
 
+use super::half::unpack;
+use super::reduce::{Fold, over_cube};
 use super::{Four, MASKED};
 
 /// Positions that are scored before their values are summed.
 pub const CHUNK: usize = 256;
+/// Numbers of a task.
+pub const TASK: usize = 6;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
+    /// A multiple of 4; for a KV cache in f16, of 8.
     pub head_dim: usize,
     /// Query heads of a key head.
     pub group: usize,
     /// Rows of a cube.
     pub rows: usize,
     pub units: usize,
+    /// 16-byte loads that a unit has under way at once, at most.
+    pub ahead: usize,
+    /// The KV cache is in f16.
+    pub half: bool,
     pub window: bool,
     pub softcap: bool,
+    pub planes: bool,
+    /// Each task is one chunk, which [`merge_chunks`] merges.
+    pub split: bool,
 }
 
 impl Shape {
-    /// Bytes of shared memory.
-    pub const fn shared_bytes(&self) -> usize {
-        self.group * self.rows * (CHUNK + 2 * self.units) * 4
+    /// 16-byte pieces of a key or value.
+    pub const fn pieces(&self) -> usize {
+        self.head_dim / (4 * self.fours())
+    }
+
+    /// Four values at a time in a piece.
+    const fn fours(&self) -> usize {
+        if self.half { 2 } else { 1 }
+    }
+
+    /// Loads under way, so that a whole number of times as many are all pieces.
+    const fn key_loads(&self) -> usize {
+        let mut loads = self.ahead;
+        while !self.pieces().is_multiple_of(loads) {
+            loads -= 1;
+        }
+        loads
     }
 }
 
-/// Grid: groups by key heads. `window` positions are seen, one's own included. `head_pieces` and
-/// `unit_count` repeat `head_dim / 4` and `units` for loops that no compiler shall unroll.
+/// Grid: tasks by key heads. `window` positions are seen, one's own included. `piece_count` and
+/// `unit_count` repeat the pieces and units for loops that no compiler shall unroll.
 #[cube(launch_unchecked)]
 pub fn grouped_attention(
     queries: &[Vector<f32, Four>],
-    keys: &[Vector<f32, Four>],
-    values: &[Vector<f32, Four>],
-    groups: &[u32],
+    keys: &[Vector<u32, Four>],
+    values: &[Vector<u32, Four>],
+    tasks: &[u32],
     tables: &[u32],
     y: &mut [Vector<f32, Four>],
-    query_pieces: u32,
+    partials: &mut [Vector<f32, Four>],
+    extents: &mut [f32],
+    query_fours: u32,
     kv_heads: u32,
     window: u32,
     softcap: f32,
-    head_pieces: u32,
+    piece_count: u32,
     unit_count: u32,
     #[comptime] shape: Shape,
 ) {
-    let pieces = comptime!(shape.head_dim / 4);
+    let pieces = comptime!(shape.pieces());
+    let fours = comptime!(shape.fours());
     let units = comptime!(shape.units);
     let group = comptime!(shape.group);
     let many = comptime!(shape.group * shape.rows);
+    let lanes = comptime!(if units / pieces == 0 {
+        1
+    } else {
+        units / pieces
+    });
     let own_pieces = comptime!(pieces.div_ceil(units));
+    let key_loads = comptime!(shape.key_loads());
+    let value_loads = comptime!(shape.ahead);
     let unit = UNIT_POS_X as usize;
     let kv = CUBE_POS_Y as usize;
     let kv_heads = kv_heads as usize;
-    let stride = query_pieces as usize;
-    let first_row = groups[CUBE_POS_X as usize * 4] as usize;
-    let rows = groups[CUBE_POS_X as usize * 4 + 1] as usize;
-    let first_position = groups[CUBE_POS_X as usize * 4 + 2] as usize;
-    let table = groups[CUBE_POS_X as usize * 4 + 3] as usize;
-    let length = first_position + rows;
+    let stride = query_fours as usize;
+    let task = CUBE_POS_X as usize * TASK;
+    let first_row = tasks[task] as usize;
+    let rows = tasks[task + 1] as usize;
+    let first_position = tasks[task + 2] as usize;
+    let table = tasks[task + 3] as usize;
+    let mut begin = tasks[task + 4] as usize;
+    let end = tasks[task + 5] as usize;
 
     let mut scores = Shared::<[f32]>::new_slice(comptime!(many * CHUNK));
-    let mut unit_maxima = Shared::<[f32]>::new_slice(comptime!(many * units));
-    let mut unit_sums = Shared::<[f32]>::new_slice(comptime!(many * units));
+    let mut folded = Shared::<[f32]>::new_slice(comptime!(many * units));
+    let mut summed = Shared::<[f32]>::new_slice(comptime!(many * units));
+    let mut lane_sums = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(units * fours));
 
-    // Where each query begins, in 16-byte pieces; rows over the edge compute the last one again.
+    // Where each query begins, in fours; rows over the edge compute the last one again.
     let mut query = Array::<usize>::new(many);
     let mut maximum = Array::<f32>::new(many);
     let mut sum = Array::<f32>::new(many);
-    let mut output = Array::<Vector<f32, Four>>::new(comptime!(many * own_pieces));
+    let mut output = Array::<Vector<f32, Four>>::new(comptime!(many * own_pieces * fours));
     #[unroll]
     for q in 0..many {
         let row = first_row + min(comptime!(q / group), rows - 1);
-        query[q] = row * stride + (kv * group + comptime!(q % group)) * pieces;
+        query[q] = row * stride + (kv * group + comptime!(q % group)) * comptime!(pieces * fours);
         maximum[q] = f32::new(MASKED);
         sum[q] = 0.0;
         #[unroll]
-        for own in 0..own_pieces {
-            output[comptime!(q * own_pieces + own)] = Vector::new(0.0f32);
+        for own in 0..comptime!(own_pieces * fours) {
+            output[comptime!(q * own_pieces * fours + own)] = Vector::new(0.0f32);
         }
     }
 
-    let mut begin = 0usize;
-    if comptime!(shape.window) {
-        let window = window as usize;
-        if first_position + 1 > window {
-            begin = (first_position + 1 - window) / CHUNK * CHUNK;
-        }
-    }
-    while begin < length {
-        let count = min(length - begin, CHUNK);
+    while begin < end {
+        let count = min(end - begin, CHUNK);
 
-        let mut unit_maximum = Array::<f32>::new(many);
+        let mut chunk_maximum = Array::<f32>::new(many);
         #[unroll]
         for q in 0..many {
-            unit_maximum[q] = f32::new(MASKED);
+            chunk_maximum[q] = f32::new(MASKED);
         }
         let mut at = unit;
         while at < count {
@@ -117,17 +155,29 @@ pub fn grouped_attention(
                 score[q] = 0.0;
             }
             let mut piece = 0usize;
-            while piece < head_pieces as usize {
-                let four = keys[key + piece * 32];
+            while piece < piece_count as usize {
+                let mut loaded = Array::<Vector<u32, Four>>::new(key_loads);
                 #[unroll]
-                for q in 0..many {
-                    let other = queries[query[q] + piece];
+                for next in 0..key_loads {
+                    loaded[next] = keys[key + (piece + next) * 32];
+                }
+                #[unroll]
+                for next in 0..comptime!(key_loads * fours) {
+                    let four = unpack(
+                        loaded[comptime!(next / fours)],
+                        comptime!(next % fours),
+                        shape.half,
+                    );
                     #[unroll]
-                    for element in 0..4usize {
-                        score[q] = fma(four.extract(element), other.extract(element), score[q]);
+                    for q in 0..many {
+                        let other = queries[query[q] + piece * fours + next];
+                        #[unroll]
+                        for element in 0..4usize {
+                            score[q] = fma(four.extract(element), other.extract(element), score[q]);
+                        }
                     }
                 }
-                piece += 1;
+                piece += key_loads;
             }
             #[unroll]
             for q in 0..many {
@@ -141,29 +191,24 @@ pub fn grouped_attention(
                 }
                 let masked = select(seen, score[q], f32::new(MASKED));
                 scores[comptime!(q * CHUNK) + at] = masked;
-                unit_maximum[q] = max(unit_maximum[q], masked);
+                chunk_maximum[q] = max(chunk_maximum[q], masked);
             }
             at += units;
         }
-        #[unroll]
-        for q in 0..many {
-            unit_maxima[comptime!(q * units) + unit] = unit_maximum[q];
-        }
-        sync_cube();
+        over_cube(
+            &mut chunk_maximum,
+            &mut folded,
+            unit_count,
+            many,
+            units,
+            Fold::Maximum,
+            shape.planes,
+        );
 
-        let mut chunk_maximum = Array::<f32>::new(many);
+        let mut total = Array::<f32>::new(many);
         #[unroll]
         for q in 0..many {
-            let mut largest = unit_maxima[comptime!(q * units)];
-            for other in 1..unit_count as usize {
-                largest = max(largest, unit_maxima[comptime!(q * units) + other]);
-            }
-            chunk_maximum[q] = largest;
-        }
-        let mut unit_sum = Array::<f32>::new(many);
-        #[unroll]
-        for q in 0..many {
-            unit_sum[q] = 0.0;
+            total[q] = 0.0;
         }
         let mut at = unit;
         while at < count {
@@ -176,77 +221,184 @@ pub fn grouped_attention(
                     f32::new(0.0),
                 );
                 scores[comptime!(q * CHUNK) + at] = weight;
-                unit_sum[q] += weight;
+                total[q] += weight;
             }
             at += units;
         }
-        #[unroll]
-        for q in 0..many {
-            unit_sums[comptime!(q * units) + unit] = unit_sum[q];
-        }
-        sync_cube();
+        over_cube(
+            &mut total,
+            &mut summed,
+            unit_count,
+            many,
+            units,
+            Fold::Sum,
+            shape.planes,
+        );
 
         let mut old_part = Array::<f32>::new(many);
         let mut new_part = Array::<f32>::new(many);
         #[unroll]
         for q in 0..many {
-            let mut total = 0.0f32;
-            for other in 0..unit_count as usize {
-                total += unit_sums[comptime!(q * units) + other];
-            }
             let merged = max(maximum[q], chunk_maximum[q]);
             old_part[q] = f32::exp(maximum[q] - merged);
             new_part[q] = f32::exp(chunk_maximum[q] - merged);
             maximum[q] = merged;
-            sum[q] = fma(sum[q], old_part[q], total * new_part[q]);
+            sum[q] = fma(sum[q], old_part[q], total[q] * new_part[q]);
         }
         #[unroll]
         for own in 0..own_pieces {
-            let piece = min(unit + comptime!(own * units), comptime!(pieces - 1));
-            let mut weighted = Array::<Vector<f32, Four>>::new(many);
+            let piece = min(
+                unit % pieces + comptime!(own * units),
+                comptime!(pieces - 1),
+            );
+            let lane = min(unit / pieces, comptime!(lanes - 1));
+            let mut weighted = Array::<Vector<f32, Four>>::new(comptime!(many * fours));
             #[unroll]
-            for q in 0..many {
-                weighted[q] = Vector::new(0.0f32);
+            for index in 0..comptime!(many * fours) {
+                weighted[index] = Vector::new(0.0f32);
             }
             let mut at = 0usize;
             while at < count {
-                let position = begin + at;
-                let block = tables[table + position / 32] as usize;
-                let value = ((block * kv_heads + kv) * 32 + position % 32) * pieces + piece;
+                let block = tables[table + (begin + at) / 32] as usize;
+                let value = (block * kv_heads + kv) * comptime!(32 * pieces) + piece;
                 let run = min(count - at, 32);
-                for next in 0..run {
-                    let four = values[value + next * pieces];
+                let mut next = lane;
+                while next < run {
+                    // Positions over the edge weigh nothing.
+                    let mut slots = Array::<usize>::new(value_loads);
+                    let mut loaded = Array::<Vector<u32, Four>>::new(value_loads);
                     #[unroll]
-                    for q in 0..many {
-                        let weight = Vector::new(scores[comptime!(q * CHUNK) + at + next]);
-                        weighted[q] = fma(weight, four, weighted[q]);
+                    for load in 0..value_loads {
+                        slots[load] = min(next + comptime!(load * lanes), run - 1);
+                        loaded[load] = values[value + slots[load] * pieces];
                     }
+                    #[unroll]
+                    for load in 0..value_loads {
+                        let inside = next + comptime!(load * lanes) < run;
+                        #[unroll]
+                        for q in 0..many {
+                            let mut weight = scores[comptime!(q * CHUNK) + at + slots[load]];
+                            if comptime!(value_loads > 1) {
+                                weight = select(inside, weight, f32::new(0.0));
+                            }
+                            #[unroll]
+                            for four in 0..fours {
+                                let index = comptime!(q * fours + four);
+                                let unpacked = unpack(loaded[load], four, shape.half);
+                                weighted[index] =
+                                    fma(Vector::new(weight), unpacked, weighted[index]);
+                            }
+                        }
+                    }
+                    next += comptime!(lanes * value_loads);
                 }
                 at += 32;
             }
             #[unroll]
             for q in 0..many {
-                let at = comptime!(q * own_pieces + own);
-                let new = weighted[q] * Vector::new(new_part[q]);
-                output[at] = fma(output[at], Vector::new(old_part[q]), new);
+                if comptime!(lanes > 1) {
+                    #[unroll]
+                    for four in 0..fours {
+                        lane_sums[comptime!(four * units) + unit] =
+                            weighted[comptime!(q * fours + four)];
+                    }
+                    sync_cube();
+                    #[unroll]
+                    for four in 0..fours {
+                        let mut whole = lane_sums[comptime!(four * units) + piece];
+                        #[unroll]
+                        for other in 1..lanes {
+                            whole += lane_sums[comptime!(four * units + other * pieces) + piece];
+                        }
+                        weighted[comptime!(q * fours + four)] = whole;
+                    }
+                    sync_cube();
+                }
+                #[unroll]
+                for four in 0..fours {
+                    let at = comptime!((q * own_pieces + own) * fours + four);
+                    let new = weighted[comptime!(q * fours + four)] * Vector::new(new_part[q]);
+                    output[at] = fma(output[at], Vector::new(old_part[q]), new);
+                }
             }
         }
         sync_cube();
         begin += CHUNK;
     }
 
+    let place = (CUBE_POS_X as usize * kv_heads + kv) * many;
     #[unroll]
     for q in 0..many {
         if comptime!(q / group) < rows {
-            let factor = f32::new(1.0) / sum[q];
+            let mut factor = 1.0f32;
+            if comptime!(!shape.split) {
+                factor = f32::new(1.0) / sum[q];
+            }
+            if comptime!(shape.split) {
+                if unit == 0 {
+                    extents[(place + q) * 2] = maximum[q];
+                    extents[(place + q) * 2 + 1] = sum[q];
+                }
+            }
             #[unroll]
             for own in 0..own_pieces {
                 let piece = unit + comptime!(own * units);
                 if piece < pieces {
-                    let scaled = output[comptime!(q * own_pieces + own)] * Vector::new(factor);
-                    y[query[q] + piece] = scaled;
+                    #[unroll]
+                    for four in 0..fours {
+                        let found = output[comptime!((q * own_pieces + own) * fours + four)];
+                        if comptime!(shape.split) {
+                            let at = (place + q) * comptime!(pieces * fours);
+                            partials[at + piece * fours + four] = found;
+                        } else {
+                            y[query[q] + piece * fours + four] = found * Vector::new(factor);
+                        }
+                    }
                 }
             }
         }
+    }
+}
+
+/// Merges the chunks of rows. `partials` `[tasks, heads, head_dim]`, `extents` `[tasks, heads, 2]`:
+/// a chunk's maximum and sum. `merges` `[cubes, 3]`: a row, its first task, and how many it has.
+///
+/// Grid: rows by heads.
+#[cube(launch_unchecked)]
+pub fn merge_chunks(
+    partials: &[Vector<f32, Four>],
+    extents: &[f32],
+    merges: &[u32],
+    y: &mut [Vector<f32, Four>],
+    query_fours: u32,
+    heads: u32,
+    head_fours: u32,
+    #[comptime] units: usize,
+) {
+    let row = merges[CUBE_POS_X as usize * 3] as usize;
+    let first = merges[CUBE_POS_X as usize * 3 + 1] as usize;
+    let count = merges[CUBE_POS_X as usize * 3 + 2] as usize;
+    let head = CUBE_POS_Y as usize;
+    let heads = heads as usize;
+    let head_fours = head_fours as usize;
+    let mut four = UNIT_POS_X as usize;
+    while four < head_fours {
+        let mut maximum = f32::new(MASKED);
+        let mut sum = 0.0f32;
+        let mut output = Vector::<f32, Four>::new(0.0f32);
+        for task in first..first + count {
+            let place = task * heads + head;
+            let chunk_maximum = extents[place * 2];
+            let merged = max(maximum, chunk_maximum);
+            let old_part = f32::exp(maximum - merged);
+            let new_part = f32::exp(chunk_maximum - merged);
+            maximum = merged;
+            sum = fma(sum, old_part, extents[place * 2 + 1] * new_part);
+            let new = partials[place * head_fours + four] * Vector::new(new_part);
+            output = fma(output, Vector::new(old_part), new);
+        }
+        let at = row * query_fours as usize + head * head_fours + four;
+        y[at] = output * Vector::new(f32::new(1.0) / sum);
+        four += units;
     }
 }

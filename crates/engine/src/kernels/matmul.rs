@@ -14,6 +14,7 @@ use cubecl::prelude::*;
 use infera_model::quant::TensorType;
 
 use super::Four;
+use super::half::f16_to_f32;
 use super::pack;
 
 /// What is done with a product before it is stored.
@@ -47,16 +48,6 @@ pub struct Shape {
     pub columns: usize,
     /// Units that share a row.
     pub splits: usize,
-}
-
-#[cube]
-fn f16_to_f32(bits: u32) -> f32 {
-    let magnitude = bits & 0x7fffu32;
-    let normal = f32::reinterpret((magnitude << 13u32) + 0x3800_0000u32);
-    // Subnormal f16 are exact multiples of 2^-24; as bits of an f32 they would be flushed.
-    let tiny = f32::cast_from(i32::reinterpret(magnitude)) * f32::new(5.960_464_5e-8);
-    let value = select(magnitude < 0x400u32, tiny, normal);
-    f32::reinterpret(u32::reinterpret(value) | ((bits & 0x8000u32) << 16u32))
 }
 
 /// An 8-bit number at byte `at`, sign extended.
@@ -227,12 +218,7 @@ pub fn tiled_matmul(
     let pieces = comptime!(pack::pieces(kind));
     let high_words = comptime!(pack::high_words(kind));
     let float = comptime!(pack::is_float(kind));
-    // The two halves of a block have scales of their own.
-    let halves = comptime!(if kind == TensorType::Q6K {
-        2usize
-    } else {
-        1usize
-    });
+    let halves = comptime!(pack::halves(kind));
     let half_values = comptime!(32 / halves);
 
     let lane = UNIT_POS_X as usize;

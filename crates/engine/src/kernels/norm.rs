@@ -2,12 +2,22 @@
 //!
 //! `y[i] = x[index[i]] / sqrt(mean(x[index[i]]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
 //! `[rows, stride]` in f32 and zeros behind the `width` values of a row. One cube a row; unit `u`
-//! adds the squares of the 16-byte pieces `u`, `u + units`, ..., then all add the units' sums in
-//! their order.
+//! adds the squares of the 16-byte pieces `u`, `u + units`, ..., then the units' sums are added as
+//! in [`super::reduce`].
 
 use cubecl::prelude::*;
 
 use super::Four;
+use super::reduce::{Fold, over_cube};
+
+/// What of the kernel is known when it is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    pub units: usize,
+    pub planes: bool,
+    /// Adds to what `y` holds.
+    pub add: bool,
+}
 
 /// Grid: one cube a row of `y`. `unit_count` repeats `units` for a loop that no compiler shall
 /// unroll.
@@ -21,35 +31,39 @@ pub fn rms_norm(
     width: f32,
     epsilon: f32,
     unit_count: u32,
-    #[comptime] units: usize,
-    #[comptime] add: bool,
+    #[comptime] shape: Shape,
 ) {
+    let units = comptime!(shape.units);
     let pieces = pieces as usize;
     let unit = UNIT_POS_X as usize;
     let from = index[CUBE_POS_X as usize] as usize * pieces;
     let to = CUBE_POS_X as usize * pieces;
-    let mut squares = 0.0f32;
+    let mut squares = Array::<f32>::new(1usize);
+    squares[0] = 0.0;
     let mut at = unit;
     while at < pieces {
         let four = x[from + at];
         #[unroll]
         for element in 0..4usize {
-            squares = fma(four.extract(element), four.extract(element), squares);
+            squares[0] = fma(four.extract(element), four.extract(element), squares[0]);
         }
         at += units;
     }
     let mut shared = Shared::<[f32]>::new_slice(units);
-    shared[unit] = squares;
-    sync_cube();
-    let mut sum = 0.0f32;
-    for other in 0..unit_count as usize {
-        sum += shared[other];
-    }
-    let scale = f32::new(1.0) / f32::sqrt(sum / width + epsilon);
+    over_cube(
+        &mut squares,
+        &mut shared,
+        unit_count,
+        1usize,
+        units,
+        Fold::Sum,
+        shape.planes,
+    );
+    let scale = f32::new(1.0) / f32::sqrt(squares[0] / width + epsilon);
     let mut at = unit;
     while at < pieces {
         let normed = x[from + at] * Vector::new(scale) * weight[at];
-        if add {
+        if comptime!(shape.add) {
             y[to + at] += normed;
         } else {
             y[to + at] = normed;

@@ -70,6 +70,14 @@ pub const fn is_super(kind: TensorType) -> bool {
     matches!(kind, TensorType::Q4K | TensorType::Q5K | TensorType::Q6K)
 }
 
+/// How many parts of a block have scales of their own.
+pub const fn halves(kind: TensorType) -> usize {
+    match kind {
+        TensorType::Q6K => 2,
+        _ => 1,
+    }
+}
+
 /// Not quantised.
 pub const fn is_float(kind: TensorType) -> bool {
     matches!(kind, TensorType::F32 | TensorType::F16 | TensorType::BF16)

@@ -5,24 +5,32 @@
 //! row's position and its block there. `angles` `[rows, rotated]`: cosines, then sines. Queries go
 //! to `queries` `[rows, heads, head_dim]`, multiplied by `scale`.
 //!
-//! A block holds 32 positions. Keys: `[block, kv_head, head_dim / 4, position, 4]`, so that units
-//! with neighbouring positions read neighbouring 16 bytes; values:
-//! `[block, kv_head, position, head_dim]`.
+//! A block holds 32 positions, in f32 or f16; 16 bytes are a piece. Keys:
+//! `[block, kv_head, piece, position, values of a piece]`, so that units with neighbouring
+//! positions read neighbouring 16 bytes; values: `[block, kv_head, position, head_dim]`.
 
 use cubecl::prelude::*;
+
+use super::half::f32_to_f16;
+use super::reduce::{Fold, over_cube};
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
+    /// Even; for a KV cache in f16 a multiple of 8, else of 4.
     pub head_dim: usize,
-    /// How many values of a head are rotated.
+    /// How many values of a head are rotated; half of it is even or all of it is 0.
     pub rotated: usize,
     /// Each head's query and key go through an RMS norm first, with weights `[head_dim]` each.
     pub norm: bool,
+    /// The KV cache is in f16.
+    pub half: bool,
     pub units: usize,
+    pub planes: bool,
 }
 
-/// Grid: rows by `heads + 2 * kv_heads`.
+/// Grid: rows by `heads + 2 * kv_heads`. `unit_count` repeats `units` for a loop that no compiler
+/// shall unroll.
 #[cube(launch_unchecked)]
 pub fn rope_and_store(
     qkv: &[f32],
@@ -31,18 +39,22 @@ pub fn rope_and_store(
     query_norm: &[f32],
     key_norm: &[f32],
     queries: &mut [f32],
-    keys: &mut [f32],
-    values: &mut [f32],
+    keys: &mut [u32],
+    values: &mut [u32],
     qkv_stride: u32,
     query_stride: u32,
     heads: u32,
     kv_heads: u32,
     scale: f32,
     epsilon: f32,
+    unit_count: u32,
     #[comptime] shape: Shape,
 ) {
     let head_dim = comptime!(shape.head_dim);
-    let half = comptime!(shape.rotated / 2);
+    let units = comptime!(shape.units);
+    // Values of a word, and of a piece.
+    let of_word = comptime!(if shape.half { 2usize } else { 1usize });
+    let of_piece = comptime!(4 * of_word);
     let row = CUBE_POS_X as usize;
     let head = CUBE_POS_Y as usize;
     let heads = heads as usize;
@@ -55,51 +67,103 @@ pub fn rope_and_store(
     let is_value = head >= heads + kv_heads;
 
     let mut factor = 1.0f32;
-    if comptime!(shape.norm) && !is_value {
-        let mut squares = 0.0f32;
-        for at in 0..head_dim {
+    if comptime!(shape.norm) {
+        let mut squares = Array::<f32>::new(1usize);
+        squares[0] = 0.0;
+        let mut at = UNIT_POS_X as usize;
+        while at < head_dim {
             let x = qkv[from + at];
-            squares = fma(x, x, squares);
+            squares[0] = fma(x, x, squares[0]);
+            at += units;
         }
+        let mut shared = Shared::<[f32]>::new_slice(units);
+        over_cube(
+            &mut squares,
+            &mut shared,
+            unit_count,
+            1usize,
+            units,
+            Fold::Sum,
+            shape.planes,
+        );
         factor =
-            f32::new(1.0) / f32::sqrt(squares / f32::new(comptime!(head_dim as f32)) + epsilon);
+            f32::new(1.0) / f32::sqrt(squares[0] / f32::new(comptime!(head_dim as f32)) + epsilon);
     }
-    let mut at = UNIT_POS_X as usize;
+    let mut at = UNIT_POS_X as usize * of_word;
     while at < head_dim {
-        if is_value {
-            let kv = head - heads - kv_heads;
-            values[((block * kv_heads + kv) * 32 + slot) * head_dim + at] = qkv[from + at];
-        } else {
-            let is_rotated = at < comptime!(2 * half);
-            let partner = select(at < half, at + half, at - half);
-            let partner = select(is_rotated, partner, at);
-            let mut own = qkv[from + at];
-            let mut other = qkv[from + partner];
-            if comptime!(shape.norm) {
-                if is_query {
-                    own = own * factor * query_norm[at];
-                    other = other * factor * query_norm[partner];
-                } else {
-                    own = own * factor * key_norm[at];
-                    other = other * factor * key_norm[partner];
-                }
-            }
-            let mut turned = own;
-            if is_rotated {
-                let pair = at % half;
-                let cosine = angles[row * comptime!(shape.rotated) + pair];
-                let sine = angles[row * comptime!(shape.rotated) + half + pair];
-                let signed = select(at < half, -other, other);
-                turned = own * cosine + signed * sine;
-            }
-            if is_query {
-                queries[row * query_stride as usize + head * head_dim + at] = turned * scale;
+        let mut stored = Array::<f32>::new(of_word);
+        #[unroll]
+        for next in 0..of_word {
+            let dim = at + next;
+            if is_value {
+                stored[next] = qkv[from + dim];
             } else {
-                let kv = head - heads;
-                let four = ((block * kv_heads + kv) * comptime!(head_dim / 4) + at / 4) * 32 + slot;
-                keys[four * 4 + at % 4] = turned;
+                stored[next] = turned(
+                    qkv, angles, query_norm, key_norm, from, row, dim, is_query, factor, shape,
+                );
             }
         }
-        at += comptime!(shape.units);
+        if is_query {
+            #[unroll]
+            for next in 0..of_word {
+                let to = row * query_stride as usize + head * head_dim + at + next;
+                queries[to] = stored[next] * scale;
+            }
+        } else {
+            let mut word = u32::reinterpret(stored[0]);
+            if comptime!(shape.half) {
+                word =
+                    f32_to_f16(stored[0]) | (f32_to_f16(stored[comptime!(of_word - 1)]) << 16u32);
+            }
+            if is_value {
+                let kv = head - heads - kv_heads;
+                values[(((block * kv_heads + kv) * 32 + slot) * head_dim + at) / of_word] = word;
+            } else {
+                let piece = (block * kv_heads + head - heads) * comptime!(head_dim / of_piece)
+                    + at / of_piece;
+                keys[(piece * 32 + slot) * 4 + at % of_piece / of_word] = word;
+            }
+        }
+        at += comptime!(units * of_word);
     }
+}
+
+/// Value `dim` of a head's query or key, normed and rotated.
+#[cube]
+fn turned(
+    qkv: &[f32],
+    angles: &[f32],
+    query_norm: &[f32],
+    key_norm: &[f32],
+    from: usize,
+    row: usize,
+    dim: usize,
+    is_query: bool,
+    factor: f32,
+    #[comptime] shape: Shape,
+) -> f32 {
+    let half = comptime!(shape.rotated / 2);
+    let is_rotated = dim < comptime!(2 * half);
+    let partner = select(dim < half, dim + half, dim - half);
+    let partner = select(is_rotated, partner, dim);
+    let mut own = qkv[from + dim];
+    let mut other = qkv[from + partner];
+    if comptime!(shape.norm) {
+        if is_query {
+            own = own * factor * query_norm[dim];
+            other = other * factor * query_norm[partner];
+        } else {
+            own = own * factor * key_norm[dim];
+            other = other * factor * key_norm[partner];
+        }
+    }
+    let mut result = own;
+    if is_rotated {
+        let pair = dim % half;
+        let cosine = angles[row * comptime!(shape.rotated) + pair];
+        let sine = angles[row * comptime!(shape.rotated) + half + pair];
+        let signed = select(dim < half, -other, other);
+        result = own * cosine + signed * sine;
+    }
+    result
 }
