@@ -44,8 +44,8 @@ pub struct Tuning {
     /// Cubes that a product shall have at least, if that leaves eight row tiles each; for
     /// [`serial_matmul`].
     pub cubes: usize,
-    /// Columns of a unit and, for as many, its row tiles: the first entry with enough columns for
-    /// a pass is taken, else the last. Tiles are even, because gate and up alternate.
+    /// Columns of a unit, rising from one, and, for as many, its row tiles. Tiles are even, because
+    /// gate and up alternate.
     pub shapes: Vec<(usize, usize)>,
     /// Columns of a unit in passes with prompts, at most: kernels for more may take longer to
     /// compile than a first answer may.
@@ -84,7 +84,7 @@ impl Tuning {
         Self {
             splits: None,
             cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
-            shapes: vec![(1, 64), (4, 64)],
+            shapes: vec![(1, 64), (4, 64), (16, 64)],
             prefill_columns: 4,
             shared_from: None,
             norm_units: 8,
@@ -95,11 +95,14 @@ impl Tuning {
         }
     }
 
-    /// For so many columns, with units of at most `widest`.
+    /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have
+    /// work.
     fn shape(&self, columns: usize, widest: usize) -> (usize, usize) {
         let columns = columns.min(widest);
-        let fits = self.shapes.iter().find(|(wide, _)| *wide >= columns);
-        *fits.or(self.shapes.last()).unwrap_or(&(1, 2))
+        let mut shapes = self.shapes.iter().rev();
+        *shapes
+            .find(|(wide, _)| *wide < 2 * columns)
+            .unwrap_or(&(1, 2))
     }
 }
 
@@ -791,8 +794,6 @@ fn launch_part(
     let Some(splits) = tuning.splits else {
         let shape = serial::Shape {
             kind: part.kind,
-            epilogue,
-            bias: part.bias.is_some(),
             columns: wide,
         };
         // Enough cubes for a few cores, each with enough tiles to pay for copying the columns.
@@ -816,11 +817,13 @@ fn launch_part(
                 part.row_tiles as u32,
                 tiles as u32,
                 columns as u32,
-                (wide * 8) as u32,
+                (serial::group(wide) * 8) as u32,
                 part.high_at as u32,
                 part.supers_at as u32,
                 y_stride as u32,
                 part.at as u32,
+                serial::code(epilogue),
+                u32::from(part.bias.is_some()),
                 shape,
             );
         }

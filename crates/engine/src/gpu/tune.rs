@@ -41,9 +41,8 @@ const STEPS: [Step; 8] = [
     |tuning| tuning.shared_from = None,
     |tuning| tuning.planes = true,
 ];
-/// On software adapters: eight columns at once halve the time of large batches and take a minute
-/// to compile.
-const SOFTWARE_STEPS: [Step; 1] = [|tuning| tuning.shapes.push((8, 64))];
+/// On software adapters: prompts by 16 columns, whose kernels take half a minute to compile.
+const SOFTWARE_STEPS: [Step; 1] = [|tuning| tuning.prefill_columns = 16];
 
 impl Tuning {
     fn steps(&self, planes: bool) -> &'static [Step] {

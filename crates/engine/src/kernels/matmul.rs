@@ -154,7 +154,7 @@ pub(super) fn scales(
 }
 
 #[cube]
-fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
+pub(super) fn activate(x: f32, #[comptime] gate: Gate) -> f32 {
     let argument = if comptime!(gate == Gate::Silu) {
         x
     } else {
