@@ -3,7 +3,7 @@
 //! Workers decode, references score what they wrote in one prefill, and the rule judges, all with
 //! the product's own code and without a network.
 //!
-//! Usage: `verification_matrix MODEL.gguf JOBS`
+//! Usage: `verification_matrix MODEL.gguf JOBS [PROFILE]`
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -24,7 +24,7 @@ use infera_model::gguf::Gguf;
 use infera_model::gguf::write::GgufBuilder;
 use infera_model::{Config, Tokenizer};
 use infera_protocol::job::job_seed;
-use infera_protocol::{AuditId, AuditReport, FinishReason, JobSeed, ModelId, Sampling};
+use infera_protocol::{AuditId, AuditReport, FinishReason, JobSeed, ModelId, Profile, Sampling};
 use infera_verify::{Status, Structure, Thresholds, token_statistics, verdict};
 
 const MAX_TOKENS: u32 = 64;
@@ -50,11 +50,15 @@ struct Job {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, path, jobs] = &arguments[..] else {
-        eprintln!("Usage: verification_matrix MODEL.gguf JOBS");
-        return ExitCode::from(2);
+    let (path, jobs, profile) = match &arguments[..] {
+        [_, path, jobs] => (path, jobs, "P32"),
+        [_, path, jobs, profile] => (path, jobs, profile.as_str()),
+        _ => {
+            eprintln!("Usage: verification_matrix MODEL.gguf JOBS [PROFILE]");
+            return ExitCode::from(2);
+        }
     };
-    match run(Path::new(path), jobs) {
+    match run(Path::new(path), jobs, profile) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -63,19 +67,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: &Path, jobs: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn run(path: &Path, jobs: &str, profile: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let profile: Profile = profile.parse()?;
+    let limits = &Thresholds::of(profile);
     let gguf = Arc::new(Gguf::open(path)?);
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let jobs: Vec<Job> = (0..jobs.parse()?)
         .map(|index| job(index, &tokenizer))
         .collect();
-    let mut backends = vec![("CPU", scheduler(&gguf, &DeviceChoice::Cpu, &tokenizer)?)];
+    let mut backends = vec![(
+        "CPU",
+        scheduler(&gguf, &DeviceChoice::Cpu, profile, &tokenizer)?,
+    )];
     let software_vulkan = DeviceChoice::Named("llvmpipe".to_owned());
-    match scheduler(&gguf, &software_vulkan, &tokenizer) {
+    match scheduler(&gguf, &software_vulkan, profile, &tokenizer) {
         Ok(vulkan) => backends.push(("software Vulkan (wgpu)", vulkan)),
         Err(error) => eprintln!("without software Vulkan: {error}"),
     }
-    let mut quantised = scheduler(&Arc::new(in_q4_0(&gguf)?), &DeviceChoice::Cpu, &tokenizer)?;
+    let mut quantised = scheduler(
+        &Arc::new(in_q4_0(&gguf)?),
+        &DeviceChoice::Cpu,
+        profile,
+        &tokenizer,
+    )?;
 
     println!(
         "| worker | reference | jobs | tokens | other token chosen | largest margin (units) | verified | failed | undecided |"
@@ -87,7 +101,13 @@ fn run(path: &Path, jobs: &str) -> Result<(), Box<dyn std::error::Error>> {
         for reference in 0..backends.len() {
             let label = format!("honest, {}", backends[worker].0);
             let name = backends[reference].0;
-            let row = judge(&mut backends[reference].1, &tokenizer, &jobs, &claims);
+            let row = judge(
+                &mut backends[reference].1,
+                limits,
+                &tokenizer,
+                &jobs,
+                &claims,
+            );
             println!("| {label} | {name} | {row} |");
         }
         if worker == 0 {
@@ -101,7 +121,15 @@ fn run(path: &Path, jobs: &str) -> Result<(), Box<dyn std::error::Error>> {
             ..job(index + 1_000_000, &tokenizer)
         })
         .collect();
+    let other = Profile::ALL.into_iter().find(|other| *other != profile);
+    let mut in_other = scheduler(
+        &gguf,
+        &DeviceChoice::Cpu,
+        other.unwrap_or(profile),
+        &tokenizer,
+    )?;
     let mut cheats = vec![
+        ("the other profile", write(&mut in_other, &jobs, SAMPLING)),
         (
             "weights in 4 bits (Q4_0)",
             write(&mut quantised, &jobs, SAMPLING),
@@ -131,7 +159,7 @@ fn run(path: &Path, jobs: &str) -> Result<(), Box<dyn std::error::Error>> {
     swapped.rotate_left(1);
     cheats.push(("another job's answer", swapped));
     for (label, claims) in cheats {
-        let row = judge(reference, &tokenizer, &jobs, &claims);
+        let row = judge(reference, limits, &tokenizer, &jobs, &claims);
         println!("| {label} | {reference_name} | {row} |");
     }
     Ok(())
@@ -169,11 +197,13 @@ fn job(index: usize, tokenizer: &Tokenizer) -> Job {
 fn scheduler(
     gguf: &Arc<Gguf>,
     choice: &DeviceChoice,
+    profile: Profile,
     tokenizer: &Arc<Tokenizer>,
 ) -> Result<Scheduler<Box<dyn Forward>>, Box<dyn std::error::Error>> {
     let opened = device::open(choice)?;
     let load = Load {
         sequences: SEQUENCES,
+        profile,
         ..Load::new(PathBuf::new(), choice.clone())
     };
     let decoder = Decoder::load(gguf, &opened, &load, &mut |_| {})?;
@@ -290,6 +320,7 @@ fn cut(claim: &Claim, tokenizer: &Tokenizer) -> Claim {
 /// Two references of the same backend give the same report, so that one scores for both.
 fn judge(
     reference: &mut Scheduler<Box<dyn Forward>>,
+    limits: &Thresholds,
     tokenizer: &Tokenizer,
     jobs: &[Job],
     claims: &[Claim],
@@ -299,11 +330,8 @@ fn judge(
     let (mut tokens, mut mismatches, mut largest) = (0, 0, 0.0_f32);
     let mut statuses = Vec::new();
     for ((claim, job), scored) in claims.iter().zip(jobs).zip(scores) {
-        let statistics = token_statistics(
-            scored.positions,
-            scored.mismatches.iter().copied(),
-            &Thresholds::P32,
-        );
+        let statistics =
+            token_statistics(scored.positions, scored.mismatches.iter().copied(), limits);
         tokens += statistics.positions;
         mismatches += statistics.mismatches;
         largest = largest.max(statistics.largest);
@@ -329,7 +357,7 @@ fn judge(
             0..claim.output.len() as u32,
             &structure,
             &[&report, &report],
-            &Thresholds::P32,
+            limits,
         );
         statuses.push(judged.status);
     }
