@@ -235,7 +235,7 @@ fn loading_reports_progress_and_sizes() {
     let config = Config::from_gguf(&gguf).unwrap();
     let mut seen = Vec::new();
     let model = CpuModel::load(gguf, config, Profile::P32, 100, 3, &mut |bytes| {
-        seen.push(bytes)
+        seen.push(bytes);
     })
     .unwrap();
     assert!(seen.is_sorted() && seen[0] > 0);

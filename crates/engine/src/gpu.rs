@@ -439,7 +439,7 @@ impl Gpu {
             .map(|window| {
                 let launches = cut(&runs, window, self.most());
                 let upload = |launch| Tasks::upload(&self.client, launch);
-                (window, launches.into_iter().map(upload).collect())
+                (window, launches.iter().map(upload).collect())
             })
             .collect();
         let order: Vec<u32> = (0..rows.len() as u32).collect();
@@ -929,7 +929,7 @@ fn launch_attention(client: &Client, shape: attention::Shape, on: &Attention<'_>
             on.queries.fours(),
             on.keys.fours(),
             on.values.fours(),
-            tasks.tasks.words(),
+            tasks.list.words(),
             on.tables.words(),
             on.y.fours(),
             on.partials.fours(),
@@ -992,17 +992,17 @@ struct Tasks {
     cubes: usize,
     rows: usize,
     work: usize,
-    tasks: Buffer,
+    list: Buffer,
     merges: Option<Buffer>,
 }
 
 impl Tasks {
-    fn upload(client: &Client, launch: Launch) -> Self {
+    fn upload(client: &Client, launch: &Launch) -> Self {
         Self {
             cubes: launch.cubes(),
             rows: launch.rows,
             work: launch.work,
-            tasks: passing(client, &launch.tasks),
+            list: passing(client, &launch.tasks),
             merges: (!launch.merges.is_empty()).then(|| passing(client, &launch.merges)),
         }
     }

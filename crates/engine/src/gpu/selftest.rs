@@ -531,7 +531,7 @@ impl Bench<'_> {
                 planes: self.tuning.planes,
                 split: !launch.merges.is_empty(),
             };
-            let tasks = Tasks::upload(&self.client, launch);
+            let tasks = Tasks::upload(&self.client, &launch);
             launch_attention(&self.client, shape, &on, &tasks);
         }
         let mut expected = Vec::with_capacity(rows * heads * head_dim);

@@ -333,12 +333,9 @@ pub fn grouped_attention(
             let mut factor = 1.0f32;
             if comptime!(!shape.split) {
                 factor = f32::new(1.0) / sum[q];
-            }
-            if comptime!(shape.split) {
-                if unit == 0 {
-                    extents[(place + q) * 2] = maximum[q];
-                    extents[(place + q) * 2 + 1] = sum[q];
-                }
+            } else if unit == 0 {
+                extents[(place + q) * 2] = maximum[q];
+                extents[(place + q) * 2 + 1] = sum[q];
             }
             #[unroll]
             for own in 0..own_pieces {
