@@ -9,6 +9,7 @@ use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
 use super::memory::{Buffer, Part, kept, passing, zeros};
+use super::tune::has_planes;
 use super::{Attention, Options, Tasks, Tuning, launch_attention, launch_part, no_gpu};
 use crate::device::Opened;
 use crate::kernels::attention;
@@ -33,11 +34,17 @@ pub struct Check {
     pub pass: bool,
 }
 
-/// Runs all kernels on a device, cut up as models are by default, for every kind of weights.
+/// Runs all kernels on a device, cut up as models are by default, for every kind of weights; where
+/// there are planes, those that can use them again with planes.
 pub fn on_device(opened: &Opened, progress: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, Failure> {
     let device = opened.gpu.as_ref().ok_or_else(no_gpu)?;
-    let tuning = Options::of(opened, 0, Profile::P32).tuning;
-    Ok(selftest(device, &tuning, &TensorType::ALL, progress))
+    let mut tuning = Options::of(opened, 0, Profile::P32).tuning;
+    let mut checks = selftest(device, &tuning, &TensorType::ALL, progress);
+    if has_planes(&Device::Wgpu(device.clone()).client()) {
+        tuning.planes = true;
+        checks.extend(selftest(device, &tuning, &[], progress));
+    }
+    Ok(checks)
 }
 
 /// Runs all kernels on a device, cut up as `tuning` says, for these kinds of weights; `progress`
@@ -191,6 +198,11 @@ impl Bench<'_> {
     fn upload(&self, values: &[f32]) -> Buffer {
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         passing(&self.client, &bits)
+    }
+
+    /// For the names of checks.
+    fn with_planes(&self) -> &'static str {
+        if self.tuning.planes { ", planes" } else { "" }
     }
 
     /// As a KV cache has them.
@@ -354,10 +366,11 @@ impl Bench<'_> {
                     }
             }));
         }
+        let planes = self.with_planes();
         let found = self.read(y);
         self.judge(
             "rms_norm",
-            format!("3x{width}, add {add}"),
+            format!("3x{width}, add {add}{planes}"),
             &found,
             &expected,
         );
@@ -452,8 +465,10 @@ impl Bench<'_> {
                 }
             }
         }
-        let shape =
-            |what| format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}, {profile}");
+        let planes = self.with_planes();
+        let shape = |what| {
+            format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}, {profile}{planes}")
+        };
         for (what, buffer, mut expected) in [
             ("queries", queries, expected_queries),
             ("keys", keys, expected_keys),
@@ -569,8 +584,10 @@ impl Bench<'_> {
             }
         }
         let found = self.read(y);
-        let shape =
-            format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}");
+        let planes = self.with_planes();
+        let shape = format!(
+            "{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}{planes}"
+        );
         self.judge("grouped_attention", shape, &found, &expected);
     }
 }

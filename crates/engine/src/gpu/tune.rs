@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cubecl::client::Client;
 use cubecl::features::Plane;
 use infera_model::gguf::Gguf;
 use infera_protocol::digest::Digest;
@@ -131,7 +132,7 @@ impl Gpu {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Failure> {
         let kept = Kept::of(folder, opened, &self.gguf);
-        if let Some(known) = kept.read(&self.tuning, self.has_planes()) {
+        if let Some(known) = kept.read(&self.tuning, has_planes(&self.client)) {
             self.tuning = known;
             return Ok(());
         }
@@ -166,7 +167,7 @@ impl Gpu {
     ) -> Result<Tuning, Failure> {
         let begun = Instant::now();
         let mut best = self.tuning.clone();
-        let steps = best.steps(self.has_planes());
+        let steps = best.steps(has_planes(&self.client));
         let (expected, mut fastest) = self.time_passes()?;
         for (done, step) in steps.iter().enumerate() {
             progress(done, steps.len());
@@ -186,11 +187,6 @@ impl Gpu {
         progress(steps.len(), steps.len());
         self.tuning = best.clone();
         Ok(best)
-    }
-
-    fn has_planes(&self) -> bool {
-        let features = &self.client.properties().features;
-        features.plane.contains(Plane::Ops)
     }
 
     /// The logits of one sequence that decodes and of one with a prompt, and the mean logarithm of
@@ -227,6 +223,11 @@ impl Gpu {
         }
         Ok((logits, cost))
     }
+}
+
+/// Whether units can sum over planes.
+pub(super) fn has_planes(client: &Client) -> bool {
+    client.properties().features.plane.contains(Plane::Ops)
 }
 
 fn is_near(found: &[f32], expected: &[f32]) -> bool {
