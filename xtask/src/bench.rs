@@ -7,7 +7,7 @@ use xtask::network::{self, Binaries};
 use xtask::{Result, process};
 
 use crate::lint::cargo;
-use crate::peers::{self, Decode, Figures};
+use crate::peers::{self, Decode, Figures, NO_SHADER_CACHE};
 use crate::{BenchOptions, desktop, models, packages, report, ui};
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -95,6 +95,7 @@ fn ours(node: &Path, model: &Path, device: &str) -> Result<Figures> {
     let mut command = Command::new(node);
     command.arg("bench").arg(model);
     command.args(["--device", device, "--json"]);
+    command.env(NO_SHADER_CACHE.0, NO_SHADER_CACHE.1);
     let printed = process::output(command)?;
     Ok(serde_json::from_str(&printed)?)
 }

@@ -33,6 +33,9 @@ pub(crate) struct Decode {
     pub tok_s: f64,
 }
 
+/// A cold start compiles its shaders, also when an earlier run has left some behind: for Mesa.
+pub(crate) const NO_SHADER_CACHE: (&str, &str) = ("MESA_SHADER_CACHE_DISABLE", "true");
+
 /// Measures llama.cpp on a device, `cpu` or `vulkan`, with as many threads as there are cores.
 pub(crate) fn llama_cpp(
     model: &Path,
@@ -52,7 +55,8 @@ pub(crate) fn llama_cpp(
         .args([device, &threads.to_string(), prefills])
         .args([&decode.to_string(), batches])
         // Software Vulkan is left out unless it is named.
-        .env("GGML_VK_VISIBLE_DEVICES", "0");
+        .env("GGML_VK_VISIBLE_DEVICES", "0")
+        .env(NO_SHADER_CACHE.0, NO_SHADER_CACHE.1);
     figures(command)
 }
 

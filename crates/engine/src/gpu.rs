@@ -1,10 +1,13 @@
 //! The fast path: a model on kernels of our own, over quantised weights and a paged KV cache.
 //!
 //! Weights as the file has them, the KV cache in f32 or f16 as the numerics profile says,
-//! everything else in f32, rotary tables from the CPU in f64. A sequence's logits have the same bits whatever is in the pass beside it: every
-//! kernel's order of summation is fixed per output value.
+//! everything else in f32, rotary tables from the CPU in f64. A sequence's logits have the same
+//! bits whatever is in the pass beside it: every kernel's order of summation is fixed per output
+//! value.
 
 mod cut;
+mod launch;
+mod load;
 pub(crate) mod memory;
 pub mod selftest;
 mod tune;
@@ -20,100 +23,27 @@ use infera_model::gguf::Gguf;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
-use serde::{Deserialize, Serialize};
 
-use self::cut::{Launch, Most, Run, cut};
-use self::memory::{Buffer, Matrix, Part, Rows, kept, passing, tensor, zeros};
+use self::cut::{Most, Run, cut};
+use self::launch::{Attention, Tasks, launch_attention, launch_part};
+pub(crate) use self::load::working_bytes;
+use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
+use self::memory::{Buffer, Matrix, kept, passing, tensor};
+pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
-use crate::kernels::attention::{self, CHUNK, grouped_attention, merge_chunks};
-use crate::kernels::gemm::{self, shared_matmul};
-use crate::kernels::matmul::{self, Epilogue, Gate, tiled_matmul};
+use crate::kernels::attention;
+use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::norm::{self, rms_norm};
-use crate::kernels::pack::{self, BLOCK, TILE};
+use crate::kernels::pack::{BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
-use crate::kernels::serial::{self, serial_matmul};
 use crate::memory::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
-/// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tuning {
-    /// Units that share a row of a matrix; none for [`serial_matmul`].
-    pub splits: Option<usize>,
-    /// Cubes that a product shall have at least, if that leaves eight row tiles each; for
-    /// [`serial_matmul`].
-    pub cubes: usize,
-    /// Columns of a unit, rising from one, and, for as many, its row tiles. Tiles are even, because
-    /// gate and up alternate.
-    pub shapes: Vec<(usize, usize)>,
-    /// Columns of a unit in passes with prompts, at most: kernels for more may take longer to
-    /// compile than a first answer may.
-    pub prefill_columns: usize,
-    /// Columns from which a product goes through shared memory ([`shared_matmul`]).
-    pub shared_from: Option<usize>,
-    pub norm_units: usize,
-    pub attention_units: usize,
-    /// Query heads times rows of an attention cube in prefill.
-    pub attention_queries: usize,
-    /// 16-byte loads of keys or values that a unit has under way at once.
-    pub ahead: usize,
-    /// Sums over a cube go through planes.
-    pub planes: bool,
-}
-
-impl Tuning {
-    /// For GPUs.
-    pub fn hardware() -> Self {
-        Self {
-            splits: Some(8),
-            cubes: 1,
-            shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
-            prefill_columns: 16,
-            shared_from: Some(33),
-            norm_units: 256,
-            attention_units: 64,
-            attention_queries: 12,
-            ahead: 4,
-            planes: false,
-        }
-    }
-
-    /// For drivers that compute on the CPU in eight lanes: no unit waits for another.
-    pub fn software() -> Self {
-        Self {
-            splits: None,
-            cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
-            shapes: vec![(1, 64), (4, 64), (16, 64)],
-            prefill_columns: 4,
-            shared_from: None,
-            norm_units: 8,
-            attention_units: 8,
-            attention_queries: 1,
-            ahead: 1,
-            planes: false,
-        }
-    }
-
-    /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have
-    /// work.
-    fn shape(&self, columns: usize, widest: usize) -> (usize, usize) {
-        let columns = columns.min(widest);
-        let mut shapes = self.shapes.iter().rev();
-        *shapes
-            .find(|(wide, _)| *wide < 2 * columns)
-            .unwrap_or(&(1, 2))
-    }
-}
-
-/// Rows that go through the model at once.
-const PASS_ROWS: usize = 512;
 /// Rows whose logits are computed and read back at once.
 const LOGIT_ROWS: usize = 64;
 /// Multiplications that are queued before the driver gets them: 50 ms at 0.5 TFLOP/s.
 const SUBMISSION: usize = 12_500_000_000;
-/// Chunks of attention that one launch may leave to be merged, where the context has not more.
-const CHUNKS: usize = 512;
 
 /// A model on a GPU.
 pub struct Gpu {
@@ -137,56 +67,6 @@ pub struct Gpu {
     queued: Cell<usize>,
     /// Columns of a unit in this pass, at most.
     widest: Cell<usize>,
-}
-
-struct Layer {
-    attention_norm: Buffer,
-    qkv: Matrix,
-    qk_norm: Option<[Buffer; 2]>,
-    attention_out: Matrix,
-    post_attention_norm: Option<Buffer>,
-    feed_forward_norm: Buffer,
-    gate_up: GateUp,
-    down: Matrix,
-    post_feed_forward_norm: Option<Buffer>,
-    keys: Buffer,
-    values: Buffer,
-}
-
-enum GateUp {
-    /// Of one quantisation.
-    Together(Matrix),
-    Apart(Matrix, Matrix),
-}
-
-/// Activations of one pass, `[PASS_ROWS, width]` each, and what attention leaves to be merged.
-struct Scratch {
-    normed: Wide,
-    qkv: Wide,
-    queries: Wide,
-    attended: Wide,
-    inner: Wide,
-    gate: Option<Wide>,
-    branch: Option<Wide>,
-    partials: Buffer,
-    extents: Buffer,
-    chunks: usize,
-}
-
-/// Rows of values, with zeros up to a whole block.
-struct Wide {
-    buffer: Buffer,
-    stride: usize,
-}
-
-impl Wide {
-    fn new(client: &Client, rows: usize, width: usize) -> Self {
-        let stride = width.next_multiple_of(BLOCK);
-        Self {
-            buffer: zeros(client, rows * stride),
-            stride,
-        }
-    }
 }
 
 /// What a model is loaded with.
@@ -772,198 +652,6 @@ impl Forward for Gpu {
     }
 }
 
-/// `x`, `y` and, for [`Epilogue::Times`], what it is multiplied by; the latter with `y`'s stride.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one launch's arguments, passed on"
-)]
-fn launch_part(
-    client: &Client,
-    tuning: &Tuning,
-    part: &Part,
-    [x, y, other]: [&Buffer; 3],
-    nothing: &Buffer,
-    y_stride: usize,
-    epilogue: Epilogue,
-    columns: usize,
-    widest: usize,
-) {
-    let (wide, tiles) = tuning.shape(columns, widest);
-    let bias = part.bias.as_ref().unwrap_or(nothing);
-    let column_cubes = columns.div_ceil(wide) as u32;
-    let Some(splits) = tuning.splits else {
-        let shape = serial::Shape {
-            kind: part.kind,
-            columns: wide,
-        };
-        // Enough cubes for a few cores, each with enough tiles to pay for copying the columns.
-        let tiles = (part.row_tiles / tuning.cubes)
-            .clamp(8, tiles)
-            .next_multiple_of(2);
-        // SAFETY: as below.
-        unsafe {
-            serial_matmul::launch_unchecked(
-                client,
-                CubeCount::Static(part.row_tiles.div_ceil(tiles) as u32, column_cubes, 1),
-                CubeDim::new_1d(TILE as u32),
-                part.quants.fours(),
-                part.side.words(),
-                x.fours(),
-                other.words(),
-                bias.words(),
-                y.words(),
-                part.blocks as u32,
-                part.rows as u32,
-                part.row_tiles as u32,
-                tiles as u32,
-                columns as u32,
-                (serial::group(wide) * 8) as u32,
-                part.high_at as u32,
-                part.supers_at as u32,
-                y_stride as u32,
-                part.at as u32,
-                serial::code(epilogue),
-                u32::from(part.bias.is_some()),
-                shape,
-            );
-        }
-        return;
-    };
-    if tuning.shared_from.is_some_and(|least| columns >= least) {
-        let shape = gemm::Shape {
-            kind: part.kind,
-            epilogue,
-            bias: part.bias.is_some(),
-            splits,
-        };
-        // SAFETY: as below.
-        unsafe {
-            shared_matmul::launch_unchecked(
-                client,
-                CubeCount::Static(
-                    part.row_tiles.div_ceil(gemm::TILES) as u32,
-                    columns.div_ceil(gemm::COLUMNS) as u32,
-                    1,
-                ),
-                CubeDim::new_2d(gemm::UNITS.0, gemm::UNITS.1),
-                part.quants.fours(),
-                part.side.words(),
-                x.fours(),
-                other.words(),
-                bias.words(),
-                y.words(),
-                part.blocks as u32,
-                part.rows as u32,
-                part.row_tiles as u32,
-                columns as u32,
-                (8 / pack::halves(part.kind)) as u32,
-                part.high_at as u32,
-                part.supers_at as u32,
-                y_stride as u32,
-                part.at as u32,
-                shape,
-            );
-        }
-        return;
-    }
-    let shape = matmul::Shape {
-        kind: part.kind,
-        epilogue,
-        bias: part.bias.is_some(),
-        tiles,
-        columns: wide,
-        splits,
-    };
-    // SAFETY: the planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
-    // and `y` rows of `y_stride` values that hold the part's; units over the edge store nothing.
-    unsafe {
-        tiled_matmul::launch_unchecked(
-            client,
-            CubeCount::Static(part.row_tiles.div_ceil(tiles) as u32, column_cubes, 1),
-            CubeDim::new_2d(TILE as u32, splits as u32),
-            part.quants.fours(),
-            part.side.words(),
-            x.fours(),
-            other.words(),
-            bias.words(),
-            y.words(),
-            part.blocks as u32,
-            part.rows as u32,
-            part.row_tiles as u32,
-            columns as u32,
-            part.high_at as u32,
-            part.supers_at as u32,
-            y_stride as u32,
-            part.at as u32,
-            shape,
-        );
-    }
-}
-
-/// What attention works on, on the device.
-struct Attention<'a> {
-    queries: &'a Buffer,
-    keys: &'a Buffer,
-    values: &'a Buffer,
-    tables: &'a Buffer,
-    y: &'a Buffer,
-    partials: &'a Buffer,
-    extents: &'a Buffer,
-    /// Of queries and of `y`.
-    query_stride: usize,
-    kv_heads: usize,
-    window: u32,
-    softcap: f32,
-}
-
-/// The tasks name rows that there are, the tables blocks that there are, and there is room for as
-/// many partial results as there are tasks to be merged.
-fn launch_attention(client: &Client, shape: attention::Shape, on: &Attention<'_>, tasks: &Tasks) {
-    let heads = on.kv_heads * shape.group;
-    // SAFETY: the caller's promise.
-    unsafe {
-        grouped_attention::launch_unchecked(
-            client,
-            CubeCount::Static(tasks.cubes as u32, on.kv_heads as u32, 1),
-            CubeDim::new_1d(shape.units as u32),
-            on.queries.fours(),
-            on.keys.fours(),
-            on.values.fours(),
-            tasks.list.words(),
-            on.tables.words(),
-            on.y.fours(),
-            on.partials.fours(),
-            on.extents.words(),
-            (on.query_stride / 4) as u32,
-            on.kv_heads as u32,
-            on.window,
-            on.softcap,
-            shape.pieces() as u32,
-            shape.units as u32,
-            shape,
-        );
-    }
-    let Some(merges) = &tasks.merges else {
-        return;
-    };
-    // SAFETY: the caller's promise.
-    unsafe {
-        merge_chunks::launch_unchecked(
-            client,
-            CubeCount::Static((merges.words / 3) as u32, heads as u32, 1),
-            CubeDim::new_1d(shape.units as u32),
-            on.partials.fours(),
-            on.extents.words(),
-            merges.words(),
-            on.y.fours(),
-            (on.query_stride / 4) as u32,
-            heads as u32,
-            (shape.head_dim / 4) as u32,
-            shape.units,
-        );
-    }
-}
-
 /// One token of a pass.
 struct Row {
     segment: usize,
@@ -985,222 +673,6 @@ struct Places {
     tasks: Vec<(Option<u32>, Vec<Tasks>)>,
     /// For each set of frequencies.
     angles: Vec<(Arc<[f64]>, Buffer)>,
-}
-
-/// A [`Launch`] on the device.
-struct Tasks {
-    cubes: usize,
-    rows: usize,
-    work: usize,
-    list: Buffer,
-    merges: Option<Buffer>,
-}
-
-impl Tasks {
-    fn upload(client: &Client, launch: &Launch) -> Self {
-        Self {
-            cubes: launch.cubes(),
-            rows: launch.rows,
-            work: launch.work,
-            list: passing(client, &launch.tasks),
-            merges: (!launch.merges.is_empty()).then(|| passing(client, &launch.merges)),
-        }
-    }
-}
-
-struct Loader<'a> {
-    client: &'a Client,
-    gguf: &'a Gguf,
-    config: &'a Config,
-    max_binding_bytes: u64,
-    blocks: usize,
-    profile: Profile,
-    context: usize,
-}
-
-type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
-
-impl Loader<'_> {
-    fn load(&self, pass_rows: usize, progress: &mut dyn FnMut(u64)) -> Result<Loaded, Failure> {
-        let config = self.config;
-        let mut done = 0;
-        let mut layers = Vec::new();
-        for index in 0..config.layers {
-            layers.push(self.layer(index)?);
-            let prefix = format!("blk.{index}.");
-            let of_layer = |name: &str| name.starts_with(&prefix);
-            let tensors = self.gguf.tensors().iter();
-            done += tensors
-                .filter(|tensor| of_layer(&tensor.name))
-                .map(|tensor| tensor.bytes)
-                .sum::<u64>();
-            progress(done);
-        }
-        let name = if config.tied { "token_embd" } else { "output" };
-        let rows = self.rows(name, config.embedding, config.vocabulary)?;
-        let head = Matrix::stack(self.client, self.max_binding_bytes, &[rows])?;
-        let norm = self.vector("output_norm.weight")?;
-        progress(self.gguf.tensors().iter().map(|tensor| tensor.bytes).sum());
-        let apart = layers
-            .iter()
-            .any(|layer| matches!(layer.gate_up, GateUp::Apart(..)));
-        let scratch = Scratch::new(self.client, config, self.context, pass_rows, apart);
-        Ok((layers, norm, head, scratch))
-    }
-
-    fn layer(&self, index: u32) -> Result<Layer, Failure> {
-        let config = self.config;
-        let limit = self.max_binding_bytes;
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let (width, kv_width) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
-        let stack = |sources: &[Rows<'_>]| Matrix::stack(self.client, limit, sources);
-        let qkv = if config.fused {
-            stack(&[self.rows(&name("attn_qkv"), config.embedding, width + 2 * kv_width)?])?
-        } else {
-            let rotated = |part: &str, rows| -> Result<Rows<'_>, Failure> {
-                Ok(Rows {
-                    pairs: config.pair_order(),
-                    ..self.rows(&name(part), config.embedding, rows)?
-                })
-            };
-            stack(&[
-                rotated("attn_q", width)?,
-                rotated("attn_k", kv_width)?,
-                self.rows(&name("attn_v"), config.embedding, kv_width)?,
-            ])?
-        };
-        let qk_norm = if config.qk_norm {
-            Some([
-                self.vector(&name("attn_q_norm.weight"))?,
-                self.vector(&name("attn_k_norm.weight"))?,
-            ])
-        } else {
-            None
-        };
-        let inner = config.feed_forward;
-        let (gate, up) = if config.fused {
-            let both = self.rows(&name("ffn_up"), config.embedding, 2 * inner)?;
-            let half = |first: u32| Rows {
-                first: first as usize,
-                count: inner as usize,
-                ..both
-            };
-            (half(0), half(inner))
-        } else {
-            let of = |part: &str| self.rows(&name(part), config.embedding, inner);
-            (of("ffn_gate")?, of("ffn_up")?)
-        };
-        let gate_up = if gate.tensor.info.kind == up.tensor.info.kind {
-            GateUp::Together(Matrix::gated(self.client, limit, gate, up))
-        } else {
-            GateUp::Apart(stack(&[gate])?, stack(&[up])?)
-        };
-        let post = |part: &str| -> Result<Option<Buffer>, Failure> {
-            if config.post_norms {
-                self.vector(&name(part)).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
-        let values = self.blocks * BLOCK_TOKENS * kv_width as usize;
-        let pool = match self.profile {
-            Profile::P32 => values,
-            Profile::P16 => values / 2,
-        };
-        Ok(Layer {
-            attention_norm: self.vector(&name("attn_norm.weight"))?,
-            qkv,
-            qk_norm,
-            attention_out: stack(&[self.rows(&name("attn_output"), width, config.embedding)?])?,
-            post_attention_norm: post("post_attention_norm.weight")?,
-            feed_forward_norm: self.vector(&name("ffn_norm.weight"))?,
-            gate_up,
-            down: stack(&[self.rows(&name("ffn_down"), inner, config.embedding)?])?,
-            post_feed_forward_norm: post("post_ffw_norm.weight")?,
-            keys: zeros(self.client, pool),
-            values: zeros(self.client, pool),
-        })
-    }
-
-    fn rows(&self, name: &str, inputs: u32, count: u32) -> Result<Rows<'_>, Failure> {
-        Ok(Rows {
-            tensor: tensor(self.gguf, &format!("{name}.weight"))?,
-            inputs: inputs as usize,
-            first: 0,
-            count: count as usize,
-            pairs: None,
-            bias: self.gguf.tensor(&format!("{name}.bias")),
-        })
-    }
-
-    fn vector(&self, name: &str) -> Result<Buffer, Failure> {
-        memory::vector(self.client, self.gguf, name)
-    }
-}
-
-impl Layer {
-    fn weight_bytes(&self) -> u64 {
-        let gate_up = match &self.gate_up {
-            GateUp::Together(both) => both.bytes(),
-            GateUp::Apart(gate, up) => gate.bytes() + up.bytes(),
-        };
-        self.qkv.bytes() + self.attention_out.bytes() + gate_up + self.down.bytes()
-    }
-}
-
-impl Scratch {
-    fn new(client: &Client, config: &Config, context: usize, rows: usize, apart: bool) -> Self {
-        let [embedding, attended, qkv, inner] = widths(config);
-        let wide = |width| Wide::new(client, rows, width);
-        let chunks = chunks(context);
-        Self {
-            partials: zeros(client, chunks * attended),
-            extents: zeros(client, chunks * config.heads as usize * 2),
-            chunks,
-            normed: wide(embedding),
-            qkv: wide(qkv),
-            queries: wide(attended),
-            attended: wide(attended),
-            inner: wide(inner),
-            gate: apart.then(|| wide(inner)),
-            branch: config.post_norms.then(|| wide(embedding)),
-        }
-    }
-}
-
-/// Of the residual stream, of attention's result, of query, key and value together, and of the
-/// feed-forward layer.
-fn widths(config: &Config) -> [usize; 4] {
-    [
-        config.embedding,
-        config.heads * config.head_dim,
-        (config.heads + 2 * config.kv_heads) * config.head_dim,
-        config.feed_forward,
-    ]
-    .map(|width| width as usize)
-}
-
-/// So many that no one product is a longer submission than others may be.
-fn pass_rows(config: &Config) -> usize {
-    let widest = 2 * config.embedding as usize * config.feed_forward as usize;
-    (SUBMISSION / widest).clamp(64, PASS_ROWS)
-}
-
-/// Chunks of attention that there is room for.
-fn chunks(context: usize) -> usize {
-    CHUNKS.max(context.div_ceil(CHUNK))
-}
-
-/// Bytes of the activations of one pass.
-pub(crate) fn working_bytes(config: &Config, context: usize) -> u64 {
-    let [embedding, attended, qkv, inner] = widths(config);
-    let row = 2 * embedding + 2 * attended + qkv + 2 * inner;
-    let logits = LOGIT_ROWS * config.vocabulary as usize;
-    let partials = chunks(context) * (attended + 2 * config.heads as usize);
-    ((row * pass_rows(config) + logits + partials) * size_of::<f32>()) as u64
 }
 
 fn no_gpu() -> Failure {

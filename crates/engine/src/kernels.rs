@@ -1,5 +1,5 @@
-//! Compute kernels over quantised weights, in numerics profile P32: weights as the file has them,
-//! dequantised in registers; activations and accumulation in f32.
+//! Compute kernels over quantised weights: weights as the file has them, dequantised in registers;
+//! keys and values in f32 or, in numerics profile P16, f16; activations and accumulation in f32.
 
 #![expect(
     clippy::manual_div_ceil,

@@ -8,9 +8,10 @@ use infera_model::quant::{TensorType, dequantize};
 use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
+use super::launch::{Attention, Tasks, launch_attention, launch_part};
 use super::memory::{Buffer, Part, kept, passing, zeros};
 use super::tune::has_planes;
-use super::{Attention, Options, Tasks, Tuning, launch_attention, launch_part, no_gpu};
+use super::{Options, Tuning, no_gpu};
 use crate::device::Opened;
 use crate::kernels::attention;
 use crate::kernels::gemm::COLUMNS;

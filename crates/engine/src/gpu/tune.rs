@@ -1,4 +1,4 @@
-//! Which way of cutting up kernels is the fastest for a model on a device.
+//! How kernels are cut up, and which way is the fastest for a model on a device.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,8 +9,9 @@ use cubecl::client::Client;
 use cubecl::features::Plane;
 use infera_model::gguf::Gguf;
 use infera_protocol::digest::Digest;
+use serde::{Deserialize, Serialize};
 
-use super::{Gpu, Tuning};
+use super::Gpu;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
 use crate::message::Failure;
@@ -27,6 +28,76 @@ const CONTEXT: usize = 511;
 const REPEATS: usize = 2;
 /// The largest normalised mean square error of a candidate's logits from the defaults'.
 const LIMIT_NMSE: f64 = 1e-6;
+
+/// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Units that share a row of a matrix; none for [`serial_matmul`](crate::kernels::serial::serial_matmul).
+    pub splits: Option<usize>,
+    /// Cubes that a product shall have at least, if that leaves eight row tiles each; for
+    /// [`serial_matmul`](crate::kernels::serial::serial_matmul).
+    pub cubes: usize,
+    /// Columns of a unit, rising from one, and, for as many, its row tiles. Tiles are even, because
+    /// gate and up alternate.
+    pub shapes: Vec<(usize, usize)>,
+    /// Columns of a unit in passes with prompts, at most: kernels for more may take longer to
+    /// compile than a first answer may.
+    pub prefill_columns: usize,
+    /// Columns from which a product goes through shared memory ([`shared_matmul`](crate::kernels::gemm::shared_matmul)).
+    pub shared_from: Option<usize>,
+    pub norm_units: usize,
+    pub attention_units: usize,
+    /// Query heads times rows of an attention cube in prefill.
+    pub attention_queries: usize,
+    /// 16-byte loads of keys or values that a unit has under way at once.
+    pub ahead: usize,
+    /// Sums over a cube go through planes.
+    pub planes: bool,
+}
+
+impl Tuning {
+    /// For GPUs.
+    pub fn hardware() -> Self {
+        Self {
+            splits: Some(8),
+            cubes: 1,
+            shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
+            prefill_columns: 16,
+            shared_from: Some(33),
+            norm_units: 256,
+            attention_units: 64,
+            attention_queries: 12,
+            ahead: 4,
+            planes: false,
+        }
+    }
+
+    /// For drivers that compute on the CPU in eight lanes: no unit waits for another.
+    pub fn software() -> Self {
+        Self {
+            splits: None,
+            cubes: 2 * std::thread::available_parallelism().map_or(1, usize::from),
+            shapes: vec![(1, 64), (4, 64), (16, 64)],
+            prefill_columns: 4,
+            shared_from: None,
+            norm_units: 8,
+            attention_units: 8,
+            attention_queries: 1,
+            ahead: 1,
+            planes: false,
+        }
+    }
+
+    /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have
+    /// work.
+    pub(super) fn shape(&self, columns: usize, widest: usize) -> (usize, usize) {
+        let columns = columns.min(widest);
+        let mut shapes = self.shapes.iter().rev();
+        *shapes
+            .find(|(wide, _)| *wide < 2 * columns)
+            .unwrap_or(&(1, 2))
+    }
+}
 
 /// A change that may make a tuning faster.
 type Step = fn(&mut Tuning);
