@@ -114,6 +114,20 @@ impl Gpu {
         let pass_rows = pass_rows(&config);
         let context = context.min(config.context as usize);
         let profile = options.profile;
+        let piece = match profile {
+            Profile::P32 => 4,
+            Profile::P16 => 8,
+        };
+        if !config.head_dim.is_multiple_of(piece) {
+            return Err(Failure {
+                code: FailureCode::BadModel,
+                message: format!(
+                    "`{}` cannot be run on a GPU in {profile}: the width of its heads, {}, is not a multiple of {piece}",
+                    gguf.file(),
+                    config.head_dim
+                ),
+            });
+        }
         let blocks = options
             .blocks
             .min(most_blocks(&config, profile, opened.max_binding_bytes));

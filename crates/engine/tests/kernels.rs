@@ -14,7 +14,7 @@ use infera_engine::device::{self, Opened};
 use infera_engine::forward::{Forward, Segment};
 use infera_engine::gpu::selftest::{Check, selftest};
 use infera_engine::gpu::{Gpu, Options, Tuning};
-use infera_engine::message::DeviceChoice;
+use infera_engine::message::{DeviceChoice, FailureCode};
 use infera_engine::plain::Plain;
 use infera_model::Config;
 use infera_model::gguf::Gguf;
@@ -270,6 +270,25 @@ fn keys_and_values_in_f16_change_the_distributions_little() {
     assert_eq!(wide.2, 2 * narrow.2);
     let mean = mean_divergence(&narrow.0, &wide.0, wide.1);
     assert!(mean > 0.0 && mean < 1e-3, "{mean}");
+}
+
+/// The kernels read 16 bytes at a time and are launched unchecked.
+#[test]
+fn heads_that_are_no_whole_pieces_are_refused() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    for (profile, head_dim) in [(Profile::P32, 6), (Profile::P16, 12)] {
+        let gguf = Arc::new(Gguf::open(&path).unwrap());
+        let mut config = Config::from_gguf(&gguf).unwrap();
+        config.head_dim = head_dim;
+        let options = Options::of(&opened, BLOCKS, profile);
+        let loaded = Gpu::load(gguf, config, usize::MAX, &opened, &options, &mut |_| {});
+        let failure = loaded.err().unwrap();
+        assert_eq!(failure.code, FailureCode::BadModel);
+        assert!(failure.message.contains(&head_dim.to_string()), "{failure}");
+    }
 }
 
 #[test]
