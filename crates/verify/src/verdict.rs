@@ -33,7 +33,7 @@ impl Thresholds {
 
     /// For profile P16 (the KV cache in `f16`). From a simulation of honest nodes with activations in
     /// `f16`, whose logits differ with a Student-t4 distribution: chosen as for P32. Not calibrated:
-    /// no nodes of this profile were measured against them.
+    /// of nodes of this profile only the CPU and software Vulkan were measured against them.
     pub const P16: Self = Self {
         scale: 7e-3,
         big: 20.0,

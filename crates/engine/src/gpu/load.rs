@@ -58,7 +58,7 @@ pub(super) struct Wide {
 }
 
 impl Wide {
-    pub(super) fn new(client: &Client, rows: usize, width: usize) -> Self {
+    fn new(client: &Client, rows: usize, width: usize) -> Self {
         let stride = width.next_multiple_of(BLOCK);
         Self {
             buffer: zeros(client, rows * stride),
@@ -77,7 +77,7 @@ pub(super) struct Loader<'a> {
     pub(super) context: usize,
 }
 
-pub(super) type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
+type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
 
 impl Loader<'_> {
     pub(super) fn load(
@@ -111,7 +111,7 @@ impl Loader<'_> {
         Ok((layers, norm, head, scratch))
     }
 
-    pub(super) fn layer(&self, index: u32) -> Result<Layer, Failure> {
+    fn layer(&self, index: u32) -> Result<Layer, Failure> {
         let config = self.config;
         let limit = self.max_binding_bytes;
         let name = |part: &str| format!("blk.{index}.{part}");
@@ -188,7 +188,7 @@ impl Loader<'_> {
         })
     }
 
-    pub(super) fn rows(&self, name: &str, inputs: u32, count: u32) -> Result<Rows<'_>, Failure> {
+    fn rows(&self, name: &str, inputs: u32, count: u32) -> Result<Rows<'_>, Failure> {
         Ok(Rows {
             tensor: tensor(self.gguf, &format!("{name}.weight"))?,
             inputs: inputs as usize,
@@ -199,7 +199,7 @@ impl Loader<'_> {
         })
     }
 
-    pub(super) fn vector(&self, name: &str) -> Result<Buffer, Failure> {
+    fn vector(&self, name: &str) -> Result<Buffer, Failure> {
         memory::vector(self.client, self.gguf, name)
     }
 }
@@ -215,13 +215,7 @@ impl Layer {
 }
 
 impl Scratch {
-    pub(super) fn new(
-        client: &Client,
-        config: &Config,
-        context: usize,
-        rows: usize,
-        apart: bool,
-    ) -> Self {
+    fn new(client: &Client, config: &Config, context: usize, rows: usize, apart: bool) -> Self {
         let [embedding, attended, qkv, inner] = widths(config);
         let wide = |width| Wide::new(client, rows, width);
         let chunks = chunks(context);
@@ -242,7 +236,7 @@ impl Scratch {
 
 /// Of the residual stream, of attention's result, of query, key and value together, and of the
 /// feed-forward layer.
-pub(super) fn widths(config: &Config) -> [usize; 4] {
+fn widths(config: &Config) -> [usize; 4] {
     [
         config.embedding,
         config.heads * config.head_dim,
@@ -259,7 +253,7 @@ pub(super) fn pass_rows(config: &Config) -> usize {
 }
 
 /// Chunks of attention that there is room for.
-pub(super) fn chunks(context: usize) -> usize {
+fn chunks(context: usize) -> usize {
     CHUNKS.max(context.div_ceil(CHUNK))
 }
 

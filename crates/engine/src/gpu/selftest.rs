@@ -173,7 +173,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn judge(&mut self, kernel: &'static str, shape: String, found: &[f32], expected: &[f64]) {
+    fn judge(&mut self, kernel: &'static str, mut shape: String, found: &[f32], expected: &[f64]) {
         let mut error = 0.0;
         let mut power = 0.0;
         for (found, expected) in found.iter().zip(expected) {
@@ -185,6 +185,9 @@ impl Bench<'_> {
         } else {
             f64::INFINITY
         };
+        if self.tuning.planes {
+            shape.push_str(", planes");
+        }
         let check = Check {
             kernel,
             shape,
@@ -199,11 +202,6 @@ impl Bench<'_> {
     fn upload(&self, values: &[f32]) -> Buffer {
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         passing(&self.client, &bits)
-    }
-
-    /// For the names of checks.
-    fn with_planes(&self) -> &'static str {
-        if self.tuning.planes { ", planes" } else { "" }
     }
 
     /// As a KV cache has them.
@@ -367,11 +365,10 @@ impl Bench<'_> {
                     }
             }));
         }
-        let planes = self.with_planes();
         let found = self.read(y);
         self.judge(
             "rms_norm",
-            format!("3x{width}, add {add}{planes}"),
+            format!("3x{width}, add {add}"),
             &found,
             &expected,
         );
@@ -466,10 +463,8 @@ impl Bench<'_> {
                 }
             }
         }
-        let planes = self.with_planes();
-        let shape = |what| {
-            format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}, {profile}{planes}")
-        };
+        let shape =
+            |what| format!("{what}, head {head_dim}, rotated {rotated}, norm {norm}, {profile}");
         for (what, buffer, mut expected) in [
             ("queries", queries, expected_queries),
             ("keys", keys, expected_keys),
@@ -585,10 +580,8 @@ impl Bench<'_> {
             }
         }
         let found = self.read(y);
-        let planes = self.with_planes();
-        let shape = format!(
-            "{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}{planes}"
-        );
+        let shape =
+            format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}");
         self.judge("grouped_attention", shape, &found, &expected);
     }
 }

@@ -26,7 +26,7 @@ const PROMPT: usize = 256;
 const CONTEXT: usize = 511;
 /// Each is timed so often, after one pass that compiles; the fastest counts.
 const REPEATS: usize = 2;
-/// The largest normalised mean square error of a candidate's logits from the defaults'.
+/// The largest normalised mean square error of logits after a step from the defaults'.
 const LIMIT_NMSE: f64 = 1e-6;
 
 /// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.

@@ -38,28 +38,17 @@ pub fn rms_norm(
     let unit = UNIT_POS_X as usize;
     let from = index[CUBE_POS_X as usize] as usize * pieces;
     let to = CUBE_POS_X as usize * pieces;
-    let mut squares = Array::<f32>::new(1usize);
-    squares[0] = 0.0;
+    let mut squares = 0.0f32;
     let mut at = unit;
     while at < pieces {
         let four = x[from + at];
         #[unroll]
         for element in 0..4usize {
-            squares[0] = fma(four.extract(element), four.extract(element), squares[0]);
+            squares = fma(four.extract(element), four.extract(element), squares);
         }
         at += units;
     }
-    let mut shared = Shared::<[f32]>::new_slice(units);
-    over_cube(
-        &mut squares,
-        &mut shared,
-        unit_count,
-        1usize,
-        units,
-        Fold::Sum,
-        shape.planes,
-    );
-    let scale = f32::new(1.0) / f32::sqrt(squares[0] / width + epsilon);
+    let scale = inverse_rms(squares, width, epsilon, unit_count, units, shape.planes);
     let mut at = unit;
     while at < pieces {
         let normed = x[from + at] * Vector::new(scale) * weight[at];
@@ -70,4 +59,30 @@ pub fn rms_norm(
         }
         at += units;
     }
+}
+
+/// `1 / sqrt(mean + epsilon)` of `width` squares, of which each unit has added up its own. All
+/// units must call it.
+#[cube]
+pub(super) fn inverse_rms(
+    squares: f32,
+    width: f32,
+    epsilon: f32,
+    unit_count: u32,
+    #[comptime] units: usize,
+    #[comptime] planes: bool,
+) -> f32 {
+    let mut sum = Array::<f32>::new(1usize);
+    sum[0] = squares;
+    let mut shared = Shared::<[f32]>::new_slice(units);
+    over_cube(
+        &mut sum,
+        &mut shared,
+        unit_count,
+        1usize,
+        units,
+        Fold::Sum,
+        planes,
+    );
+    f32::new(1.0) / f32::sqrt(sum[0] / width + epsilon)
 }

@@ -12,14 +12,14 @@
 use cubecl::prelude::*;
 
 use super::half::f32_to_f16;
-use super::reduce::{Fold, over_cube};
+use super::norm::inverse_rms;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Even; for a KV cache in f16 a multiple of 8, else of 4.
+    /// A multiple of 4; for a KV cache in f16, of 8.
     pub head_dim: usize,
-    /// How many values of a head are rotated; half of it is even or all of it is 0.
+    /// How many values of a head are rotated.
     pub rotated: usize,
     /// Each head's query and key go through an RMS norm first, with weights `[head_dim]` each.
     pub norm: bool,
@@ -68,26 +68,15 @@ pub fn rope_and_store(
 
     let mut factor = 1.0f32;
     if comptime!(shape.norm) {
-        let mut squares = Array::<f32>::new(1usize);
-        squares[0] = 0.0;
+        let mut squares = 0.0f32;
         let mut at = UNIT_POS_X as usize;
         while at < head_dim {
             let x = qkv[from + at];
-            squares[0] = fma(x, x, squares[0]);
+            squares = fma(x, x, squares);
             at += units;
         }
-        let mut shared = Shared::<[f32]>::new_slice(units);
-        over_cube(
-            &mut squares,
-            &mut shared,
-            unit_count,
-            1usize,
-            units,
-            Fold::Sum,
-            shape.planes,
-        );
-        factor =
-            f32::new(1.0) / f32::sqrt(squares[0] / f32::new(comptime!(head_dim as f32)) + epsilon);
+        let width = f32::new(comptime!(head_dim as f32));
+        factor = inverse_rms(squares, width, epsilon, unit_count, units, shape.planes);
     }
     let mut at = UNIT_POS_X as usize * of_word;
     while at < head_dim {
