@@ -9,6 +9,11 @@ use infera_protocol::requirements::{Gpu, GpuKind};
 
 use crate::message::{DeviceChoice, DeviceInfo, Failure, FailureCode};
 
+/// Launches that a driver which computes on the CPU is handed at once. Mesa's lets nobody hand it
+/// more before it is done with what it has, and cubecl waits for that in a loop that takes one of
+/// the cores it computes on.
+const SOFTWARE_TASKS: usize = 512;
+
 /// An opened device and what the engine must respect on it.
 #[derive(Debug, Clone)]
 pub struct Opened {
@@ -313,11 +318,11 @@ fn initialised(gpu: &WgpuDevice, kind: DeviceKind, api: WgpuBackend) -> Result<D
     if let Some((_, device)) = known.iter().find(|(other, _)| other == gpu) {
         return Ok(device.clone());
     }
-    let device = Device::wgpu_options()
-        .device_kind(kind)
-        .graphics_api(api)
-        .init()
-        .map_err(|error| error.to_string())?;
+    let mut options = Device::wgpu_options().device_kind(kind).graphics_api(api);
+    if gpu.kind == WgpuDeviceKind::Cpu {
+        options = options.tasks_max(SOFTWARE_TASKS);
+    }
+    let device = options.init().map_err(|error| error.to_string())?;
     known.push((gpu.clone(), device.clone()));
     Ok(device)
 }

@@ -2,6 +2,8 @@
 
 use infera_cpu::CpuModel;
 pub use infera_cpu::{BLOCK_TOKENS, Segment, block_bytes};
+use infera_verify::best;
+use rayon::prelude::*;
 
 use crate::message::Failure;
 
@@ -19,6 +21,18 @@ pub trait Forward {
 
     /// One pass; gives the logits `[wanted rows, vocabulary]` in f32, segments in order.
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure>;
+
+    /// One pass; gives of each wanted row, segments in order, what [`best`] gives of its logits:
+    /// less to read back from a device than all of them.
+    fn forward_best(
+        &mut self,
+        segments: &[Segment<'_>],
+        count: usize,
+    ) -> Result<Vec<Vec<(u32, f32)>>, Failure> {
+        let logits = self.forward(segments)?;
+        let rows = logits.par_chunks_exact(self.vocabulary());
+        Ok(rows.map(|row| best(row, count)).collect())
+    }
 }
 
 impl<M: Forward + ?Sized> Forward for Box<M> {
@@ -40,6 +54,14 @@ impl<M: Forward + ?Sized> Forward for Box<M> {
 
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
         (**self).forward(segments)
+    }
+
+    fn forward_best(
+        &mut self,
+        segments: &[Segment<'_>],
+        count: usize,
+    ) -> Result<Vec<Vec<(u32, f32)>>, Failure> {
+        (**self).forward_best(segments, count)
     }
 }
 

@@ -9,6 +9,7 @@ mod cut;
 mod launch;
 mod load;
 pub(crate) mod memory;
+mod select;
 pub mod selftest;
 mod tune;
 
@@ -210,11 +211,38 @@ impl Gpu {
         })
     }
 
+    /// Parts of sequences through the model; `read` gets the logits of wanted rows on the device,
+    /// in order, and how many rows they are.
+    fn run(
+        &self,
+        segments: &[Segment<'_>],
+        read: &mut dyn FnMut(&Buffer, usize) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let rows: Vec<Row> = segments
+            .iter()
+            .enumerate()
+            .flat_map(|(index, segment)| {
+                let tokens = segment.tokens.iter().enumerate();
+                tokens.map(move |(at, token)| Row {
+                    segment: index,
+                    token: *token,
+                    position: segment.start + at,
+                    wanted: segment.wanted.contains(&at),
+                })
+            })
+            .collect();
+        self.check(segments, &rows)?;
+        for rows in rows.chunks(self.pass_rows) {
+            self.pass(segments, rows, read)?;
+        }
+        Ok(())
+    }
+
     fn pass(
         &self,
         segments: &[Segment<'_>],
         rows: &[Row],
-        logits: &mut Vec<f32>,
+        read: &mut dyn FnMut(&Buffer, usize) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let places = self.places(segments, rows);
         self.widest.set(if places.prompt {
@@ -231,40 +259,45 @@ impl Gpu {
             .map(|row| row as u32)
             .collect();
         let vocabulary = self.vocabulary();
-        let first = logits.len();
         for wanted in wanted.chunks(LOGIT_ROWS) {
             let index = passing(&self.client, wanted);
             let normed = &self.scratch.normed;
             self.normalise(&hidden, &self.norm, &index, normed, wanted.len(), false);
             let words = wanted.len() * vocabulary;
-            let output = Wide {
+            let logits = Wide {
                 buffer: Buffer {
                     handle: self.client.empty(words * 4),
                     words,
                 },
                 stride: vocabulary,
             };
-            self.multiply(
-                &self.head,
-                normed,
-                &output,
-                None,
-                Epilogue::Store,
-                wanted.len(),
-            )?;
-            let bytes = self
-                .client
-                .read_one(output.buffer.handle)
-                .map_err(|error| Failure::device(&error))?;
-            self.queued.set(0);
-            logits.extend_from_slice(f32::from_bytes(&bytes));
-        }
-        if let Some(cap) = self.config.final_softcap {
-            for logit in &mut logits[first..] {
-                *logit = cap * (*logit / cap).tanh();
-            }
+            let rows = wanted.len();
+            self.multiply(&self.head, normed, &logits, None, Epilogue::Store, rows)?;
+            read(&logits.buffer, rows)?;
         }
         Ok(())
+    }
+
+    fn read_words(&self, buffer: &Buffer) -> Result<Vec<u32>, Failure> {
+        let bytes = self
+            .client
+            .read_one(buffer.handle.clone())
+            .map_err(|error| Failure::device(&error))?;
+        self.queued.set(0);
+        Ok(u32::from_bytes(&bytes).to_vec())
+    }
+
+    fn read_logits(&self, buffer: &Buffer) -> Result<Vec<f32>, Failure> {
+        let words = self.read_words(buffer)?;
+        Ok(self.capped(words.into_iter().map(f32::from_bits)))
+    }
+
+    /// Logits as the model's last step makes them of the head's products.
+    fn capped(&self, logits: impl Iterator<Item = f32>) -> Vec<f32> {
+        match self.config.final_softcap {
+            Some(cap) => logits.map(|logit| cap * (logit / cap).tanh()).collect(),
+            None => logits.collect(),
+        }
     }
 
     /// `[rows, embedding]`, scaled.
@@ -641,28 +674,25 @@ impl Forward for Gpu {
     }
 
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
-        let rows: Vec<Row> = segments
-            .iter()
-            .enumerate()
-            .flat_map(|(index, segment)| {
-                segment
-                    .tokens
-                    .iter()
-                    .enumerate()
-                    .map(move |(at, token)| Row {
-                        segment: index,
-                        token: *token,
-                        position: segment.start + at,
-                        wanted: segment.wanted.contains(&at),
-                    })
-            })
-            .collect();
-        self.check(segments, &rows)?;
         let mut logits = Vec::new();
-        for rows in rows.chunks(self.pass_rows) {
-            self.pass(segments, rows, &mut logits)?;
-        }
+        self.run(segments, &mut |buffer, _| {
+            logits.extend(self.read_logits(buffer)?);
+            Ok(())
+        })?;
         Ok(logits)
+    }
+
+    fn forward_best(
+        &mut self,
+        segments: &[Segment<'_>],
+        count: usize,
+    ) -> Result<Vec<Vec<(u32, f32)>>, Failure> {
+        let mut best = Vec::new();
+        self.run(segments, &mut |buffer, rows| {
+            best.extend(self.read_best(buffer, rows, count)?);
+            Ok(())
+        })?;
+        Ok(best)
     }
 }
 

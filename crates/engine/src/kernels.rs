@@ -16,6 +16,7 @@ pub mod pack;
 pub mod read;
 mod reduce;
 pub mod rope;
+pub mod select;
 pub mod serial;
 
 use cubecl::prelude::Const;

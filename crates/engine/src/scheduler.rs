@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use infera_protocol::{FinishReason, JobSeed, Mismatch, Sampling, TokenOutput};
-use infera_verify::{choose, log_probabilities, score};
+use infera_verify::{choose, choose_among, log_probabilities, needed, score};
 use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
@@ -239,11 +239,20 @@ impl<M: Forward> Scheduler<M> {
             return;
         }
         let begun = (self.now)();
-        let logits = match self.model.forward(&segments) {
-            Ok(logits) => logits,
+        let judged = match self.best_that_suffice() {
+            Some(count) => self
+                .model
+                .forward_best(&segments, count)
+                .map(|best| self.choose(&plan, &best)),
+            None => self
+                .model
+                .forward(&segments)
+                .map(|logits| self.judge(&plan, &logits)),
+        };
+        let judged = match judged {
+            Ok(judged) => judged,
             Err(failure) => return self.fail_all(&failure, emit),
         };
-        let judged = self.judge(&plan, &logits);
         let ended = (self.now)();
         let produced_before = self.stats.output_tokens;
         for (index, feed) in plan.iter().enumerate() {
@@ -438,14 +447,30 @@ impl<M: Forward> Scheduler<M> {
         plan
     }
 
+    /// How many of the largest logits decide in every row of the next pass; none where a score or
+    /// a probability needs them all.
+    fn best_that_suffice(&self) -> Option<usize> {
+        self.running
+            .iter()
+            .map(|sequence| match sequence.task {
+                Task::Generate { logprobs: None, .. } => Some(needed(&sequence.sampling)),
+                Task::Generate { .. } | Task::Score { .. } => None,
+            })
+            .try_fold(1, |most, count| Some(most.max(count?)))
+    }
+
+    /// What the best of each row mean for its sequence.
+    fn choose(&self, plan: &[Feed], best: &[Vec<(u32, f32)>]) -> Vec<(usize, Judgement)> {
+        wanted(plan)
+            .zip(best)
+            .map(|((index, row), best)| (index, self.running[index].choose(row, best)))
+            .collect()
+    }
+
     /// What each row of logits means for its sequence. The rows are independent.
     fn judge(&self, plan: &[Feed], logits: &[f32]) -> Vec<(usize, Judgement)> {
         let running = &self.running;
-        let rows: Vec<(usize, usize)> = plan
-            .iter()
-            .enumerate()
-            .flat_map(|(index, feed)| feed.wanted.clone().map(move |row| (index, row)))
-            .collect();
+        let rows: Vec<(usize, usize)> = wanted(plan).collect();
         rows.into_par_iter()
             .zip(logits.par_chunks_exact(self.model.vocabulary()))
             .map(|((index, row), logits)| (index, running[index].judge(row, logits)))
@@ -531,6 +556,12 @@ impl<M: Forward> Scheduler<M> {
 struct Feed {
     count: usize,
     wanted: Range<usize>,
+}
+
+/// Of each row whose logits are wanted, its sequence and its place among what that one feeds.
+fn wanted(plan: &[Feed]) -> impl Iterator<Item = (usize, usize)> {
+    let feeds = plan.iter().enumerate();
+    feeds.flat_map(|(index, feed)| feed.wanted.clone().map(move |row| (index, row)))
 }
 
 /// What a row of logits means.
@@ -626,9 +657,23 @@ impl Sequence {
         self.fed = 0;
     }
 
-    /// `row` counts from the first token that was just fed.
+    /// Of the output, what follows on `row`, counted from the first token that was just fed.
+    fn position(&self, row: usize) -> usize {
+        self.fed + row + 1 - self.prompt
+    }
+
+    fn choose(&self, row: usize, best: &[(u32, f32)]) -> Judgement {
+        let position = self.position(row) as u32;
+        let token = choose_among(best, &self.sampling, &self.seed, position);
+        Judgement::Next(TokenOutput {
+            id: token,
+            logprob: None,
+            alternatives: Vec::new(),
+        })
+    }
+
     fn judge(&self, row: usize, logits: &[f32]) -> Judgement {
-        let position = self.fed + row + 1 - self.prompt;
+        let position = self.position(row);
         match &self.task {
             Task::Generate { logprobs, .. } => {
                 let token = choose(logits, &self.sampling, &self.seed, position as u32);

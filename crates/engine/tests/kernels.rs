@@ -20,6 +20,7 @@ use infera_model::Config;
 use infera_model::gguf::Gguf;
 use infera_model::quant::TensorType;
 use infera_protocol::Profile;
+use infera_verify::best;
 
 use self::divergence::mean_divergence;
 use self::files::{cached_model, golden_folder, repository};
@@ -203,6 +204,32 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
         bits(&together[6 * vocabulary..][..vocabulary]),
         bits(&alone)
     );
+}
+
+/// Whether they come as blocks that were chosen on the device or, for more, out of whole rows.
+#[test]
+fn the_best_logits_are_those_of_whole_rows() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    let mut model = load(&repository().join("tests/model/tiny-llama.gguf"), &opened);
+    let tokens: Vec<u32> = (0..90).map(|token| (token * 7 + 3) % 600).collect();
+    let blocks = [2, 0, 1];
+    let segment = Segment {
+        tokens: &tokens,
+        start: 0,
+        blocks: &blocks,
+        wanted: 5..tokens.len(),
+    };
+    let logits = model.forward(std::slice::from_ref(&segment)).unwrap();
+    for count in [1, 3, 64] {
+        let found = model
+            .forward_best(std::slice::from_ref(&segment), count)
+            .unwrap();
+        let rows = logits.chunks_exact(model.vocabulary());
+        let expected: Vec<_> = rows.map(|row| best(row, count)).collect();
+        assert!(found == expected, "{count}");
+    }
 }
 
 /// As a prompt's last row, as a step of its own over three chunks that are merged, and beside a

@@ -226,6 +226,39 @@ fn ends_are_told_apart() {
     );
 }
 
+/// Beside probabilities, which need whole rows, a sequence is what it is alone.
+#[test]
+fn tokens_are_the_same_with_and_without_probabilities() {
+    let (mut scheduler, mut events) = (scheduler(2), Vec::new());
+    let id = long_output(&[1, 2], 20);
+    let told = Generate {
+        logprobs: Some(2),
+        id: id + 1000,
+        ..request(id, &[1, 2], 20)
+    };
+    let silent = request(id + 1, &[3], 30);
+    for request in [&told, &silent] {
+        scheduler.generate(request, &mut |event| events.push(event));
+    }
+    run(&mut scheduler, &mut events);
+    assert_eq!(
+        output(&events, told.id).0,
+        alone(&request(id, &[1, 2], 20)).0
+    );
+    assert_eq!(output(&events, silent.id), alone(&silent));
+    let outputs = events.iter().filter_map(|event| match event {
+        Event::Tokens { id, tokens } => Some((*id, tokens)),
+        _ => None,
+    });
+    for (id, tokens) in outputs {
+        let alternatives = if id == told.id { 2 } else { 0 };
+        for token in tokens {
+            assert_eq!(token.logprob.is_some(), id == told.id);
+            assert_eq!(token.alternatives.len(), alternatives);
+        }
+    }
+}
+
 #[test]
 fn a_cancelled_request_ends_with_the_next_step() {
     let (mut scheduler, mut events) = (scheduler(1), Vec::new());

@@ -29,11 +29,36 @@ pub struct Scored {
 ///
 /// Returns 0 for empty `logits`.
 pub fn choose(logits: &[f32], sampling: &Sampling, seed: &JobSeed, position: u32) -> u32 {
+    choose_among(&best(logits, needed(sampling)), sampling, seed, position)
+}
+
+/// As [`choose`], given no more of the logits than [`best`] with the count that is [`needed`], or
+/// a larger one.
+pub fn choose_among(
+    best: &[(u32, f32)],
+    sampling: &Sampling,
+    seed: &JobSeed,
+    position: u32,
+) -> u32 {
     if is_greedy(sampling) {
-        return greedy(logits);
+        return best.first().map_or(0, |(id, _)| *id);
     }
-    let kept = Kept::new(logits, sampling);
-    winner(&kept.race(seed, position))
+    winner(&Kept::new(best, sampling).race(seed, position))
+}
+
+/// How many of the largest logits decide.
+pub fn needed(sampling: &Sampling) -> usize {
+    if is_greedy(sampling) {
+        1
+    } else {
+        (sampling.top_k as usize).max(1)
+    }
+}
+
+/// The tokens with the `count` largest logits and all that tie with the last of them, by falling
+/// logit, then by rising id.
+pub fn best(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    at_least(logits, nth_largest(logits, count))
 }
 
 /// Compares a claimed token with the own choice. Implements the minimal-perturbation margin: for
@@ -64,14 +89,13 @@ pub fn score(
         };
     };
     if is_greedy(sampling) {
-        let token = greedy(logits);
-        let best = f64::from(defined(logits[token as usize]));
+        let (token, highest) = best(logits, 1).first().copied().unwrap_or((0, f32::MIN));
         return Scored {
             token,
-            margin: finite(best - f64::from(defined(*claimed_logit))),
+            margin: finite(f64::from(highest) - f64::from(defined(*claimed_logit))),
         };
     }
-    let kept = Kept::new(logits, sampling);
+    let kept = Kept::new(&best(logits, needed(sampling) + 1), sampling);
     let race = kept.race(seed, position);
     let token = winner(&race);
     if token == claimed {
@@ -109,18 +133,18 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
         let value = f64::from(defined(logit)) - normaliser;
         value.clamp(f64::from(f32::MIN), 0.0) as f32
     };
-    let mut best = if top == 0 {
+    let mut most_likely = if top == 0 {
         Vec::new()
     } else {
-        let (threshold, _) = thresholds(logits, top);
-        at_least(logits, threshold)
+        best(logits, top)
     };
-    best.truncate(top);
+    most_likely.truncate(top);
     (
         logits
             .get(chosen as usize)
             .map_or(f32::MIN, |logit| log_probability(*logit)),
-        best.into_iter()
+        most_likely
+            .into_iter()
             .map(|(id, logit)| (id, log_probability(logit)))
             .collect(),
     )
@@ -141,28 +165,32 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(logits: &[f32], sampling: &Sampling) -> Self {
-        let (last_kept, first_cut) = thresholds(logits, sampling.top_k as usize);
+    /// Of the [`best`] logits; where edges matter, of one more than is [`needed`].
+    fn new(best: &[(u32, f32)], sampling: &Sampling) -> Self {
+        let count = needed(sampling);
+        let last_kept = best.get(count - 1).or(best.last());
+        let last_kept = last_kept.map_or(f32::MIN, |(_, logit)| *logit);
         let mut filters = Filters {
             temperature: f64::from(sampling.temperature),
             last_kept,
-            first_cut,
+            first_cut: best.get(count).map(|(_, logit)| *logit),
             min_p_cut: f64::NEG_INFINITY,
         };
-        let mut tokens: Vec<Candidate> = at_least(logits, last_kept)
-            .into_iter()
+        let mut tokens: Vec<Candidate> = best
+            .iter()
+            .take_while(|(_, logit)| *logit >= last_kept)
             .map(|(id, logit)| Candidate {
-                id,
-                level: filters.level(logit),
+                id: *id,
+                level: filters.level(*logit),
             })
             .collect();
-        let best = tokens.first().map_or(0.0, |token| token.level);
+        let highest = tokens.first().map_or(0.0, |token| token.level);
         if sampling.min_p > 0.0 {
-            filters.min_p_cut = best + libm::log(f64::from(sampling.min_p));
+            filters.min_p_cut = highest + libm::log(f64::from(sampling.min_p));
             tokens.retain(|token| token.level >= filters.min_p_cut);
         }
         if sampling.top_p < 1.0 {
-            let weight = |token: &Candidate| libm::exp(token.level - best);
+            let weight = |token: &Candidate| libm::exp(token.level - highest);
             let limit = f64::from(sampling.top_p) * tokens.iter().map(weight).sum::<f64>();
             let mut above = 0.0;
             let mut kept = 0;
@@ -364,21 +392,6 @@ fn is_greedy(sampling: &Sampling) -> bool {
     sampling.temperature <= 0.0 || sampling.temperature.is_nan()
 }
 
-fn greedy(logits: &[f32]) -> u32 {
-    let mut best = (0, f32::MIN);
-    for (block, logits) in logits.chunks(BLOCK).enumerate() {
-        if !block_has(logits, |logit| logit > best.1) {
-            continue;
-        }
-        for (at, logit) in logits.iter().enumerate() {
-            if defined(*logit) > best.1 {
-                best = (block * BLOCK + at, *logit);
-            }
-        }
-    }
-    best.0 as u32
-}
-
 /// Logits of a vocabulary that are looked at together: nearly all such blocks hold nothing of
 /// interest, and to see that takes a few comparisons of vectors.
 const BLOCK: usize = 64;
@@ -414,10 +427,10 @@ fn finite(margin: f64) -> f32 {
     margin.clamp(0.0, f64::from(f32::MAX)) as f32
 }
 
-/// The `count`-th largest logit and the one after it; the smallest of all when there are fewer.
-/// One pass with a buffer, since a vocabulary has up to 300,000 tokens and `count` is small.
-fn thresholds(logits: &[f32], count: usize) -> (f32, Option<f32>) {
-    let wanted = count.max(1) + 1;
+/// The `count`-th largest logit; the smallest of all when there are fewer. One pass with a buffer,
+/// since a vocabulary has up to 300,000 tokens and `count` is small.
+fn nth_largest(logits: &[f32], count: usize) -> f32 {
+    let wanted = count.max(1);
     let falling = |left: &f32, right: &f32| right.total_cmp(left);
     let mut buffer: Vec<f32> = Vec::with_capacity(4 * wanted);
     let mut floor = None;
@@ -438,11 +451,8 @@ fn thresholds(logits: &[f32], count: usize) -> (f32, Option<f32>) {
         }
     }
     buffer.sort_unstable_by(falling);
-    let last = buffer.get(wanted - 2).or(buffer.last());
-    (
-        last.copied().unwrap_or(f32::MIN),
-        buffer.get(wanted - 1).copied(),
-    )
+    let last = buffer.get(wanted - 1).or(buffer.last());
+    last.copied().unwrap_or(f32::MIN)
 }
 
 /// All tokens with at least this logit, by falling logit, then by rising id.

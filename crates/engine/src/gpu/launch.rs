@@ -10,6 +10,7 @@ use crate::kernels::attention::{self, grouped_attention, merge_chunks};
 use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
 use crate::kernels::pack::{self, TILE};
+use crate::kernels::select::{self, block_keys, copy_best_blocks};
 use crate::kernels::serial::{self, serial_matmul};
 
 /// `x`, `y` and, for [`Epilogue::Times`], what it is multiplied by; the latter with `y`'s stride.
@@ -138,6 +139,56 @@ pub(super) fn launch_part(
             shape,
         );
     }
+}
+
+/// Whether [`launch_best_blocks`] leaves out most of a row.
+pub(super) fn best_blocks_worth(vocabulary: usize, count: usize) -> bool {
+    2 * (count + 1) * select::COPIED < vocabulary
+}
+
+/// Of each of the `rows` of logits the blocks with the largest: one more than `count`, so that of
+/// what is left out no logit is larger than the last block's. See [`select`].
+pub(super) fn launch_best_blocks(
+    client: &Client,
+    logits: &Buffer,
+    rows: usize,
+    count: usize,
+) -> Buffer {
+    let vocabulary = logits.words / rows;
+    let stride = vocabulary.div_ceil(select::BLOCK).next_multiple_of(4);
+    let empty = |words: usize| Buffer {
+        handle: client.empty(words * size_of::<u32>()),
+        words,
+    };
+    let keys = empty(rows * stride);
+    let best = empty(rows * (count + 1) * select::COPIED);
+    let cubes = CubeCount::Static((stride as u32).div_ceil(select::UNITS), rows as u32, 1);
+    let units = CubeDim::new_1d(select::UNITS);
+    // SAFETY: the buffers have these sizes, and a row that is worth it has more blocks than are
+    // copied.
+    unsafe {
+        block_keys::launch_unchecked(
+            client,
+            cubes.clone(),
+            units,
+            logits.words(),
+            keys.words(),
+            vocabulary as u32,
+            stride as u32,
+        );
+        copy_best_blocks::launch_unchecked(
+            client,
+            cubes,
+            units,
+            logits.words(),
+            keys.fours(),
+            best.words(),
+            vocabulary as u32,
+            stride as u32,
+            (count + 1) as u32,
+        );
+    }
+    best
 }
 
 /// What attention works on, on the device.

@@ -8,7 +8,7 @@ use infera_model::quant::{TensorType, dequantize};
 use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
-use super::launch::{Attention, Tasks, launch_attention, launch_part};
+use super::launch::{Attention, Tasks, launch_attention, launch_best_blocks, launch_part};
 use super::memory::{Buffer, Part, kept, passing, zeros};
 use super::tune::has_planes;
 use super::{Options, Tuning, no_gpu};
@@ -19,6 +19,7 @@ use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::{self, BLOCK, TILE};
 use crate::kernels::rope::{self, rope_and_store};
+use crate::kernels::select;
 use crate::message::Failure;
 
 /// The largest normalised mean square error that passes.
@@ -86,6 +87,8 @@ pub fn selftest(
             }
         }
     }
+    bench.best(1000, 3);
+    bench.best(4421, 12);
     bench.norm(100, false);
     bench.norm(36, true);
     bench.rope(12, 12, false, Profile::P32);
@@ -313,6 +316,29 @@ impl Bench<'_> {
         let bucket = self.tuning.shape(columns, usize::MAX).0;
         let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
         self.judge(kernel, shape, &found, &expected);
+    }
+
+    /// The largest logits of two rows, as far as the copied blocks are enough to find them.
+    fn best(&mut self, vocabulary: usize, count: usize) {
+        let mut logits = self.random.units(2 * vocabulary);
+        logits[vocabulary / 2] = f32::NAN;
+        let buffer = self.upload(&logits);
+        let copied = launch_best_blocks(&self.client, &buffer, 2, count);
+        let copied = self.read(copied);
+        let mut found = Vec::new();
+        for row in copied.chunks_exact((count + 1) * select::COPIED) {
+            let blocks = row.chunks_exact(select::COPIED);
+            let logits: Vec<f32> = blocks.flat_map(|block| &block[1..]).copied().collect();
+            let best = infera_verify::best(&logits, count);
+            found.extend(best.into_iter().map(|(_, logit)| logit));
+        }
+        let expected: Vec<f64> = logits
+            .chunks_exact(vocabulary)
+            .flat_map(|row| infera_verify::best(row, count))
+            .map(|(_, logit)| f64::from(logit))
+            .collect();
+        let shape = format!("{count} of {vocabulary}");
+        self.judge("copy_best_blocks", shape, &found, &expected);
     }
 
     fn norm(&mut self, width: usize, add: bool) {

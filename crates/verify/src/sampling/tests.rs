@@ -18,7 +18,7 @@ fn sampling(temperature: f32, top_k: u32, top_p: f32, min_p: f32) -> Sampling {
 }
 
 fn kept_ids(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
-    let kept = Kept::new(logits, sampling);
+    let kept = Kept::new(&best(logits, needed(sampling)), sampling);
     kept.tokens.iter().map(|token| token.id).collect()
 }
 
@@ -89,19 +89,15 @@ fn the_filters_apply_in_order() {
 }
 
 #[test]
-fn thresholds_equal_those_of_a_full_sort() {
+fn the_nth_largest_is_that_of_a_full_sort() {
     let logits = peaked(5000, 4);
     let mut sorted = logits.clone();
     sorted.sort_unstable_by(|left, right| right.total_cmp(left));
-    for count in [1, 2, 40, 64, 4999] {
-        assert_eq!(
-            thresholds(&logits, count),
-            (sorted[count - 1], Some(sorted[count]))
-        );
+    for count in [1, 2, 40, 64, 4999, 5000, 9999] {
+        let expected = sorted[count.min(5000) - 1];
+        assert_eq!(nth_largest(&logits, count).to_bits(), expected.to_bits());
     }
-    assert_eq!(thresholds(&logits, 5000), (sorted[4999], None));
-    assert_eq!(thresholds(&logits, 9999), (sorted[4999], None));
-    assert_eq!(thresholds(&[1.0; 500], 3), (1.0, Some(1.0)));
+    assert_eq!(nth_largest(&[1.0; 500], 3).to_bits(), 1.0_f32.to_bits());
 }
 
 /// The frequencies of 20,000 choices against the softmax they are drawn from.
@@ -286,7 +282,7 @@ proptest! {
         let scored = score(&logits, &sampling, &seed(4), position, claimed as u32);
         let unit = if temperature > 0.0 { temperature } else { 1.0 };
         if temperature > 0.0 {
-            let kept = Kept::new(&logits, &sampling);
+            let kept = Kept::new(&best(&logits, needed(&sampling) + 1), &sampling);
             let level = kept.filters.level(logits[claimed])
                 + f64::from(noise(&seed(4), position, claimed as u32));
             let race = kept.race(&seed(4), position);
@@ -353,15 +349,25 @@ proptest! {
         sorted.sort_by(|left, right| {
             right.1.partial_cmp(&left.1).unwrap().then(left.0.cmp(&right.0))
         });
-        prop_assert_eq!(greedy(&logits) as usize, sorted[0].0);
-        let (last, next) = thresholds(&logits, count);
-        prop_assert_eq!(Some(last), sorted.get(count.min(sorted.len()) - 1).map(|(_, logit)| *logit));
-        prop_assert_eq!(next, sorted.get(count).map(|(_, logit)| *logit));
+        let last = sorted[count.min(sorted.len()) - 1].1;
         let expected: Vec<_> = sorted
             .into_iter()
             .filter(|(_, logit)| *logit >= last)
             .map(|(id, logit)| (id as u32, logit))
             .collect();
-        prop_assert_eq!(at_least(&logits, last), expected);
+        prop_assert_eq!(best(&logits, count), expected);
+    }
+    #[test]
+    fn the_best_logits_are_enough_to_choose(
+        logits in rough_logits(),
+        sampling in any_sampling(),
+        more in 0_usize..10,
+        position in 0_u32..100,
+    ) {
+        let best = best(&logits, needed(&sampling) + more);
+        prop_assert_eq!(
+            choose_among(&best, &sampling, &seed(5), position),
+            choose(&logits, &sampling, &seed(5), position)
+        );
     }
 }
