@@ -1,10 +1,12 @@
-//! Times the fast path: `gpu_decode MODEL [DEVICE [COLUMNS,..]]`.
+//! Times the fast path on a GPU, with whole rows of logits read back and with their best only:
+//! `gpu_decode MODEL [DEVICE [BATCH,.. [launched]]]`, where `launched` replays no recorded steps.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a program for developers"
 )]
 
+use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +17,12 @@ use infera_engine::gpu::{Gpu, Options};
 use infera_engine::message::DeviceChoice;
 use infera_model::Config;
 use infera_model::gguf::Gguf;
-use infera_protocol::Profile;
+use infera_protocol::{JobSeed, Profile, Sampling};
+use infera_verify::{choose, choose_among, needed};
+use rayon::prelude::*;
 
 const PROMPT: usize = 32;
-const STEPS: usize = 8;
+const STEPS: usize = 20;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -27,12 +31,13 @@ fn main() {
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
     let mut options = Options::of(&opened, 128, Profile::P32);
-    if let Some(columns) = arguments.get(3) {
-        options.tuning.shapes = columns
-            .split(',')
-            .map(|columns| (columns.parse().unwrap(), 64))
-            .collect();
-    }
+    options.tuning.recorded = arguments.get(4).is_none_or(|word| word != "launched");
+    let batches: Vec<usize> = arguments
+        .get(3)
+        .map_or("1,2,4,8,16,32", String::as_str)
+        .split(',')
+        .map(|batch| batch.parse().unwrap())
+        .collect();
     println!("device open after {:?}", begun.elapsed());
     let config = Config::from_gguf(&gguf).unwrap();
     let mut model = Gpu::load(gguf, config, usize::MAX, &opened, &options, &mut |_| {}).unwrap();
@@ -59,33 +64,50 @@ fn main() {
     println!("cold prefill of {PROMPT}: {:?}", first(PROMPT));
     println!("first token after {:?}", begun.elapsed());
     println!("warm prefill of {PROMPT}: {:?}", first(PROMPT));
-    for batch in [1, 2, 4, 8, 16, 32] {
+    let sampling = Sampling {
+        temperature: 0.7,
+        ..Sampling::GREEDY
+    };
+    let seed = JobSeed::from_bytes([1; 32]);
+    for batch in batches {
         let tables: Vec<Vec<u32>> = (0..batch)
             .map(|sequence| (0..4).map(|block| (sequence * 4 + block) as u32).collect())
             .collect();
-        let mut time = Vec::new();
-        for step in 0..STEPS {
-            let begun = Instant::now();
-            let token = [7 + step as u32];
-            let segments: Vec<_> = tables
-                .iter()
-                .map(|blocks| Segment {
-                    tokens: &token,
-                    start: PROMPT + step,
-                    blocks,
-                    wanted: 0..1,
-                })
-                .collect();
-            model.forward(&segments).unwrap();
-            time.push(begun.elapsed());
+        for whole in [true, false] {
+            let mut time = Vec::new();
+            for step in 0..=STEPS {
+                let begun = Instant::now();
+                let token = [7 + step as u32];
+                let segments: Vec<_> = tables
+                    .iter()
+                    .map(|blocks| Segment {
+                        tokens: &token,
+                        start: PROMPT + step,
+                        blocks,
+                        wanted: 0..1,
+                    })
+                    .collect();
+                if whole {
+                    let logits = model.forward(&segments).unwrap();
+                    let rows = logits.par_chunks_exact(model.vocabulary());
+                    rows.for_each(|row| _ = black_box(choose(row, &sampling, &seed, 0)));
+                } else {
+                    let rows = model.forward_best(&segments, needed(&sampling)).unwrap();
+                    for row in rows {
+                        black_box(choose_among(&row, &sampling, &seed, 0));
+                    }
+                }
+                time.push(begun.elapsed());
+            }
+            let first = time.remove(0);
+            time.sort();
+            let median = time[STEPS / 2];
+            println!(
+                "batch {batch}, {}: {:.2} tok/s (a step {median:?} in the middle, {:?} at best, {first:?} first)",
+                if whole { "whole rows" } else { "best only" },
+                batch as f64 / median.as_secs_f64(),
+                time[0],
+            );
         }
-        let cold = time[0];
-        time.sort();
-        println!(
-            "batch {batch}: {:.2} tok/s (a step {:?} at best, {:?} in the middle, {cold:?} first)",
-            batch as f64 / time[0].as_secs_f64(),
-            time[0],
-            time[STEPS / 2],
-        );
     }
 }

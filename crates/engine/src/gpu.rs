@@ -6,6 +6,8 @@
 //! value.
 
 mod cut;
+mod graph;
+mod inputs;
 mod launch;
 mod load;
 pub(crate) mod memory;
@@ -13,7 +15,7 @@ mod select;
 pub mod selftest;
 mod tune;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use cubecl::client::Client;
@@ -26,23 +28,27 @@ use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
 
 use self::cut::{Most, Run, cut};
-use self::launch::{Attention, Tasks, launch_attention, launch_part};
+use self::graph::Graphs;
+use self::inputs::{Inputs, Packer, Piece};
+use self::launch::{Attention, launch_attention, launch_part};
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
-use self::memory::{Buffer, Matrix, kept, passing, tensor};
+use self::memory::{Buffer, Matrix, alignment, kept, passing, tensor};
 pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
 use crate::kernels::attention;
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::norm::{self, rms_norm};
-use crate::kernels::pack::{BLOCK, TILE};
+use crate::kernels::pack::BLOCK;
 use crate::kernels::rope::{self, rope_and_store};
 use crate::memory::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
 /// Rows whose logits are computed and read back at once.
 const LOGIT_ROWS: usize = 64;
+/// Room for the sequences' blocks that every pass has.
+const LEAST_TABLES: usize = 64;
 /// Multiplications that are queued before the driver gets them: 50 ms at 0.5 TFLOP/s.
 const SUBMISSION: usize = 12_500_000_000;
 
@@ -68,6 +74,11 @@ pub struct Gpu {
     queued: Cell<usize>,
     /// Columns of a unit in this pass, at most.
     widest: Cell<usize>,
+    /// Multiplications of all products for one row.
+    row_work: usize,
+    /// Where a binding may begin, in words.
+    alignment: usize,
+    graphs: RefCell<Graphs>,
 }
 
 /// What a model is loaded with.
@@ -147,6 +158,7 @@ impl Gpu {
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
             let uploaded = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
+            let row_work = layers.iter().map(Layer::work).sum::<usize>() + head.work();
             Self {
                 nothing: kept(&client, &[0; 4]),
                 tuning: options.tuning.clone(),
@@ -165,6 +177,9 @@ impl Gpu {
                 weight_bytes: uploaded,
                 queued: Cell::new(0),
                 widest: Cell::new(usize::MAX),
+                row_work,
+                alignment: alignment(&client),
+                graphs: RefCell::default(),
             }
         });
         let model = model.and_then(|model| match block_on(client.sync_buffers(model.kept())) {
@@ -184,6 +199,11 @@ impl Gpu {
     /// How its kernels are cut up now.
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
+    }
+
+    /// How many shapes of decode steps are replayed.
+    pub fn recorded_steps(&self) -> usize {
+        self.graphs.borrow().recorded()
     }
 
     /// Bytes of weights on the device.
@@ -244,38 +264,74 @@ impl Gpu {
         rows: &[Row],
         read: &mut dyn FnMut(&Buffer, usize) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let places = self.places(segments, rows);
-        self.widest.set(if places.prompt {
+        let mut packer = Packer::new(self.alignment);
+        let inputs = self.inputs(segments, rows, &mut packer)?;
+        let wanted = rows.iter().filter(|row| row.wanted).count();
+        self.widest.set(if inputs.prompt {
             self.tuning.prefill_columns
         } else {
             usize::MAX
         });
-        let hidden = self.embeddings(rows)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            self.layer(layer, &self.attention[index], &hidden, &places)?;
-        }
-        let wanted: Vec<u32> = (0..rows.len())
-            .filter(|row| rows[*row].wanted)
-            .map(|row| row as u32)
-            .collect();
-        let vocabulary = self.vocabulary();
-        for wanted in wanted.chunks(LOGIT_ROWS) {
-            let index = passing(&self.client, wanted);
-            let normed = &self.scratch.normed;
-            self.normalise(&hidden, &self.norm, &index, normed, wanted.len(), false);
-            let words = wanted.len() * vocabulary;
-            let logits = Wide {
-                buffer: Buffer {
-                    handle: self.client.empty(words * 4),
-                    words,
+        let is_step = !inputs.prompt && wanted == rows.len() && wanted <= LOGIT_ROWS;
+        if self.tuning.recorded && is_step && self.work(&inputs) <= SUBMISSION {
+            self.queued.set(0);
+            let replayed = self.graphs.borrow_mut().replay(
+                &self.client,
+                inputs.shape(),
+                &packer.words,
+                |buffer| {
+                    let inputs = inputs.within(buffer);
+                    self.layers(&inputs)?;
+                    self.head(&inputs, 0, wanted)
                 },
-                stride: vocabulary,
-            };
-            let rows = wanted.len();
-            self.multiply(&self.head, normed, &logits, None, Epilogue::Store, rows)?;
-            read(&logits.buffer, rows)?;
+            );
+            if replayed {
+                return read(&self.logits(wanted), wanted);
+            }
+        }
+        let inputs = inputs.within(&passing(&self.client, &packer.words));
+        self.layers(&inputs)?;
+        for first in (0..wanted).step_by(LOGIT_ROWS) {
+            let rows = LOGIT_ROWS.min(wanted - first);
+            self.head(&inputs, first, rows)?;
+            read(&self.logits(rows), rows)?;
         }
         Ok(())
+    }
+
+    fn layers(&self, inputs: &Inputs<Buffer>) -> Result<(), Failure> {
+        let hidden = inputs.hidden();
+        let layers = self.layers.iter().zip(&self.attention);
+        for (layer, attention) in layers {
+            self.layer(layer, attention, &hidden, inputs)?;
+        }
+        Ok(())
+    }
+
+    /// Logits of `rows` of the wanted rows, from `first` on.
+    fn head(&self, inputs: &Inputs<Buffer>, first: usize, rows: usize) -> Result<(), Failure> {
+        let index = inputs.wanted.part(first, rows);
+        let normed = &self.scratch.normed;
+        self.normalise(&inputs.hidden(), &self.norm, &index, normed, rows, false);
+        let logits = Wide {
+            buffer: self.logits(rows),
+            stride: self.vocabulary(),
+        };
+        self.multiply(&self.head, normed, &logits, None, Epilogue::Store, rows)
+    }
+
+    fn logits(&self, rows: usize) -> Buffer {
+        self.scratch.logits.part(0, rows * self.vocabulary())
+    }
+
+    /// Multiplications of a pass whose rows are all wanted.
+    fn work(&self, inputs: &Inputs<Piece>) -> usize {
+        let width = (self.config.heads * self.config.head_dim) as usize;
+        let attended = self.attention.iter().map(|layer| {
+            let tasks = inputs.tasks_of(layer).iter();
+            tasks.map(|tasks| 2 * tasks.work * width).sum::<usize>()
+        });
+        inputs.rows * self.row_work + attended.sum::<usize>()
     }
 
     fn read_words(&self, buffer: &Buffer) -> Result<Vec<u32>, Failure> {
@@ -300,8 +356,8 @@ impl Gpu {
         }
     }
 
-    /// `[rows, embedding]`, scaled.
-    fn embeddings(&self, rows: &[Row]) -> Result<Wide, Failure> {
+    /// `[rows, embedding]` with zeros up to a whole block, scaled.
+    fn embeddings(&self, rows: &[Row]) -> Result<Vec<u32>, Failure> {
         let table = tensor(&self.gguf, "token_embd.weight")?;
         let width = self.config.embedding as usize;
         let stride = width.next_multiple_of(BLOCK);
@@ -317,14 +373,15 @@ impl Gpu {
                 *value *= self.config.embedding_scale;
             }
         }
-        let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
-        Ok(Wide {
-            buffer: passing(&self.client, &bits),
-            stride,
-        })
+        Ok(values.into_iter().map(f32::to_bits).collect())
     }
 
-    fn places(&self, segments: &[Segment<'_>], rows: &[Row]) -> Places {
+    fn inputs(
+        &self,
+        segments: &[Segment<'_>],
+        rows: &[Row],
+        packer: &mut Packer,
+    ) -> Result<Inputs<Piece>, Failure> {
         let mut tables = Vec::new();
         let mut place = Vec::new();
         let mut runs = Vec::new();
@@ -342,18 +399,17 @@ impl Gpu {
                 place.extend([row.position as u32, block]);
             }
         }
-        let mut angles: Vec<(Arc<[f64]>, Buffer)> = Vec::new();
+        // A new block now and then shall not change a step's shape.
+        tables.resize(tables.len().next_power_of_two().max(LEAST_TABLES), 0);
+        let mut angles: Vec<(Arc<[f64]>, Piece)> = Vec::new();
         for layer in &self.attention {
-            if angles
-                .iter()
-                .any(|(known, _)| Arc::ptr_eq(known, &layer.frequencies))
-            {
-                continue;
+            let known = |(known, _): &(Arc<[f64]>, Piece)| Arc::ptr_eq(known, &layer.frequencies);
+            if !angles.iter().any(known) {
+                let table =
+                    |row: &Row| rotary_table(&layer.frequencies, layer.magnitude, row.position);
+                let values: Vec<u32> = rows.iter().flat_map(table).map(f32::to_bits).collect();
+                angles.push((Arc::clone(&layer.frequencies), packer.add(&values)));
             }
-            let table = |row: &Row| rotary_table(&layer.frequencies, layer.magnitude, row.position);
-            let values: Vec<u32> = rows.iter().flat_map(table).map(f32::to_bits).collect();
-            let table = passing(&self.client, &values);
-            angles.push((Arc::clone(&layer.frequencies), table));
         }
         let mut windows: Vec<Option<u32>> = Vec::new();
         for layer in &self.attention {
@@ -361,24 +417,29 @@ impl Gpu {
                 windows.push(layer.window);
             }
         }
-        let tasks = windows
-            .into_iter()
-            .map(|window| {
-                let launches = cut(&runs, window, self.most());
-                let upload = |launch| Tasks::upload(&self.client, launch);
-                (window, launches.iter().map(upload).collect())
-            })
-            .collect();
+        let tasks = windows.into_iter().map(|window| {
+            let launches = cut(&runs, window, self.most());
+            let tasks = launches.iter().map(|launch| packer.tasks(launch));
+            (window, tasks.collect())
+        });
+        let tasks = tasks.collect();
         let order: Vec<u32> = (0..rows.len() as u32).collect();
-        Places {
+        let wanted: Vec<u32> = (0_u32..)
+            .zip(rows)
+            .filter(|(_, row)| row.wanted)
+            .map(|(at, _)| at)
+            .collect();
+        Ok(Inputs {
             rows: rows.len(),
             prompt: runs.iter().any(|run| run.rows > 1),
-            order: passing(&self.client, &order),
-            place: passing(&self.client, &place),
-            tables: passing(&self.client, &tables),
+            hidden: packer.add(&self.embeddings(rows)?),
+            order: packer.add(&order),
+            place: packer.add(&place),
+            tables: packer.add(&tables),
+            wanted: packer.add(&wanted),
             tasks,
             angles,
-        }
+        })
     }
 
     /// What a launch of attention may hold.
@@ -397,15 +458,15 @@ impl Gpu {
         layer: &Layer,
         attention: &LayerAttention,
         hidden: &Wide,
-        places: &Places,
+        inputs: &Inputs<Buffer>,
     ) -> Result<(), Failure> {
         let scratch = &self.scratch;
-        let rows = places.rows;
+        let rows = inputs.rows;
         let normed = &scratch.normed;
         self.normalise(
             hidden,
             &layer.attention_norm,
-            &places.order,
+            &inputs.order,
             normed,
             rows,
             false,
@@ -418,21 +479,21 @@ impl Gpu {
             Epilogue::Store,
             rows,
         )?;
-        self.rotate(layer, attention, places);
-        self.attend(layer, attention, places)?;
+        self.rotate(layer, attention, inputs);
+        self.attend(layer, attention, inputs)?;
         let post = layer.post_attention_norm.as_ref();
         self.add(
             &layer.attention_out,
             &scratch.attended,
             hidden,
             post,
-            places,
+            inputs,
         )?;
 
         self.normalise(
             hidden,
             &layer.feed_forward_norm,
-            &places.order,
+            &inputs.order,
             normed,
             rows,
             false,
@@ -453,7 +514,7 @@ impl Gpu {
             }
         }
         let post = layer.post_feed_forward_norm.as_ref();
-        self.add(&layer.down, &scratch.inner, hidden, post, places)
+        self.add(&layer.down, &scratch.inner, hidden, post, inputs)
     }
 
     /// `hidden += norm(matrix * x)`, the norm where there is one.
@@ -463,15 +524,15 @@ impl Gpu {
         x: &Wide,
         hidden: &Wide,
         norm: Option<&Buffer>,
-        places: &Places,
+        inputs: &Inputs<Buffer>,
     ) -> Result<(), Failure> {
         match (norm, &self.scratch.branch) {
             (Some(norm), Some(branch)) => {
-                self.multiply(matrix, x, branch, None, Epilogue::Store, places.rows)?;
-                self.normalise(branch, norm, &places.order, hidden, places.rows, true);
+                self.multiply(matrix, x, branch, None, Epilogue::Store, inputs.rows)?;
+                self.normalise(branch, norm, &inputs.order, hidden, inputs.rows, true);
                 Ok(())
             }
-            _ => self.multiply(matrix, x, hidden, None, Epilogue::Add, places.rows),
+            _ => self.multiply(matrix, x, hidden, None, Epilogue::Add, inputs.rows),
         }
     }
 
@@ -519,8 +580,7 @@ impl Gpu {
         columns: usize,
     ) -> Result<(), Failure> {
         for part in &matrix.parts {
-            let work = part.row_tiles * TILE * part.blocks * BLOCK * columns;
-            self.queue(work)?;
+            self.queue(part.work() * columns)?;
             launch_part(
                 &self.client,
                 &self.tuning,
@@ -551,7 +611,7 @@ impl Gpu {
         Ok(())
     }
 
-    fn rotate(&self, layer: &Layer, attention: &LayerAttention, places: &Places) {
+    fn rotate(&self, layer: &Layer, attention: &LayerAttention, inputs: &Inputs<Buffer>) {
         let config = &self.config;
         let shape = rope::Shape {
             head_dim: config.head_dim as usize,
@@ -565,20 +625,16 @@ impl Gpu {
             Some([query, key]) => [query, key],
             None => [&self.nothing, &self.nothing],
         };
-        let angles = places
-            .angles
-            .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, &attention.frequencies))
-            .map_or(&self.nothing, |(_, angles)| angles);
+        let angles = inputs.angles_of(attention).unwrap_or(&self.nothing);
         // SAFETY: the scratch buffers have the rows of a pass, and every block that a row names
         // is below the pool's; both are checked before a pass.
         unsafe {
             rope_and_store::launch_unchecked(
                 &self.client,
-                CubeCount::Static(places.rows as u32, config.heads + 2 * config.kv_heads, 1),
+                CubeCount::Static(inputs.rows as u32, config.heads + 2 * config.kv_heads, 1),
                 CubeDim::new_1d(shape.units as u32),
                 self.scratch.qkv.buffer.words(),
-                places.place.words(),
+                inputs.place.words(),
                 angles.words(),
                 query_norm.words(),
                 key_norm.words(),
@@ -601,16 +657,11 @@ impl Gpu {
         &self,
         layer: &Layer,
         attention: &LayerAttention,
-        places: &Places,
+        inputs: &Inputs<Buffer>,
     ) -> Result<(), Failure> {
         let config = &self.config;
         let width = (config.heads * config.head_dim) as usize;
-        let tasks = places
-            .tasks
-            .iter()
-            .find(|(window, _)| *window == attention.window)
-            .map_or(&[][..], |(_, tasks)| tasks);
-        for tasks in tasks {
+        for tasks in inputs.tasks_of(attention) {
             self.queue(2 * tasks.work * width)?;
             let shape = attention::Shape {
                 head_dim: config.head_dim as usize,
@@ -631,7 +682,7 @@ impl Gpu {
                     queries: &self.scratch.queries.buffer,
                     keys: &layer.keys,
                     values: &layer.values,
-                    tables: &places.tables,
+                    tables: &inputs.tables,
                     y: &self.scratch.attended.buffer,
                     partials: &self.scratch.partials,
                     extents: &self.scratch.extents,
@@ -702,21 +753,6 @@ struct Row {
     token: u32,
     position: usize,
     wanted: bool,
-}
-
-/// Where the rows of a pass are, on the device.
-struct Places {
-    rows: usize,
-    /// A sequence has several rows.
-    prompt: bool,
-    /// `0..rows`.
-    order: Buffer,
-    place: Buffer,
-    tables: Buffer,
-    /// For layers of each window.
-    tasks: Vec<(Option<u32>, Vec<Tasks>)>,
-    /// For each set of frequencies.
-    angles: Vec<(Arc<[f64]>, Buffer)>,
 }
 
 fn no_gpu() -> Failure {

@@ -77,6 +77,7 @@ fn small_tiles() -> Tuning {
         attention_units: 16,
         attention_queries: 6,
         ahead: 2,
+        recorded: true,
         planes: false,
     }
 }
@@ -204,6 +205,61 @@ fn a_sequence_has_the_same_bits_alone_and_in_a_batch() {
         bits(&together[6 * vocabulary..][..vocabulary]),
         bits(&alone)
     );
+}
+
+/// A step is launched when its shape is seen first, recorded when it is seen again, and replayed
+/// from then on; one sequence gets a second chunk on the way.
+#[test]
+fn recorded_steps_have_the_bits_of_launches() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    const STARTS: [usize; 3] = [3, 250, 40];
+    let tokens: Vec<u32> = (0..270)
+        .map(|token| (token * 7 + token / 11) % 600)
+        .collect();
+    let tables: Vec<Vec<u32>> = (0..3)
+        .map(|index| (9 * index..9 * index + 9).collect())
+        .collect();
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let [launched, recorded] = [false, true].map(|recorded| {
+        let tuning = Tuning {
+            recorded,
+            ..Tuning::software()
+        };
+        let mut model = load_with(tuning, Profile::P32, &path, &opened);
+        let vocabulary = model.vocabulary();
+        let mut found = Vec::new();
+        for (start, blocks) in STARTS.iter().zip(&tables) {
+            let prompt = Segment {
+                tokens: &tokens[..*start],
+                start: 0,
+                blocks,
+                wanted: 0..0,
+            };
+            model.forward(&[prompt]).unwrap();
+        }
+        for step in 0..12 {
+            let of = |index: usize| Segment {
+                tokens: &tokens[STARTS[index] + step..=STARTS[index] + step],
+                start: STARTS[index] + step,
+                blocks: &tables[index],
+                wanted: 0..1,
+            };
+            // Two shapes in turn.
+            let logits = model.forward(&[of(0), of(1), of(2)]).unwrap();
+            let alone = model.forward(&[of(1)]).unwrap();
+            assert!(alone == logits[vocabulary..2 * vocabulary], "{step}");
+            let found_best = model.forward_best(&[of(0), of(1), of(2)], 3).unwrap();
+            let expected: Vec<_> = logits.chunks(vocabulary).map(|row| best(row, 3)).collect();
+            assert!(found_best == expected, "{step}");
+            found.extend(logits);
+        }
+        // Three and one sequence, without and with a second chunk.
+        assert_eq!(model.recorded_steps(), if recorded { 4 } else { 0 });
+        found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    });
+    assert!(launched == recorded);
 }
 
 /// Whether they come as blocks that were chosen on the device or, for more, out of whole rows.

@@ -4,8 +4,8 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 
 use super::Tuning;
-use super::cut::Launch;
-use super::memory::{Buffer, Part, passing};
+use super::inputs::Tasks;
+use super::memory::{Buffer, Part};
 use crate::kernels::attention::{self, grouped_attention, merge_chunks};
 use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
@@ -213,7 +213,7 @@ pub(super) fn launch_attention(
     client: &Client,
     shape: attention::Shape,
     on: &Attention<'_>,
-    tasks: &Tasks,
+    tasks: &Tasks<Buffer>,
 ) {
     let heads = on.kv_heads * shape.group;
     // SAFETY: the caller's promise.
@@ -257,26 +257,5 @@ pub(super) fn launch_attention(
             (shape.head_dim / 4) as u32,
             shape.units,
         );
-    }
-}
-
-/// A [`Launch`] on the device.
-pub(super) struct Tasks {
-    pub(super) cubes: usize,
-    pub(super) rows: usize,
-    pub(super) work: usize,
-    pub(super) list: Buffer,
-    pub(super) merges: Option<Buffer>,
-}
-
-impl Tasks {
-    pub(super) fn upload(client: &Client, launch: &Launch) -> Self {
-        Self {
-            cubes: launch.cubes(),
-            rows: launch.rows,
-            work: launch.work,
-            list: passing(client, &launch.tasks),
-            merges: (!launch.merges.is_empty()).then(|| passing(client, &launch.merges)),
-        }
     }
 }

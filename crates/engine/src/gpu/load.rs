@@ -46,6 +46,8 @@ pub(super) struct Scratch {
     pub(super) inner: Wide,
     pub(super) gate: Option<Wide>,
     pub(super) branch: Option<Wide>,
+    /// `[LOGIT_ROWS, vocabulary]`.
+    pub(super) logits: Buffer,
     pub(super) partials: Buffer,
     pub(super) extents: Buffer,
     pub(super) chunks: usize,
@@ -214,12 +216,24 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// Multiplications of all products for one row.
+    pub(super) fn work(&self) -> usize {
+        let gate_up = match &self.gate_up {
+            GateUp::Together(both) => both.work(),
+            GateUp::Apart(gate, up) => gate.work() + up.work(),
+        };
+        self.qkv.work() + self.attention_out.work() + gate_up + self.down.work()
+    }
+}
+
 impl Scratch {
     fn new(client: &Client, config: &Config, context: usize, rows: usize, apart: bool) -> Self {
         let [embedding, attended, qkv, inner] = widths(config);
         let wide = |width| Wide::new(client, rows, width);
         let chunks = chunks(context);
         Self {
+            logits: zeros(client, LOGIT_ROWS * config.vocabulary as usize),
             partials: zeros(client, chunks * attended),
             extents: zeros(client, chunks * config.heads as usize * 2),
             chunks,

@@ -1,5 +1,6 @@
 //! Weights and buffers on the device.
 
+use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
@@ -29,6 +30,25 @@ impl Buffer {
         // SAFETY: `words` is the length that the buffer was made with.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.words / 4) }
     }
+
+    /// `words` of it from `at` on, which must be where the device lets a binding begin.
+    pub(crate) fn part(&self, at: usize, words: usize) -> Self {
+        let bytes = |words: usize| words as u64 * 4;
+        let behind = self.words - at - words;
+        Self {
+            handle: self
+                .handle
+                .clone()
+                .offset_start(bytes(at))
+                .offset_end(bytes(behind)),
+            words,
+        }
+    }
+}
+
+/// Where in a buffer a binding may begin, in 4-byte words.
+pub(crate) fn alignment(client: &Client) -> usize {
+    (client.properties().memory.alignment as usize).div_ceil(4)
 }
 
 /// A buffer that stays: weights, the KV cache, activations.
@@ -44,6 +64,12 @@ pub(crate) fn kept(client: &Client, words: &[u32]) -> Buffer {
 /// A buffer of zeros that stays.
 pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
     kept(client, &vec![0; words.next_multiple_of(4)])
+}
+
+/// Other contents for a buffer that stays, as long as it is.
+pub(crate) fn rewrite(client: &Client, buffer: &Buffer, words: &[u32]) {
+    let bytes = Bytes::from_elems(words.to_vec());
+    client.write(&buffer.handle, bytes);
 }
 
 /// A buffer for one pass.
@@ -174,6 +200,10 @@ impl Matrix {
         Self { parts }
     }
 
+    pub(crate) fn work(&self) -> usize {
+        self.parts.iter().map(Part::work).sum()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.parts
             .iter()
@@ -183,6 +213,11 @@ impl Matrix {
 }
 
 impl Part {
+    /// Multiplications for one row of what it is multiplied by.
+    pub(crate) fn work(&self) -> usize {
+        self.row_tiles * TILE * self.blocks * BLOCK
+    }
+
     pub(crate) fn upload(
         client: &Client,
         packed: &Packed,

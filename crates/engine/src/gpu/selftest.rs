@@ -8,8 +8,9 @@ use infera_model::quant::{TensorType, dequantize};
 use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
-use super::launch::{Attention, Tasks, launch_attention, launch_best_blocks, launch_part};
-use super::memory::{Buffer, Part, kept, passing, zeros};
+use super::inputs::Packer;
+use super::launch::{Attention, launch_attention, launch_best_blocks, launch_part};
+use super::memory::{Buffer, Part, alignment, kept, passing, zeros};
 use super::tune::has_planes;
 use super::{Options, Tuning, no_gpu};
 use crate::device::Opened;
@@ -568,7 +569,9 @@ impl Bench<'_> {
                 planes: self.tuning.planes,
                 split: !launch.merges.is_empty(),
             };
-            let tasks = Tasks::upload(&self.client, &launch);
+            let mut packer = Packer::new(alignment(&self.client));
+            let tasks = packer.tasks(&launch);
+            let tasks = tasks.within(&passing(&self.client, &packer.words));
             launch_attention(&self.client, shape, &on, &tasks);
         }
         let mut expected = Vec::with_capacity(rows * heads * head_dim);
