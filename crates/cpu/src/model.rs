@@ -296,13 +296,44 @@ impl CpuModel {
     /// its tokens.
     pub fn forward(&mut self, segments: &[Segment<'_>]) -> Vec<f32> {
         let places = self.prepare(segments);
-        let rows = places.len();
+        let wanted: usize = segments.iter().map(|segment| segment.wanted.len()).sum();
+        let mut rows = places.len();
         self.embed(segments);
         for index in 0..self.weights.layers.len() {
-            self.attention(index, segments, &places);
+            self.keys_and_values(index, segments, &places);
+            // Of the last layer's other rows no more is ever read.
+            if index + 1 == self.weights.layers.len() {
+                rows = wanted;
+            }
+            if rows == 0 {
+                break;
+            }
+            match self.profile {
+                Profile::P32 => self.attend::<f32>(index, segments, &places),
+                Profile::P16 => self.attend::<f16>(index, segments, &places),
+            }
+            if rows < places.len() {
+                self.keep_wanted(segments);
+            }
             self.feed_forward(index, rows);
         }
-        self.logits(segments)
+        self.logits(rows)
+    }
+
+    /// Moves the wanted rows of the residual stream and of attention's result to the front.
+    fn keep_wanted(&mut self, segments: &[Segment<'_>]) {
+        let (mut first, mut kept) = (0, 0);
+        for segment in segments {
+            for token in segment.wanted.clone() {
+                for rows in [&mut self.rows.hidden, &mut self.rows.attended] {
+                    let from = (first + token) * rows.stride;
+                    let row = from..from + rows.width;
+                    rows.values.copy_within(row, kept * rows.stride);
+                }
+                kept += 1;
+            }
+            first += segment.tokens.len();
+        }
     }
 
     fn prepare(&mut self, segments: &[Segment<'_>]) -> Vec<Place> {
@@ -316,6 +347,10 @@ impl CpuModel {
                         .iter()
                         .all(|block| (*block as usize) < self.blocks),
                 "the blocks of segment {index} do not exist or do not cover it"
+            );
+            assert!(
+                segment.wanted.end <= segment.tokens.len(),
+                "only given tokens have logits"
             );
             for rotation in &mut self.rotations {
                 rotation.prepare(segment.start, end);
@@ -348,9 +383,9 @@ impl CpuModel {
         }
     }
 
-    fn attention(&mut self, index: usize, segments: &[Segment<'_>], places: &[Place]) {
+    fn keys_and_values(&mut self, index: usize, segments: &[Segment<'_>], places: &[Place]) {
         let rows = places.len();
-        self.norm(rows, |layers| &layers[index].attention_norm);
+        self.norm(rows, |weights| &weights.layers[index].attention_norm);
         let layer = &self.weights.layers[index];
         let Activations {
             normed,
@@ -374,15 +409,13 @@ impl CpuModel {
             &products,
         );
         match self.profile {
-            Profile::P32 => {
-                self.rotate_and_cache::<f32>(index, segments, places);
-                self.attend::<f32>(index, segments, places);
-            }
-            Profile::P16 => {
-                self.rotate_and_cache::<f16>(index, segments, places);
-                self.attend::<f16>(index, segments, places);
-            }
+            Profile::P32 => self.rotate_and_cache::<f32>(index, segments, places),
+            Profile::P16 => self.rotate_and_cache::<f16>(index, segments, places),
         }
+    }
+
+    /// What attention's result and the feed-forward layer add to the residual stream.
+    fn feed_forward(&mut self, index: usize, rows: usize) {
         let layer = &self.weights.layers[index];
         self.project(
             rows,
@@ -390,10 +423,7 @@ impl CpuModel {
             |rows| &rows.attended,
             |layers| layers[index].attention_post_norm.as_deref(),
         );
-    }
-
-    fn feed_forward(&mut self, index: usize, rows: usize) {
-        self.norm(rows, |layers| &layers[index].feed_forward_norm);
+        self.norm(rows, |weights| &weights.layers[index].feed_forward_norm);
         let layer = &self.weights.layers[index];
         let product = Product {
             matrix: &layer.gate,
@@ -466,8 +496,8 @@ impl CpuModel {
     }
 
     /// Norms the hidden rows.
-    fn norm(&mut self, rows: usize, weights: impl Fn(&[Layer]) -> &[f32]) {
-        let weights = weights(&self.weights.layers);
+    fn norm(&mut self, rows: usize, weights: impl Fn(&Weights) -> &[f32]) {
+        let weights = weights(&self.weights);
         let (set, epsilon) = (self.set, self.config.rms_epsilon);
         let normed = self.rows.normed.shared();
         let hidden = &self.rows.hidden;
@@ -641,33 +671,14 @@ impl CpuModel {
         }
     }
 
-    fn logits(&mut self, segments: &[Segment<'_>]) -> Vec<f32> {
-        let mut wanted = Vec::new();
-        let mut row = 0;
-        for segment in segments {
-            assert!(
-                segment.wanted.end <= segment.tokens.len(),
-                "only given tokens have logits"
-            );
-            wanted.extend(segment.wanted.clone().map(|token| row + token));
-            row += segment.tokens.len();
-        }
+    /// Of the first rows of the residual stream.
+    fn logits(&mut self, rows: usize) -> Vec<f32> {
         let vocabulary = self.vocabulary();
-        let mut logits = vec![0.0; wanted.len() * vocabulary];
-        if wanted.is_empty() {
+        let mut logits = vec![0.0; rows * vocabulary];
+        if rows == 0 {
             return logits;
         }
-        let width = self.rows.hidden.width;
-        let normed = self.rows.normed.shared();
-        for (row, wanted) in wanted.iter().enumerate() {
-            self.set.run(RmsNorm {
-                values: self.rows.hidden.row(*wanted),
-                weights: &self.weights.norm,
-                epsilon: self.config.rms_epsilon,
-                // SAFETY: This thread alone is at work.
-                output: unsafe { normed.part(row, 0, width) },
-            });
-        }
+        self.norm(rows, |weights| &weights.norm);
         let product = Product {
             matrix: &self.weights.head,
             bias: None,
@@ -682,7 +693,7 @@ impl CpuModel {
             &self.weights.packed,
             &mut self.pool,
             &mut self.threads,
-            self.rows.normed.columns(wanted.len()),
+            self.rows.normed.columns(rows),
             &[product],
         );
         if let Some(cap) = self.config.final_softcap {

@@ -28,7 +28,8 @@ pub fn read_bandwidth(opened: &Opened) -> Result<f64, Failure> {
     let client = Device::Wgpu(device).client();
     let bytes = MOST_BYTES.min(opened.max_binding_bytes);
     let words: Vec<u32> = (0..bytes as u32 / 4).collect();
-    let input = kept(&client, &words);
+    let input = kept(&client, words);
+    let read = input.words as f64 * 4.0;
     let output = zeros(&client, (CUBES * UNITS) as usize);
     // The first one compiles.
     time(&client, &input, &output, 1)?;
@@ -43,7 +44,7 @@ pub fn read_bandwidth(opened: &Opened) -> Result<f64, Failure> {
     drop((input, output));
     // Gives the memory back to the driver.
     let _ = client.memory_cleanup();
-    Ok(words.len() as f64 * 4.0 * f64::from(reads) / fastest.as_secs_f64())
+    Ok(read * f64::from(reads) / fastest.as_secs_f64())
 }
 
 fn time(client: &Client, input: &Buffer, output: &Buffer, reads: u32) -> Result<Duration, Failure> {

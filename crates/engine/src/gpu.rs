@@ -33,7 +33,7 @@ use self::inputs::{Inputs, Packer, Piece};
 use self::launch::{Attention, launch_attention, launch_part};
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
-use self::memory::{Buffer, Matrix, alignment, kept, passing, tensor};
+use self::memory::{Buffer, Matrix, alignment, passing, tensor, zeros};
 pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
@@ -160,7 +160,7 @@ impl Gpu {
             let uploaded = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
             let row_work = layers.iter().map(Layer::work).sum::<usize>() + head.work();
             Self {
-                nothing: kept(&client, &[0; 4]),
+                nothing: zeros(&client, 4),
                 tuning: options.tuning.clone(),
                 blocks,
                 context,
@@ -289,7 +289,7 @@ impl Gpu {
                 return read(&self.logits(wanted), wanted);
             }
         }
-        let inputs = inputs.within(&passing(&self.client, &packer.words));
+        let inputs = inputs.within(&passing(&self.client, packer.words));
         self.layers(&inputs)?;
         for first in (0..wanted).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(wanted - first);

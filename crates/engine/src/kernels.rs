@@ -8,6 +8,7 @@
 )]
 
 pub mod attention;
+pub mod clear;
 pub mod gemm;
 mod half;
 pub mod matmul;

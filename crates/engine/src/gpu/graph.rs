@@ -69,7 +69,7 @@ impl Graphs {
         let mut known = self.known.remove(at);
         let outcome = match &known.recorded {
             Some(recorded) => {
-                rewrite(client, &recorded.inputs, inputs);
+                rewrite(client, &recorded.inputs, inputs.to_vec());
                 Ok(())
             }
             None => record(client, inputs, launch).map(|new| known.recorded = Some(new)),
@@ -98,7 +98,7 @@ fn record(
     inputs: &[u32],
     launch: impl FnOnce(&Buffer) -> Result<(), Failure>,
 ) -> Result<Recorded, Failure> {
-    let inputs = kept(client, inputs);
+    let inputs = kept(client, inputs.to_vec());
     let begun = client.graph_prepare().and_then(|()| client.start_capture());
     begun.map_err(|error| Failure::device(&error))?;
     let launched = launch(&inputs);

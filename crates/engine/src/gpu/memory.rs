@@ -8,8 +8,13 @@ use infera_model::PairOrder;
 use infera_model::gguf::{Gguf, TensorView};
 use infera_model::quant::{TensorType, dequantize};
 
+use crate::kernels::clear;
 use crate::kernels::pack::{self, BLOCK, Packed, TILE};
+
 use crate::message::{Failure, FailureCode};
+
+/// Enough to keep any GPU's memory busy.
+const CLEARING_CUBES: u32 = 4096;
 
 /// A buffer and its length, in 4-byte words.
 #[derive(Clone)]
@@ -52,31 +57,50 @@ pub(crate) fn alignment(client: &Client) -> usize {
 }
 
 /// A buffer that stays: weights, the KV cache, activations.
-pub(crate) fn kept(client: &Client, words: &[u32]) -> Buffer {
-    let handle = client
-        .memory_persistent_allocation((), |()| client.create_from_slice(u32::as_bytes(words)));
+pub(crate) fn kept(client: &Client, words: Vec<u32>) -> Buffer {
+    let count = words.len();
+    let bytes = Bytes::from_elems(words);
     Buffer {
-        handle,
-        words: words.len(),
+        handle: client.memory_persistent_allocation((), |()| client.create(bytes)),
+        words: count,
     }
 }
 
-/// A buffer of zeros that stays.
+/// A buffer of zeros that stays. They are written on the device: most of its memory is a KV cache.
 pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
-    kept(client, &vec![0; words.next_multiple_of(4)])
+    let words = words.next_multiple_of(4);
+    let bytes = words * size_of::<u32>();
+    let buffer = Buffer {
+        handle: client.memory_persistent_allocation((), |()| client.empty(bytes)),
+        words,
+    };
+    let pieces = (words / 4) as u32;
+    let cubes = pieces.div_ceil(clear::UNITS).clamp(1, CLEARING_CUBES);
+    // SAFETY: the buffer has so many pieces.
+    unsafe {
+        clear::clear::launch_unchecked(
+            client,
+            CubeCount::Static(cubes, 1, 1),
+            CubeDim::new_1d(clear::UNITS),
+            buffer.fours(),
+            pieces,
+            cubes * clear::UNITS,
+        );
+    }
+    buffer
 }
 
 /// Other contents for a buffer that stays, as long as it is.
-pub(crate) fn rewrite(client: &Client, buffer: &Buffer, words: &[u32]) {
-    let bytes = Bytes::from_elems(words.to_vec());
-    client.write(&buffer.handle, bytes);
+pub(crate) fn rewrite(client: &Client, buffer: &Buffer, words: Vec<u32>) {
+    client.write(&buffer.handle, Bytes::from_elems(words));
 }
 
 /// A buffer for one pass.
-pub(crate) fn passing(client: &Client, words: &[u32]) -> Buffer {
+pub(crate) fn passing(client: &Client, words: Vec<u32>) -> Buffer {
+    let count = words.len();
     Buffer {
-        handle: client.create_from_slice(u32::as_bytes(words)),
-        words: words.len(),
+        handle: client.create(Bytes::from_elems(words)),
+        words: count,
     }
 }
 
@@ -172,9 +196,9 @@ impl Matrix {
                         .iter()
                         .map(|x| x.to_bits())
                         .collect();
-                    kept(client, &bits)
+                    kept(client, bits)
                 });
-                parts.push(Part::upload(client, &packed, rows, at + first, bias));
+                parts.push(Part::upload(client, packed, rows, at + first, bias));
             }
             at += count;
         }
@@ -194,7 +218,7 @@ impl Matrix {
                     let source = if tile % 2 == 0 { &gate } else { &up };
                     source.bytes(first + tile / 2 * TILE + lane)
                 });
-                Part::upload(client, &packed, rows, first, None)
+                Part::upload(client, packed, rows, first, None)
             })
             .collect();
         Self { parts }
@@ -220,7 +244,7 @@ impl Part {
 
     pub(crate) fn upload(
         client: &Client,
-        packed: &Packed,
+        packed: Packed,
         rows: usize,
         at: usize,
         bias: Option<Buffer>,
@@ -231,8 +255,8 @@ impl Part {
             rows,
             row_tiles: packed.rows.div_ceil(TILE),
             at,
-            quants: kept(client, &packed.quants),
-            side: kept(client, &packed.side),
+            quants: kept(client, packed.quants),
+            side: kept(client, packed.side),
             high_at: packed.high_at,
             supers_at: packed.supers_at,
             bias,
@@ -271,7 +295,7 @@ pub(crate) fn vector(client: &Client, gguf: &Gguf, name: &str) -> Result<Buffer,
     let mut values = values(&tensor(gguf, name)?)?;
     values.resize(values.len().next_multiple_of(BLOCK), 0.0);
     let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
-    Ok(kept(client, &bits))
+    Ok(kept(client, bits))
 }
 
 pub(crate) fn tensor<'a>(gguf: &'a Gguf, name: &str) -> Result<TensorView<'a>, Failure> {

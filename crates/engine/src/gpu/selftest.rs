@@ -205,7 +205,7 @@ impl Bench<'_> {
 
     fn upload(&self, values: &[f32]) -> Buffer {
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
-        passing(&self.client, &bits)
+        passing(&self.client, bits)
     }
 
     /// As a KV cache has them.
@@ -218,7 +218,7 @@ impl Bench<'_> {
                 let words: Vec<u32> = pairs
                     .map(|pair| half(pair[0]) | half(pair[1]) << 16)
                     .collect();
-                passing(&self.client, &words)
+                passing(&self.client, words)
             }
         }
     }
@@ -261,8 +261,8 @@ impl Bench<'_> {
         }
         let biases = self.random.units(ROWS);
         let bias_bits: Vec<u32> = biases.iter().map(|value| value.to_bits()).collect();
-        let bias_buffer = bias.then(|| kept(&self.client, &bias_bits));
-        let part = Part::upload(&self.client, &packed, ROWS, 3, bias_buffer);
+        let bias_buffer = bias.then(|| kept(&self.client, bias_bits));
+        let part = Part::upload(&self.client, packed, ROWS, 3, bias_buffer);
         let x_stride = inputs.next_multiple_of(BLOCK);
         let mut x = vec![0.0; columns * x_stride];
         for row in x.chunks_mut(x_stride) {
@@ -369,7 +369,7 @@ impl Bench<'_> {
                 CubeDim::new_1d(shape.units as u32),
                 self.upload(&x).fours(),
                 self.upload(&weight).fours(),
-                passing(&self.client, &index).words(),
+                passing(&self.client, index.to_vec()).words(),
                 y.fours(),
                 (stride / 4) as u32,
                 width as f32,
@@ -426,7 +426,7 @@ impl Bench<'_> {
                 CubeCount::Static(rows as u32, (heads + 2 * kv_heads) as u32, 1),
                 CubeDim::new_1d(shape.units as u32),
                 self.upload(&qkv).words(),
-                passing(&self.client, &place).words(),
+                passing(&self.client, place.to_vec()).words(),
                 self.upload(&angles).words(),
                 self.upload(&norms[0]).words(),
                 self.upload(&norms[1]).words(),
@@ -547,7 +547,7 @@ impl Bench<'_> {
             queries: &self.upload(&queries),
             keys: &self.cache(&keys, profile),
             values: &self.cache(&values, profile),
-            tables: &passing(&self.client, &tables),
+            tables: &passing(&self.client, tables.clone()),
             y: &y,
             partials: &zeros(&self.client, most.chunks * heads * head_dim),
             extents: &zeros(&self.client, most.chunks * heads * 2),
@@ -571,7 +571,7 @@ impl Bench<'_> {
             };
             let mut packer = Packer::new(alignment(&self.client));
             let tasks = packer.tasks(&launch);
-            let tasks = tasks.within(&passing(&self.client, &packer.words));
+            let tasks = tasks.within(&passing(&self.client, packer.words));
             launch_attention(&self.client, shape, &on, &tasks);
         }
         let mut expected = Vec::with_capacity(rows * heads * head_dim);
