@@ -30,7 +30,7 @@ use infera_protocol::Profile;
 use self::cut::{Most, Run, cut};
 use self::graph::Graphs;
 use self::inputs::{Inputs, Packer, Piece};
-use self::launch::{Attention, launch_attention, launch_part};
+use self::launch::{Attention, launch_attention, launch_gather, launch_part};
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
 use self::memory::{Buffer, Matrix, alignment, passing, tensor, zeros};
@@ -281,8 +281,7 @@ impl Gpu {
                 &packer.words,
                 |buffer| {
                     let inputs = inputs.within(buffer);
-                    self.layers(&inputs)?;
-                    self.head(&inputs, 0, wanted)
+                    self.head(&self.layers(&inputs)?, 0, wanted)
                 },
             );
             if replayed {
@@ -290,29 +289,52 @@ impl Gpu {
             }
         }
         let inputs = inputs.within(&passing(&self.client, packer.words));
-        self.layers(&inputs)?;
+        let hidden = self.layers(&inputs)?;
         for first in (0..wanted).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(wanted - first);
-            self.head(&inputs, first, rows)?;
+            self.head(&hidden, first, rows)?;
             read(&self.logits(rows), rows)?;
         }
         Ok(())
     }
 
-    fn layers(&self, inputs: &Inputs<Buffer>) -> Result<(), Failure> {
-        let hidden = inputs.hidden();
-        let layers = self.layers.iter().zip(&self.attention);
-        for (layer, attention) in layers {
-            self.layer(layer, attention, &hidden, inputs)?;
+    /// Gives the residual stream of the wanted rows.
+    fn layers(&self, inputs: &Inputs<Buffer>) -> Result<Wide, Failure> {
+        let mut hidden = inputs.hidden();
+        let mut attended = &self.scratch.attended;
+        let mut rows = inputs.rows;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let attention = &self.attention[index];
+            self.keys_and_values(layer, attention, &hidden, inputs)?;
+            // Of the last layer's other rows no more is ever read.
+            if index + 1 == self.layers.len() {
+                rows = inputs.wanted.words;
+            }
+            if rows == 0 {
+                break;
+            }
+            self.attend(layer, attention, inputs)?;
+            if rows < inputs.rows {
+                let wanted = &self.scratch.wanted;
+                self.gather(&hidden, &inputs.wanted, wanted);
+                hidden = wanted.clone();
+                // The queries have had their use.
+                self.gather(attended, &inputs.wanted, &self.scratch.queries);
+                attended = &self.scratch.queries;
+            }
+            self.feed_forward(layer, attended, &hidden, rows)?;
         }
-        Ok(())
+        Ok(hidden)
     }
 
-    /// Logits of `rows` of the wanted rows, from `first` on.
-    fn head(&self, inputs: &Inputs<Buffer>, first: usize, rows: usize) -> Result<(), Failure> {
-        let index = inputs.wanted.part(first, rows);
+    fn gather(&self, x: &Wide, index: &Buffer, y: &Wide) {
+        launch_gather(&self.client, [&x.buffer, index, &y.buffer], x.stride);
+    }
+
+    /// Logits of `rows` rows of the residual stream, from `first` on.
+    fn head(&self, hidden: &Wide, first: usize, rows: usize) -> Result<(), Failure> {
         let normed = &self.scratch.normed;
-        self.normalise(&inputs.hidden(), &self.norm, &index, normed, rows, false);
+        self.normalise(hidden, first, &self.norm, normed, rows, false);
         let logits = Wide {
             buffer: self.logits(rows),
             stride: self.vocabulary(),
@@ -423,7 +445,6 @@ impl Gpu {
             (window, tasks.collect())
         });
         let tasks = tasks.collect();
-        let order: Vec<u32> = (0..rows.len() as u32).collect();
         let wanted: Vec<u32> = (0_u32..)
             .zip(rows)
             .filter(|(_, row)| row.wanted)
@@ -433,7 +454,6 @@ impl Gpu {
             rows: rows.len(),
             prompt: runs.iter().any(|run| run.rows > 1),
             hidden: packer.add(&self.embeddings(rows)?),
-            order: packer.add(&order),
             place: packer.add(&place),
             tables: packer.add(&tables),
             wanted: packer.add(&wanted),
@@ -453,51 +473,35 @@ impl Gpu {
         }
     }
 
-    fn layer(
+    /// Queries, and the keys and values of all rows in the cache.
+    fn keys_and_values(
         &self,
         layer: &Layer,
         attention: &LayerAttention,
         hidden: &Wide,
         inputs: &Inputs<Buffer>,
     ) -> Result<(), Failure> {
-        let scratch = &self.scratch;
         let rows = inputs.rows;
-        let normed = &scratch.normed;
-        self.normalise(
-            hidden,
-            &layer.attention_norm,
-            &inputs.order,
-            normed,
-            rows,
-            false,
-        );
-        self.multiply(
-            &layer.qkv,
-            normed,
-            &scratch.qkv,
-            None,
-            Epilogue::Store,
-            rows,
-        )?;
+        let Scratch { normed, qkv, .. } = &self.scratch;
+        self.normalise(hidden, 0, &layer.attention_norm, normed, rows, false);
+        self.multiply(&layer.qkv, normed, qkv, None, Epilogue::Store, rows)?;
         self.rotate(layer, attention, inputs);
-        self.attend(layer, attention, inputs)?;
-        let post = layer.post_attention_norm.as_ref();
-        self.add(
-            &layer.attention_out,
-            &scratch.attended,
-            hidden,
-            post,
-            inputs,
-        )?;
+        Ok(())
+    }
 
-        self.normalise(
-            hidden,
-            &layer.feed_forward_norm,
-            &inputs.order,
-            normed,
-            rows,
-            false,
-        );
+    /// What attention's result and the feed-forward layer add to the residual stream.
+    fn feed_forward(
+        &self,
+        layer: &Layer,
+        attended: &Wide,
+        hidden: &Wide,
+        rows: usize,
+    ) -> Result<(), Failure> {
+        let scratch = &self.scratch;
+        let normed = &scratch.normed;
+        let post = layer.post_attention_norm.as_ref();
+        self.add(&layer.attention_out, attended, hidden, post, rows)?;
+        self.normalise(hidden, 0, &layer.feed_forward_norm, normed, rows, false);
         let gate = match self.config.activation {
             Activation::Silu => Gate::Silu,
             Activation::GeluTanh => Gate::GeluTanh,
@@ -514,7 +518,7 @@ impl Gpu {
             }
         }
         let post = layer.post_feed_forward_norm.as_ref();
-        self.add(&layer.down, &scratch.inner, hidden, post, inputs)
+        self.add(&layer.down, &scratch.inner, hidden, post, rows)
     }
 
     /// `hidden += norm(matrix * x)`, the norm where there is one.
@@ -524,33 +528,25 @@ impl Gpu {
         x: &Wide,
         hidden: &Wide,
         norm: Option<&Buffer>,
-        inputs: &Inputs<Buffer>,
+        rows: usize,
     ) -> Result<(), Failure> {
         match (norm, &self.scratch.branch) {
             (Some(norm), Some(branch)) => {
-                self.multiply(matrix, x, branch, None, Epilogue::Store, inputs.rows)?;
-                self.normalise(branch, norm, &inputs.order, hidden, inputs.rows, true);
+                self.multiply(matrix, x, branch, None, Epilogue::Store, rows)?;
+                self.normalise(branch, 0, norm, hidden, rows, true);
                 Ok(())
             }
-            _ => self.multiply(matrix, x, hidden, None, Epilogue::Add, inputs.rows),
+            _ => self.multiply(matrix, x, hidden, None, Epilogue::Add, rows),
         }
     }
 
-    fn normalise(
-        &self,
-        x: &Wide,
-        weight: &Buffer,
-        index: &Buffer,
-        y: &Wide,
-        rows: usize,
-        add: bool,
-    ) {
+    fn normalise(&self, x: &Wide, first: usize, weight: &Buffer, y: &Wide, rows: usize, add: bool) {
         let shape = norm::Shape {
             units: self.tuning.norm_units,
             planes: self.tuning.planes,
             add,
         };
-        // SAFETY: `index` names rows of `x`, `y` has `rows` rows, and rows of both have the
+        // SAFETY: `x` has `rows` rows from `first` on, `y` as many, and rows of both have the
         // weight's length.
         unsafe {
             rms_norm::launch_unchecked(
@@ -559,8 +555,8 @@ impl Gpu {
                 CubeDim::new_1d(shape.units as u32),
                 x.buffer.fours(),
                 weight.fours(),
-                index.words(),
                 y.buffer.fours(),
+                first as u32,
                 (weight.words / 4) as u32,
                 self.config.embedding as f32,
                 self.config.rms_epsilon,

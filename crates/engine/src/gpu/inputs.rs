@@ -58,13 +58,11 @@ pub(super) struct Inputs<B> {
     pub(super) prompt: bool,
     /// Embeddings, `[rows, stride]`; the layers add to them.
     pub(super) hidden: B,
-    /// `0..rows`.
-    pub(super) order: B,
     /// Of each row, its position and the block that takes its key and value.
     pub(super) place: B,
     /// The sequences' blocks, one sequence after the other.
     pub(super) tables: B,
-    /// Rows whose logits are wanted.
+    /// The rows whose logits are wanted, rising.
     pub(super) wanted: B,
     /// For layers of each window.
     pub(super) tasks: Vec<(Option<u32>, Vec<Tasks<B>>)>,
@@ -107,7 +105,6 @@ impl Inputs<Piece> {
             rows: self.rows,
             prompt: self.prompt,
             hidden: part(&self.hidden),
-            order: part(&self.order),
             place: part(&self.place),
             tables: part(&self.tables),
             wanted: part(&self.wanted),

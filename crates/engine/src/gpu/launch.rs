@@ -7,6 +7,7 @@ use super::Tuning;
 use super::inputs::Tasks;
 use super::memory::{Buffer, Part};
 use crate::kernels::attention::{self, grouped_attention, merge_chunks};
+use crate::kernels::gather::{self, gather_rows};
 use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
 use crate::kernels::pack::{self, TILE};
@@ -189,6 +190,22 @@ pub(super) fn launch_best_blocks(
         );
     }
     best
+}
+
+/// `y[i] = x[index[i]]`, rows of `width` values each.
+pub(super) fn launch_gather(client: &Client, [x, index, y]: [&Buffer; 3], width: usize) {
+    // SAFETY: the caller's rows: `index` names some of `x`'s, and `y` has as many as `index` names.
+    unsafe {
+        gather_rows::launch_unchecked(
+            client,
+            CubeCount::Static(index.words as u32, 1, 1),
+            CubeDim::new_1d(gather::UNITS),
+            x.fours(),
+            index.words(),
+            y.fours(),
+            (width / 4) as u32,
+        );
+    }
 }
 
 /// What attention works on, on the device.

@@ -46,6 +46,8 @@ pub(super) struct Scratch {
     pub(super) inner: Wide,
     pub(super) gate: Option<Wide>,
     pub(super) branch: Option<Wide>,
+    /// The residual stream of wanted rows alone.
+    pub(super) wanted: Wide,
     /// `[LOGIT_ROWS, vocabulary]`.
     pub(super) logits: Buffer,
     pub(super) partials: Buffer,
@@ -54,6 +56,7 @@ pub(super) struct Scratch {
 }
 
 /// Rows of values, with zeros up to a whole block.
+#[derive(Clone)]
 pub(super) struct Wide {
     pub(super) buffer: Buffer,
     pub(super) stride: usize,
@@ -243,6 +246,7 @@ impl Scratch {
             attended: wide(attended),
             inner: wide(inner),
             gate: apart.then(|| wide(inner)),
+            wanted: wide(embedding),
             branch: config.post_norms.then(|| wide(embedding)),
         }
     }
@@ -274,7 +278,7 @@ fn chunks(context: usize) -> usize {
 /// Bytes of the activations of one pass.
 pub(crate) fn working_bytes(config: &Config, context: usize) -> u64 {
     let [embedding, attended, qkv, inner] = widths(config);
-    let row = 2 * embedding + 2 * attended + qkv + 2 * inner;
+    let row = 3 * embedding + 2 * attended + qkv + 2 * inner;
     let logits = LOGIT_ROWS * config.vocabulary as usize;
     let partials = chunks(context) * (attended + 2 * config.heads as usize);
     ((row * pass_rows(config) + logits + partials) * size_of::<f32>()) as u64

@@ -9,7 +9,7 @@ use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
 use super::inputs::Packer;
-use super::launch::{Attention, launch_attention, launch_best_blocks, launch_part};
+use super::launch::{Attention, launch_attention, launch_best_blocks, launch_gather, launch_part};
 use super::memory::{Buffer, Part, alignment, kept, passing, zeros};
 use super::tune::has_planes;
 use super::{Options, Tuning, no_gpu};
@@ -90,6 +90,7 @@ pub fn selftest(
     }
     bench.best(1000, 3);
     bench.best(4421, 12);
+    bench.gather();
     bench.norm(100, false);
     bench.norm(36, true);
     bench.rope(12, 12, false, Profile::P32);
@@ -354,14 +355,13 @@ impl Bench<'_> {
         let x = padded(self.random.units(5 * width));
         let weight = padded(self.random.units(width));
         let before = padded(self.random.units(3 * width));
-        let index = [4, 0, 2];
         let y = self.upload(&before);
         let shape = norm::Shape {
             units: self.tuning.norm_units,
             planes: self.tuning.planes,
             add,
         };
-        // SAFETY: the buffers have the rows that `index` names, of the same length each.
+        // SAFETY: rows 1 to 3 of five, of the same length in all buffers.
         unsafe {
             rms_norm::launch_unchecked(
                 &self.client,
@@ -369,8 +369,8 @@ impl Bench<'_> {
                 CubeDim::new_1d(shape.units as u32),
                 self.upload(&x).fours(),
                 self.upload(&weight).fours(),
-                passing(&self.client, index.to_vec()).words(),
                 y.fours(),
+                1,
                 (stride / 4) as u32,
                 width as f32,
                 1e-5,
@@ -379,8 +379,8 @@ impl Bench<'_> {
             );
         }
         let mut expected = Vec::new();
-        for (row, source) in index.iter().enumerate() {
-            let x = &x[*source as usize * stride..][..stride];
+        for row in 0..3 {
+            let x = &x[(1 + row) * stride..][..stride];
             let factor = rms_factor(&x[..width], 1e-5);
             expected.extend((0..stride).map(|at| {
                 let normed = f64::from(x[at]) * factor * f64::from(weight[at]);
@@ -399,6 +399,24 @@ impl Bench<'_> {
             &found,
             &expected,
         );
+    }
+
+    /// Rows of 300 values.
+    fn gather(&mut self) {
+        let x = self.random.units(5 * 300);
+        let index = [1_u32, 2, 4];
+        let y = zeros(&self.client, index.len() * 300);
+        launch_gather(
+            &self.client,
+            [&self.upload(&x), &passing(&self.client, index.to_vec()), &y],
+            300,
+        );
+        let rows = index
+            .iter()
+            .flat_map(|row| &x[*row as usize * 300..][..300]);
+        let expected: Vec<f64> = rows.map(|value| f64::from(*value)).collect();
+        let found = self.read(y);
+        self.judge("gather_rows", "3x300".to_owned(), &found, &expected);
     }
 
     /// Three query heads, one key head, two rows at positions 5 and 40.

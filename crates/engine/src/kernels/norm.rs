@@ -1,6 +1,6 @@
 //! RMS norm of rows.
 //!
-//! `y[i] = x[index[i]] / sqrt(mean(x[index[i]]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
+//! `y[i] = x[first + i] / sqrt(mean(x[first + i]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
 //! `[rows, stride]` in f32 and zeros behind the `width` values of a row. One cube a row; unit `u`
 //! adds the squares of the 16-byte pieces `u`, `u + units`, ..., then the units' sums are added as
 //! in [`super::reduce`].
@@ -25,8 +25,8 @@ pub struct Shape {
 pub fn rms_norm(
     x: &[Vector<f32, Four>],
     weight: &[Vector<f32, Four>],
-    index: &[u32],
     y: &mut [Vector<f32, Four>],
+    first: u32,
     pieces: u32,
     width: f32,
     epsilon: f32,
@@ -36,7 +36,7 @@ pub fn rms_norm(
     let units = comptime!(shape.units);
     let pieces = pieces as usize;
     let unit = UNIT_POS_X as usize;
-    let from = index[CUBE_POS_X as usize] as usize * pieces;
+    let from = (first + CUBE_POS_X) as usize * pieces;
     let to = CUBE_POS_X as usize * pieces;
     let mut squares = 0.0f32;
     let mut at = unit;
