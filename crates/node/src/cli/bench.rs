@@ -30,6 +30,9 @@ pub(super) struct Bench {
     /// Where to compute: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
+    /// Leave out what would take longer than so many seconds, going by what was measured before
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    longest: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,8 +49,9 @@ const FIRST_PROMPT_TOKENS: u32 = 32;
 const RUNS: usize = 3;
 /// No further run once a figure has taken so long.
 const FIGURE_SECONDS: f64 = 3.0;
-/// What would take longer than this, going by what was measured before, is left out.
-const LONGEST_RUN_SECONDS: f64 = 60.0;
+/// Tokens of the prompts, and of the outputs, that a batch is warmed up with: kernels for so many
+/// rows may have to be compiled.
+const WARM_UP: [u32; 2] = [8, 3];
 
 #[derive(Serialize)]
 struct Figures {
@@ -97,6 +101,7 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
         engine,
         requests: 0,
         most_kv_bytes: 0,
+        longest_seconds: f64::from(arguments.longest),
     };
     let figures = measuring.all(arguments.device).await;
     measuring.engine.end().await;
@@ -162,6 +167,7 @@ struct Measuring {
     engine: LocalEngine,
     requests: u64,
     most_kv_bytes: u64,
+    longest_seconds: f64,
 }
 
 /// What one or more requests that ran together took.
@@ -182,7 +188,7 @@ impl Measuring {
         let mut prefill = Vec::new();
         for tokens in PREFILL_TOKENS {
             let expected = f64::from(tokens) * seconds_per_row;
-            if tokens + 1 > loaded.context_tokens || expected > LONGEST_RUN_SECONDS {
+            if tokens + 1 > loaded.context_tokens || expected > self.longest_seconds {
                 continue;
             }
             let tok_s = self
@@ -203,10 +209,12 @@ impl Measuring {
                 let before = decode.last().map_or(guess, |decode| decode.tok_s);
                 let expected = f64::from(batch * context) * seconds_per_row
                     + f64::from(batch * DECODE_TOKENS) / before;
-                if context + DECODE_TOKENS > loaded.context_tokens || expected > LONGEST_RUN_SECONDS
+                if context + DECODE_TOKENS > loaded.context_tokens
+                    || expected > self.longest_seconds
                 {
                     continue;
                 }
+                self.run(batch, WARM_UP[0], WARM_UP[1]).await?;
                 let tok_s = self
                     .median(batch, context, DECODE_TOKENS, |run| {
                         (run.together_tokens > 0)
