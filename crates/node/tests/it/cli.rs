@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use infera_node::data_dir::DataDir;
 use infera_protocol::node_api::{Refusal, RefusalCode};
+use serde_json::Value;
 
 use crate::engine::tiny_model;
 
 fn infera(folder: &Path, words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_infera"))
-        .args(words)
-        .arg("--data")
-        .arg(folder)
-        .env_remove("INFERA_LOG")
-        .output()
-        .unwrap()
+    output(program(words).arg("--data").arg(folder))
+}
+
+fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infera"));
+    command.args(words).env_remove("INFERA_LOG");
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -183,4 +188,66 @@ fn a_wrong_command_line_is_told_apart() {
         !text(&help.stdout).contains("engine"),
         "the engine is not for people"
     );
+}
+
+/// In half the KV memory, and otherwise the same figures.
+#[test]
+fn a_model_is_measured_in_either_profile() {
+    let [wide, narrow] = ["P32", "P16"].map(|profile| {
+        let model = tiny_model();
+        let words = [
+            "bench",
+            model.to_str().unwrap(),
+            "--device",
+            "cpu",
+            "--json",
+            "--profile",
+            profile,
+            "--longest",
+            "1",
+        ];
+        let output = output(&mut program(&words));
+        assert!(output.status.success(), "{output:?}");
+        let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(figures["profile"], profile);
+        for figure in ["load_ms", "ttft_ms", "memory_bytes", "read_gb_s"] {
+            assert!(figures[figure].is_number(), "{figures}");
+        }
+        for (part, of) in [("prefill", "tokens"), ("decode", "batch")] {
+            for row in figures[part].as_array().unwrap() {
+                assert!(row[of].is_number() && row["tok_s"].as_f64() > Some(0.0));
+            }
+        }
+        assert!(figures["prefill"][0].is_object() && figures["decode"][0].is_object());
+        figures["memory_bytes"].as_u64().unwrap()
+    });
+    assert!(narrow < wide, "{narrow} {wide}");
+}
+
+#[test]
+fn a_question_is_answered_in_either_profile() {
+    let answers = ["p32", "p16"].map(|profile| {
+        let model = tiny_model();
+        let words = [
+            "chat",
+            model.to_str().unwrap(),
+            "--device",
+            "cpu",
+            "--profile",
+            profile,
+            "--prompt",
+            "Once upon a time",
+            "--max-tokens",
+            "8",
+        ];
+        let output = output(&mut program(&words));
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout).to_owned()
+    });
+    assert!(!answers[0].trim().is_empty());
+    // The seed of a chat is random, so the answers may differ.
+    assert!(!answers[1].trim().is_empty());
+    let model = tiny_model();
+    let words = ["chat", model.to_str().unwrap(), "--profile", "p8"];
+    assert_eq!(output(&mut program(&words)).status.code(), Some(2));
 }
