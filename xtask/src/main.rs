@@ -88,9 +88,6 @@ struct BenchOptions {
     /// Measure Mesa's software Vulkan too; it takes minutes
     #[arg(long)]
     software_vulkan: bool,
-    /// Measure mistral.rs on the CPU too; it takes minutes
-    #[arg(long)]
-    mistral_rs: bool,
     /// Measure the build without optimisations
     #[arg(long)]
     dev: bool,

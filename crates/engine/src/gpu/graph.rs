@@ -66,30 +66,34 @@ impl Graphs {
             self.known.push(Known { shape, recorded });
             return false;
         };
-        let mut known = self.known.remove(at);
-        let outcome = match &known.recorded {
+        let recorded = match self.known.remove(at).recorded {
             Some(recorded) => {
                 rewrite(client, &recorded.inputs, inputs.to_vec());
-                Ok(())
+                Ok(recorded)
             }
-            None => record(client, inputs, launch).map(|new| known.recorded = Some(new)),
+            None => record(client, inputs, launch),
         };
-        let replayed = outcome.and_then(|()| match &known.recorded {
-            Some(recorded) => {
-                // SAFETY: all that the launches name is the model's or `recorded`'s own and lives
-                // as long as the graph; all work on the model goes through the one stream.
-                let replayed = unsafe { recorded.graph.replay() };
-                replayed.map_err(|error| Failure::device(&error))
+        let replayed = recorded.and_then(|recorded| {
+            // SAFETY: all that the launches name is the model's or `recorded`'s own and lives as
+            // long as the graph; all work on the model goes through the one stream.
+            match unsafe { recorded.graph.replay() } {
+                Ok(()) => Ok(recorded),
+                Err(error) => Err(Failure::device(&error)),
             }
-            None => Ok(()),
         });
-        self.known.push(known);
-        if let Err(error) = &replayed {
-            tracing::warn!(%error, "steps cannot be recorded on this device");
-            self.refused = true;
-            self.clear();
+        match replayed {
+            Ok(recorded) => {
+                let recorded = Some(recorded);
+                self.known.push(Known { shape, recorded });
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "steps cannot be recorded on this device");
+                self.refused = true;
+                self.clear();
+                false
+            }
         }
-        replayed.is_ok()
     }
 }
 

@@ -56,7 +56,8 @@ fn best_of_blocks(
     count: usize,
 ) -> Option<Vec<(u32, f32)>> {
     for (first, logits) in blocks.iter_mut() {
-        logits.truncate(vocabulary - *first);
+        // A device that fails may name any block.
+        logits.truncate(vocabulary.saturating_sub(*first));
     }
     let (_, last) = blocks.last()?;
     let elsewhere = best(last, 1).first()?.1;
@@ -139,6 +140,9 @@ mod tests {
             best_of_blocks(&mut copied(&logits, 3), 640, 3),
             Some(vec![(5, 3.0), (100, 3.0), (300, 3.0)])
         );
+        let mut nowhere = copied(&logits, 1);
+        nowhere[1].0 = 6400;
+        assert_eq!(best_of_blocks(&mut nowhere, 640, 1), None);
         let none = vec![f32::NAN; 640];
         assert_eq!(best_of_blocks(&mut copied(&none, 2), 640, 2), None);
     }

@@ -49,9 +49,9 @@ const FIRST_PROMPT_TOKENS: u32 = 32;
 const RUNS: usize = 3;
 /// No further run once a figure has taken so long.
 const FIGURE_SECONDS: f64 = 3.0;
-/// Tokens of the prompts, and of the outputs, that a batch is warmed up with: kernels for so many
-/// rows may have to be compiled.
-const WARM_UP: [u32; 2] = [8, 3];
+/// Tokens of the prompts that a batch is warmed up with, and of the outputs, which are long enough
+/// for all to decode at once: kernels for so many rows may have to be compiled.
+const WARM_UP: [u32; 2] = [8, 16];
 
 #[derive(Serialize)]
 struct Figures {
