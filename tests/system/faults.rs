@@ -29,16 +29,22 @@ fn long_story(world: &World) -> Result<(Value, Streamed)> {
     Ok(longest)
 }
 
-/// Reads until the client has so many pieces, does `then`, and reads to the end.
+/// Reads until the client has about so many tokens, does `then`, and reads to the end. The `calm`
+/// answer's text tells where they end: on a machine that stops for a while, several tokens come in
+/// one piece.
 fn disturb(
     world: &mut World,
-    request: &Value,
-    pieces: usize,
+    (request, calm): (&Value, &Streamed),
+    tokens: usize,
     then: impl FnOnce(&mut World) -> Result<()>,
 ) -> Result<Streamed> {
+    let all = calm
+        .completion_tokens
+        .ok_or("the calm answer has no usage")?;
+    let point = calm.text.len() * tokens / all as usize;
     let mut events = world.stream(request)?;
     let mut streamed = Streamed::default();
-    while streamed.pieces < pieces {
+    while streamed.text.len() < point.max(1) {
         let event = events
             .next()
             .ok_or("the answer ended too early to disturb it")?;
@@ -66,22 +72,22 @@ fn a_worker_killed_at_ten_points_leaves_one_unbroken_answer() -> Result<()> {
     let mut world = World::start_slow(short_lease(), 2, 2)?;
     let (request, calm) = long_story(&world)?;
     world.workers[1].kill();
-    for (round, pieces) in [1, 2, 5, 12, 25, 31, 33, 50, 70, 90]
+    for (round, tokens) in [1, 2, 5, 12, 25, 31, 33, 50, 70, 90]
         .into_iter()
         .enumerate()
     {
         // One worker holds the job; the other comes when it is dead.
         let (holder, other) = (round % 2, (round + 1) % 2);
-        let streamed = disturb(&mut world, &request, pieces, |world| {
+        let streamed = disturb(&mut world, (&request, &calm), tokens, |world| {
             world.workers[holder].kill();
             world.workers[other].start()
         })?;
         assert_same_answer(&streamed, &calm);
         let receipt = world.receipt(streamed.job()?)?;
-        assert_eq!(attempts(&receipt), 2, "killed after {pieces}: {receipt}");
+        assert_eq!(attempts(&receipt), 2, "killed after {tokens}: {receipt}");
         assert_eq!(
             receipt["verdict"], "verified",
-            "killed after {pieces}: {receipt}"
+            "killed after {tokens}: {receipt}"
         );
         world.settled_ledger()?;
     }
@@ -92,7 +98,7 @@ fn a_worker_killed_at_ten_points_leaves_one_unbroken_answer() -> Result<()> {
 fn an_idle_worker_takes_over_from_one_that_is_killed() -> Result<()> {
     let mut world = World::start_slow(short_lease(), 2, 2)?;
     let (request, calm) = long_story(&world)?;
-    let streamed = disturb(&mut world, &request, 20, |world| {
+    let streamed = disturb(&mut world, (&request, &calm), 20, |world| {
         let holder = wait::until("a worker has the job", START_LIMIT, || {
             for (number, node) in world.workers.iter().enumerate() {
                 if node.jobs()? > 0 {
@@ -114,7 +120,7 @@ fn an_idle_worker_takes_over_from_one_that_is_killed() -> Result<()> {
 fn a_paused_worker_hands_its_job_over() -> Result<()> {
     let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
-    let streamed = disturb(&mut world, &request, 20, |world| {
+    let streamed = disturb(&mut world, (&request, &calm), 20, |world| {
         world.workers[0].run(&["pause"])?;
         world.workers[0].run(&["resume"]).map(drop)
     })?;
@@ -130,7 +136,7 @@ fn a_paused_worker_hands_its_job_over() -> Result<()> {
 fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
     let mut world = World::start_slow(short_lease(), 1, 2)?;
     let (request, calm) = long_story(&world)?;
-    let streamed = disturb(&mut world, &request, 20, |world| {
+    let streamed = disturb(&mut world, (&request, &calm), 20, |world| {
         let node = world.workers[0].pid().ok_or("the worker does not run")?;
         let engines = process::children_of(node)?;
         assert_eq!(engines.len(), 1, "{engines:?}");
