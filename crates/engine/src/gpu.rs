@@ -18,6 +18,7 @@ mod tune;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::device::Device;
 use cubecl::future::block_on;
@@ -157,8 +158,9 @@ impl Gpu {
             + blocks as u64 * block_bytes(&config, profile);
         let loaded = loader.load(pass_rows, progress);
         let model = loaded.map(|(layers, norm, head, scratch)| {
-            let uploaded = layers.iter().map(Layer::weight_bytes).sum::<u64>() + head.bytes();
-            let row_work = layers.iter().map(Layer::work).sum::<usize>() + head.work();
+            let matrices = || layers.iter().flat_map(Layer::matrices).chain([&head]);
+            let weight_bytes = matrices().map(Matrix::bytes).sum();
+            let row_work = matrices().map(Matrix::work).sum();
             Self {
                 nothing: zeros(&client, 4),
                 tuning: options.tuning.clone(),
@@ -174,7 +176,7 @@ impl Gpu {
                 norm,
                 head,
                 scratch,
-                weight_bytes: uploaded,
+                weight_bytes,
                 queued: Cell::new(0),
                 widest: Cell::new(usize::MAX),
                 row_work,
@@ -266,7 +268,7 @@ impl Gpu {
     ) -> Result<(), Failure> {
         let mut packer = Packer::new(self.alignment);
         let inputs = self.inputs(segments, rows, &mut packer)?;
-        let wanted = rows.iter().filter(|row| row.wanted).count();
+        let wanted = inputs.wanted.words;
         self.widest.set(if inputs.prompt {
             self.tuning.prefill_columns
         } else {
@@ -356,18 +358,18 @@ impl Gpu {
         inputs.rows * self.row_work + attended.sum::<usize>()
     }
 
-    fn read_words(&self, buffer: &Buffer) -> Result<Vec<u32>, Failure> {
+    fn read(&self, buffer: &Buffer) -> Result<Bytes, Failure> {
         let bytes = self
             .client
             .read_one(buffer.handle.clone())
             .map_err(|error| Failure::device(&error))?;
         self.queued.set(0);
-        Ok(u32::from_bytes(&bytes).to_vec())
+        Ok(bytes)
     }
 
     fn read_logits(&self, buffer: &Buffer) -> Result<Vec<f32>, Failure> {
-        let words = self.read_words(buffer)?;
-        Ok(self.capped(words.into_iter().map(f32::from_bits)))
+        let bytes = self.read(buffer)?;
+        Ok(self.capped(f32::from_bytes(&bytes).iter().copied()))
     }
 
     /// Logits as the model's last step makes them of the head's products.

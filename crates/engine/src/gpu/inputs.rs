@@ -12,7 +12,7 @@ use super::memory::Buffer;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     at: usize,
-    words: usize,
+    pub(super) words: usize,
 }
 
 /// Puts things below each other, each where a binding may begin.

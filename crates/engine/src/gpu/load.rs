@@ -210,23 +210,13 @@ impl Loader<'_> {
 }
 
 impl Layer {
-    pub(super) fn weight_bytes(&self) -> u64 {
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         let gate_up = match &self.gate_up {
-            GateUp::Together(both) => both.bytes(),
-            GateUp::Apart(gate, up) => gate.bytes() + up.bytes(),
+            GateUp::Together(both) => [Some(both), None],
+            GateUp::Apart(gate, up) => [Some(gate), Some(up)],
         };
-        self.qkv.bytes() + self.attention_out.bytes() + gate_up + self.down.bytes()
-    }
-}
-
-impl Layer {
-    /// Multiplications of all products for one row.
-    pub(super) fn work(&self) -> usize {
-        let gate_up = match &self.gate_up {
-            GateUp::Together(both) => both.work(),
-            GateUp::Apart(gate, up) => gate.work() + up.work(),
-        };
-        self.qkv.work() + self.attention_out.work() + gate_up + self.down.work()
+        let others = [&self.qkv, &self.attention_out, &self.down];
+        others.into_iter().chain(gate_up.into_iter().flatten())
     }
 }
 

@@ -10,7 +10,6 @@ use infera_model::quant::{TensorType, dequantize};
 
 use crate::kernels::clear;
 use crate::kernels::pack::{self, BLOCK, Packed, TILE};
-
 use crate::message::{Failure, FailureCode};
 
 /// Enough to keep any GPU's memory busy.

@@ -1,5 +1,6 @@
 //! Reading back no more of the logits than can decide.
 
+use cubecl::prelude::*;
 use infera_verify::best;
 
 use super::Gpu;
@@ -23,7 +24,8 @@ impl Gpu {
             return Ok(rows.map(|row| best(row, count)).collect());
         }
         let copied = launch_best_blocks(&self.client, logits, rows, count);
-        let copied = self.read_words(&copied)?;
+        let copied = self.read(&copied)?;
+        let copied = u32::from_bytes(&copied);
         let rows = copied.chunks_exact(copied.len() / rows);
         let mut found: Vec<_> = rows.map(|row| self.best_of_blocks(row, count)).collect();
         if found.iter().any(Option::is_none) {
