@@ -1,5 +1,6 @@
 //! Times the fast path on a GPU, with whole rows of logits read back and with their best only:
-//! `gpu_decode MODEL [DEVICE [BATCH,.. [launched]]]`, where `launched` replays no recorded steps.
+//! `gpu_decode MODEL [DEVICE [BATCH,.. [launched] [apart]]]`, where `launched` replays no recorded
+//! steps, and `apart` fuses neither norms into products nor rotations into attention.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -31,7 +32,10 @@ fn main() {
     let gguf = Arc::new(Gguf::open(Path::new(&arguments[1])).unwrap());
     let opened = device::open(&DeviceChoice::Named(name.to_owned())).unwrap();
     let mut options = Options::of(&opened, 128, Profile::P32);
-    options.tuning.recorded = arguments.get(4).is_none_or(|word| word != "launched");
+    let is_asked = |word: &str| arguments.iter().skip(4).any(|argument| argument == word);
+    options.tuning.recorded = !is_asked("launched");
+    options.tuning.norm_inside = !is_asked("apart");
+    options.tuning.rope_inside = !is_asked("apart");
     let batches: Vec<usize> = arguments
         .get(3)
         .map_or("1,2,4,8,16,32", String::as_str)

@@ -31,7 +31,10 @@ use infera_protocol::Profile;
 use self::cut::{Most, Run, cut};
 use self::graph::Graphs;
 use self::inputs::{Inputs, Packer, Piece};
-use self::launch::{Attention, launch_attention, launch_gather, launch_part};
+use self::launch::{
+    Attention, Cache, Norm, Product, Queries, Rope, launch_attention, launch_gather, launch_norm,
+    launch_part, launch_rope,
+};
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
 use self::memory::{Buffer, Matrix, alignment, passing, tensor, zeros};
@@ -40,9 +43,8 @@ use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
 use crate::kernels::attention;
 use crate::kernels::matmul::{Epilogue, Gate};
-use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::BLOCK;
-use crate::kernels::rope::{self, rope_and_store};
+use crate::kernels::rope;
 use crate::memory::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
@@ -274,8 +276,8 @@ impl Gpu {
         } else {
             usize::MAX
         });
-        let is_step = !inputs.prompt && wanted == rows.len() && wanted <= LOGIT_ROWS;
-        if self.tuning.recorded && is_step && self.work(&inputs) <= SUBMISSION {
+        let is_short = wanted <= LOGIT_ROWS && self.work(&inputs) <= SUBMISSION;
+        if self.tuning.recorded && inputs.step && is_short {
             self.queued.set(0);
             let replayed = self.graphs.borrow_mut().replay(
                 &self.client,
@@ -335,13 +337,13 @@ impl Gpu {
 
     /// Logits of `rows` rows of the residual stream, from `first` on.
     fn head(&self, hidden: &Wide, first: usize, rows: usize) -> Result<(), Failure> {
-        let normed = &self.scratch.normed;
-        self.normalise(hidden, first, &self.norm, normed, rows, false);
+        let hidden = hidden.rows(first, rows);
+        let input = self.normalised(&hidden, &self.norm, rows);
         let logits = Wide {
             buffer: self.logits(rows),
             stride: self.vocabulary(),
         };
-        self.multiply(&self.head, normed, &logits, None, Epilogue::Store, rows)
+        self.multiply(&self.head, input, &logits, None, Epilogue::Store, rows)
     }
 
     fn logits(&self, rows: usize) -> Buffer {
@@ -452,9 +454,11 @@ impl Gpu {
             .filter(|(_, row)| row.wanted)
             .map(|(at, _)| at)
             .collect();
+        let prompt = runs.iter().any(|run| run.rows > 1);
         Ok(Inputs {
             rows: rows.len(),
-            prompt: runs.iter().any(|run| run.rows > 1),
+            prompt,
+            step: !prompt && wanted.len() == rows.len(),
             hidden: packer.add(&self.embeddings(rows)?),
             place: packer.add(&place),
             tables: packer.add(&tables),
@@ -484,10 +488,19 @@ impl Gpu {
         inputs: &Inputs<Buffer>,
     ) -> Result<(), Failure> {
         let rows = inputs.rows;
-        let Scratch { normed, qkv, .. } = &self.scratch;
-        self.normalise(hidden, 0, &layer.attention_norm, normed, rows, false);
-        self.multiply(&layer.qkv, normed, qkv, None, Epilogue::Store, rows)?;
-        self.rotate(layer, attention, inputs);
+        let input = self.normalised(hidden, &layer.attention_norm, rows);
+        let qkv = &self.scratch.qkv;
+        self.multiply(&layer.qkv, input, qkv, None, Epilogue::Store, rows)?;
+        if !(inputs.step && self.tuning.rope_inside) {
+            launch_rope(
+                &self.client,
+                &self.rope(layer, attention, inputs),
+                &inputs.place,
+                self.cache(layer),
+                &self.scratch.queries.buffer,
+                self.scratch.queries.stride,
+            );
+        }
         Ok(())
     }
 
@@ -500,23 +513,22 @@ impl Gpu {
         rows: usize,
     ) -> Result<(), Failure> {
         let scratch = &self.scratch;
-        let normed = &scratch.normed;
         let post = layer.post_attention_norm.as_ref();
         self.add(&layer.attention_out, attended, hidden, post, rows)?;
-        self.normalise(hidden, 0, &layer.feed_forward_norm, normed, rows, false);
+        let input = self.normalised(hidden, &layer.feed_forward_norm, rows);
         let gate = match self.config.activation {
             Activation::Silu => Gate::Silu,
             Activation::GeluTanh => Gate::GeluTanh,
         };
         match (&layer.gate_up, &scratch.gate) {
             (GateUp::Apart(gate_rows, up), Some(gated)) => {
-                self.multiply(gate_rows, normed, gated, None, Epilogue::Store, rows)?;
+                self.multiply(gate_rows, input, gated, None, Epilogue::Store, rows)?;
                 let times = Epilogue::Times(gate);
-                self.multiply(up, normed, &scratch.inner, Some(gated), times, rows)?;
+                self.multiply(up, input, &scratch.inner, Some(gated), times, rows)?;
             }
             (GateUp::Together(both) | GateUp::Apart(both, _), _) => {
                 let gated = Epilogue::Gated(gate);
-                self.multiply(both, normed, &scratch.inner, None, gated, rows)?;
+                self.multiply(both, input, &scratch.inner, None, gated, rows)?;
             }
         }
         let post = layer.post_feed_forward_norm.as_ref();
@@ -534,66 +546,62 @@ impl Gpu {
     ) -> Result<(), Failure> {
         match (norm, &self.scratch.branch) {
             (Some(norm), Some(branch)) => {
-                self.multiply(matrix, x, branch, None, Epilogue::Store, rows)?;
-                self.normalise(branch, 0, norm, hidden, rows, true);
+                self.multiply(matrix, x.into(), branch, None, Epilogue::Store, rows)?;
+                self.normalise(branch, norm, hidden, rows, true);
                 Ok(())
             }
-            _ => self.multiply(matrix, x, hidden, None, Epilogue::Add, rows),
+            _ => self.multiply(matrix, x.into(), hidden, None, Epilogue::Add, rows),
         }
     }
 
-    fn normalise(&self, x: &Wide, first: usize, weight: &Buffer, y: &Wide, rows: usize, add: bool) {
-        let shape = norm::Shape {
-            units: self.tuning.norm_units,
-            planes: self.tuning.planes,
-            add,
-        };
-        // SAFETY: `x` has `rows` rows from `first` on, `y` as many, and rows of both have the
-        // weight's length.
-        unsafe {
-            rms_norm::launch_unchecked(
-                &self.client,
-                CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d(shape.units as u32),
-                x.buffer.fours(),
-                weight.fours(),
-                y.buffer.fours(),
-                first as u32,
-                (weight.words / 4) as u32,
-                self.config.embedding as f32,
-                self.config.rms_epsilon,
-                shape.units as u32,
-                shape,
-            );
+    /// What a product of so many rows reads, to be normalised by it or normalised here.
+    fn normalised<'a>(&'a self, x: &'a Wide, weight: &'a Buffer, rows: usize) -> Input<'a> {
+        let norm = Some(self.norm_with(weight));
+        if self.tuning.normalises(rows, self.widest.get(), x.stride) {
+            return Input { x, norm };
         }
+        let y = &self.scratch.normed;
+        self.normalise(x, weight, y, rows, false);
+        y.into()
+    }
+
+    fn norm_with<'a>(&self, weight: &'a Buffer) -> Norm<'a> {
+        Norm {
+            weight,
+            width: self.config.embedding,
+            epsilon: self.config.rms_epsilon,
+        }
+    }
+
+    fn normalise(&self, x: &Wide, weight: &Buffer, y: &Wide, rows: usize, add: bool) {
+        let norm = self.norm_with(weight);
+        let buffers = [&x.buffer, &y.buffer];
+        launch_norm(&self.client, &self.tuning, &norm, buffers, rows, add);
     }
 
     fn multiply(
         &self,
         matrix: &Matrix,
-        x: &Wide,
+        input: Input<'_>,
         y: &Wide,
         other: Option<&Wide>,
         epilogue: Epilogue,
         columns: usize,
     ) -> Result<(), Failure> {
+        let product = Product {
+            x: &input.x.buffer,
+            norm: input.norm,
+            y: &y.buffer,
+            y_stride: y.stride,
+            other: other.map(|other| &other.buffer),
+            epilogue,
+            columns,
+            widest: self.widest.get(),
+            nothing: &self.nothing,
+        };
         for part in &matrix.parts {
             self.queue(part.work() * columns)?;
-            launch_part(
-                &self.client,
-                &self.tuning,
-                part,
-                [
-                    &x.buffer,
-                    &y.buffer,
-                    other.map_or(&self.nothing, |other| &other.buffer),
-                ],
-                &self.nothing,
-                y.stride,
-                epilogue,
-                columns,
-                self.widest.get(),
-            );
+            launch_part(&self.client, &self.tuning, part, &product);
         }
         Ok(())
     }
@@ -609,45 +617,40 @@ impl Gpu {
         Ok(())
     }
 
-    fn rotate(&self, layer: &Layer, attention: &LayerAttention, inputs: &Inputs<Buffer>) {
+    fn cache<'a>(&self, layer: &'a Layer) -> Cache<'a> {
+        Cache {
+            keys: &layer.keys,
+            values: &layer.values,
+            kv_heads: self.config.kv_heads as usize,
+        }
+    }
+
+    fn rope<'a>(
+        &'a self,
+        layer: &'a Layer,
+        attention: &LayerAttention,
+        inputs: &'a Inputs<Buffer>,
+    ) -> Rope<'a> {
         let config = &self.config;
-        let shape = rope::Shape {
-            head_dim: config.head_dim as usize,
-            rotated: config.rope_dim as usize,
-            norm: layer.qk_norm.is_some(),
-            half: self.profile == Profile::P16,
-            units: self.tuning.attention_units,
-            planes: self.tuning.planes,
-        };
-        let [query_norm, key_norm] = match &layer.qk_norm {
-            Some([query, key]) => [query, key],
-            None => [&self.nothing, &self.nothing],
-        };
-        let angles = inputs.angles_of(attention).unwrap_or(&self.nothing);
-        // SAFETY: the scratch buffers have the rows of a pass, and every block that a row names
-        // is below the pool's; both are checked before a pass.
-        unsafe {
-            rope_and_store::launch_unchecked(
-                &self.client,
-                CubeCount::Static(inputs.rows as u32, config.heads + 2 * config.kv_heads, 1),
-                CubeDim::new_1d(shape.units as u32),
-                self.scratch.qkv.buffer.words(),
-                inputs.place.words(),
-                angles.words(),
-                query_norm.words(),
-                key_norm.words(),
-                self.scratch.queries.buffer.words(),
-                layer.keys.words(),
-                layer.values.words(),
-                self.scratch.qkv.stride as u32,
-                self.scratch.queries.stride as u32,
-                config.heads,
-                config.kv_heads,
-                config.attention_scale,
-                config.rms_epsilon,
-                shape.units as u32,
-                shape,
-            );
+        Rope {
+            qkv: &self.scratch.qkv.buffer,
+            qkv_stride: self.scratch.qkv.stride,
+            angles: inputs.angles_of(attention).unwrap_or(&self.nothing),
+            norms: match &layer.qk_norm {
+                Some([query, key]) => [query, key],
+                None => [&self.nothing, &self.nothing],
+            },
+            scale: config.attention_scale,
+            epsilon: config.rms_epsilon,
+            heads: config.heads as usize,
+            shape: rope::Shape {
+                head_dim: config.head_dim as usize,
+                rotated: config.rope_dim as usize,
+                norm: layer.qk_norm.is_some(),
+                half: self.profile == Profile::P16,
+                units: self.tuning.attention_units,
+                planes: self.tuning.planes,
+            },
         }
     }
 
@@ -677,15 +680,17 @@ impl Gpu {
                 &self.client,
                 shape,
                 &Attention {
-                    queries: &self.scratch.queries.buffer,
-                    keys: &layer.keys,
-                    values: &layer.values,
+                    queries: if inputs.step && self.tuning.rope_inside {
+                        Queries::Within(self.rope(layer, attention, inputs))
+                    } else {
+                        Queries::Ready(&self.scratch.queries.buffer)
+                    },
+                    cache: self.cache(layer),
                     tables: &inputs.tables,
                     y: &self.scratch.attended.buffer,
                     partials: &self.scratch.partials,
                     extents: &self.scratch.extents,
                     query_stride: self.scratch.queries.stride,
-                    kv_heads: config.kv_heads as usize,
                     window: attention.window.unwrap_or_default(),
                     softcap: config.attention_softcap.unwrap_or(1.0),
                 },
@@ -742,6 +747,20 @@ impl Forward for Gpu {
             Ok(())
         })?;
         Ok(best)
+    }
+}
+
+/// What a product reads.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    x: &'a Wide,
+    /// What the product does with it first.
+    norm: Option<Norm<'a>>,
+}
+
+impl<'a> From<&'a Wide> for Input<'a> {
+    fn from(x: &'a Wide) -> Self {
+        Self { x, norm: None }
     }
 }
 

@@ -53,7 +53,6 @@ fn every_kernel_is_near_f64() {
     // Several planes, and lanes of values, here of eight units each.
     let planes = Tuning {
         shared_from: None,
-        norm_units: 32,
         attention_units: 24,
         planes: true,
         ..tiled
@@ -73,7 +72,8 @@ fn small_tiles() -> Tuning {
         shapes: vec![(2, 2)],
         prefill_columns: 2,
         shared_from: Some(9),
-        norm_units: 16,
+        norm_inside: true,
+        rope_inside: true,
         attention_units: 16,
         attention_queries: 6,
         ahead: 2,
@@ -260,6 +260,54 @@ fn recorded_steps_have_the_bits_of_launches() {
         found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     });
     assert!(launched == recorded);
+}
+
+/// Norms within products, rotations within attention: grouped heads with norms, windows, partly
+/// rotated heads, several chunks, both profiles.
+#[test]
+fn what_a_kernel_does_first_has_the_bits_of_a_kernel_before_it() {
+    let Some(opened) = software_vulkan() else {
+        return;
+    };
+    const START: usize = 250;
+    let tokens: Vec<u32> = (0..260).map(|token| (token * 7 + 3) % 600).collect();
+    let blocks: Vec<u32> = (0..9).rev().collect();
+    let tiny = repository().join("tests/model/tiny-llama.gguf");
+    let golden = |name: &str| golden_folder().join(name);
+    let software = Tuning::software;
+    for (path, tuning, profile) in [
+        (tiny.clone(), software(), Profile::P32),
+        (tiny.clone(), software(), Profile::P16),
+        (tiny, small_tiles(), Profile::P32),
+        (golden("qwen3.gguf"), software(), Profile::P16),
+        (golden("qwen3.gguf"), small_tiles(), Profile::P32),
+        (golden("gemma3.gguf"), software(), Profile::P32),
+        (golden("phi3.gguf"), software(), Profile::P32),
+    ] {
+        let [inside, before] = [true, false].map(|inside| {
+            let tuning = Tuning {
+                norm_inside: inside,
+                rope_inside: inside,
+                ..tuning.clone()
+            };
+            let mut model = load_with(tuning, profile, &path, &opened);
+            let vocabulary = model.vocabulary() as u32;
+            let tokens: Vec<u32> = tokens.iter().map(|token| token % vocabulary).collect();
+            let mut logits = Vec::new();
+            let cuts = [0].into_iter().chain(START..=tokens.len());
+            for (from, to) in cuts.clone().zip(cuts.skip(1)) {
+                let segment = Segment {
+                    tokens: &tokens[from..to],
+                    start: from,
+                    blocks: &blocks,
+                    wanted: to - from - 1..to - from,
+                };
+                logits.extend(model.forward(&[segment]).unwrap());
+            }
+            logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        });
+        assert!(inside == before, "{}, {profile}", path.display());
+    }
 }
 
 /// Whether they come as blocks that were chosen on the device or, for more, out of whole rows.

@@ -56,6 +56,8 @@ pub(super) struct Inputs<B> {
     pub(super) rows: usize,
     /// A sequence has several rows.
     pub(super) prompt: bool,
+    /// Each sequence has one row, and it is wanted.
+    pub(super) step: bool,
     /// Embeddings, `[rows, stride]`; the layers add to them.
     pub(super) hidden: B,
     /// Of each row, its position and the block that takes its key and value.
@@ -104,6 +106,7 @@ impl Inputs<Piece> {
         Inputs {
             rows: self.rows,
             prompt: self.prompt,
+            step: self.step,
             hidden: part(&self.hidden),
             place: part(&self.place),
             tables: part(&self.tables),

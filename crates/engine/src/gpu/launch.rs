@@ -6,31 +6,96 @@ use cubecl::prelude::*;
 use super::Tuning;
 use super::inputs::Tasks;
 use super::memory::{Buffer, Part};
-use crate::kernels::attention::{self, grouped_attention, merge_chunks};
+use crate::kernels::attention::{self, grouped_attention, merge_chunks, step_attention};
 use crate::kernels::gather::{self, gather_rows};
 use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
+use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::{self, TILE};
+use crate::kernels::rope::{self, rope_and_store};
 use crate::kernels::select::{self, block_keys, copy_best_blocks};
 use crate::kernels::serial::{self, serial_matmul};
 
-/// `x`, `y` and, for [`Epilogue::Times`], what it is multiplied by; the latter with `y`'s stride.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one launch's arguments, passed on"
-)]
-pub(super) fn launch_part(
+/// An RMS norm.
+#[derive(Clone, Copy)]
+pub(super) struct Norm<'a> {
+    pub(super) weight: &'a Buffer,
+    /// Values of a row.
+    pub(super) width: u32,
+    pub(super) epsilon: f32,
+}
+
+impl Norm<'_> {
+    fn inverse_width(&self) -> f32 {
+        (self.width as f32).recip()
+    }
+}
+
+/// `y = norm(x) (+ y)` for `rows` rows.
+pub(super) fn launch_norm(
     client: &Client,
     tuning: &Tuning,
-    part: &Part,
-    [x, y, other]: [&Buffer; 3],
-    nothing: &Buffer,
-    y_stride: usize,
-    epilogue: Epilogue,
-    columns: usize,
-    widest: usize,
+    norm: &Norm<'_>,
+    [x, y]: [&Buffer; 2],
+    rows: usize,
+    add: bool,
 ) {
-    let (wide, tiles) = tuning.shape(columns, widest);
+    let shape = norm::Shape {
+        units: tuning.norm_units(),
+        planes: tuning.planes,
+        add,
+    };
+    // SAFETY: the caller's rows, each with the weight's length.
+    unsafe {
+        rms_norm::launch_unchecked(
+            client,
+            CubeCount::Static(rows as u32, 1, 1),
+            CubeDim::new_1d(shape.units as u32),
+            x.fours(),
+            norm.weight.fours(),
+            y.fours(),
+            (norm.weight.words / 4) as u32,
+            norm.inverse_width(),
+            norm.epsilon,
+            shape.units as u32,
+            shape,
+        );
+    }
+}
+
+/// What a matrix is multiplied by, and what becomes of the products.
+pub(super) struct Product<'a> {
+    pub(super) x: &'a Buffer,
+    /// What `x` goes through first, where [`Tuning::normalises`] says that a product does that.
+    pub(super) norm: Option<Norm<'a>>,
+    pub(super) y: &'a Buffer,
+    pub(super) y_stride: usize,
+    /// For [`Epilogue::Times`], with `y`'s stride.
+    pub(super) other: Option<&'a Buffer>,
+    pub(super) epilogue: Epilogue,
+    pub(super) columns: usize,
+    /// Columns of a unit, at most.
+    pub(super) widest: usize,
+    /// For arguments that the kernel ignores.
+    pub(super) nothing: &'a Buffer,
+}
+
+pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product: &Product<'_>) {
+    let Product {
+        x,
+        y,
+        epilogue,
+        columns,
+        nothing,
+        ..
+    } = *product;
+    let y_stride = product.y_stride as u32;
+    let other = product.other.unwrap_or(nothing);
+    let norm = product.norm.as_ref();
+    let weight = norm.map_or(nothing, |norm| norm.weight);
+    let [inverse_width, epsilon] =
+        norm.map_or([0.0; 2], |norm| [norm.inverse_width(), norm.epsilon]);
+    let (wide, tiles) = tuning.shape(columns, product.widest);
     let bias = part.bias.as_ref().unwrap_or(nothing);
     let column_cubes = columns.div_ceil(wide) as u32;
     let Some(splits) = tuning.splits else {
@@ -53,6 +118,7 @@ pub(super) fn launch_part(
                 x.fours(),
                 other.words(),
                 bias.words(),
+                weight.fours(),
                 y.words(),
                 part.blocks as u32,
                 part.rows as u32,
@@ -62,10 +128,13 @@ pub(super) fn launch_part(
                 (serial::group(wide) * 8) as u32,
                 part.high_at as u32,
                 part.supers_at as u32,
-                y_stride as u32,
+                y_stride,
                 part.at as u32,
                 serial::code(epilogue),
                 u32::from(part.bias.is_some()),
+                u32::from(norm.is_some()),
+                inverse_width,
+                epsilon,
                 shape,
             );
         }
@@ -101,7 +170,7 @@ pub(super) fn launch_part(
                 (8 / pack::halves(part.kind)) as u32,
                 part.high_at as u32,
                 part.supers_at as u32,
-                y_stride as u32,
+                y_stride,
                 part.at as u32,
                 shape,
             );
@@ -115,6 +184,8 @@ pub(super) fn launch_part(
         tiles,
         columns: wide,
         splits,
+        norm: norm.map(|norm| norm.weight.words / 4),
+        planes: tuning.planes,
     };
     // SAFETY: the planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
     // and `y` rows of `y_stride` values that hold the part's; units over the edge store nothing.
@@ -122,12 +193,13 @@ pub(super) fn launch_part(
         tiled_matmul::launch_unchecked(
             client,
             CubeCount::Static(part.row_tiles.div_ceil(tiles) as u32, column_cubes, 1),
-            CubeDim::new_2d(TILE as u32, splits as u32),
+            CubeDim::new_1d((TILE * splits) as u32),
             part.quants.fours(),
             part.side.words(),
             x.fours(),
             other.words(),
             bias.words(),
+            weight.fours(),
             y.words(),
             part.blocks as u32,
             part.rows as u32,
@@ -135,8 +207,11 @@ pub(super) fn launch_part(
             columns as u32,
             part.high_at as u32,
             part.supers_at as u32,
-            y_stride as u32,
+            y_stride,
             part.at as u32,
+            inverse_width,
+            epsilon,
+            (TILE * splits) as u32,
             shape,
         );
     }
@@ -208,18 +283,87 @@ pub(super) fn launch_gather(client: &Client, [x, index, y]: [&Buffer; 3], width:
     }
 }
 
-/// What attention works on, on the device.
-pub(super) struct Attention<'a> {
-    pub(super) queries: &'a Buffer,
+/// Queries, keys and values as a product leaves them, and what turns them.
+#[derive(Clone, Copy)]
+pub(super) struct Rope<'a> {
+    pub(super) qkv: &'a Buffer,
+    pub(super) qkv_stride: usize,
+    pub(super) angles: &'a Buffer,
+    /// Of queries and of keys; ignored where the shape has none.
+    pub(super) norms: [&'a Buffer; 2],
+    /// Of queries.
+    pub(super) scale: f32,
+    pub(super) epsilon: f32,
+    pub(super) heads: usize,
+    pub(super) shape: rope::Shape,
+}
+
+/// A layer's part of the KV cache.
+#[derive(Clone, Copy)]
+pub(super) struct Cache<'a> {
     pub(super) keys: &'a Buffer,
     pub(super) values: &'a Buffer,
+    pub(super) kv_heads: usize,
+}
+
+/// Puts the queries of all rows into `queries`, and keys and values where `place` says.
+pub(super) fn launch_rope(
+    client: &Client,
+    rope: &Rope<'_>,
+    place: &Buffer,
+    cache: Cache<'_>,
+    queries: &Buffer,
+    query_stride: usize,
+) {
+    // SAFETY: `place` names blocks that there are, and `queries` has as many rows as it.
+    unsafe {
+        rope_and_store::launch_unchecked(
+            client,
+            CubeCount::Static(
+                (place.words / 2) as u32,
+                (rope.heads + 2 * cache.kv_heads) as u32,
+                1,
+            ),
+            CubeDim::new_1d(rope.shape.units as u32),
+            rope.qkv.words(),
+            place.words(),
+            rope.angles.words(),
+            rope.norms[0].words(),
+            rope.norms[1].words(),
+            queries.words(),
+            cache.keys.words(),
+            cache.values.words(),
+            rope.qkv_stride as u32,
+            query_stride as u32,
+            rope.heads as u32,
+            cache.kv_heads as u32,
+            rope.scale,
+            rope.epsilon,
+            rope.shape.units as u32,
+            rope.shape,
+        );
+    }
+}
+
+/// Where attention's queries are.
+#[derive(Clone, Copy)]
+pub(super) enum Queries<'a> {
+    /// Turned, and the cache has the rows' keys and values.
+    Ready(&'a Buffer),
+    /// For tasks of one row each, one of which looks at the row's own position.
+    Within(Rope<'a>),
+}
+
+/// What attention works on, on the device.
+pub(super) struct Attention<'a> {
+    pub(super) queries: Queries<'a>,
+    pub(super) cache: Cache<'a>,
     pub(super) tables: &'a Buffer,
     pub(super) y: &'a Buffer,
     pub(super) partials: &'a Buffer,
     pub(super) extents: &'a Buffer,
-    /// Of queries and of `y`.
+    /// Of turned queries and of `y`.
     pub(super) query_stride: usize,
-    pub(super) kv_heads: usize,
     pub(super) window: u32,
     pub(super) softcap: f32,
 }
@@ -232,44 +376,84 @@ pub(super) fn launch_attention(
     on: &Attention<'_>,
     tasks: &Tasks<Buffer>,
 ) {
-    let heads = on.kv_heads * shape.group;
-    // SAFETY: the caller's promise.
-    unsafe {
-        grouped_attention::launch_unchecked(
-            client,
-            CubeCount::Static(tasks.cubes as u32, on.kv_heads as u32, 1),
-            CubeDim::new_1d(shape.units as u32),
-            on.queries.fours(),
-            on.keys.fours(),
-            on.values.fours(),
-            tasks.list.words(),
-            on.tables.words(),
-            on.y.fours(),
-            on.partials.fours(),
-            on.extents.words(),
-            (on.query_stride / 4) as u32,
-            on.kv_heads as u32,
-            on.window,
-            on.softcap,
-            shape.pieces() as u32,
-            shape.units as u32,
-            shape,
-        );
+    let Cache {
+        keys,
+        values,
+        kv_heads,
+    } = on.cache;
+    let cubes = CubeCount::Static(tasks.cubes as u32, kv_heads as u32, 1);
+    let units = CubeDim::new_1d(shape.units as u32);
+    let query_fours = (on.query_stride / 4) as u32;
+    match &on.queries {
+        // SAFETY: the caller's promise.
+        Queries::Ready(queries) => unsafe {
+            grouped_attention::launch_unchecked(
+                client,
+                cubes,
+                units,
+                queries.fours(),
+                keys.fours(),
+                values.fours(),
+                tasks.list.words(),
+                on.tables.words(),
+                on.y.fours(),
+                on.partials.fours(),
+                on.extents.words(),
+                query_fours,
+                kv_heads as u32,
+                on.window,
+                on.softcap,
+                shape.pieces() as u32,
+                shape.units as u32,
+                shape,
+            );
+        },
+        // SAFETY: the caller's promise.
+        Queries::Within(rope) => unsafe {
+            step_attention::launch_unchecked(
+                client,
+                cubes,
+                units,
+                rope.qkv.words(),
+                rope.angles.words(),
+                rope.norms[0].words(),
+                rope.norms[1].words(),
+                keys.fours(),
+                values.fours(),
+                tasks.list.words(),
+                on.tables.words(),
+                on.y.fours(),
+                on.partials.fours(),
+                on.extents.words(),
+                rope.qkv_stride as u32,
+                query_fours,
+                kv_heads as u32,
+                on.window,
+                on.softcap,
+                rope.scale,
+                rope.epsilon,
+                shape.pieces() as u32,
+                shape.units as u32,
+                shape,
+                rope.shape,
+            );
+        },
     }
     let Some(merges) = &tasks.merges else {
         return;
     };
+    let heads = kv_heads * shape.group;
     // SAFETY: the caller's promise.
     unsafe {
         merge_chunks::launch_unchecked(
             client,
             CubeCount::Static((merges.words / 3) as u32, heads as u32, 1),
-            CubeDim::new_1d(shape.units as u32),
+            units,
             on.partials.fours(),
             on.extents.words(),
             merges.words(),
             on.y.fours(),
-            (on.query_stride / 4) as u32,
+            query_fours,
             heads as u32,
             (shape.head_dim / 4) as u32,
             shape.units,

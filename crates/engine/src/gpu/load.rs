@@ -70,6 +70,14 @@ impl Wide {
             stride,
         }
     }
+
+    /// Some of the rows, the first of which is where a binding may begin.
+    pub(super) fn rows(&self, first: usize, rows: usize) -> Self {
+        Self {
+            buffer: self.buffer.part(first * self.stride, rows * self.stride),
+            stride: self.stride,
+        }
+    }
 }
 
 pub(super) struct Loader<'a> {

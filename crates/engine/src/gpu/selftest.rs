@@ -9,7 +9,10 @@ use infera_protocol::Profile;
 
 use super::cut::{Most, Run, cut};
 use super::inputs::Packer;
-use super::launch::{Attention, launch_attention, launch_best_blocks, launch_gather, launch_part};
+use super::launch::{
+    Attention, Cache, Norm, Product, Queries, Rope, launch_attention, launch_best_blocks,
+    launch_gather, launch_norm, launch_part, launch_rope,
+};
 use super::memory::{Buffer, Part, alignment, kept, passing, zeros};
 use super::tune::has_planes;
 use super::{Options, Tuning, no_gpu};
@@ -17,9 +20,8 @@ use crate::device::Opened;
 use crate::kernels::attention;
 use crate::kernels::gemm::COLUMNS;
 use crate::kernels::matmul::{Epilogue, Gate};
-use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::{self, BLOCK, TILE};
-use crate::kernels::rope::{self, rope_and_store};
+use crate::kernels::rope;
 use crate::kernels::select;
 use crate::message::Failure;
 
@@ -67,13 +69,24 @@ pub fn selftest(
     };
     for kind in kinds {
         for index in 0..tuning.shapes.len() {
-            bench.product(*kind, Epilogue::Store, true, tuning.shapes[index].0);
+            bench.product(*kind, Epilogue::Store, true, false, tuning.shapes[index].0);
         }
         if let Some(columns) = tuning.shared_from {
-            bench.product(*kind, Epilogue::Store, true, columns.max(COLUMNS + 3));
+            bench.product(
+                *kind,
+                Epilogue::Store,
+                true,
+                false,
+                columns.max(COLUMNS + 3),
+            );
         }
         // Neither a whole bucket nor the first.
-        bench.product(*kind, Epilogue::Store, true, tuning.shapes[0].0 + 6);
+        bench.product(*kind, Epilogue::Store, true, false, tuning.shapes[0].0 + 6);
+    }
+    for kind in [TensorType::Q4K, TensorType::F16] {
+        for index in 0..tuning.shapes.len().min(2) {
+            bench.product(kind, Epilogue::Store, false, true, tuning.shapes[index].0);
+        }
     }
     if let Some(kind) = kinds.first() {
         for epilogue in [
@@ -82,9 +95,9 @@ pub fn selftest(
             Epilogue::Gated(Gate::GeluTanh),
             Epilogue::Times(Gate::Silu),
         ] {
-            bench.product(*kind, epilogue, false, 1);
+            bench.product(*kind, epilogue, false, false, 1);
             if let Some(columns) = tuning.shared_from {
-                bench.product(*kind, epilogue, false, columns);
+                bench.product(*kind, epilogue, false, false, columns);
             }
         }
     }
@@ -236,7 +249,14 @@ impl Bench<'_> {
     }
 
     /// 37 rows: 5 tiles, the last not full.
-    fn product(&mut self, kind: TensorType, epilogue: Epilogue, bias: bool, columns: usize) {
+    fn product(
+        &mut self,
+        kind: TensorType,
+        epilogue: Epilogue,
+        bias: bool,
+        norm: bool,
+        columns: usize,
+    ) {
         const ROWS: usize = 37;
         let gated = matches!(epilogue, Epilogue::Gated(_));
         // Odd counts of blocks and of groups of eight, and for floats a block that is not full.
@@ -275,24 +295,45 @@ impl Bench<'_> {
         let buffers = [self.upload(&x), self.upload(&before), self.upload(&other)];
         let nothing = zeros(&self.client, 4);
         let [of_x, of_y, of_other] = &buffers;
-        launch_part(
-            &self.client,
-            self.tuning,
-            &part,
-            [of_x, of_y, of_other],
-            &nothing,
+        let mut norm_weights = self.random.units(inputs);
+        norm_weights.resize(x_stride, 0.0);
+        let weight = &self.upload(&norm_weights);
+        let product = Product {
+            x: of_x,
+            norm: norm.then_some(Norm {
+                weight,
+                width: inputs as u32,
+                epsilon: 1e-5,
+            }),
+            y: of_y,
             y_stride,
+            other: Some(of_other),
             epilogue,
             columns,
-            usize::MAX,
-        );
+            widest: usize::MAX,
+            nothing: &nothing,
+        };
+        launch_part(&self.client, self.tuning, &part, &product);
         let mut expected: Vec<f64> = before.iter().map(|value| f64::from(*value)).collect();
         for column in 0..columns {
             let x = &x[column * x_stride..][..inputs];
+            let factor = rms_factor(x, 1e-5);
+            let x: Vec<f64> = x
+                .iter()
+                .zip(&norm_weights)
+                .map(|(x, weight)| {
+                    f64::from(*x)
+                        * if norm {
+                            factor * f64::from(*weight)
+                        } else {
+                            1.0
+                        }
+                })
+                .collect();
             let dot = |row: usize| -> f64 {
                 let weights = &weights[row * inputs..][..inputs];
-                let products = weights.iter().zip(x);
-                products.map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+                let products = weights.iter().zip(&x);
+                products.map(|(w, x)| f64::from(*w) * x).sum()
             };
             for (row, own) in biases.iter().enumerate() {
                 let at = column * y_stride + 3 + row;
@@ -316,7 +357,11 @@ impl Bench<'_> {
             (Some(_), _) => "tiled_matmul",
         };
         let bucket = self.tuning.shape(columns, usize::MAX).0;
-        let shape = format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
+        let mut shape =
+            format!("{kind} {ROWS}x{inputs}, {columns} columns by {bucket}, {epilogue:?}");
+        if norm {
+            shape.push_str(", normalised");
+        }
         self.judge(kernel, shape, &found, &expected);
     }
 
@@ -352,45 +397,24 @@ impl Bench<'_> {
             }
             all
         };
-        let x = padded(self.random.units(5 * width));
+        let x = padded(self.random.units(3 * width));
         let weight = padded(self.random.units(width));
         let before = padded(self.random.units(3 * width));
         let y = self.upload(&before);
-        let shape = norm::Shape {
-            units: self.tuning.norm_units,
-            planes: self.tuning.planes,
-            add,
+        let norm = Norm {
+            weight: &self.upload(&weight),
+            width: width as u32,
+            epsilon: 1e-5,
         };
-        // SAFETY: rows 1 to 3 of five, of the same length in all buffers.
-        unsafe {
-            rms_norm::launch_unchecked(
-                &self.client,
-                CubeCount::Static(3, 1, 1),
-                CubeDim::new_1d(shape.units as u32),
-                self.upload(&x).fours(),
-                self.upload(&weight).fours(),
-                y.fours(),
-                1,
-                (stride / 4) as u32,
-                width as f32,
-                1e-5,
-                shape.units as u32,
-                shape,
-            );
-        }
+        let x_buffer = self.upload(&x);
+        launch_norm(&self.client, self.tuning, &norm, [&x_buffer, &y], 3, add);
         let mut expected = Vec::new();
-        for row in 0..3 {
-            let x = &x[(1 + row) * stride..][..stride];
+        for (x, before) in x.chunks(stride).zip(before.chunks(stride)) {
             let factor = rms_factor(&x[..width], 1e-5);
-            expected.extend((0..stride).map(|at| {
-                let normed = f64::from(x[at]) * factor * f64::from(weight[at]);
-                normed
-                    + if add {
-                        f64::from(before[row * stride + at])
-                    } else {
-                        0.0
-                    }
-            }));
+            for (at, (x, weight)) in x.iter().zip(&weight).enumerate() {
+                let added = if add { f64::from(before[at]) } else { 0.0 };
+                expected.push(f64::from(*x) * factor * f64::from(*weight) + added);
+            }
         }
         let found = self.read(y);
         self.judge(
@@ -437,30 +461,24 @@ impl Bench<'_> {
             units: self.tuning.attention_units,
             planes: self.tuning.planes,
         };
-        // SAFETY: two rows, and two blocks in the pool.
-        unsafe {
-            rope_and_store::launch_unchecked(
-                &self.client,
-                CubeCount::Static(rows as u32, (heads + 2 * kv_heads) as u32, 1),
-                CubeDim::new_1d(shape.units as u32),
-                self.upload(&qkv).words(),
-                passing(&self.client, place.to_vec()).words(),
-                self.upload(&angles).words(),
-                self.upload(&norms[0]).words(),
-                self.upload(&norms[1]).words(),
-                queries.words(),
-                keys.words(),
-                values.words(),
-                ((heads + 2 * kv_heads) * head_dim) as u32,
-                (heads * head_dim) as u32,
-                heads as u32,
-                kv_heads as u32,
-                0.3,
-                1e-6,
-                shape.units as u32,
-                shape,
-            );
-        }
+        let rope = Rope {
+            qkv: &self.upload(&qkv),
+            qkv_stride: (heads + 2 * kv_heads) * head_dim,
+            angles: &self.upload(&angles),
+            norms: [&self.upload(&norms[0]), &self.upload(&norms[1])],
+            scale: 0.3,
+            epsilon: 1e-6,
+            heads,
+            shape,
+        };
+        let cache = Cache {
+            keys: &keys,
+            values: &values,
+            kv_heads,
+        };
+        let place_buffer = passing(&self.client, place.to_vec());
+        let stride = heads * head_dim;
+        launch_rope(&self.client, &rope, &place_buffer, cache, &queries, stride);
         let mut expected_queries = vec![0.0; rows * heads * head_dim];
         let mut expected_keys = vec![0.0; pool];
         let mut expected_values = vec![0.0; pool];
@@ -562,15 +580,17 @@ impl Bench<'_> {
         };
         let y = zeros(&self.client, rows * heads * head_dim);
         let on = Attention {
-            queries: &self.upload(&queries),
-            keys: &self.cache(&keys, profile),
-            values: &self.cache(&values, profile),
+            queries: Queries::Ready(&self.upload(&queries)),
+            cache: Cache {
+                keys: &self.cache(&keys, profile),
+                values: &self.cache(&values, profile),
+                kv_heads,
+            },
             tables: &passing(&self.client, tables.clone()),
             y: &y,
             partials: &zeros(&self.client, most.chunks * heads * head_dim),
             extents: &zeros(&self.client, most.chunks * heads * 2),
             query_stride: heads * head_dim,
-            kv_heads,
             window: window.unwrap_or_default() as u32,
             softcap: softcap.unwrap_or(1.0),
         };

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Gpu;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::kernels::pack::TILE;
 use crate::message::Failure;
 
 /// After so many that did not end, the defaults serve.
@@ -30,7 +31,10 @@ const REPEATS: usize = 3;
 /// The largest normalised mean square error of logits after a step from the defaults'.
 const LIMIT_NMSE: f64 = 1e-6;
 
-/// How kernels are cut up on a device. `splits` and the two `units` decide orders of summation.
+/// Shared memory of a cube for columns that it normalised, in bytes: what every GPU has.
+const MOST_KEPT: usize = 16 << 10;
+
+/// How kernels are cut up on a device. `splits` and `attention_units` decide orders of summation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Units that share a row of a matrix; none for [`serial_matmul`](crate::kernels::serial::serial_matmul).
@@ -46,7 +50,10 @@ pub struct Tuning {
     pub prefill_columns: usize,
     /// Columns from which a product goes through shared memory ([`shared_matmul`](crate::kernels::gemm::shared_matmul)).
     pub shared_from: Option<usize>,
-    pub norm_units: usize,
+    /// Products normalise what they read themselves, as far as [`Tuning::normalises`] allows.
+    pub norm_inside: bool,
+    /// Attention of decode steps turns queries and keys itself.
+    pub rope_inside: bool,
     pub attention_units: usize,
     /// Query heads times rows of an attention cube in prefill.
     pub attention_queries: usize,
@@ -67,7 +74,8 @@ impl Tuning {
             shapes: vec![(1, 2), (2, 2), (4, 2), (8, 2), (16, 2)],
             prefill_columns: 16,
             shared_from: Some(33),
-            norm_units: 256,
+            norm_inside: true,
+            rope_inside: true,
             attention_units: 64,
             attention_queries: 12,
             ahead: 4,
@@ -84,13 +92,27 @@ impl Tuning {
             shapes: vec![(1, 64), (4, 64), (16, 64)],
             prefill_columns: 4,
             shared_from: None,
-            norm_units: 8,
+            norm_inside: true,
+            rope_inside: true,
             attention_units: 8,
             attention_queries: 1,
             ahead: 1,
             recorded: true,
             planes: false,
         }
+    }
+
+    /// Units of a cube that normalises.
+    pub(super) fn norm_units(&self) -> usize {
+        self.splits.map_or(1, |splits| splits * TILE)
+    }
+
+    /// Whether a product of so many columns, each of so many words, normalises them itself: each
+    /// of its cubes keeps its own in shared memory, or in registers on software adapters.
+    pub(super) fn normalises(&self, columns: usize, widest: usize, words: usize) -> bool {
+        let kept = self.shape(columns, widest).0 * words * size_of::<f32>();
+        let through_shared = self.shared_from.is_some_and(|least| columns >= least);
+        self.norm_inside && (self.splits.is_none() || !through_shared && kept <= MOST_KEPT)
     }
 
     /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have
@@ -108,7 +130,9 @@ impl Tuning {
 type Step = fn(&mut Tuning);
 
 /// On GPUs; planes last, for not every adapter has them.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
+    |tuning| tuning.norm_inside = false,
+    |tuning| tuning.rope_inside = false,
     |tuning| tuning.splits = Some(4),
     |tuning| tuning.splits = Some(16),
     |tuning| tuning.splits = Some(32),
@@ -327,7 +351,7 @@ mod tests {
     #[test]
     fn a_file_can_hold_what_steps_lead_to_and_nothing_else() {
         let defaults = Tuning::hardware();
-        let [splits, _, more_splits, tiles, .., planes] = STEPS;
+        let [.., splits, _, more_splits, tiles, _, _, _, planes] = STEPS;
         let tuned = defaults.after(splits).after(tiles).after(planes);
         assert!(defaults.can_become(&defaults, false));
         assert!(defaults.can_become(&defaults.after(more_splits), false));

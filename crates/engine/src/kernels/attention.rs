@@ -18,8 +18,10 @@
 
 use cubecl::prelude::*;
 
-use super::half::unpack;
+use super::half::{pack_four, unpack};
+use super::norm::inverse_rms;
 use super::reduce::{Fold, over_cube};
+use super::rope::{self, own_squares, turned};
 use super::{Four, MASKED};
 
 /// Positions that are scored before their values are summed.
@@ -89,6 +91,176 @@ pub fn grouped_attention(
     unit_count: u32,
     #[comptime] shape: Shape,
 ) {
+    attend(
+        queries,
+        keys,
+        values,
+        tasks,
+        tables,
+        y,
+        partials,
+        extents,
+        query_fours,
+        kv_heads,
+        window,
+        softcap,
+        piece_count,
+        unit_count,
+        false,
+        shape,
+    );
+}
+
+/// The same for tasks of one row each, whose heads come out of a product: first does what
+/// [`super::rope::rope_and_store`] does for the row, to the bit. Each cube turns its queries for
+/// itself; the one that looks at the row's own position writes its key and value to the cache.
+///
+/// Grid: as above. `qkv`, `angles` and both norms as in [`super::rope`].
+#[cube(launch_unchecked)]
+pub fn step_attention(
+    qkv: &[f32],
+    angles: &[f32],
+    query_norm: &[f32],
+    key_norm: &[f32],
+    keys: &mut [Vector<u32, Four>],
+    values: &mut [Vector<u32, Four>],
+    tasks: &[u32],
+    tables: &[u32],
+    y: &mut [Vector<f32, Four>],
+    partials: &mut [Vector<f32, Four>],
+    extents: &mut [f32],
+    qkv_stride: u32,
+    query_fours: u32,
+    kv_heads: u32,
+    window: u32,
+    softcap: f32,
+    scale: f32,
+    epsilon: f32,
+    piece_count: u32,
+    unit_count: u32,
+    #[comptime] shape: Shape,
+    #[comptime] rope: rope::Shape,
+) {
+    let group = comptime!(shape.group);
+    let pieces = comptime!(shape.pieces());
+    let fours = comptime!(shape.fours());
+    let kv = CUBE_POS_Y as usize;
+    let all_kv = kv_heads as usize;
+    let task = CUBE_POS_X as usize * TASK;
+    let row = tasks[task] as usize;
+    let position = tasks[task + 2] as usize;
+    let is_last = tasks[task + 5] as usize == position + 1;
+    let block = tables[tasks[task + 3] as usize + position / 32] as usize * all_kv + kv;
+    let of_row = row * qkv_stride as usize;
+    // The group's query heads, then its key head.
+    let mut factors = Array::<f32>::new(comptime!(group + 1));
+    if comptime!(rope.norm) {
+        #[unroll]
+        for head in 0..comptime!(group + 1) {
+            let mut from = kv * group + head;
+            if comptime!(head == group) {
+                from = all_kv * group + kv;
+            }
+            factors[head] = own_squares(qkv, of_row + from * comptime!(shape.head_dim), rope);
+        }
+        inverse_rms(
+            &mut factors,
+            f32::new(comptime!(rope.inverse_width())),
+            epsilon,
+            unit_count,
+            comptime!(group + 1),
+            shape.units,
+            shape.planes,
+        );
+    }
+    let mut queries = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(group * pieces * fours));
+    // The same heads, and then the value's.
+    let mut at = UNIT_POS as usize;
+    while at < comptime!((group + 2) * pieces) {
+        let head = at / pieces;
+        let piece = at % pieces;
+        let is_query = head < group;
+        if is_query || is_last {
+            let mut from = kv * group + head;
+            if !is_query {
+                from = all_kv * head + kv;
+            }
+            let from = of_row + from * comptime!(shape.head_dim);
+            let mut stored = Vector::<u32, Four>::new(0u32);
+            #[unroll]
+            for four in 0..fours {
+                let mut turned_four = Vector::<f32, Four>::new(0.0f32);
+                #[unroll]
+                for element in 0..4usize {
+                    let dim = (piece * fours + four) * 4 + element;
+                    let mut own = qkv[from + dim];
+                    if head <= group {
+                        let mut factor = 1.0f32;
+                        if comptime!(rope.norm) {
+                            factor = factors[min(head, group)];
+                        }
+                        own = turned(
+                            qkv, angles, query_norm, key_norm, from, row, dim, is_query, factor,
+                            rope,
+                        );
+                    }
+                    turned_four.insert(element, own);
+                }
+                if is_query {
+                    queries[at * fours + four] = turned_four * Vector::new(scale);
+                }
+                stored = pack_four(stored, turned_four, four, shape.half);
+            }
+            if head == group {
+                keys[(block * pieces + piece) * 32 + position % 32] = stored;
+            } else if head > group {
+                values[(block * 32 + position % 32) * pieces + piece] = stored;
+            }
+        }
+        at += comptime!(shape.units);
+    }
+    sync_storage();
+    attend(
+        queries.as_slice(),
+        &*keys,
+        &*values,
+        tasks,
+        tables,
+        y,
+        partials,
+        extents,
+        query_fours,
+        kv_heads,
+        window,
+        softcap,
+        piece_count,
+        unit_count,
+        true,
+        shape,
+    );
+}
+
+/// The work of a cube. `queries` are all rows' or, where they are the cube's `own`, those of its row
+/// alone.
+#[cube]
+fn attend(
+    queries: &[Vector<f32, Four>],
+    keys: &[Vector<u32, Four>],
+    values: &[Vector<u32, Four>],
+    tasks: &[u32],
+    tables: &[u32],
+    y: &mut [Vector<f32, Four>],
+    partials: &mut [Vector<f32, Four>],
+    extents: &mut [f32],
+    query_fours: u32,
+    kv_heads: u32,
+    window: u32,
+    softcap: f32,
+    piece_count: u32,
+    unit_count: u32,
+    #[comptime] own: bool,
+    #[comptime] shape: Shape,
+) {
     let pieces = comptime!(shape.pieces());
     let fours = comptime!(shape.fours());
     let units = comptime!(shape.units);
@@ -119,15 +291,21 @@ pub fn grouped_attention(
     let mut summed = Shared::<[f32]>::new_slice(comptime!(many * units));
     let mut lane_sums = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(units * fours));
 
-    // Where each query begins, in fours; rows over the edge compute the last one again.
+    // Where each query and its result begin, in fours; rows over the edge compute the last one again.
     let mut query = Array::<usize>::new(many);
+    let mut result = Array::<usize>::new(many);
     let mut maximum = Array::<f32>::new(many);
     let mut sum = Array::<f32>::new(many);
     let mut output = Array::<Vector<f32, Four>>::new(comptime!(many * own_pieces * fours));
     #[unroll]
     for q in 0..many {
         let row = first_row + min(comptime!(q / group), rows - 1);
-        query[q] = row * stride + (kv * group + comptime!(q % group)) * comptime!(pieces * fours);
+        result[q] = row * stride + (kv * group + comptime!(q % group)) * comptime!(pieces * fours);
+        query[q] = if comptime!(own) {
+            comptime!(q * pieces * fours).runtime()
+        } else {
+            result[q]
+        };
         maximum[q] = f32::new(MASKED);
         sum[q] = 0.0;
         #[unroll]
@@ -348,7 +526,7 @@ pub fn grouped_attention(
                             let at = (place + q) * comptime!(pieces * fours);
                             partials[at + piece * fours + four] = found;
                         } else {
-                            y[query[q] + piece * fours + four] = found * Vector::new(factor);
+                            y[result[q] + piece * fours + four] = found * Vector::new(factor);
                         }
                     }
                 }

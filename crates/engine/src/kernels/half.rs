@@ -31,6 +31,31 @@ pub(super) fn f32_to_f16(value: f32) -> u32 {
     select(magnitude < 0x3880_0000u32, tiny, normal) | ((bits >> 16u32) & 0x8000u32)
 }
 
+/// 16 bytes with `values` in the place of `4 * four..`, in f32 or, `half`, in `f16`.
+#[cube]
+pub(super) fn pack_four(
+    words: Vector<u32, Four>,
+    values: Vector<f32, Four>,
+    #[comptime] four: usize,
+    #[comptime] half: bool,
+) -> Vector<u32, Four> {
+    let mut packed = words;
+    if half {
+        #[unroll]
+        for pair in 0..2usize {
+            let low = f32_to_f16(values.extract(comptime!(2 * pair)));
+            let high = f32_to_f16(values.extract(comptime!(2 * pair + 1)));
+            packed.insert(comptime!(2 * four + pair), low | (high << 16u32));
+        }
+    } else {
+        #[unroll]
+        for element in 0..4usize {
+            packed.insert(element, u32::reinterpret(values.extract(element)));
+        }
+    }
+    packed
+}
+
 /// Values `4 * four..` of 16 bytes, in f32 or, `half`, in `f16`.
 #[cube]
 pub(super) fn unpack(

@@ -9,12 +9,16 @@
 //! many tiles, for `columns` columns, over the blocks `split`, `split + splits`, ... The partial
 //! sums of a row are then added in the order of `split`. So the order of summation depends on
 //! `splits` only: a column's result has the same bits whatever it is computed beside.
+//!
+//! Where `x` goes through an RMS norm first, a cube can do that itself: it keeps its columns,
+//! normalised, in shared memory. The bits are those of [`super::norm::rms_norm`] with as many units.
 
 use cubecl::prelude::*;
 use infera_model::quant::TensorType;
 
 use super::Four;
 use super::half::f16_to_f32;
+use super::norm::{add_squares, inverse_rms, normed};
 use super::pack;
 
 /// What is done with a product before it is stored.
@@ -48,6 +52,15 @@ pub struct Shape {
     pub columns: usize,
     /// Units that share a row.
     pub splits: usize,
+    /// Where `x` is normalised first, the 16-byte pieces of a column.
+    pub norm: Option<usize>,
+    pub planes: bool,
+}
+
+impl Shape {
+    const fn units(&self) -> usize {
+        pack::TILE * self.splits
+    }
 }
 
 /// An 8-bit number at byte `at`, sign extended.
@@ -193,7 +206,8 @@ pub(super) fn store(
 }
 
 /// Grid: `row_tiles` by `tiles`, `columns` by the shape's. `rows` are those stored: half of the
-/// tiles' where gate and up alternate.
+/// tiles' where gate and up alternate. `norm` are the norm's weights; `unit_count` repeats the units
+/// for a loop that no compiler shall unroll.
 #[cube(launch_unchecked)]
 pub fn tiled_matmul(
     quants: &[Vector<u32, Four>],
@@ -201,6 +215,7 @@ pub fn tiled_matmul(
     x: &[Vector<f32, Four>],
     other: &[f32],
     bias: &[f32],
+    norm: &[Vector<f32, Four>],
     y: &mut [f32],
     blocks: u32,
     rows: u32,
@@ -210,6 +225,9 @@ pub fn tiled_matmul(
     supers_at: u32,
     y_stride: u32,
     y_at: u32,
+    inverse_width: f32,
+    epsilon: f32,
+    unit_count: u32,
     #[comptime] shape: Shape,
 ) {
     let kind = comptime!(shape.kind);
@@ -221,8 +239,9 @@ pub fn tiled_matmul(
     let halves = comptime!(pack::halves(kind));
     let half_values = comptime!(32 / halves);
 
-    let lane = UNIT_POS_X as usize;
-    let split = UNIT_POS_Y as usize;
+    // Not two dimensions: WGSL has no planes there.
+    let lane = UNIT_POS as usize % 8;
+    let split = UNIT_POS as usize / 8;
     let blocks = blocks as usize;
     let rows = rows as usize;
     let last_tile = row_tiles as usize - 1;
@@ -247,6 +266,42 @@ pub fn tiled_matmul(
     #[unroll]
     for c in 0..wide {
         column[c] = min(first_column + c, last_column) * blocks * 8;
+    }
+    let kept = comptime!(shape.norm.unwrap_or_default());
+    let mut normal = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(max(wide * kept, 1)));
+    if comptime!(kept > 0) {
+        let mut factors = Array::<f32>::new(wide);
+        #[unroll]
+        for c in 0..wide {
+            factors[c] = 0.0;
+        }
+        let mut at = UNIT_POS as usize;
+        while at < kept {
+            #[unroll]
+            for c in 0..wide {
+                factors[c] = add_squares(factors[c], x[column[c] + at], false);
+            }
+            at += comptime!(shape.units());
+        }
+        inverse_rms(
+            &mut factors,
+            inverse_width,
+            epsilon,
+            unit_count,
+            wide,
+            comptime!(shape.units()),
+            shape.planes,
+        );
+        let mut at = UNIT_POS as usize;
+        while at < kept {
+            let weight = norm[at];
+            #[unroll]
+            for c in 0..wide {
+                normal[comptime!(c * kept) + at] = normed(x[column[c] + at], factors[c], weight);
+            }
+            at += comptime!(shape.units());
+        }
+        sync_cube();
     }
 
     let mut block = split;
@@ -284,7 +339,11 @@ pub fn tiled_matmul(
             let mut inputs = Array::<Vector<f32, Four>>::new(wide);
             #[unroll]
             for c in 0..wide {
-                inputs[c] = x[column[c] + block * 8 + four];
+                inputs[c] = if comptime!(kept > 0) {
+                    normal[comptime!(c * kept + four) + block * 8]
+                } else {
+                    x[column[c] + block * 8 + four]
+                };
             }
             #[unroll]
             for element in 0..4usize {

@@ -1,9 +1,12 @@
 //! RMS norm of rows.
 //!
-//! `y[i] = x[first + i] / sqrt(mean(x[first + i]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
+//! `y[i] = x[i] / sqrt(mean(x[i]^2) + epsilon) * weight (+ y[i])`, with `x` and `y`
 //! `[rows, stride]` in f32 and zeros behind the `width` values of a row. One cube a row; unit `u`
 //! adds the squares of the 16-byte pieces `u`, `u + units`, ..., then the units' sums are added as
 //! in [`super::reduce`].
+//!
+//! Products can normalise what they read themselves. They use the functions here, and give the same
+//! bits with as many units: no sum is left to a compiler that may contract it with a product.
 
 use cubecl::prelude::*;
 
@@ -26,9 +29,8 @@ pub fn rms_norm(
     x: &[Vector<f32, Four>],
     weight: &[Vector<f32, Four>],
     y: &mut [Vector<f32, Four>],
-    first: u32,
     pieces: u32,
-    width: f32,
+    inverse_width: f32,
     epsilon: f32,
     unit_count: u32,
     #[comptime] shape: Shape,
@@ -36,53 +38,92 @@ pub fn rms_norm(
     let units = comptime!(shape.units);
     let pieces = pieces as usize;
     let unit = UNIT_POS_X as usize;
-    let from = (first + CUBE_POS_X) as usize * pieces;
-    let to = CUBE_POS_X as usize * pieces;
-    let mut squares = 0.0f32;
+    let row = CUBE_POS_X as usize * pieces;
+    let mut factor = Array::<f32>::new(1usize);
+    factor[0] = 0.0;
     let mut at = unit;
     while at < pieces {
-        let four = x[from + at];
-        #[unroll]
-        for element in 0..4usize {
-            squares = fma(four.extract(element), four.extract(element), squares);
-        }
+        factor[0] = add_squares(factor[0], x[row + at], comptime!(units == 1));
         at += units;
     }
-    let scale = inverse_rms(squares, width, epsilon, unit_count, units, shape.planes);
+    inverse_rms(
+        &mut factor,
+        inverse_width,
+        epsilon,
+        unit_count,
+        1usize,
+        units,
+        shape.planes,
+    );
     let mut at = unit;
     while at < pieces {
-        let normed = x[from + at] * Vector::new(scale) * weight[at];
+        let normed = normed(x[row + at], factor[0], weight[at]);
         if comptime!(shape.add) {
-            y[to + at] += normed;
+            y[row + at] += normed;
         } else {
-            y[to + at] = normed;
+            y[row + at] = normed;
         }
         at += units;
     }
 }
 
-/// `1 / sqrt(mean + epsilon)` of `width` squares, of which each unit has added up its own. All
-/// units must call it.
+/// Adds four squares to a sum. A unit that is `alone` works for a driver that makes a call of every
+/// `fma`, and contracts nothing.
+#[cube]
+pub(super) fn add_squares(sum: f32, four: Vector<f32, Four>, #[comptime] alone: bool) -> f32 {
+    let mut result = sum;
+    if comptime!(alone) {
+        let squares = four * four;
+        result += (squares.extract(0usize) + squares.extract(1usize))
+            + (squares.extract(2usize) + squares.extract(3usize));
+    } else {
+        #[unroll]
+        for element in 0..4usize {
+            result = fma(four.extract(element), four.extract(element), result);
+        }
+    }
+    result
+}
+
+#[cube]
+pub(super) fn normed(
+    four: Vector<f32, Four>,
+    factor: f32,
+    weight: Vector<f32, Four>,
+) -> Vector<f32, Four> {
+    four * Vector::new(factor) * weight
+}
+
+/// `1 / sqrt(mean + epsilon)` of squares.
+#[cube]
+pub(super) fn inverse_root(squares: f32, inverse_width: f32, epsilon: f32) -> f32 {
+    f32::new(1.0) / f32::sqrt(fma(squares, inverse_width, epsilon))
+}
+
+/// Replaces `many` sums of squares, of which each unit has added up its own, by
+/// [`inverse_root`] of the whole. All units must call it.
 #[cube]
 pub(super) fn inverse_rms(
-    squares: f32,
-    width: f32,
+    squares: &mut Array<f32>,
+    inverse_width: f32,
     epsilon: f32,
     unit_count: u32,
+    #[comptime] many: usize,
     #[comptime] units: usize,
     #[comptime] planes: bool,
-) -> f32 {
-    let mut sum = Array::<f32>::new(1usize);
-    sum[0] = squares;
-    let mut shared = Shared::<[f32]>::new_slice(units);
+) {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(many * units));
     over_cube(
-        &mut sum,
+        squares,
         &mut shared,
         unit_count,
-        1usize,
+        many,
         units,
         Fold::Sum,
         planes,
     );
-    f32::new(1.0) / f32::sqrt(sum[0] / width + epsilon)
+    #[unroll]
+    for index in 0..many {
+        squares[index] = inverse_root(squares[index], inverse_width, epsilon);
+    }
 }

@@ -29,6 +29,13 @@ pub struct Shape {
     pub planes: bool,
 }
 
+impl Shape {
+    /// Of a head.
+    pub(super) const fn inverse_width(&self) -> f32 {
+        1.0 / self.head_dim as f32
+    }
+}
+
 /// Grid: rows by `heads + 2 * kv_heads`. `unit_count` repeats `units` for a loop that no compiler
 /// shall unroll.
 #[cube(launch_unchecked)]
@@ -51,7 +58,6 @@ pub fn rope_and_store(
     #[comptime] shape: Shape,
 ) {
     let head_dim = comptime!(shape.head_dim);
-    let units = comptime!(shape.units);
     // Values of a word, and of a piece.
     let of_word = comptime!(if shape.half { 2usize } else { 1usize });
     let of_piece = comptime!(4 * of_word);
@@ -66,18 +72,7 @@ pub fn rope_and_store(
     let is_query = head < heads;
     let is_value = head >= heads + kv_heads;
 
-    let mut factor = 1.0f32;
-    if comptime!(shape.norm) {
-        let mut squares = 0.0f32;
-        let mut at = UNIT_POS_X as usize;
-        while at < head_dim {
-            let x = qkv[from + at];
-            squares = fma(x, x, squares);
-            at += units;
-        }
-        let width = f32::new(comptime!(head_dim as f32));
-        factor = inverse_rms(squares, width, epsilon, unit_count, units, shape.planes);
-    }
+    let factor = head_factor(qkv, from, epsilon, unit_count, shape);
     let mut at = UNIT_POS_X as usize * of_word;
     while at < head_dim {
         let mut stored = Array::<f32>::new(of_word);
@@ -113,13 +108,53 @@ pub fn rope_and_store(
                 keys[(piece * 32 + slot) * 4 + at % of_piece / of_word] = word;
             }
         }
-        at += comptime!(units * of_word);
+        at += comptime!(shape.units * of_word);
     }
+}
+
+/// What a head's values are multiplied by before the weights of their norm; 1 without one. All units
+/// must call it.
+#[cube]
+fn head_factor(
+    qkv: &[f32],
+    from: usize,
+    epsilon: f32,
+    unit_count: u32,
+    #[comptime] shape: Shape,
+) -> f32 {
+    let mut factor = Array::<f32>::new(1usize);
+    factor[0] = 1.0;
+    if comptime!(shape.norm) {
+        factor[0] = own_squares(qkv, from, shape);
+        inverse_rms(
+            &mut factor,
+            f32::new(comptime!(shape.inverse_width())),
+            epsilon,
+            unit_count,
+            1usize,
+            shape.units,
+            shape.planes,
+        );
+    }
+    factor[0]
+}
+
+/// The squares of a unit's values of a head.
+#[cube]
+pub(super) fn own_squares(qkv: &[f32], from: usize, #[comptime] shape: Shape) -> f32 {
+    let mut squares = 0.0f32;
+    let mut at = UNIT_POS as usize;
+    while at < comptime!(shape.head_dim) {
+        let x = qkv[from + at];
+        squares = fma(x, x, squares);
+        at += comptime!(shape.units);
+    }
+    squares
 }
 
 /// Value `dim` of a head's query or key, normed and rotated.
 #[cube]
-fn turned(
+pub(super) fn turned(
     qkv: &[f32],
     angles: &[f32],
     query_norm: &[f32],
@@ -152,7 +187,8 @@ fn turned(
         let cosine = angles[row * comptime!(shape.rotated) + pair];
         let sine = angles[row * comptime!(shape.rotated) + half + pair];
         let signed = select(dim < half, -other, other);
-        result = own * cosine + signed * sine;
+        // A compiler may not choose which of the products is rounded.
+        result = fma(own, cosine, signed * sine);
     }
     result
 }
