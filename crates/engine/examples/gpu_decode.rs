@@ -1,6 +1,6 @@
 //! Times the fast path on a GPU, with whole rows of logits read back and with their best only:
 //! `gpu_decode MODEL [DEVICE [BATCH,.. [launched] [apart]]]`, where `launched` replays no recorded
-//! steps, and `apart` fuses neither norms into products nor rotations into attention.
+//! steps, and `apart` rotates before attention, not within it.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -34,7 +34,6 @@ fn main() {
     let mut options = Options::of(&opened, 128, Profile::P32);
     let is_asked = |word: &str| arguments.iter().skip(4).any(|argument| argument == word);
     options.tuning.recorded = !is_asked("launched");
-    options.tuning.norm_inside = !is_asked("apart");
     options.tuning.rope_inside = !is_asked("apart");
     let batches: Vec<usize> = arguments
         .get(3)

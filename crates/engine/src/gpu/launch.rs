@@ -118,7 +118,6 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 x.fours(),
                 other.words(),
                 bias.words(),
-                weight.fours(),
                 y.words(),
                 part.blocks as u32,
                 part.rows as u32,
@@ -132,9 +131,6 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 part.at as u32,
                 serial::code(epilogue),
                 u32::from(part.bias.is_some()),
-                u32::from(norm.is_some()),
-                inverse_width,
-                epsilon,
                 shape,
             );
         }

@@ -84,8 +84,9 @@ pub fn selftest(
         bench.product(*kind, Epilogue::Store, true, false, tuning.shapes[0].0 + 6);
     }
     for kind in [TensorType::Q4K, TensorType::F16] {
-        for index in 0..tuning.shapes.len().min(2) {
-            bench.product(kind, Epilogue::Store, false, true, tuning.shapes[index].0);
+        let few = tuning.shapes.iter().map(|(columns, _)| *columns);
+        for columns in few.filter(|columns| tuning.normalises(*columns, usize::MAX, 768)) {
+            bench.product(kind, Epilogue::Store, false, true, columns);
         }
     }
     if let Some(kind) = kinds.first() {

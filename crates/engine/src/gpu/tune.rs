@@ -92,7 +92,7 @@ impl Tuning {
             shapes: vec![(1, 64), (4, 64), (16, 64)],
             prefill_columns: 4,
             shared_from: None,
-            norm_inside: true,
+            norm_inside: false,
             rope_inside: true,
             attention_units: 8,
             attention_queries: 1,
@@ -104,15 +104,15 @@ impl Tuning {
 
     /// Units of a cube that normalises.
     pub(super) fn norm_units(&self) -> usize {
-        self.splits.map_or(1, |splits| splits * TILE)
+        TILE * self.splits.unwrap_or(1)
     }
 
     /// Whether a product of so many columns, each of so many words, normalises them itself: each
-    /// of its cubes keeps its own in shared memory, or in registers on software adapters.
+    /// of its cubes keeps its own in shared memory.
     pub(super) fn normalises(&self, columns: usize, widest: usize, words: usize) -> bool {
         let kept = self.shape(columns, widest).0 * words * size_of::<f32>();
         let through_shared = self.shared_from.is_some_and(|least| columns >= least);
-        self.norm_inside && (self.splits.is_none() || !through_shared && kept <= MOST_KEPT)
+        self.norm_inside && self.splits.is_some() && !through_shared && kept <= MOST_KEPT
     }
 
     /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have

@@ -279,7 +279,7 @@ pub fn tiled_matmul(
         while at < kept {
             #[unroll]
             for c in 0..wide {
-                factors[c] = add_squares(factors[c], x[column[c] + at], false);
+                factors[c] = add_squares(factors[c], x[column[c] + at]);
             }
             at += comptime!(shape.units());
         }

@@ -43,7 +43,7 @@ pub fn rms_norm(
     factor[0] = 0.0;
     let mut at = unit;
     while at < pieces {
-        factor[0] = add_squares(factor[0], x[row + at], comptime!(units == 1));
+        factor[0] = add_squares(factor[0], x[row + at]);
         at += units;
     }
     inverse_rms(
@@ -67,20 +67,13 @@ pub fn rms_norm(
     }
 }
 
-/// Adds four squares to a sum. A unit that is `alone` works for a driver that makes a call of every
-/// `fma`, and contracts nothing.
+/// Adds four squares to a sum.
 #[cube]
-pub(super) fn add_squares(sum: f32, four: Vector<f32, Four>, #[comptime] alone: bool) -> f32 {
+pub(super) fn add_squares(sum: f32, four: Vector<f32, Four>) -> f32 {
     let mut result = sum;
-    if comptime!(alone) {
-        let squares = four * four;
-        result += (squares.extract(0usize) + squares.extract(1usize))
-            + (squares.extract(2usize) + squares.extract(3usize));
-    } else {
-        #[unroll]
-        for element in 0..4usize {
-            result = fma(four.extract(element), four.extract(element), result);
-        }
+    #[unroll]
+    for element in 0..4usize {
+        result = fma(four.extract(element), four.extract(element), result);
     }
     result
 }
@@ -94,14 +87,8 @@ pub(super) fn normed(
     four * Vector::new(factor) * weight
 }
 
-/// `1 / sqrt(mean + epsilon)` of squares.
-#[cube]
-pub(super) fn inverse_root(squares: f32, inverse_width: f32, epsilon: f32) -> f32 {
-    f32::new(1.0) / f32::sqrt(fma(squares, inverse_width, epsilon))
-}
-
 /// Replaces `many` sums of squares, of which each unit has added up its own, by
-/// [`inverse_root`] of the whole. All units must call it.
+/// `1 / sqrt(mean + epsilon)` of the whole. All units must call it.
 #[cube]
 pub(super) fn inverse_rms(
     squares: &mut Array<f32>,
@@ -124,6 +111,7 @@ pub(super) fn inverse_rms(
     );
     #[unroll]
     for index in 0..many {
-        squares[index] = inverse_root(squares[index], inverse_width, epsilon);
+        let mean = fma(squares[index], inverse_width, epsilon);
+        squares[index] = f32::new(1.0) / f32::sqrt(mean);
     }
 }

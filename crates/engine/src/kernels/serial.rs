@@ -8,15 +8,14 @@
 //!
 //! A row is summed block by block in order, whatever the number of columns.
 //!
-//! One kernel does for every epilogue, with or without a bias, and whether or not `x` goes through
-//! an RMS norm first: that is little beside the sums, and each kernel more takes seconds to compile.
+//! One kernel does for every epilogue, with or without a bias: what follows the sums is little
+//! beside them, and each kernel more takes seconds to compile.
 
 use cubecl::prelude::*;
 use infera_model::quant::TensorType;
 
 use super::Four;
 use super::matmul::{Epilogue, Gate, activate, scales, value};
-use super::norm::{add_squares, inverse_root, normed};
 use super::pack;
 
 /// Row tiles of a cube, at most.
@@ -63,8 +62,8 @@ const TIMES: u32 = 4;
 const GELU: u32 = 1;
 
 /// Grid: row tiles by `tiles_each` (even, at most [`TILES`]), `columns` by the shape's.
-/// `epilogue` is a [`code`], `biased` and `normal` 1 or 0, `norm` the norm's weights. `fill` repeats
-/// a group's columns times 8, for loops that no compiler shall unroll.
+/// `epilogue` is a [`code`], `biased` 1 or 0. `fill` repeats a group's columns
+/// times 8, for loops that no compiler shall unroll.
 #[cube(launch_unchecked)]
 pub fn serial_matmul(
     quants: &[Vector<u32, Four>],
@@ -72,7 +71,6 @@ pub fn serial_matmul(
     x: &[Vector<f32, Four>],
     other: &[f32],
     bias: &[f32],
-    norm: &[Vector<f32, Four>],
     y: &mut [f32],
     blocks: u32,
     rows: u32,
@@ -86,9 +84,6 @@ pub fn serial_matmul(
     y_at: u32,
     epilogue: u32,
     biased: u32,
-    normal: u32,
-    inverse_width: f32,
-    epsilon: f32,
     #[comptime] shape: Shape,
 ) {
     let kind = comptime!(shape.kind);
@@ -107,24 +102,8 @@ pub fn serial_matmul(
     let first_tile = CUBE_POS_X as usize * tiles_each as usize;
     let tiles = min(tiles_each as usize, row_tiles as usize - first_tile);
     let first_column = CUBE_POS_Y as usize * wide;
+    let last_column = columns as usize - 1;
     let own_columns = min(columns as usize - first_column, wide);
-
-    // What the norm multiplies each column by.
-    let mut factors = Array::<f32>::new(wide);
-    if normal == 1u32 {
-        let mut c = 0usize;
-        while c < own_columns {
-            let from = (first_column + c) * blocks * 8;
-            let mut squares = 0.0f32;
-            let mut at = 0usize;
-            while at < blocks * 8 {
-                squares = add_squares(squares, x[from + at], true);
-                at += 1;
-            }
-            factors[c] = inverse_root(squares, inverse_width, epsilon);
-            c += 1;
-        }
-    }
 
     // An array for each group: the driver's compiler takes the square of the accesses to one.
     let mut sums = Sequence::<Array<f32>>::new();
@@ -151,12 +130,8 @@ pub fn serial_matmul(
             let totals = totals.index_mut(group);
             let mut at = 0usize;
             while at < fill as usize {
-                let own = min(comptime!(group * per) + at / 8, own_columns - 1);
-                let mut four = x[((first_column + own) * blocks + block) * 8 + at % 8];
-                if normal == 1u32 {
-                    four = normed(four, factors[own], norm[block * 8 + at % 8]);
-                }
-                inputs[at] = four;
+                let column = min(first_column + comptime!(group * per) + at / 8, last_column);
+                inputs[at] = x[(column * blocks + block) * 8 + at % 8];
                 at += 1;
             }
             if comptime!(!float) {
