@@ -193,10 +193,8 @@ impl Gpu {
                 Err(out_of_memory(needed))
             }
         });
-        if model.is_err() {
-            // What was allocated is dropped by now; this gives it back to the driver.
-            let _ = client.memory_cleanup();
-        }
+        // Gives back to the driver what weights came through, or all of a model that there is not.
+        let _ = client.memory_cleanup();
         model
     }
 

@@ -17,6 +17,7 @@ pub mod norm;
 pub mod pack;
 pub mod read;
 mod reduce;
+pub mod repack;
 pub mod rope;
 pub mod select;
 pub mod serial;

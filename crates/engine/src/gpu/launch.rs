@@ -89,6 +89,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         nothing,
         ..
     } = *product;
+    let layout = &part.layout;
     let y_stride = product.y_stride as u32;
     let other = product.other.unwrap_or(nothing);
     let norm = product.norm.as_ref();
@@ -100,18 +101,18 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
     let column_cubes = columns.div_ceil(wide) as u32;
     let Some(splits) = tuning.splits else {
         let shape = serial::Shape {
-            kind: part.kind,
+            kind: layout.kind,
             columns: wide,
         };
         // Enough cubes for a few cores, each with enough tiles to pay for copying the columns.
-        let tiles = (part.row_tiles / tuning.cubes)
+        let tiles = (layout.tiles / tuning.cubes)
             .clamp(8, tiles)
             .next_multiple_of(2);
         // SAFETY: as below.
         unsafe {
             serial_matmul::launch_unchecked(
                 client,
-                CubeCount::Static(part.row_tiles.div_ceil(tiles) as u32, column_cubes, 1),
+                CubeCount::Static(layout.tiles.div_ceil(tiles) as u32, column_cubes, 1),
                 CubeDim::new_1d(TILE as u32),
                 part.quants.fours(),
                 part.side.words(),
@@ -119,14 +120,14 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 other.words(),
                 bias.words(),
                 y.words(),
-                part.blocks as u32,
+                layout.blocks as u32,
                 part.rows as u32,
-                part.row_tiles as u32,
+                layout.tiles as u32,
                 tiles as u32,
                 columns as u32,
                 (serial::group(wide) * 8) as u32,
-                part.high_at as u32,
-                part.supers_at as u32,
+                layout.high_at as u32,
+                layout.supers_at as u32,
                 y_stride,
                 part.at as u32,
                 serial::code(epilogue),
@@ -138,7 +139,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
     };
     if tuning.shared_from.is_some_and(|least| columns >= least) {
         let shape = gemm::Shape {
-            kind: part.kind,
+            kind: layout.kind,
             epilogue,
             bias: part.bias.is_some(),
             splits,
@@ -148,7 +149,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             shared_matmul::launch_unchecked(
                 client,
                 CubeCount::Static(
-                    part.row_tiles.div_ceil(gemm::TILES) as u32,
+                    layout.tiles.div_ceil(gemm::TILES) as u32,
                     columns.div_ceil(gemm::COLUMNS) as u32,
                     1,
                 ),
@@ -159,13 +160,13 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 other.words(),
                 bias.words(),
                 y.words(),
-                part.blocks as u32,
+                layout.blocks as u32,
                 part.rows as u32,
-                part.row_tiles as u32,
+                layout.tiles as u32,
                 columns as u32,
-                (8 / pack::halves(part.kind)) as u32,
-                part.high_at as u32,
-                part.supers_at as u32,
+                (8 / pack::halves(layout.kind)) as u32,
+                layout.high_at as u32,
+                layout.supers_at as u32,
                 y_stride,
                 part.at as u32,
                 shape,
@@ -174,7 +175,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         return;
     }
     let shape = matmul::Shape {
-        kind: part.kind,
+        kind: layout.kind,
         epilogue,
         bias: part.bias.is_some(),
         tiles,
@@ -188,7 +189,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
     unsafe {
         tiled_matmul::launch_unchecked(
             client,
-            CubeCount::Static(part.row_tiles.div_ceil(tiles) as u32, column_cubes, 1),
+            CubeCount::Static(layout.tiles.div_ceil(tiles) as u32, column_cubes, 1),
             CubeDim::new_1d((TILE * splits) as u32),
             part.quants.fours(),
             part.side.words(),
@@ -197,12 +198,12 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             bias.words(),
             weight.fours(),
             y.words(),
-            part.blocks as u32,
+            layout.blocks as u32,
             part.rows as u32,
-            part.row_tiles as u32,
+            layout.tiles as u32,
             columns as u32,
-            part.high_at as u32,
-            part.supers_at as u32,
+            layout.high_at as u32,
+            layout.supers_at as u32,
             y_stride,
             part.at as u32,
             inverse_width,

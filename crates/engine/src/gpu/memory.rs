@@ -7,11 +7,15 @@ use cubecl::server::Handle;
 use infera_model::PairOrder;
 use infera_model::gguf::{Gguf, TensorView};
 use infera_model::quant::{TensorType, dequantize};
+use rayon::prelude::*;
 
 use crate::kernels::clear;
-use crate::kernels::pack::{self, BLOCK, Packed, TILE};
+use crate::kernels::pack::{BLOCK, Layout, TILE};
+use crate::kernels::repack::{self, repack_rows};
 use crate::message::{Failure, FailureCode};
 
+/// Of a file, as much as is on its way to the device at once.
+const UPLOAD: usize = 16 << 20;
 /// Enough to keep any GPU's memory busy.
 const CLEARING_CUBES: u32 = 4096;
 
@@ -65,14 +69,20 @@ pub(crate) fn kept(client: &Client, words: Vec<u32>) -> Buffer {
     }
 }
 
-/// A buffer of zeros that stays. They are written on the device: most of its memory is a KV cache.
-pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
+/// A buffer that stays, in whole 16 bytes, of whatever the memory held.
+fn empty(client: &Client, words: usize) -> Buffer {
     let words = words.next_multiple_of(4);
     let bytes = words * size_of::<u32>();
-    let buffer = Buffer {
+    Buffer {
         handle: client.memory_persistent_allocation((), |()| client.empty(bytes)),
         words,
-    };
+    }
+}
+
+/// A buffer of zeros that stays. They are written on the device: most of its memory is a KV cache.
+pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
+    let buffer = empty(client, words);
+    let words = buffer.words;
     let pieces = (words / 4) as u32;
     let cubes = pieces.div_ceil(clear::UNITS).clamp(1, CLEARING_CUBES);
     // SAFETY: the buffer has so many pieces.
@@ -105,17 +115,13 @@ pub(crate) fn passing(client: &Client, words: Vec<u32>) -> Buffer {
 
 /// A row-wise part of a matrix: one quantisation, within the largest binding.
 pub(crate) struct Part {
-    pub kind: TensorType,
-    pub blocks: usize,
+    pub layout: Layout,
     /// Rows of the result; where gate and up alternate, half of the stored rows.
     pub rows: usize,
-    pub row_tiles: usize,
     /// The first row's place in a row of the result.
     pub at: usize,
     pub quants: Buffer,
     pub side: Buffer,
-    pub high_at: usize,
-    pub supers_at: usize,
     pub bias: Option<Buffer>,
 }
 
@@ -157,7 +163,7 @@ impl<'a> Rows<'a> {
 
 /// Rows per part so that no plane needs a larger binding than `limit` bytes.
 fn rows_within(limit: u64, kind: TensorType, inputs: usize) -> usize {
-    let tile = pack::packed_bytes(kind, inputs, TILE);
+    let tile = Layout::of(kind, inputs, TILE).bytes();
     usize::try_from((limit / tile).max(1)).map_or(usize::MAX, |tiles| tiles.saturating_mul(TILE))
 }
 
@@ -187,9 +193,9 @@ impl Matrix {
             let step = rows_within(limit, kind, inputs);
             for first in (0..count).step_by(step) {
                 let rows = step.min(count - first);
-                let packed = pack::pack(kind, inputs, rows, |row| {
-                    of_row(first + row).map_or(&[][..], |(source, row)| source.bytes(row))
-                });
+                let layout = Layout::of(kind, inputs, rows);
+                let source =
+                    |row| of_row(first + row).map_or(&[][..], |(source, row)| source.bytes(row));
                 let bias = bias.as_ref().map(|bias| {
                     let bits: Vec<u32> = bias[first..first + rows]
                         .iter()
@@ -197,7 +203,8 @@ impl Matrix {
                         .collect();
                     kept(client, bits)
                 });
-                parts.push(Part::upload(client, packed, rows, at + first, bias));
+                let at = at + first;
+                parts.push(Part::upload(client, layout, rows, at, bias, source));
             }
             at += count;
         }
@@ -212,12 +219,12 @@ impl Matrix {
             .step_by(step)
             .map(|first| {
                 let rows = step.min(count - first);
-                let packed = pack::pack(kind, inputs, 2 * rows.next_multiple_of(TILE), |row| {
+                let layout = Layout::of(kind, inputs, 2 * rows.next_multiple_of(TILE));
+                Part::upload(client, layout, rows, first, None, |row| {
                     let (tile, lane) = (row / TILE, row % TILE);
                     let source = if tile % 2 == 0 { &gate } else { &up };
                     source.bytes(first + tile / 2 * TILE + lane)
-                });
-                Part::upload(client, packed, rows, first, None)
+                })
             })
             .collect();
         Self { parts }
@@ -238,26 +245,62 @@ impl Matrix {
 impl Part {
     /// Multiplications for one row of what it is multiplied by.
     pub(crate) fn work(&self) -> usize {
-        self.row_tiles * TILE * self.blocks * BLOCK
+        self.layout.tiles * TILE * self.layout.blocks * BLOCK
     }
 
-    pub(crate) fn upload(
+    /// `source` gives the file's bytes of a row, less than a whole block's where the last one is not
+    /// full, and none where there is no such row. They are reordered on the device.
+    pub(crate) fn upload<'a>(
         client: &Client,
-        packed: Packed,
+        layout: Layout,
         rows: usize,
         at: usize,
         bias: Option<Buffer>,
+        source: impl Fn(usize) -> &'a [u8] + Sync,
     ) -> Self {
+        let quants = empty(client, layout.quants);
+        let side = empty(client, layout.side);
+        let row_bytes = layout.source_words() * 4;
+        let step = (UPLOAD / (row_bytes * TILE)).max(1);
+        for first in (0..layout.tiles).step_by(step) {
+            let tiles = step.min(layout.tiles - first);
+            let mut raw = Bytes::from_elems(vec![0_u32; tiles * TILE * row_bytes / 4]);
+            let places = raw.par_chunks_mut(row_bytes).enumerate();
+            places.for_each(|(row, place)| {
+                let bytes = source(first * TILE + row);
+                place[..bytes.len()].copy_from_slice(bytes);
+            });
+            let units = (tiles * TILE * layout.blocks.div_ceil(8)) as u32;
+            let raw_words = raw.len() / 4;
+            let raw = Buffer {
+                handle: client.create(raw),
+                words: raw_words,
+            };
+            // SAFETY: `raw` has these tiles' rows, and the planes the layout's sizes.
+            unsafe {
+                repack_rows::launch_unchecked(
+                    client,
+                    CubeCount::Static(units.div_ceil(repack::UNITS), 1, 1),
+                    CubeDim::new_1d(repack::UNITS),
+                    raw.words(),
+                    quants.fours(),
+                    side.words(),
+                    (row_bytes / 4) as u32,
+                    tiles as u32,
+                    first as u32,
+                    layout.blocks as u32,
+                    layout.high_at as u32,
+                    layout.supers_at as u32,
+                    layout.kind,
+                );
+            }
+        }
         Self {
-            kind: packed.kind,
-            blocks: packed.blocks,
+            layout,
             rows,
-            row_tiles: packed.rows.div_ceil(TILE),
             at,
-            quants: kept(client, packed.quants),
-            side: kept(client, packed.side),
-            high_at: packed.high_at,
-            supers_at: packed.supers_at,
+            quants,
+            side,
             bias,
         }
     }

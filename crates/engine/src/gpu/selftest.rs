@@ -20,7 +20,7 @@ use crate::device::Opened;
 use crate::kernels::attention;
 use crate::kernels::gemm::COLUMNS;
 use crate::kernels::matmul::{Epilogue, Gate};
-use crate::kernels::pack::{self, BLOCK, TILE};
+use crate::kernels::pack::{BLOCK, Layout, TILE};
 use crate::kernels::rope;
 use crate::kernels::select;
 use crate::message::Failure;
@@ -274,9 +274,6 @@ impl Bench<'_> {
         let row_blocks = inputs / kind.block_values();
         let bytes = self.random.weights(kind, stored * row_blocks);
         let row_bytes = row_blocks * kind.block_bytes();
-        let packed = pack::pack(kind, inputs, stored, |row| {
-            &bytes[row * row_bytes..][..row_bytes]
-        });
         let mut weights = vec![0.0; stored * inputs];
         if let Err(error) = dequantize(kind, &bytes, &mut weights) {
             tracing::error!(%error, "the test's own weights");
@@ -284,7 +281,10 @@ impl Bench<'_> {
         let biases = self.random.units(ROWS);
         let bias_bits: Vec<u32> = biases.iter().map(|value| value.to_bits()).collect();
         let bias_buffer = bias.then(|| kept(&self.client, bias_bits));
-        let part = Part::upload(&self.client, packed, ROWS, 3, bias_buffer);
+        let layout = Layout::of(kind, inputs, stored);
+        let part = Part::upload(&self.client, layout, ROWS, 3, bias_buffer, |row| {
+            bytes.chunks_exact(row_bytes).nth(row).unwrap_or_default()
+        });
         let x_stride = inputs.next_multiple_of(BLOCK);
         let mut x = vec![0.0; columns * x_stride];
         for row in x.chunks_mut(x_stride) {
