@@ -59,7 +59,7 @@ pub struct Tuning {
     pub attention_queries: usize,
     /// 16-byte loads of keys or values that a unit has under way at once.
     pub ahead: usize,
-    /// Decode steps are recorded and replayed, those that are one submission.
+    /// Decode steps that are one submission are recorded and replayed.
     pub recorded: bool,
     /// Sums over a cube go through planes.
     pub planes: bool,
@@ -130,7 +130,8 @@ impl Tuning {
 type Step = fn(&mut Tuning);
 
 /// On GPUs; planes last, for not every adapter has them.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
+    |tuning| tuning.recorded = false,
     |tuning| tuning.norm_inside = false,
     |tuning| tuning.rope_inside = false,
     |tuning| tuning.splits = Some(4),
@@ -296,7 +297,8 @@ impl Gpu {
     }
 
     /// The logits of one sequence that decodes and of one with a prompt, and the mean logarithm of
-    /// the passes' times.
+    /// the passes' times: without end where one was not the same every time, as when a driver does
+    /// not replay what was recorded.
     fn time_passes(&mut self) -> Result<(Vec<f32>, f64), Failure> {
         let room = self.context().min(self.blocks() * BLOCK_TOKENS);
         let context = CONTEXT.min(room - 1);
@@ -316,16 +318,21 @@ impl Gpu {
         passes.extend(BATCHES.map(|batch| vec![segment(&prompt[..1], context); batch]));
         let mut cost = 0.0;
         for pass in &passes {
+            let first = self.forward(pass)?;
             let mut fastest = f64::INFINITY;
-            for repeat in 0..=REPEATS {
+            for _ in 0..REPEATS {
                 let begun = Instant::now();
-                let all = self.forward(pass)?;
+                let again = self.forward(pass)?;
                 fastest = fastest.min(begun.elapsed().as_secs_f64());
-                if pass.len() == 1 && repeat == 0 {
-                    logits.extend(all);
+                if again != first {
+                    tracing::warn!(tuning = ?self.tuning, "a pass was not the same twice");
+                    cost = f64::INFINITY;
                 }
             }
             cost += fastest.ln() / passes.len() as f64;
+            if pass.len() == 1 {
+                logits.extend(first);
+            }
         }
         Ok((logits, cost))
     }

@@ -22,10 +22,14 @@ fn half_at(raw: &[u32], row: usize, at: usize) -> u32 {
     (raw[row + at / 4] >> ((at % 4) as u32 * 8u32)) & 0xffffu32
 }
 
-/// 32 bits from an even byte on.
+/// 32 bits from an even byte on; blocks of whole words have none but whole words.
 #[cube]
-fn word_at(raw: &[u32], row: usize, at: usize) -> u32 {
-    half_at(raw, row, at) | (half_at(raw, row, at + 2) << 16u32)
+fn word_at(raw: &[u32], row: usize, at: usize, #[comptime] kind: TensorType) -> u32 {
+    if comptime!(kind.block_bytes().is_multiple_of(4) || pack::is_float(kind)) {
+        raw[row + at / 4]
+    } else {
+        half_at(raw, row, at) | (half_at(raw, row, at + 2) << 16u32)
+    }
 }
 
 #[cube]
@@ -35,11 +39,11 @@ fn byte_at(raw: &[u32], row: usize, at: usize) -> u32 {
 
 /// 16 bytes from an even byte on.
 #[cube]
-fn piece_at(raw: &[u32], row: usize, at: usize) -> Vector<u32, Four> {
+fn piece_at(raw: &[u32], row: usize, at: usize, #[comptime] kind: TensorType) -> Vector<u32, Four> {
     let mut piece = Vector::<u32, Four>::new(0u32);
     #[unroll]
     for word in 0..4usize {
-        piece.insert(word, word_at(raw, row, at + comptime!(4 * word)));
+        piece.insert(word, word_at(raw, row, at + comptime!(4 * word), kind));
     }
     piece
 }
@@ -47,12 +51,18 @@ fn piece_at(raw: &[u32], row: usize, at: usize) -> Vector<u32, Four> {
 /// Of 32 bytes from an even byte on, four bits each, `shift` bits up: those of byte `j + 16` above
 /// those of byte `j`.
 #[cube]
-fn nibbles_at(raw: &[u32], row: usize, at: usize, shift: u32) -> Vector<u32, Four> {
+fn nibbles_at(
+    raw: &[u32],
+    row: usize,
+    at: usize,
+    shift: u32,
+    #[comptime] kind: TensorType,
+) -> Vector<u32, Four> {
     let mut piece = Vector::<u32, Four>::new(0u32);
     #[unroll]
     for word in 0..4usize {
-        let low = word_at(raw, row, at + comptime!(4 * word)) >> shift;
-        let high = word_at(raw, row, at + comptime!(4 * word + 16)) >> shift;
+        let low = word_at(raw, row, at + comptime!(4 * word), kind) >> shift;
+        let high = word_at(raw, row, at + comptime!(4 * word + 16), kind) >> shift;
         piece.insert(
             word,
             (low & 0x0f0f_0f0fu32) | ((high & 0x0f0f_0f0fu32) << 4u32),
@@ -63,11 +73,18 @@ fn nibbles_at(raw: &[u32], row: usize, at: usize, shift: u32) -> Vector<u32, Fou
 
 /// Of as many bytes as fit in a word `bits` bits each, `shift` bits up, behind each other.
 #[cube]
-fn gathered(raw: &[u32], row: usize, at: usize, shift: u32, #[comptime] bits: u32) -> u32 {
+fn gathered(
+    raw: &[u32],
+    row: usize,
+    at: usize,
+    shift: u32,
+    #[comptime] bits: u32,
+    #[comptime] kind: TensorType,
+) -> u32 {
     let mut all = 0u32;
     #[unroll]
     for word in 0..comptime!(8 / bits) {
-        let four = word_at(raw, row, at + comptime!(4 * word as usize)) >> shift;
+        let four = word_at(raw, row, at + comptime!(4 * word as usize), kind) >> shift;
         #[unroll]
         for byte in 0..4u32 {
             let own = (four >> comptime!(8 * byte)) & comptime!((1u32 << bits) - 1);
@@ -144,16 +161,16 @@ pub fn repack_rows(
                     let half = sub / 4;
                     let quarter = sub % 4;
                     let low = of_group + 64 * half + 32 * (quarter % 2);
-                    quants[quant] = nibbles_at(raw, row, low, (quarter / 2) as u32 * 4u32);
+                    quants[quant] = nibbles_at(raw, row, low, (quarter / 2) as u32 * 4u32, kind);
                     let above = of_group + 128 + 32 * half;
                     let shift = quarter as u32 * 2u32;
-                    side[high] = gathered(raw, row, above, shift, 2u32);
-                    side[high + 8] = gathered(raw, row, above + 16, shift, 2u32);
+                    side[high] = gathered(raw, row, above, shift, 2u32, kind);
+                    side[high + 8] = gathered(raw, row, above + 16, shift, 2u32, kind);
                 } else {
                     let low = of_group + comptime!(bytes - 128) + sub / 2 * 32;
-                    quants[quant] = nibbles_at(raw, row, low, (sub % 2) as u32 * 4u32);
+                    quants[quant] = nibbles_at(raw, row, low, (sub % 2) as u32 * 4u32, kind);
                     if comptime!(high_words == 1) {
-                        side[high] = gathered(raw, row, of_group + 16, sub as u32, 1u32);
+                        side[high] = gathered(raw, row, of_group + 16, sub as u32, 1u32, kind);
                     }
                 }
             } else {
@@ -161,14 +178,14 @@ pub fn repack_rows(
                 #[unroll]
                 for piece in 0..pieces {
                     quants[quant + comptime!(piece * 8)] =
-                        piece_at(raw, row, at + comptime!(head + piece * 16));
+                        piece_at(raw, row, at + comptime!(head + piece * 16), kind);
                 }
                 if comptime!(high_words == 1) {
-                    side[high] = word_at(raw, row, at + comptime!(head - 4));
+                    side[high] = word_at(raw, row, at + comptime!(head - 4), kind);
                 }
             }
             if comptime!(pack::has_minimum(kind)) {
-                side[(tile * blocks + block) * 8 + lane] = word_at(raw, row, block * bytes);
+                side[(tile * blocks + block) * 8 + lane] = word_at(raw, row, block * bytes, kind);
             } else if comptime!(!pack::is_float(kind)) {
                 let at = if comptime!(pack::is_super(kind)) {
                     of_group
@@ -188,7 +205,7 @@ pub fn repack_rows(
             side[at] = half_at(raw, row, of_group + 208);
         } else if comptime!(pack::is_super(kind)) {
             let at = supers_at as usize + (tile * groups + group) * 8 + lane;
-            side[at] = word_at(raw, row, of_group);
+            side[at] = word_at(raw, row, of_group, kind);
         }
     }
 }
