@@ -246,8 +246,9 @@ fn cpu(reason: &str) -> Opened {
 
 /// `before` are the adapters listed before this one: burn counts each kind of adapter on its own.
 fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result<Opened, Failure> {
-    // Mesa's software driver crashes on burn's SPIR-V, and burn takes SPIR-V for every Vulkan
-    // adapter that can have it.
+    // Burn takes SPIR-V for every Vulkan adapter that can have it, and Mesa's software driver
+    // crashes on it: the older ones when they compile, newer ones (26.2) where they load for units
+    // that have left a loop.
     let software = adapter.device_type == wgpu::DeviceType::Cpu;
     if cfg!(feature = "vulkan") && adapter.backend == wgpu::Backend::Vulkan && software {
         return Err(Failure {

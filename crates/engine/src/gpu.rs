@@ -42,6 +42,7 @@ pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
 use crate::kernels::attention;
+use crate::kernels::cooperative::Fragment;
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::pack::BLOCK;
 use crate::kernels::rope;
@@ -81,6 +82,8 @@ pub struct Gpu {
     row_work: usize,
     /// Where a binding may begin, in words.
     alignment: usize,
+    /// Of the device, in profile P16.
+    fragment: Option<Fragment>,
     graphs: RefCell<Graphs>,
 }
 
@@ -183,6 +186,9 @@ impl Gpu {
                 widest: Cell::new(usize::MAX),
                 row_work,
                 alignment: alignment(&client),
+                fragment: (profile == Profile::P16)
+                    .then(|| tune::fragment(&client))
+                    .flatten(),
                 graphs: RefCell::default(),
             }
         });
@@ -201,6 +207,12 @@ impl Gpu {
     /// How its kernels are cut up now.
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
+    }
+
+    /// Whether [`Tuning::cooperative`] changes anything: the device has cooperative matrices of a
+    /// form that the kernel can use, and the profile allows it.
+    pub fn has_cooperative_matrices(&self) -> bool {
+        self.fragment.is_some()
     }
 
     /// How many shapes of decode steps are replayed.
@@ -593,6 +605,7 @@ impl Gpu {
             y_stride: y.stride,
             other: other.map(|other| &other.buffer),
             epilogue,
+            fragment: self.fragment.filter(|_| self.tuning.cooperative),
             columns,
             widest: self.widest.get(),
             nothing: &self.nothing,

@@ -9,6 +9,7 @@
 
 pub mod attention;
 pub mod clear;
+pub mod cooperative;
 pub mod gather;
 pub mod gemm;
 mod half;

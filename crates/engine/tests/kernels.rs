@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cubecl::device::{WgpuBackend, WgpuDevice, WgpuDeviceKind};
 use infera_engine::device::{self, Opened};
 use infera_engine::forward::{Forward, Segment};
 use infera_engine::gpu::selftest::{Check, selftest};
@@ -34,7 +35,7 @@ const BLOCKS: usize = 64;
 
 #[test]
 fn every_kernel_is_near_f64() {
-    let Some(opened) = software_vulkan() else {
+    let Some(opened) = software_vulkan().or_else(software_spirv) else {
         return;
     };
     let device = opened.gpu.unwrap();
@@ -78,6 +79,7 @@ fn small_tiles() -> Tuning {
         attention_queries: 6,
         ahead: 2,
         recorded: true,
+        cooperative: false,
         planes: false,
     }
 }
@@ -403,6 +405,39 @@ fn keys_and_values_in_f16_change_the_distributions_little() {
     assert!(mean > 0.0 && mean < 1e-3, "{mean}");
 }
 
+/// On a driver that has them, which no Mesa before 26 has for software, in a build with SPIR-V.
+#[test]
+fn cooperative_matrices_change_the_distributions_little() {
+    let Some(opened) = software_spirv() else {
+        eprintln!("skipped: the kernels are not compiled to SPIR-V");
+        return;
+    };
+    let path = repository().join("tests/model/tiny-llama.gguf");
+    let tokens: Vec<u32> = (0..90).map(|token| (token * 7 + 3) % 600).collect();
+    let segment = Segment {
+        tokens: &tokens,
+        start: 0,
+        blocks: &[2, 0, 1],
+        wanted: 0..tokens.len(),
+    };
+    let [with, without] = [true, false].map(|cooperative| {
+        let tuning = Tuning {
+            cooperative,
+            ..small_tiles()
+        };
+        let mut model = load_with(tuning, Profile::P16, &path, &opened);
+        let logits = model.forward(std::slice::from_ref(&segment)).unwrap();
+        (model.has_cooperative_matrices(), logits, model.vocabulary())
+    });
+    if !with.0 {
+        eprintln!("skipped: the driver has no cooperative matrices");
+        return;
+    }
+    let mean = mean_divergence(&with.1, &without.1, with.2);
+    assert!(mean > 0.0 && mean < 1e-3, "{mean}");
+    eprintln!("mean KL divergence: {mean:e}");
+}
+
 /// The kernels read 16 bytes at a time and are launched unchecked.
 #[test]
 fn heads_that_are_no_whole_pieces_are_refused() {
@@ -550,4 +585,14 @@ fn software_vulkan() -> Option<Opened> {
             None
         }
     }
+}
+
+/// The same driver in a build with SPIR-V, which [`device::open`] refuses.
+fn software_spirv() -> Option<Opened> {
+    let cpu = device::open(&DeviceChoice::Cpu).ok()?;
+    cfg!(feature = "vulkan").then_some(Opened {
+        gpu: Some(WgpuDevice::new(WgpuDeviceKind::Cpu).on(WgpuBackend::Vulkan)),
+        max_binding_bytes: 128 << 20,
+        ..cpu
+    })
 }

@@ -7,6 +7,7 @@ use super::Tuning;
 use super::inputs::Tasks;
 use super::memory::{Buffer, Part};
 use crate::kernels::attention::{self, grouped_attention, merge_chunks, step_attention};
+use crate::kernels::cooperative::{self, Fragment, cooperative_matmul};
 use crate::kernels::gather::{self, gather_rows};
 use crate::kernels::gemm::{self, shared_matmul};
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
@@ -73,6 +74,8 @@ pub(super) struct Product<'a> {
     /// For [`Epilogue::Times`], with `y`'s stride.
     pub(super) other: Option<&'a Buffer>,
     pub(super) epilogue: Epilogue,
+    /// What columns that go through shared memory are multiplied by, in f16.
+    pub(super) fragment: Option<Fragment>,
     pub(super) columns: usize,
     /// Columns of a unit, at most.
     pub(super) widest: usize,
@@ -137,7 +140,43 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         }
         return;
     };
-    if tuning.shared_from.is_some_and(|least| columns >= least) {
+    if tuning.through_shared(columns) {
+        if let Some(fragment) = product.fragment {
+            let shape = cooperative::Shape {
+                kind: layout.kind,
+                epilogue,
+                bias: part.bias.is_some(),
+                fragment,
+            };
+            // SAFETY: as below.
+            unsafe {
+                cooperative_matmul::launch_unchecked(
+                    client,
+                    CubeCount::Static(
+                        layout.tiles.div_ceil(cooperative::TILES) as u32,
+                        columns.div_ceil(cooperative::COLUMNS) as u32,
+                        1,
+                    ),
+                    CubeDim::new_1d(cooperative::UNITS),
+                    part.quants.fours(),
+                    part.side.words(),
+                    x.fours(),
+                    other.words(),
+                    bias.words(),
+                    y.words(),
+                    layout.blocks as u32,
+                    part.rows as u32,
+                    layout.tiles as u32,
+                    columns as u32,
+                    layout.high_at as u32,
+                    layout.supers_at as u32,
+                    y_stride,
+                    part.at as u32,
+                    shape,
+                );
+            }
+            return;
+        }
         let shape = gemm::Shape {
             kind: layout.kind,
             epilogue,

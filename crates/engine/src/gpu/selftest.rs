@@ -1,5 +1,7 @@
 //! Every kernel on a device against f64 on the CPU, over odd sizes and all buckets.
 
+mod reference;
+
 use cubecl::client::Client;
 use cubecl::device::{Device, WgpuDevice};
 use cubecl::prelude::*;
@@ -7,17 +9,19 @@ use half::f16;
 use infera_model::quant::{TensorType, dequantize};
 use infera_protocol::Profile;
 
-use super::cut::{Most, Run, cut};
+use self::reference::{activated, attended, halves, key_at, rms_factor, rounded, turned};
+use super::cut::{Launch, Most, Run, cut};
 use super::inputs::Packer;
 use super::launch::{
     Attention, Cache, Norm, Product, Queries, Rope, launch_attention, launch_best_blocks,
     launch_gather, launch_norm, launch_part, launch_rope,
 };
 use super::memory::{Buffer, Part, alignment, kept, passing, zeros};
-use super::tune::has_planes;
+use super::tune::{fragment, has_planes};
 use super::{Options, Tuning, no_gpu};
 use crate::device::Opened;
 use crate::kernels::attention;
+use crate::kernels::cooperative::Fragment;
 use crate::kernels::gemm::COLUMNS;
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::pack::{BLOCK, Layout, TILE};
@@ -64,6 +68,7 @@ pub fn selftest(
         client: Device::Wgpu(device.clone()).client(),
         tuning,
         random: Random(0x9e37_79b9_7f4a_7c15),
+        fragment: None,
         checks: Vec::new(),
         progress,
     };
@@ -102,6 +107,17 @@ pub fn selftest(
             }
         }
     }
+    bench.fragment = fragment(&bench.client);
+    if let (Some(_), Some(least)) = (bench.fragment, tuning.shared_from) {
+        let columns = least.max(COLUMNS + 3);
+        for kind in kinds {
+            bench.product(*kind, Epilogue::Store, true, false, columns);
+        }
+        let gated = Epilogue::Gated(Gate::Silu);
+        for epilogue in [Epilogue::Add, gated, Epilogue::Times(Gate::Silu)] {
+            bench.product(TensorType::Q4_0, epilogue, false, false, columns);
+        }
+    }
     bench.best(1000, 3);
     bench.best(4421, 12);
     bench.gather();
@@ -119,6 +135,11 @@ pub fn selftest(
     ] {
         for profile in Profile::ALL {
             bench.attention(start, rows, window, softcap, profile);
+        }
+    }
+    for (position, norm) in [(7, false), (300, true)] {
+        for profile in Profile::ALL {
+            bench.step(position, norm, profile);
         }
     }
     bench.checks
@@ -187,6 +208,8 @@ struct Bench<'a> {
     client: Client,
     tuning: &'a Tuning,
     random: Random,
+    /// For products through shared memory.
+    fragment: Option<Fragment>,
     checks: Vec<Check>,
     progress: &'a mut dyn FnMut(&Check),
 }
@@ -310,6 +333,7 @@ impl Bench<'_> {
             y_stride,
             other: Some(of_other),
             epilogue,
+            fragment: self.fragment,
             columns,
             widest: usize::MAX,
             nothing: &nothing,
@@ -354,7 +378,10 @@ impl Bench<'_> {
         let found = self.read(of_y);
         let kernel = match (self.tuning.splits, self.tuning.shared_from) {
             (None, _) => "serial_matmul",
-            (Some(_), Some(least)) if columns >= least => "shared_matmul",
+            (Some(_), Some(least)) if columns >= least => match self.fragment {
+                Some(_) => "cooperative_matmul",
+                None => "shared_matmul",
+            },
             (Some(_), _) => "tiled_matmul",
         };
         let bucket = self.tuning.shape(columns, usize::MAX).0;
@@ -454,14 +481,6 @@ impl Bench<'_> {
         let queries = zeros(&self.client, rows * heads * head_dim);
         let pool = 2 * kv_heads * 32 * head_dim;
         let [keys, values] = [(); 2].map(|()| zeros(&self.client, pool));
-        let shape = rope::Shape {
-            head_dim,
-            rotated,
-            norm,
-            half: profile == Profile::P16,
-            units: self.tuning.attention_units,
-            planes: self.tuning.planes,
-        };
         let rope = Rope {
             qkv: &self.upload(&qkv),
             qkv_stride: (heads + 2 * kv_heads) * head_dim,
@@ -470,7 +489,7 @@ impl Bench<'_> {
             scale: 0.3,
             epsilon: 1e-6,
             heads,
-            shape,
+            shape: self.rope_shape(head_dim, rotated, norm, profile),
         };
         let cache = Cache {
             keys: &keys,
@@ -495,28 +514,11 @@ impl Bench<'_> {
                     }
                     continue;
                 }
-                let factor = if norm { rms_factor(raw, 1e-6) } else { 1.0 };
-                let weight = &norms[usize::from(head == heads)];
-                let x: Vec<f64> = raw
-                    .iter()
-                    .zip(weight)
-                    .map(|(x, w)| f64::from(*x) * factor * if norm { f64::from(*w) } else { 1.0 })
-                    .collect();
-                let half = rotated / 2;
-                for dim in 0..head_dim {
-                    let angle = |pair| {
-                        let base = row * rotated + pair;
-                        (f64::from(angles[base]), f64::from(angles[base + half]))
-                    };
-                    let turned = if dim < half {
-                        let (cosine, sine) = angle(dim);
-                        x[dim] * cosine - x[dim + half] * sine
-                    } else if dim < rotated {
-                        let (cosine, sine) = angle(dim - half);
-                        x[dim] * cosine + x[dim - half] * sine
-                    } else {
-                        x[dim]
-                    };
+                let weights = &norms[usize::from(head == heads)];
+                let weights = norm.then_some(&weights[..]);
+                let own_angles = &angles[row * rotated..][..rotated];
+                let turned = turned(raw, weights, 1e-6, own_angles);
+                for (dim, turned) in turned.into_iter().enumerate() {
                     if head < heads {
                         let to = (row * heads + head) * head_dim + dim;
                         expected_queries[to] = turned * f64::from(0.3_f32);
@@ -560,14 +562,7 @@ impl Bench<'_> {
         let tables: Vec<u32> = (0..blocks as u32).rev().collect();
         let queries = self.random.units(rows * heads * head_dim);
         let pool = blocks * kv_heads * 32 * head_dim;
-        let [keys, values] = [(); 2].map(|()| match profile {
-            Profile::P32 => self.random.units(pool),
-            Profile::P16 => {
-                let units = self.random.units(pool);
-                let round = |value: f32| f16::from_f32(value).to_f32();
-                units.into_iter().map(round).collect()
-            }
-        });
+        let [keys, values] = [(); 2].map(|()| self.cached(pool, profile));
         let run = Run {
             first_row: 0,
             rows,
@@ -597,16 +592,9 @@ impl Bench<'_> {
         };
         for launch in cut(&[run], window.map(|window| window as u32), most) {
             let shape = attention::Shape {
-                head_dim,
-                group: heads / kv_heads,
-                rows: launch.rows,
-                units: self.tuning.attention_units,
-                ahead: self.tuning.ahead,
-                half: profile == Profile::P16,
                 window: window.is_some(),
                 softcap: softcap.is_some(),
-                planes: self.tuning.planes,
-                split: !launch.merges.is_empty(),
+                ..self.attention_shape(head_dim, heads / kv_heads, &launch, profile)
             };
             let mut packer = Packer::new(alignment(&self.client));
             let tasks = packer.tasks(&launch);
@@ -620,31 +608,17 @@ impl Bench<'_> {
             for head in 0..heads {
                 let kv = head / (heads / kv_heads);
                 let query = &queries[(row * heads + head) * head_dim..][..head_dim];
+                let query: Vec<f64> = query.iter().map(|x| f64::from(*x)).collect();
                 let place = |at: usize| (tables[at / 32] as usize * kv_heads + kv, at % 32);
-                let scores: Vec<f64> = (first..=position)
-                    .map(|at| {
-                        let (block, slot) = place(at);
-                        let key = |dim: usize| {
-                            f64::from(keys[key_at(block, slot, dim, head_dim, profile)])
-                        };
-                        let products = query.iter().enumerate();
-                        let score: f64 = products.map(|(dim, x)| f64::from(*x) * key(dim)).sum();
-                        softcap.map_or(score, |cap| {
-                            f64::from(cap) * (score / f64::from(cap)).tanh()
-                        })
-                    })
-                    .collect();
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> =
-                    scores.iter().map(|score| (score - largest).exp()).collect();
-                let total: f64 = weights.iter().sum();
-                expected.extend((0..head_dim).map(|dim| {
-                    let weighted = weights.iter().enumerate().map(|(index, weight)| {
-                        let (block, slot) = place(first + index);
-                        weight * f64::from(values[(block * 32 + slot) * head_dim + dim])
-                    });
-                    weighted.sum::<f64>() / total
-                }));
+                let key = |at: usize, dim: usize| {
+                    let (block, slot) = place(at);
+                    f64::from(keys[key_at(block, slot, dim, head_dim, profile)])
+                };
+                let value = |at: usize, dim: usize| {
+                    let (block, slot) = place(at);
+                    f64::from(values[(block * 32 + slot) * head_dim + dim])
+                };
+                expected.extend(attended(&query, first..=position, softcap, key, value));
             }
         }
         let found = self.read(y);
@@ -652,37 +626,168 @@ impl Bench<'_> {
             format!("{rows} rows from {start}, window {window:?}, cap {softcap:?}, {profile}");
         self.judge("grouped_attention", shape, &found, &expected);
     }
-}
 
-/// Where a key's value is among the values of the cache; `block` counts the blocks of one head.
-fn key_at(block: usize, slot: usize, dim: usize, head_dim: usize, profile: Profile) -> usize {
-    let piece = match profile {
-        Profile::P32 => 4,
-        Profile::P16 => 8,
-    };
-    ((block * head_dim / piece + dim / piece) * 32 + slot) * piece + dim % piece
-}
+    /// The token at `position` of a sequence, from its heads as a product leaves them: six query
+    /// heads over two key heads of width 24, two thirds of it rotated, blocks in reverse order.
+    fn step(&mut self, position: usize, norm: bool, profile: Profile) {
+        let (heads, kv_heads, head_dim, rotated) = (6, 2, 24, 16);
+        let group = heads / kv_heads;
+        let blocks = position / 32 + 1;
+        let tables: Vec<u32> = (0..blocks as u32).rev().collect();
+        let qkv = self.random.units((heads + 2 * kv_heads) * head_dim);
+        let norms = [self.random.units(head_dim), self.random.units(head_dim)];
+        let angles = self.random.units(rotated);
+        let pool = blocks * kv_heads * 32 * head_dim;
+        let [mut keys, mut values] = [(); 2].map(|()| self.cached(pool, profile));
+        let [of_keys, of_values] = [&keys, &values].map(|all| self.cache(all, profile));
+        let y = zeros(&self.client, heads * head_dim);
+        let run = Run {
+            first_row: 0,
+            rows: 1,
+            position,
+            table: 0,
+        };
+        let most = Most {
+            rows: 1,
+            chunks: 64,
+            work: usize::MAX,
+        };
+        let on = Attention {
+            queries: Queries::Within(Rope {
+                qkv: &self.upload(&qkv),
+                qkv_stride: qkv.len(),
+                angles: &self.upload(&angles),
+                norms: [&self.upload(&norms[0]), &self.upload(&norms[1])],
+                scale: 0.3,
+                epsilon: 1e-6,
+                heads,
+                shape: self.rope_shape(head_dim, rotated, norm, profile),
+            }),
+            cache: Cache {
+                keys: &of_keys,
+                values: &of_values,
+                kv_heads,
+            },
+            tables: &passing(&self.client, tables.clone()),
+            y: &y,
+            partials: &zeros(&self.client, most.chunks * heads * head_dim),
+            extents: &zeros(&self.client, most.chunks * heads * 2),
+            query_stride: heads * head_dim,
+            window: 0,
+            softcap: 1.0,
+        };
+        for launch in cut(&[run], None, most) {
+            let shape = self.attention_shape(head_dim, group, &launch, profile);
+            let mut packer = Packer::new(alignment(&self.client));
+            let tasks = packer.tasks(&launch);
+            let tasks = tasks.within(&passing(&self.client, packer.words));
+            launch_attention(&self.client, shape, &on, &tasks);
+        }
+        let head = |index: usize| &qkv[index * head_dim..][..head_dim];
+        let turned = |index: usize| {
+            let weights = norm.then(|| &norms[usize::from(index >= heads)][..]);
+            turned(head(index), weights, 1e-6, &angles)
+        };
+        let mut expected = Vec::new();
+        for kv in 0..kv_heads {
+            let place = |at: usize| (tables[at / 32] as usize * kv_heads + kv, at % 32);
+            let (block, slot) = place(position);
+            for (dim, key) in turned(heads + kv).into_iter().enumerate() {
+                let value = head(heads + kv_heads + kv)[dim];
+                let stored = |value: f64| match profile {
+                    Profile::P32 => value,
+                    Profile::P16 => rounded(value),
+                };
+                keys[key_at(block, slot, dim, head_dim, profile)] = stored(key) as f32;
+                values[(block * 32 + slot) * head_dim + dim] = stored(f64::from(value)) as f32;
+            }
+            for query in kv * group..(kv + 1) * group {
+                let scaled = turned(query).into_iter().map(|x| x * f64::from(0.3_f32));
+                let query: Vec<f64> = scaled.collect();
+                let key = |at: usize, dim: usize| {
+                    let (block, slot) = place(at);
+                    f64::from(keys[key_at(block, slot, dim, head_dim, profile)])
+                };
+                let value = |at: usize, dim: usize| {
+                    let (block, slot) = place(at);
+                    f64::from(values[(block * 32 + slot) * head_dim + dim])
+                };
+                expected.extend(attended(&query, 0..=position, None, key, value));
+            }
+        }
+        for (what, buffer, expected) in [
+            ("result", y, expected),
+            (
+                "keys",
+                of_keys,
+                keys.iter().map(|x| f64::from(*x)).collect(),
+            ),
+            (
+                "values",
+                of_values,
+                values.iter().map(|x| f64::from(*x)).collect(),
+            ),
+        ] {
+            let mut found = self.read(buffer);
+            if profile == Profile::P16 && what != "result" {
+                found = found
+                    .iter()
+                    .flat_map(|word| halves(word.to_bits()))
+                    .collect();
+            }
+            let shape = format!("{what}, position {position}, norm {norm}, {profile}");
+            self.judge("step_attention", shape, &found, &expected);
+        }
+    }
 
-/// Both values in f16 of a word.
-fn halves(word: u32) -> [f32; 2] {
-    [word as u16, (word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32())
-}
+    /// Values that a KV cache can hold.
+    fn cached(&mut self, count: usize, profile: Profile) -> Vec<f32> {
+        let units = self.random.units(count);
+        match profile {
+            Profile::P32 => units,
+            Profile::P16 => {
+                let round = |value: f32| f16::from_f32(value).to_f32();
+                units.into_iter().map(round).collect()
+            }
+        }
+    }
 
-fn rounded(value: f64) -> f64 {
-    f16::from_f64(value).to_f64()
-}
+    fn rope_shape(
+        &self,
+        head_dim: usize,
+        rotated: usize,
+        norm: bool,
+        profile: Profile,
+    ) -> rope::Shape {
+        rope::Shape {
+            head_dim,
+            rotated,
+            norm,
+            half: profile == Profile::P16,
+            units: self.tuning.attention_units,
+            planes: self.tuning.planes,
+        }
+    }
 
-fn rms_factor(x: &[f32], epsilon: f64) -> f64 {
-    let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
-    (squares / x.len() as f64 + epsilon).sqrt().recip()
-}
-
-fn activated(x: f64, gate: Gate) -> f64 {
-    match gate {
-        Gate::Silu => x / (1.0 + (-x).exp()),
-        Gate::GeluTanh => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            0.5 * x * (1.0 + inner.tanh())
+    /// Without window and cap.
+    fn attention_shape(
+        &self,
+        head_dim: usize,
+        group: usize,
+        launch: &Launch,
+        profile: Profile,
+    ) -> attention::Shape {
+        attention::Shape {
+            head_dim,
+            group,
+            rows: launch.rows,
+            units: self.tuning.attention_units,
+            ahead: self.tuning.ahead,
+            half: profile == Profile::P16,
+            window: false,
+            softcap: false,
+            planes: self.tuning.planes,
+            split: !launch.merges.is_empty(),
         }
     }
 }

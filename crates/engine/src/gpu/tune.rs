@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use cubecl::client::Client;
 use cubecl::features::Plane;
+use cubecl::ir::{ElemType, FloatKind};
 use infera_model::gguf::Gguf;
+use infera_protocol::Profile;
 use infera_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::Gpu;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
+use crate::kernels::cooperative::{Fragment, UNITS};
 use crate::kernels::pack::TILE;
 use crate::message::Failure;
 
@@ -30,8 +33,10 @@ const CONTEXT: usize = 511;
 const REPEATS: usize = 3;
 /// The largest normalised mean square error of logits after a step from the defaults'.
 const LIMIT_NMSE: f64 = 1e-6;
+/// The same in profile P16, where products may be of f16.
+const LIMIT_NMSE_P16: f64 = 1e-4;
 
-/// Shared memory of a cube for columns that it normalised, in bytes: what every GPU has.
+/// Shared memory of a cube for columns that it normalised, in bytes: half of what GPUs have.
 const MOST_KEPT: usize = 16 << 10;
 
 /// How kernels are cut up on a device. `splits` and `attention_units` decide orders of summation.
@@ -61,6 +66,8 @@ pub struct Tuning {
     pub ahead: usize,
     /// Decode steps that are one submission are recorded and replayed.
     pub recorded: bool,
+    /// In profile P16, those products are of cooperative matrices, where the device has them.
+    pub cooperative: bool,
     /// Sums over a cube go through planes.
     pub planes: bool,
 }
@@ -80,6 +87,7 @@ impl Tuning {
             attention_queries: 12,
             ahead: 4,
             recorded: true,
+            cooperative: false,
             planes: false,
         }
     }
@@ -98,6 +106,7 @@ impl Tuning {
             attention_queries: 1,
             ahead: 1,
             recorded: true,
+            cooperative: false,
             planes: false,
         }
     }
@@ -107,12 +116,17 @@ impl Tuning {
         TILE * self.splits.unwrap_or(1)
     }
 
+    /// Whether a product of so many columns goes through shared memory.
+    pub(super) fn through_shared(&self, columns: usize) -> bool {
+        self.splits.is_some() && self.shared_from.is_some_and(|least| columns >= least)
+    }
+
     /// Whether a product of so many columns, each of so many words, normalises them itself: each
     /// of its cubes keeps its own in shared memory.
     pub(super) fn normalises(&self, columns: usize, widest: usize, words: usize) -> bool {
         let kept = self.shape(columns, widest).0 * words * size_of::<f32>();
-        let through_shared = self.shared_from.is_some_and(|least| columns >= least);
-        self.norm_inside && self.splits.is_some() && !through_shared && kept <= MOST_KEPT
+        let is_tiled = self.splits.is_some() && !self.through_shared(columns);
+        self.norm_inside && is_tiled && kept <= MOST_KEPT
     }
 
     /// For so many columns, with units of at most `widest`. Of a unit's columns more than half have
@@ -129,30 +143,42 @@ impl Tuning {
 /// A change that may make a tuning faster.
 type Step = fn(&mut Tuning);
 
-/// On GPUs; planes last, for not every adapter has them.
-const STEPS: [Step; 11] = [
-    |tuning| tuning.recorded = false,
-    |tuning| tuning.norm_inside = false,
-    |tuning| tuning.rope_inside = false,
-    |tuning| tuning.splits = Some(4),
-    |tuning| tuning.splits = Some(16),
-    |tuning| tuning.splits = Some(32),
-    |tuning| tuning.shapes.iter_mut().for_each(|shape| shape.1 = 4),
-    |tuning| tuning.attention_units = 128,
-    |tuning| tuning.ahead = 8,
-    |tuning| tuning.shared_from = None,
-    |tuning| tuning.planes = true,
+/// What a step needs of the device and the model's profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Planes,
+    Fragments,
+}
+
+/// On GPUs.
+const STEPS: [(Need, Step); 12] = [
+    (Need::Nothing, |tuning| tuning.recorded = false),
+    (Need::Nothing, |tuning| tuning.norm_inside = false),
+    (Need::Nothing, |tuning| tuning.rope_inside = false),
+    (Need::Nothing, |tuning| tuning.splits = Some(4)),
+    (Need::Nothing, |tuning| tuning.splits = Some(16)),
+    (Need::Nothing, |tuning| tuning.splits = Some(32)),
+    (Need::Nothing, |tuning| {
+        tuning.shapes.iter_mut().for_each(|shape| shape.1 = 4);
+    }),
+    (Need::Nothing, |tuning| tuning.attention_units = 128),
+    (Need::Nothing, |tuning| tuning.ahead = 8),
+    (Need::Fragments, |tuning| tuning.cooperative = true),
+    (Need::Nothing, |tuning| tuning.shared_from = None),
+    (Need::Planes, |tuning| tuning.planes = true),
 ];
 /// On software adapters: prompts by 16 columns, whose kernels take half a minute to compile.
-const SOFTWARE_STEPS: [Step; 1] = [|tuning| tuning.prefill_columns = 16];
+const SOFTWARE_STEPS: [(Need, Step); 1] = [(Need::Nothing, |tuning| tuning.prefill_columns = 16)];
 
 impl Tuning {
-    fn steps(&self, planes: bool) -> &'static [Step] {
-        match self.splits {
+    fn steps(&self, met: &[Need]) -> Vec<Step> {
+        let steps: &[(Need, Step)] = match self.splits {
             None => &SOFTWARE_STEPS,
-            Some(_) if planes => &STEPS,
-            Some(_) => &STEPS[..STEPS.len() - 1],
-        }
+            Some(_) => &STEPS,
+        };
+        let possible = steps.iter().filter(|(need, _)| met.contains(need));
+        possible.map(|(_, step)| *step).collect()
     }
 
     fn after(&self, step: Step) -> Self {
@@ -162,8 +188,8 @@ impl Tuning {
     }
 
     /// Whether some of the steps lead to another tuning.
-    fn can_become(&self, other: &Self, planes: bool) -> bool {
-        let steps = self.steps(planes);
+    fn can_become(&self, other: &Self, met: &[Need]) -> bool {
+        let steps = self.steps(met);
         (0..1_usize << steps.len()).any(|set| {
             let taken = (0..steps.len()).filter(|step| set >> step & 1 == 1);
             taken.fold(self.clone(), |tuning, step| tuning.after(steps[step])) == *other
@@ -191,9 +217,9 @@ impl Kept {
     }
 
     /// None unless the file holds what steps from the defaults lead to: the kernels trust it.
-    fn read(&self, defaults: &Tuning, planes: bool) -> Option<Tuning> {
+    fn read(&self, defaults: &Tuning, met: &[Need]) -> Option<Tuning> {
         let found: Tuning = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
-        defaults.can_become(&found, planes).then_some(found)
+        defaults.can_become(&found, met).then_some(found)
     }
 
     /// Counts the attempts, and gives whether there may be one more: some driver may crash on
@@ -233,7 +259,7 @@ impl Gpu {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Failure> {
         let kept = Kept::of(folder, opened, &self.gguf);
-        if let Some(known) = kept.read(&self.tuning, has_planes(&self.client)) {
+        if let Some(known) = kept.read(&self.tuning, &self.met()) {
             self.work_as(known);
             return Ok(());
         }
@@ -268,7 +294,7 @@ impl Gpu {
     ) -> Result<Tuning, Failure> {
         let begun = Instant::now();
         let mut best = self.tuning.clone();
-        let steps = best.steps(has_planes(&self.client));
+        let steps = best.steps(&self.met());
         let (expected, mut fastest) = self.time_passes()?;
         for (done, step) in steps.iter().enumerate() {
             progress(done, steps.len());
@@ -277,7 +303,7 @@ impl Gpu {
             }
             self.work_as(best.after(*step));
             match self.time_passes() {
-                Ok((logits, cost)) if is_near(&logits, &expected) && cost < fastest => {
+                Ok((logits, cost)) if self.is_near(&logits, &expected) && cost < fastest => {
                     fastest = cost;
                     best = self.tuning.clone();
                 }
@@ -288,6 +314,26 @@ impl Gpu {
         progress(steps.len(), steps.len());
         self.work_as(best.clone());
         Ok(best)
+    }
+
+    fn met(&self) -> Vec<Need> {
+        let mut met = vec![Need::Nothing];
+        if has_planes(&self.client) {
+            met.push(Need::Planes);
+        }
+        if self.fragment.is_some() {
+            met.push(Need::Fragments);
+        }
+        met
+    }
+
+    /// Whether logits are the same but for what the profile lets a kernel round.
+    fn is_near(&self, found: &[f32], expected: &[f32]) -> bool {
+        let limit = match self.profile {
+            Profile::P32 => LIMIT_NMSE,
+            Profile::P16 => LIMIT_NMSE_P16,
+        };
+        found.len() == expected.len() && mean_error(found, expected) <= limit
     }
 
     fn work_as(&mut self, tuning: Tuning) {
@@ -343,12 +389,33 @@ pub(super) fn has_planes(client: &Client) -> bool {
     client.properties().features.plane.contains(Plane::Ops)
 }
 
-fn is_near(found: &[f32], expected: &[f32]) -> bool {
-    let squares = |differences: &mut dyn Iterator<Item = f64>| differences.map(|x| x * x).sum();
+/// What the device multiplies f16 by f16 with, summing in f32, if planes have one size.
+pub(super) fn fragment(client: &Client) -> Option<Fragment> {
+    let properties = client.properties();
+    let hardware = &properties.hardware;
+    if hardware.plane_size_min != hardware.plane_size_max {
+        return None;
+    }
+    let half = ElemType::Float(FloatKind::F16);
+    let single = ElemType::Float(FloatKind::F32);
+    let all = properties.features.matmul.cmma.iter();
+    all.filter(|all| (all.a_type, all.b_type, all.cd_type) == (half, half, single))
+        .map(|of| Fragment {
+            m: of.m as usize,
+            n: of.n as usize,
+            k: of.k as usize,
+            planes: (UNITS / hardware.plane_size_max.max(1)) as usize,
+        })
+        .find(Fragment::fits)
+}
+
+/// The normalised mean square error.
+fn mean_error(found: &[f32], expected: &[f32]) -> f64 {
+    let squares =
+        |differences: &mut dyn Iterator<Item = f64>| -> f64 { differences.map(|x| x * x).sum() };
     let pairs = found.iter().zip(expected);
-    let error: f64 = squares(&mut pairs.map(|(one, two)| f64::from(*one) - f64::from(*two)));
-    let power: f64 = squares(&mut expected.iter().map(|value| f64::from(*value)));
-    found.len() == expected.len() && error <= LIMIT_NMSE * power
+    let error = squares(&mut pairs.map(|(one, two)| f64::from(*one) - f64::from(*two)));
+    error / squares(&mut expected.iter().map(|value| f64::from(*value)))
 }
 
 #[cfg(test)]
@@ -358,15 +425,17 @@ mod tests {
     #[test]
     fn a_file_can_hold_what_steps_lead_to_and_nothing_else() {
         let defaults = Tuning::hardware();
-        let [.., splits, _, more_splits, tiles, _, _, _, planes] = STEPS;
+        let only = [Need::Nothing];
+        let all = [Need::Nothing, Need::Planes, Need::Fragments];
+        let [_, _, _, splits, _, more_splits, tiles, .., planes] = STEPS.map(|(_, step)| step);
         let tuned = defaults.after(splits).after(tiles).after(planes);
-        assert!(defaults.can_become(&defaults, false));
-        assert!(defaults.can_become(&defaults.after(more_splits), false));
-        assert!(defaults.can_become(&tuned, true));
-        assert!(!defaults.can_become(&tuned, false));
+        assert!(defaults.can_become(&defaults, &only));
+        assert!(defaults.can_become(&defaults.after(more_splits), &only));
+        assert!(defaults.can_become(&tuned, &all));
+        assert!(!defaults.can_become(&tuned, &only));
         let mut other = tuned;
         other.splits = Some(7);
-        assert!(!defaults.can_become(&other, true));
-        assert!(!defaults.can_become(&Tuning::software(), true));
+        assert!(!defaults.can_become(&other, &all));
+        assert!(!defaults.can_become(&Tuning::software(), &all));
     }
 }
