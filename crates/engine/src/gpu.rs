@@ -3,7 +3,8 @@
 //! Weights as the file has them, the KV cache in f32 or f16 as the numerics profile says,
 //! everything else in f32, rotary tables from the CPU in f64. A sequence's logits have the same
 //! bits whatever is in the pass beside it: every kernel's order of summation is fixed per output
-//! value.
+//! value. Only in profile P16, and where tuning found them faster, long prompts are multiplied by
+//! cooperative matrices, in f16 and in the driver's order.
 
 mod cut;
 mod graph;
@@ -501,7 +502,7 @@ impl Gpu {
         let input = self.normalised(hidden, &layer.attention_norm, rows);
         let qkv = &self.scratch.qkv;
         self.multiply(&layer.qkv, input, qkv, None, Epilogue::Store, rows)?;
-        if !(inputs.step && self.tuning.rope_inside) {
+        if !self.turns_within(inputs) {
             launch_rope(
                 &self.client,
                 &self.rope(layer, attention, inputs),
@@ -628,6 +629,12 @@ impl Gpu {
         Ok(())
     }
 
+    /// Whether attention turns queries and keys itself. Of a row that is not wanted it would leave
+    /// out the last layer's.
+    fn turns_within(&self, inputs: &Inputs<Buffer>) -> bool {
+        inputs.step && self.tuning.rope_inside
+    }
+
     fn cache<'a>(&self, layer: &'a Layer) -> Cache<'a> {
         Cache {
             keys: &layer.keys,
@@ -691,7 +698,7 @@ impl Gpu {
                 &self.client,
                 shape,
                 &Attention {
-                    queries: if inputs.step && self.tuning.rope_inside {
+                    queries: if self.turns_within(inputs) {
                         Queries::Within(self.rope(layer, attention, inputs))
                     } else {
                         Queries::Ready(&self.scratch.queries.buffer)

@@ -221,7 +221,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         columns: wide,
         splits,
         norm: norm.map(|norm| norm.weight.words / 4),
-        planes: tuning.planes,
+        planes: tuning.planes && norm.is_some(),
     };
     // SAFETY: the planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
     // and `y` rows of `y_stride` values that hold the part's; units over the edge store nothing.
