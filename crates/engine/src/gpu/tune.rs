@@ -197,16 +197,17 @@ impl Tuning {
     }
 }
 
-/// What is kept of a model's tuning: a file for its shapes on this adapter and driver.
+/// What is kept of a model's tuning: a file for its shapes and profile on this adapter and driver.
 struct Kept(PathBuf);
 
 impl Kept {
-    fn of(folder: &Path, opened: &Opened, gguf: &Gguf) -> Self {
+    fn of(folder: &Path, opened: &Opened, gguf: &Gguf, profile: Profile) -> Self {
         let mut digest = Digest::new("infera/tuning/v1")
             .bytes(env!("CARGO_PKG_VERSION").as_bytes())
             .bytes(opened.info.name.as_bytes())
             .bytes(opened.info.backend.as_bytes())
-            .bytes(opened.driver.as_bytes());
+            .bytes(opened.driver.as_bytes())
+            .bytes(profile.to_string().as_bytes());
         for tensor in gguf.tensors() {
             digest = digest.u32(tensor.kind.code()).length(tensor.dims.len());
             for dim in &tensor.dims {
@@ -258,7 +259,7 @@ impl Gpu {
         limit: Duration,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Failure> {
-        let kept = Kept::of(folder, opened, &self.gguf);
+        let kept = Kept::of(folder, opened, &self.gguf, self.profile);
         if let Some(known) = kept.read(&self.tuning, &self.met()) {
             self.work_as(known);
             return Ok(());
