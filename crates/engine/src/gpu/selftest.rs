@@ -108,14 +108,15 @@ pub fn selftest(
         }
     }
     bench.fragment = fragment(&bench.client);
-    if let (Some(_), Some(least)) = (bench.fragment, tuning.shared_from) {
+    if let (Some(_), Some(least), Some(first)) = (bench.fragment, tuning.shared_from, kinds.first())
+    {
         let columns = least.max(COLUMNS + 3);
         for kind in kinds {
             bench.product(*kind, Epilogue::Store, true, false, columns);
         }
         let gated = Epilogue::Gated(Gate::Silu);
         for epilogue in [Epilogue::Add, gated, Epilogue::Times(Gate::Silu)] {
-            bench.product(TensorType::Q4_0, epilogue, false, false, columns);
+            bench.product(*first, epilogue, false, false, columns);
         }
     }
     bench.best(1000, 3);

@@ -12,7 +12,7 @@ use half::f16;
 use infera_model::quant::TensorType;
 
 use super::Four;
-use super::matmul::{Epilogue, scales, store, value};
+use super::matmul::{Epilogue, load_block, scales, store, value};
 use super::pack;
 
 /// Units of a cube.
@@ -237,19 +237,12 @@ fn dequantise(
     at: usize,
     #[comptime] kind: TensorType,
 ) {
-    let pieces = comptime!(pack::pieces(kind));
-    let high_words = comptime!(pack::high_words(kind));
     let row = tile * blocks + block;
-    let mut words = Array::<Vector<u32, Four>>::new(pieces);
-    #[unroll]
-    for piece in 0..pieces {
-        words[piece] = quants[(row * pieces + piece) * 8 + lane];
-    }
-    let mut high = Array::<u32>::new(comptime!(max(high_words, 1)));
-    #[unroll]
-    for word in 0..high_words {
-        high[word] = side[high_at + (row * high_words + word) * 8 + lane];
-    }
+    let mut words = Array::<Vector<u32, Four>>::new(comptime!(pack::pieces(kind)));
+    let mut high = Array::<u32>::new(comptime!(max(pack::high_words(kind), 1)));
+    load_block(
+        quants, side, &mut words, &mut high, row, lane, high_at, kind,
+    );
     let mut scale = Vector::<f32, Four>::new(0.0f32);
     if comptime!(!pack::is_float(kind)) {
         scale = scales(side, supers_at, tile, block, blocks, lane, kind);

@@ -111,6 +111,30 @@ pub(super) fn value(
     }
 }
 
+/// A lane's quants and high bits of a block; `row` counts the blocks of all tiles.
+#[cube]
+pub(super) fn load_block(
+    quants: &[Vector<u32, Four>],
+    side: &[u32],
+    words: &mut Array<Vector<u32, Four>>,
+    high: &mut Array<u32>,
+    row: usize,
+    lane: usize,
+    high_at: usize,
+    #[comptime] kind: TensorType,
+) {
+    let pieces = comptime!(pack::pieces(kind));
+    let high_words = comptime!(pack::high_words(kind));
+    #[unroll]
+    for piece in 0..pieces {
+        words[piece] = quants[(row * pieces + piece) * 8 + lane];
+    }
+    #[unroll]
+    for word in 0..high_words {
+        high[word] = side[high_at + (row * high_words + word) * 8 + lane];
+    }
+}
+
 /// Of a row's block: scale and offset of its first, then of its second half. A weight is
 /// `scale * value + offset`; only `Q6_K` has halves that differ.
 #[cube]

@@ -15,7 +15,7 @@ use cubecl::prelude::*;
 use infera_model::quant::TensorType;
 
 use super::Four;
-use super::matmul::{Epilogue, Gate, activate, scales, value};
+use super::matmul::{Epilogue, Gate, activate, load_block, scales, value};
 use super::pack;
 
 /// Row tiles of a cube, at most.
@@ -91,8 +91,6 @@ pub fn serial_matmul(
     // Columns of a group.
     let per = comptime!(group(wide));
     let groups = comptime!(wide / per);
-    let pieces = comptime!(pack::pieces(kind));
-    let high_words = comptime!(pack::high_words(kind));
     let float = comptime!(pack::is_float(kind));
 
     let lane = UNIT_POS_X as usize;
@@ -150,16 +148,11 @@ pub fn serial_matmul(
         let mut tile = 0usize;
         while tile < tiles {
             let row = (first_tile + tile) * blocks + block;
-            let mut words = Array::<Vector<u32, Four>>::new(pieces);
-            #[unroll]
-            for piece in 0..pieces {
-                words[piece] = quants[(row * pieces + piece) * 8 + lane];
-            }
-            let mut high = Array::<u32>::new(comptime!(max(high_words, 1)));
-            #[unroll]
-            for word in 0..high_words {
-                high[word] = side[high_at + (row * high_words + word) * 8 + lane];
-            }
+            let mut words = Array::<Vector<u32, Four>>::new(comptime!(pack::pieces(kind)));
+            let mut high = Array::<u32>::new(comptime!(max(pack::high_words(kind), 1)));
+            load_block(
+                quants, side, &mut words, &mut high, row, lane, high_at, kind,
+            );
             let mut weights = Array::<f32>::new(32usize);
             #[unroll]
             for k in 0..32usize {
