@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
-    Session, SessionRequest, claim_digest, session_digest,
+    Session, SessionRequest, claim_digest, do_work, session_digest,
 };
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
@@ -64,7 +64,10 @@ impl SimulatedNode {
             version: VERSION,
             node: id,
         };
-        let Challenge { challenge } = node.post("challenge", &hello)?;
+        let Challenge {
+            challenge,
+            work_bits,
+        } = node.post("challenge", &hello)?;
         let proof = SessionRequest {
             version: VERSION,
             node: id,
@@ -72,6 +75,8 @@ impl SimulatedNode {
             signature: node.key.sign(session_digest(&id, &challenge)),
             software: "simulated".to_owned(),
             hardware: hardware(),
+            work: do_work(&id, &challenge, work_bits),
+            instance: None,
         };
         let session: Session = node.post("session", &proof)?;
         node.token = session.token;
@@ -163,6 +168,7 @@ impl SimulatedNode {
             tokens,
             commits,
             finish: Some(finish),
+            prefilled: 0,
         };
         let _: serde_json::Value = self.post(&format!("jobs/{}/output", spec.job), &batch)?;
         Ok(())
@@ -192,6 +198,7 @@ impl SimulatedNode {
     fn tell_state(&self) -> Result<()> {
         let state = NodeState {
             models: vec![self.model],
+            context_tokens: Vec::new(),
             free_slots: 1,
             paused: None,
             hardware: hardware(),

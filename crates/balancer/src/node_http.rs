@@ -90,7 +90,10 @@ async fn challenge(
     let challenge = Hash::from_bytes(core.edges.random());
     core.nodes
         .add_challenge(request.node, challenge, Instant::now());
-    Ok(Json(Challenge { challenge }))
+    Ok(Json(Challenge {
+        challenge,
+        work_bits: 0,
+    }))
 }
 
 async fn session(

@@ -635,6 +635,7 @@ mod tests {
     fn state(free_slots: u32) -> NodeState {
         NodeState {
             models: vec![MODEL],
+            context_tokens: Vec::new(),
             free_slots,
             paused: None,
             hardware: Hardware::default(),

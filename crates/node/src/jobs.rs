@@ -178,6 +178,7 @@ impl Production {
                 tokens,
                 commits,
                 finish,
+                prefilled: 0,
             },
         })
     }
@@ -246,6 +247,7 @@ pub(crate) fn owed_batches(open: &OpenAttempt) -> Vec<OutputBatch> {
         tokens,
         commits,
         finish: None,
+        prefilled: 0,
     };
     let mut batches: Vec<_> = open
         .chunks

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use infera_protocol::node_api::{
-    ChallengeRequest, NodeEvent, NodeState, RefusalCode, Session, SessionRequest, session_digest,
+    Challenge, ChallengeRequest, NodeEvent, NodeState, RefusalCode, Session, SessionRequest,
+    do_work, session_digest,
 };
 use infera_protocol::requirements::Hardware;
-use infera_protocol::{NodeKey, VERSION};
+use infera_protocol::{Hash, NodeKey, VERSION};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -35,6 +36,8 @@ pub(crate) struct SessionTask {
     pub(crate) link: Arc<dyn BalancerLink>,
     pub(crate) key: Arc<NodeKey>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// Of this run of the program.
+    pub(crate) instance: Hash,
     pub(crate) hardware: watch::Receiver<Hardware>,
     pub(crate) token: watch::Sender<Option<Token>>,
     pub(crate) expired: mpsc::UnboundedReceiver<Token>,
@@ -43,6 +46,9 @@ pub(crate) struct SessionTask {
 
 /// A stream that lasted so long was a good one: the next try comes at once.
 const GOOD_STREAM: Duration = Duration::from_secs(5);
+
+/// The most work that a new identity is taken to cost: some seconds of one processor.
+const MOST_WORK_BITS: u8 = 26;
 
 /// Why a session is left.
 enum End {
@@ -89,14 +95,23 @@ impl SessionTask {
 
     async fn open(&self) -> Result<Session, LinkError> {
         let node = self.key.id();
-        let challenge = self
+        let Challenge {
+            challenge,
+            work_bits,
+        } = self
             .link
             .challenge(ChallengeRequest {
                 version: VERSION,
                 node,
             })
-            .await?
-            .challenge;
+            .await?;
+        if work_bits > MOST_WORK_BITS {
+            return Err(LinkError::Unreachable(format!(
+                "the balancer asks for more work ({work_bits} bits) than this program does"
+            )));
+        }
+        let search = move || do_work(&node, &challenge, work_bits);
+        let work = tokio::task::spawn_blocking(search).await.unwrap_or(0);
         let hardware = self.hardware.borrow().clone();
         self.link
             .open_session(SessionRequest {
@@ -106,6 +121,8 @@ impl SessionTask {
                 signature: self.key.sign(session_digest(&node, &challenge)),
                 software: crate::SOFTWARE.to_owned(),
                 hardware,
+                work,
+                instance: Some(self.instance),
             })
             .await
     }

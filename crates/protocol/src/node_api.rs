@@ -40,6 +40,10 @@ pub struct ChallengeRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Challenge {
     pub challenge: Hash,
+    /// What a new identity costs: the answer's `work` must make [`work_digest`] begin with so many
+    /// zero bits. 0 for a node that the balancer knows.
+    #[serde(default)]
+    pub work_bits: u8,
 }
 
 /// Proves that the node holds its key, and tells what it runs on.
@@ -52,6 +56,43 @@ pub struct SessionRequest {
     /// Name and version of the program, for example `infera 0.1.0`.
     pub software: String,
     pub hardware: Hardware,
+    /// The answer to [`Challenge::work_bits`].
+    #[serde(default)]
+    pub work: u64,
+    /// Random, one for each run of a program: tells two programs with one identity apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Hash>,
+}
+
+/// What a new identity has to search: see [`Challenge::work_bits`].
+pub fn work_digest(node: &NodeId, challenge: &Hash, work: u64) -> Hash {
+    Digest::new("infera/identity-work/v1")
+        .fixed(node.as_bytes())
+        .fixed(challenge.as_bytes())
+        .u64(work)
+        .finish()
+}
+
+/// Whether `work` answers a challenge that asks for `bits` zero bits.
+pub fn work_is_done(node: &NodeId, challenge: &Hash, work: u64, bits: u8) -> bool {
+    let digest = work_digest(node, challenge, work);
+    let mut zeros = 0;
+    for byte in digest.as_bytes() {
+        zeros += byte.leading_zeros();
+        if *byte != 0 {
+            break;
+        }
+    }
+    zeros >= u32::from(bits)
+}
+
+/// Searches the work that a challenge asks for: about 2^`bits` digests.
+pub fn do_work(node: &NodeId, challenge: &Hash, bits: u8) -> u64 {
+    let mut work = 0;
+    while !work_is_done(node, challenge, work, bits) {
+        work += 1;
+    }
+    work
 }
 
 pub fn session_digest(node: &NodeId, challenge: &Hash) -> Hash {
@@ -79,6 +120,10 @@ pub struct Session {
 pub struct NodeState {
     /// Models that are loaded.
     pub models: Vec<ModelId>,
+    /// How many tokens of prompt and output together it can take of each of `models`, in their
+    /// order. A model without an entry is taken with its whole context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context_tokens: Vec<u32>,
     /// How many more jobs or audits it can take at once.
     pub free_slots: u32,
     /// Why it takes none, in words for a person.
@@ -323,6 +368,12 @@ pub enum RefusalCode {
     WrongStep,
     /// The balancer cannot answer now: try again.
     Unavailable,
+    /// Another program uses this node's identity now.
+    IdentityInUse,
+    /// The work that a new identity costs is missing or wrong: ask for a new challenge.
+    WorkMissing,
+    /// More calls or nodes from this address, or more text, than the balancer takes.
+    TooMuch,
 }
 
 impl RefusalCode {
@@ -331,12 +382,17 @@ impl RefusalCode {
         match self {
             Self::UnknownVersion => 426,
             Self::Malformed => 400,
-            Self::BadSignature | Self::NoSession | Self::BadChallenge => 401,
+            Self::BadSignature | Self::NoSession | Self::BadChallenge | Self::WorkMissing => 401,
             Self::NotEligible | Self::NotYours => 403,
             Self::UnknownJob | Self::UnknownAudit => 404,
-            Self::Taken | Self::Replayed | Self::OutOfOrder | Self::WrongStep => 409,
+            Self::Taken
+            | Self::Replayed
+            | Self::OutOfOrder
+            | Self::WrongStep
+            | Self::IdentityInUse => 409,
             Self::LeaseEnded => 410,
             Self::BadOutput | Self::BadCommitment => 422,
+            Self::TooMuch => 429,
             Self::Unavailable => 503,
         }
     }
@@ -355,6 +411,21 @@ mod tests {
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["type"], "cancel");
         assert_eq!(serde_json::from_value::<NodeEvent>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn work_is_checked_bit_by_bit_and_bound_to_its_node() {
+        let (one, two) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let challenge = Hash::from_bytes([3; 32]);
+        let work = do_work(&one, &challenge, 9);
+        assert!(work_is_done(&one, &challenge, work, 0));
+        let bytes = *work_digest(&one, &challenge, work).as_bytes();
+        assert!(bytes[0] == 0 && bytes[1] < 0x80);
+        assert!(!work_is_done(&one, &challenge, work, u8::MAX));
+        assert_ne!(
+            work_digest(&one, &challenge, work),
+            work_digest(&two, &challenge, work)
+        );
     }
 
     #[test]

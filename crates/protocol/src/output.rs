@@ -59,6 +59,18 @@ pub struct OutputBatch {
     pub tokens: Vec<TokenOutput>,
     pub commits: Vec<ChunkCommit>,
     pub finish: Option<Finish>,
+    /// How many tokens of prompt and earlier output the engine has gone through, before the first
+    /// token of this attempt. A batch without tokens is sent when it has grown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prefilled: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What the balancer has, and whether to go on.

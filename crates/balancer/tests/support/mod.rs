@@ -17,7 +17,7 @@ use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
     Points, Price, Refusal, RefusalCode, Session, SessionRequest, WorkRecord, claim_digest,
-    session_digest,
+    do_work, session_digest,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
@@ -170,6 +170,7 @@ pub(crate) fn embedded(key: &NodeKey, spec: &JobSpec, vectors: Vec<Vector>) -> O
             vectors,
             5,
         )),
+        prefilled: 0,
     }
 }
 
@@ -461,6 +462,7 @@ impl SimNode {
                 head().id(Profile::P16),
                 embedder().id(Profile::P32),
             ],
+            context_tokens: Vec::new(),
             free_slots,
             paused: paused.map(str::to_owned),
             hardware: self.hardware.clone(),
@@ -719,6 +721,7 @@ impl Work {
             tokens: Vec::new(),
             commits: Vec::new(),
             finish: None,
+            prefilled: 0,
         };
         while batch.tokens.len() < count && self.ended.is_none() {
             let id = sim_token(&self.seed, self.position());
@@ -910,6 +913,8 @@ pub(crate) fn session_request(
         signature: key.sign(session_digest(&key.id(), &challenge)),
         software: "simulated 1".to_owned(),
         hardware,
+        work: 0,
+        instance: None,
     }
 }
 
@@ -919,8 +924,14 @@ pub(crate) async fn open_session(
     key: &NodeKey,
     hardware: Hardware,
 ) -> Result<Session, Refusal> {
-    let Challenge { challenge } = challenge(http, base, key.id()).await;
-    let request = session_request(key, challenge, hardware);
+    let Challenge {
+        challenge,
+        work_bits,
+    } = challenge(http, base, key.id()).await;
+    let request = SessionRequest {
+        work: do_work(&key.id(), &challenge, work_bits),
+        ..session_request(key, challenge, hardware)
+    };
     answer(http.post(format!("{base}/node/v1/session")).json(&request)).await
 }
 

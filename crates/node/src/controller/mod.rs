@@ -201,6 +201,7 @@ impl Controller {
         let (hardware_out, hardware_in) = watch::channel(Hardware::default());
         let (state, state_in) = watch::channel(NodeState {
             models: Vec::new(),
+            context_tokens: Vec::new(),
             free_slots: 0,
             paused: None,
             hardware: Hardware::default(),
@@ -216,6 +217,7 @@ impl Controller {
             link: Arc::clone(&edges.balancer),
             key: Arc::clone(&key),
             entropy: Arc::clone(&edges.entropy),
+            instance: Hash::from_bytes(random_32(&*edges.entropy)),
             hardware: hardware_in,
             token,
             expired: expired_tokens,
@@ -610,6 +612,7 @@ impl Controller {
         let running = self.decision.mode == Mode::Run;
         let state = NodeState {
             models: self.slots.iter().filter_map(Slot::ready_model).collect(),
+            context_tokens: Vec::new(),
             free_slots: if running {
                 (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
             } else {

@@ -567,7 +567,10 @@ impl BalancerLink for FakeBalancer {
             assert_eq!(request.node, node_id());
             let challenge = Hash::from_bytes([books.challenges as u8; 32]);
             books.challenge = Some(challenge);
-            Ok(Challenge { challenge })
+            Ok(Challenge {
+                challenge,
+                work_bits: 0,
+            })
         })
     }
 

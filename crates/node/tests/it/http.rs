@@ -34,6 +34,7 @@ fn token() -> Token {
 fn state() -> NodeState {
     NodeState {
         models: Vec::new(),
+        context_tokens: Vec::new(),
         free_slots: 1,
         paused: None,
         hardware: Hardware::default(),
