@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
@@ -21,16 +22,20 @@ use tokio::time::Instant;
 use crate::db::DbError;
 use crate::dispatch::{Core, Pause, unavailable};
 use crate::job::{
-    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Stage, VerdictView, refusal,
+    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Speeds, Stage, VerdictView,
+    refusal,
 };
-use crate::ledger::{self, Earning};
+use crate::ledger::{self, Account, Earning, Settlement};
 use crate::metrics;
+use crate::queues::Waits;
 use crate::store::{self, StoredJob};
 
 /// What is to be settled.
 struct Judgment {
     verdict: VerdictStatus,
     reason: String,
+    /// No reference could check it, though one should have.
+    unchecked: bool,
     attempts: Vec<JudgedAttempt>,
     /// How each report that counted compares over the whole output.
     references: Vec<ReferenceResult>,
@@ -185,7 +190,7 @@ impl Core {
         audit.step = AuditStep::Reported;
         audit.report = Some(reveal.report.clone());
         audit.until = None;
-        self.nodes.end_work(node, None);
+        self.nodes.end_work(node, Speeds::default());
         live.wake.notify_one();
         Ok(())
     }
@@ -198,13 +203,14 @@ impl Core {
         job: &mut Job,
         now: Instant,
     ) -> Result<Option<Pause>, DbError> {
-        if let Some(reason) = self.not_audited(job, now) {
-            let judgment = Judgment::unaudited(job, reason);
+        if let Some((reason, unchecked)) = self.not_audited(live, job, now) {
+            let judgment = Judgment::unaudited(job, reason, unchecked);
             self.settle(live, job, judgment).await?;
             return Ok(None);
         }
         self.close_late_audits(job, now).await?;
         self.draw_references(live, job, now).await?;
+        self.tell_scarcity(live, job, now).await?;
         let Stage::Auditing(audits) = &mut job.stage else {
             return Ok(None);
         };
@@ -260,7 +266,7 @@ impl Core {
             }
             return Ok(Some(Pause {
                 until: give_up,
-                on_nodes: false,
+                waits: None,
             }));
         }
         let until = audits
@@ -273,7 +279,7 @@ impl Core {
             .min();
         Ok(Some(Pause {
             until,
-            on_nodes: true,
+            waits: (!enough).then_some(Waits::Reference),
         }))
     }
 
@@ -312,28 +318,82 @@ impl Core {
             },
             drawn,
             give_up: Some(now + self.config.keep_text),
+            scarce: false,
         }
     }
 
-    /// The lottery, once for each run. Gives the reason when there is no audit, or no longer one.
-    fn not_audited(&self, job: &mut Job, now: Instant) -> Option<&'static str> {
+    /// The lottery, once for each run. Gives the reason when there is no audit, or no longer one, and
+    /// whether there should have been one.
+    fn not_audited(
+        &self,
+        live: &LiveJob,
+        job: &mut Job,
+        now: Instant,
+    ) -> Option<(&'static str, bool)> {
         let empty = job.received() == 0;
         let Stage::Auditing(audits) = &mut job.stage else {
             return None;
         };
         if audits.needed > 0 {
             let given_up = audits.give_up.is_some_and(|at| at <= now);
-            return given_up.then_some("No reference nodes could decide in time.");
+            let crowded_out = live.crowded_out.load(Ordering::Relaxed);
+            return (given_up || crowded_out).then_some((
+                "No reference nodes could check it in time, so it is not paid as checked work.",
+                true,
+            ));
         }
         if empty {
-            return Some("There was no output to check.");
+            return Some(("There was no output to check.", false));
         }
         if self.edges.chance() >= self.config.audit_rate {
-            return Some("The lottery chose no audit for this job.");
+            return Some(("The lottery chose no audit for this job.", false));
         }
         audits.needed = self.config.references;
         audits.give_up = Some(now + self.config.keep_text);
         None
+    }
+
+    /// Says at once when nobody knows when references come, instead of leaving it pending.
+    async fn tell_scarcity(
+        &self,
+        live: &LiveJob,
+        job: &mut Job,
+        now: Instant,
+    ) -> Result<(), DbError> {
+        let model = Arc::clone(&job.request.model);
+        let Stage::Auditing(audits) = &job.stage else {
+            return Ok(());
+        };
+        let missing = audits.needed.saturating_sub(audits.live().count());
+        let here = self.nodes.count_references(model.id, now);
+        let scarce = missing > 0 && here < audits.needed;
+        if scarce == audits.scarce {
+            return Ok(());
+        }
+        let reason = if scarce {
+            format!(
+                "It waits for reference nodes: {} have to check it, and of those with this model {here} are online.",
+                audits.needed
+            )
+        } else {
+            VerdictView::pending().reason
+        };
+        self.note_scarcity(&model, scarce, here, audits.needed);
+        let mut write = self.database.write().await?;
+        store::note_waiting(&mut write, job.id, &reason).await?;
+        write.commit().await?;
+        live.verdict.send_modify(|view| {
+            view.reason.clone_from(&reason);
+            view.stalled = scarce;
+        });
+        for past in &job.past {
+            let record = store::attempt_record(&self.database, job.id, past.number).await;
+            self.tell_record(past.node, record);
+        }
+        if let Stage::Auditing(audits) = &mut job.stage {
+            audits.scarce = scarce;
+        }
+        Ok(())
     }
 
     async fn close_late_audits(&self, job: &mut Job, now: Instant) -> Result<(), DbError> {
@@ -364,7 +424,7 @@ impl Core {
         write.commit().await?;
         audit.step = AuditStep::Closed;
         audit.until = Some(Instant::now() + self.config.audit_accept);
-        self.nodes.end_work(audit.node, None);
+        self.nodes.end_work(audit.node, Speeds::default());
         Ok(())
     }
 
@@ -415,7 +475,7 @@ impl Core {
         }
         write.commit().await?;
         for audit in &drawn {
-            self.register_audit(audit.id, live);
+            self.register_audit(audit.id, audit.node, live);
             self.nodes.begin_work(audit.node);
         }
         if let Stage::Auditing(audits) = &mut job.stage {
@@ -433,8 +493,7 @@ impl Core {
     ) -> Result<(), DbError> {
         let now_ms = self.edges.now_ms();
         let failed = judgment.verdict == VerdictStatus::Failed;
-        let cost = job.cost();
-        let pay = ledger::reference_share(cost);
+        let pay = ledger::reference_share(job.cost());
         let audits: Vec<(AuditId, NodeId, AuditReport)> = match &job.stage {
             Stage::Auditing(audits) => audits
                 .live()
@@ -442,29 +501,42 @@ impl Core {
                 .collect(),
             _ => Vec::new(),
         };
-        let references: Vec<_> = audits.iter().map(|(_, node, _)| *node).collect();
-        let earnings: Vec<_> = judgment
-            .attempts
-            .iter()
-            .map(|judged| Earning {
-                attempt: judged.past.number,
-                node: judged.past.node,
-                share: judged.past.share,
-                failed: judged.verdict == VerdictStatus::Failed,
-            })
-            .collect();
-        let rerun = failed
-            && job.request.rerun
-            && !job.failed
-            && !job.cancelled
-            && job.client.is_some()
-            && job.run <= self.config.max_reruns;
+        let waits = job.request.rerun && job.client.is_some() && !job.failed;
+        let rerun = failed && waits && !job.cancelled && job.run <= self.config.max_reruns;
+        // A client that waits for the verdict gets nothing of what failed.
+        let got = !(failed && waits);
+        let mut settlement = self.settlement(job, &judgment, got);
+        settlement.references = audits.iter().map(|(_, node, _)| (*node, pay)).collect();
         let mut bans = Vec::new();
         let mut write = self.database.write().await?;
+        let network = ledger::balance_within(&mut write, &Account::Network).await?;
+        let wanted = settlement.subsidy();
+        settlement.limit_subsidy(self.config.subsidy_cap.saturating_add(network));
+        if settlement.subsidy() < wanted {
+            metrics::subsidy_refused(wanted - settlement.subsidy());
+            tracing::error!(
+                balance = network,
+                cap = self.config.subsidy_cap,
+                "ALARM: the network's account has reached its subsidy cap, so reference nodes are paid less for checking output that failed. Find out who fails (`node list`), or raise `subsidy_cap`"
+            );
+        }
         job.books()
-            .settled(cost, &earnings, &references, pay, failed || job.failed)
+            .settled(&settlement)
             .post(&mut write, now_ms)
             .await?;
+        store::set_cost(&mut write, job.id, settlement.charge).await?;
+        for earning in &settlement.earnings {
+            let judged = judgment
+                .attempts
+                .iter()
+                .find(|judged| judged.past.number == earning.attempt);
+            // What failed keeps its share, as what was forfeited.
+            if earning.paid < earning.share
+                && judged.is_some_and(|judged| judged.verdict != VerdictStatus::Failed)
+            {
+                store::set_share(&mut write, job.id, earning.attempt, earning.paid).await?;
+            }
+        }
         for judged in &judgment.attempts {
             let node = judged.past.node;
             store::judge_attempt(
@@ -486,13 +558,13 @@ impl Core {
                 VerdictStatus::SampledOut | VerdictStatus::Pending => {}
             }
         }
-        for (id, _, report) in &audits {
+        for ((id, _, report), (_, pay)) in audits.iter().zip(&settlement.references) {
             let result = judgment
                 .references
                 .iter()
                 .find(|result| result.audit == *id);
             let found = findings(result.map_or(&[], std::slice::from_ref), &audits);
-            store::settle_audit(&mut write, *id, &figures(report, result), &found, pay).await?;
+            store::settle_audit(&mut write, *id, &figures(report, result), &found, *pay).await?;
         }
         if rerun {
             store::restart_job(&mut write, job.id, job.run + 1).await?;
@@ -519,19 +591,65 @@ impl Core {
             self.nodes.ban(node, until);
             job.excluded.insert(node);
         }
+        for judged in &judgment.attempts {
+            if judged.verdict == VerdictStatus::Verified {
+                self.nodes.add_success(judged.past.node);
+            }
+        }
         self.tell_nodes(job, &judgment, &audits).await;
         if rerun {
             job.tell(Progress::Restarted);
-            job.restart(Instant::now() + self.config.reassign);
+            job.restart(self.seeking(Instant::now(), self.config.reassign));
         } else {
             live.verdict.send_replace(VerdictView {
                 verdict: judgment.verdict,
                 reason: judgment.reason,
                 last: true,
+                stalled: false,
             });
             job.stage = Stage::Done;
         }
         Ok(())
+    }
+
+    /// What the client is charged and the workers are paid; `got` if the client has the output.
+    fn settlement(&self, job: &Job, judgment: &Judgment, got: bool) -> Settlement {
+        let passed = |judged: &&JudgedAttempt| got && judged.verdict != VerdictStatus::Failed;
+        let charge = job.charge(
+            judgment
+                .attempts
+                .iter()
+                .filter(passed)
+                .map(|judged| &judged.past),
+        );
+        let part = if judgment.unchecked {
+            self.config.unchecked_pay
+        } else {
+            1.0
+        };
+        let earnings = judgment.attempts.iter().map(|judged| {
+            let record = if judgment.unchecked {
+                self.nodes.record(judged.past.node)
+            } else {
+                1.0
+            };
+            Earning {
+                attempt: judged.past.number,
+                node: judged.past.node,
+                share: judged.past.share,
+                paid: if passed(&judged) {
+                    ledger::part(judged.past.share, part * record)
+                } else {
+                    0
+                },
+            }
+        });
+        Settlement {
+            held: job.cost(),
+            charge: ledger::part(charge, part),
+            earnings: earnings.collect(),
+            references: Vec::new(),
+        }
     }
 
     /// Tells everyone who worked on the job how it came out.
@@ -574,7 +692,7 @@ impl Core {
 }
 
 impl Judgment {
-    fn unaudited(job: &Job, reason: &str) -> Self {
+    fn unaudited(job: &Job, reason: &str, unchecked: bool) -> Self {
         let judged = |past: &PastAttempt| JudgedAttempt {
             past: *past,
             verdict: VerdictStatus::SampledOut,
@@ -584,6 +702,7 @@ impl Judgment {
         Self {
             verdict: VerdictStatus::SampledOut,
             reason: reason.to_owned(),
+            unchecked,
             attempts: job.past.iter().map(judged).collect(),
             references: Vec::new(),
         }
@@ -647,6 +766,7 @@ fn judge(job: &Job) -> Option<Judgment> {
     Some(Judgment {
         verdict,
         reason,
+        unchecked: false,
         attempts,
         references: whole.references,
     })

@@ -11,8 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::future::select_all;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use infera_model::{ChatMessage, Tokenizer};
 use infera_protocol::digest::Digest;
 use infera_protocol::job::job_seed;
@@ -25,11 +24,13 @@ use tokio::time::Instant;
 
 use crate::body::{BodyFault, Received};
 use crate::catalog::ServedModel;
-use crate::dispatch::{Core, JobClient, database_error};
+use crate::dispatch::{Core, JobClient, database_error, to_the_end};
 use crate::job::{self, Progress, Request, VerdictView};
 use crate::keys::{self, Client};
+use crate::ledger::{self, Account};
 use crate::metrics::Gauges;
 use crate::openai::{self, ApiError, EmbeddingRequest, Input, Prompt};
+use crate::queues::Waits;
 use crate::receipts::{self, JobView};
 use crate::store;
 
@@ -238,8 +239,23 @@ async fn metrics(State(core): Shared) -> impl IntoResponse {
         jobs: core.live_jobs(),
         nodes,
         references,
+        waiting_workers: core.queues.len(Waits::Worker),
+        waiting_references: core.queues.len(Waits::Reference),
+        network_balance: ledger::balance(&core.database, &Account::Network)
+            .await
+            .unwrap_or(0),
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Accepts a request's jobs. A client that hangs up meanwhile leaves when they are there.
+async fn submit(
+    core: &Arc<Core>,
+    client: &Client,
+    jobs: Vec<Request>,
+) -> Result<Vec<JobClient>, ApiError> {
+    let (core, client) = (Arc::clone(core), client.clone());
+    to_the_end(async move { core.submit(&client, jobs).await }).await
 }
 
 /// The model that clients call so.
@@ -303,7 +319,7 @@ async fn generate(
         })
         .collect();
     let stream = request.stream;
-    let clients = core.submit(&client, jobs).await?;
+    let clients = submit(&core, &client, jobs).await?;
     let first = clients
         .first()
         .ok_or_else(|| ApiError::server("The request holds no job"))?;
@@ -367,7 +383,7 @@ async fn embed(
         keep: request.keep,
         rerun: request.wait,
     };
-    let mut clients = core.submit(client, vec![job]).await?;
+    let mut clients = submit(core, client, vec![job]).await?;
     let until = Instant::now() + core.config.verdict_wait;
     let collected = clients
         .iter_mut()
@@ -512,17 +528,24 @@ impl Answering {
             chunk["infera"] = json!({"job_id": client.job.id});
             sender.send(chunk.to_string()).await?;
         }
+        let streams = clients.iter_mut().enumerate().map(|(index, client)| {
+            let (_, nothing) = mpsc::unbounded_channel();
+            let progress = std::mem::replace(&mut client.progress, nothing);
+            stream::unfold(progress, move |mut progress| async move {
+                let next = progress.recv().await?;
+                Some(((index, Some(next)), progress))
+            })
+            .chain(stream::once(std::future::ready((index, None))))
+            .boxed()
+        });
+        let mut all = stream::select_all(streams);
         while open.contains(&true) {
-            let (index, progress) = {
-                let waiting = clients
-                    .iter_mut()
-                    .enumerate()
-                    .filter(|(index, _)| open[*index])
-                    .map(|(index, client)| {
-                        Box::pin(async move { (index, client.progress.recv().await) })
-                    });
-                select_all(waiting).await.0
+            let Some((index, progress)) = all.next().await else {
+                break;
             };
+            if !open[index] {
+                continue;
+            }
             match progress {
                 Some(Progress::Started | Progress::Restarted | Progress::Vectors(_)) => {}
                 Some(Progress::Tokens { text, tokens }) => {
@@ -559,7 +582,7 @@ impl Answering {
         if self.request.wait {
             let until = Instant::now() + self.verdict_wait;
             for client in &mut clients {
-                let verdict = final_verdict(&mut client.verdict);
+                let verdict = known_verdict(&mut client.verdict);
                 // When time is up, the verdict is sent as pending.
                 let _ = tokio::time::timeout_at(until, verdict).await;
             }
@@ -693,7 +716,7 @@ async fn collect(client: &mut JobClient, wait: bool, until: Instant) -> Result<A
         }
         let progress = tokio::select! {
             progress = client.progress.recv() => progress,
-            verdict = final_verdict(&mut client.verdict), if finished => {
+            verdict = known_verdict(&mut client.verdict), if finished => {
                 return match verdict {
                     Some(VerdictStatus::Failed) => Err(verification_failed()),
                     _ => Ok(answer),
@@ -710,7 +733,7 @@ async fn collect(client: &mut JobClient, wait: bool, until: Instant) -> Result<A
             Some(Progress::Vectors(vectors)) => answer.vectors = vectors,
             Some(Progress::Restarted) => answer = Answer::default(),
             Some(Progress::Finished(reason)) => answer.finish = Some(reason),
-            Some(Progress::Failed(error)) => return Err(error),
+            Some(Progress::Failed(error)) => return Err(error.with_partial(answer.text)),
             None => return Err(ended_early()),
         }
     }
@@ -805,6 +828,11 @@ fn fit(
         ));
     }
     let room = (model.context as usize).saturating_sub(prompt) as u32;
+    // Without a limit of the client's, the answer is sized to the nodes that are here.
+    let longest = core.nodes.longest_context(model.id, Instant::now());
+    let roomiest = longest.map_or(room, |longest| {
+        room.min((longest as usize).saturating_sub(prompt) as u32)
+    });
     match request.max_tokens {
         _ if room == 0 => Err(ApiError::context_exceeded(model.context, prompt, None)),
         Some(asked) if asked > room => Err(ApiError::context_exceeded(
@@ -813,7 +841,7 @@ fn fit(
             Some(asked),
         )),
         Some(asked) => Ok(asked),
-        None => Ok(room.min(core.config.default_max_tokens)),
+        None => Ok(roomiest.max(1).min(core.config.default_max_tokens)),
     }
 }
 
@@ -840,6 +868,17 @@ async fn final_verdict(
     verdict: &mut tokio::sync::watch::Receiver<VerdictView>,
 ) -> Option<VerdictStatus> {
     let view = verdict.wait_for(|view| view.last).await.ok()?;
+    Some(view.verdict)
+}
+
+/// The final verdict, or the pending one when nobody knows when references come.
+async fn known_verdict(
+    verdict: &mut tokio::sync::watch::Receiver<VerdictView>,
+) -> Option<VerdictStatus> {
+    let view = verdict
+        .wait_for(|view| view.last || view.stalled)
+        .await
+        .ok()?;
     Some(view.verdict)
 }
 

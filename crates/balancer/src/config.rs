@@ -19,12 +19,38 @@ pub struct Config {
     /// Until the first token, a lease also covers the prompt: this much for each of its tokens.
     #[serde(deserialize_with = "milliseconds")]
     pub lease_per_prompt_token: Duration,
+    /// A job that comes slower than this goes to another node.
+    pub least_tokens_per_second: f64,
+    /// What is taken of a node's speed with prompts while none was measured.
+    pub least_prefill_per_second: f64,
+    /// How long a job may take in all.
+    #[serde(deserialize_with = "milliseconds")]
+    pub job_deadline: Duration,
+    /// A node with fewer verified jobs is a newcomer: it has one slot, and while known nodes are
+    /// here only a small share of the offers.
+    pub newcomer_jobs: u32,
+    /// The part of jobs that a newcomer is offered beside known nodes, from 0 to 1.
+    pub newcomer_share: f64,
+    /// How long a job waits for a known node before free newcomers are offered it.
+    #[serde(deserialize_with = "milliseconds")]
+    pub newcomer_wait: Duration,
+    /// How long a node gets no jobs after it lost one; doubled with each more, undone by jobs that
+    /// are verified.
+    #[serde(deserialize_with = "milliseconds")]
+    pub lapse_pause: Duration,
+    /// How far the network's own account may go below zero for references, in micro-points.
+    pub subsidy_cap: i64,
+    /// The part of a job's price that is charged and paid when no reference could check it, from 0
+    /// to 1; of a node's share also no more than its record warrants.
+    pub unchecked_pay: f64,
+    /// How many jobs of one model may wait for references.
+    pub audit_queue: usize,
     /// How long an offer stands before it is made anew.
     #[serde(deserialize_with = "milliseconds")]
     pub offer_deadline: Duration,
     /// How many nodes are offered a job first.
     pub first_ring: usize,
-    /// When the other nodes are offered it too.
+    /// When twice as many nodes are offered it, and so on.
     #[serde(deserialize_with = "milliseconds")]
     pub widen_after: Duration,
     /// How long a new job may wait for a free node.
@@ -79,6 +105,16 @@ impl Default for Config {
         Self {
             lease: Duration::from_secs(15),
             lease_per_prompt_token: Duration::from_millis(20),
+            least_tokens_per_second: 0.5,
+            least_prefill_per_second: 20.0,
+            job_deadline: Duration::from_mins(30),
+            newcomer_jobs: 10,
+            newcomer_share: 0.1,
+            newcomer_wait: Duration::from_secs(2),
+            lapse_pause: Duration::from_secs(30),
+            subsidy_cap: 10 * infera_protocol::MICRO_POINTS,
+            unchecked_pay: 0.0,
+            audit_queue: 4096,
             offer_deadline: Duration::from_secs(10),
             first_ring: 3,
             widen_after: Duration::from_millis(150),
@@ -142,6 +178,25 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.audit_rate) {
             return Err("`audit_rate` must be from 0 to 1".to_owned());
+        }
+        for (name, part) in [
+            ("newcomer_share", self.newcomer_share),
+            ("unchecked_pay", self.unchecked_pay),
+        ] {
+            if !(0.0..=1.0).contains(&part) {
+                return Err(format!("`{name}` must be from 0 to 1"));
+            }
+        }
+        for (name, speed) in [
+            ("least_tokens_per_second", self.least_tokens_per_second),
+            ("least_prefill_per_second", self.least_prefill_per_second),
+        ] {
+            if !(0.001..=1e6).contains(&speed) {
+                return Err(format!("`{name}` must be from 0.001 to 1000000"));
+            }
+        }
+        if self.subsidy_cap < 0 {
+            return Err("`subsidy_cap` must be at least 0".to_owned());
         }
         if self.lease.is_zero() || self.node_timeout.is_zero() {
             return Err("`lease` and `node_timeout` must be above 0".to_owned());
@@ -207,6 +262,10 @@ mod tests {
             ("audit_rate = 2.0", "audit_rate"),
             ("audit_rate = nan", "audit_rate"),
             ("lease = 0", "lease"),
+            ("least_tokens_per_second = 0.0", "least_tokens_per_second"),
+            ("newcomer_share = 1.5", "newcomer_share"),
+            ("unchecked_pay = -1.0", "unchecked_pay"),
+            ("subsidy_cap = -1", "subsidy_cap"),
             ("references = 6", "references"),
             ("references = 1", "references"),
         ] {

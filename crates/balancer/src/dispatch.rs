@@ -4,7 +4,8 @@
 //! clients change the job under its lock, write to the database first, and wake the driver.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use infera_protocol::node_api::{
@@ -12,29 +13,37 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, FinishReason, JobId, JobSpec, NodeId, OutputBatch, VERSION};
+use infera_protocol::{
+    AuditId, FinishReason, JobId, JobSpec, ModelId, NodeId, OutputBatch, VERSION,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, ServedModel};
 use crate::config::Config;
 use crate::db::{Database, DbError};
 use crate::edges::Edges;
 use crate::job::{
-    Attempt, Audits, Job, LiveJob, PastAttempt, Progress, Request, Seeking, Stage, VerdictView,
-    lease_ended, refusal,
+    Attempt, Audits, Job, LeaseTerms, LiveJob, PastAttempt, Place, Progress, Request, Seeking,
+    Stage, VerdictView, lease_ended, refusal,
 };
 use crate::keys::Client;
 use crate::metrics::Metrics;
-use crate::nodes::{Availability, Nodes};
+use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
 use crate::openai::ApiError;
-use crate::store::{self, JobEnd};
+use crate::queues::{Queues, Waits};
+use crate::store::{self, JobEnd, StoredJob};
 use crate::{ledger, metrics};
 
 /// How long a driver waits before it tries again what the database refused.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes among nodes within this time are looked at together.
 const CHANGES_PAUSE: Duration = Duration::from_millis(2);
+/// A written job that no driver has after so long is taken up: it was enlisted long before.
+const STRAY_AFTER: Duration = Duration::from_secs(30);
+/// What newcomers lose beside known nodes does not count against a job, up to so many times the
+/// tries that it has.
+const NEWCOMER_TRIES: u32 = 4;
 
 /// A running balancer; copies share it.
 #[derive(Clone)]
@@ -48,15 +57,19 @@ pub(crate) struct Core {
     pub(crate) nodes: Nodes,
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
+    pub(crate) queues: Queues,
     /// Set when open answers must come to their end, because the program does.
     ending: watch::Sender<bool>,
+    turns: AtomicU64,
+    /// Models whose jobs wait for references that are not here.
+    scarce: Mutex<HashSet<ModelId>>,
     live: Mutex<Live>,
 }
 
 #[derive(Default)]
 struct Live {
     jobs: HashMap<JobId, Arc<LiveJob>>,
-    audits: HashMap<AuditId, Arc<LiveJob>>,
+    audits: HashMap<AuditId, (NodeId, Arc<LiveJob>)>,
     /// How many jobs each client has.
     per_client: HashMap<String, usize>,
 }
@@ -72,8 +85,8 @@ pub(crate) struct JobClient {
 /// When a driver has to look at its job again, besides when it is woken.
 pub(crate) struct Pause {
     pub(crate) until: Option<Instant>,
-    /// Also when a node comes, goes or frees a slot.
-    pub(crate) on_nodes: bool,
+    /// Also when there is room for it.
+    pub(crate) waits: Option<Waits>,
 }
 
 /// How an attempt ended.
@@ -82,12 +95,17 @@ enum AttemptEnd {
     Finished,
     Released,
     LeaseEnded,
+    /// The job's time is over.
+    Stopped,
 }
 
 impl Drop for JobClient {
     fn drop(&mut self) {
         let (core, job) = (Arc::clone(&self.core), Arc::clone(&self.job));
-        tokio::spawn(async move { core.client_left(&job).await });
+        // Without a runtime the program ends, and the next run takes the job up.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { core.client_left(&job).await });
+        }
     }
 }
 
@@ -100,7 +118,11 @@ impl Balancer {
         edges: Edges,
     ) -> Result<Self, CatalogError> {
         let first_event = u64::try_from(edges.now_ms()).unwrap_or(0) * 1000 + 1;
-        let nodes = Nodes::new(config.node_timeout, config.event_buffer, first_event);
+        let trust = Trust {
+            newcomer_jobs: config.newcomer_jobs,
+            least_tokens_per_second: config.least_tokens_per_second,
+        };
+        let nodes = Nodes::new(config.node_timeout, config.event_buffer, first_event, trust);
         let core = Arc::new(Core {
             database,
             config,
@@ -109,9 +131,13 @@ impl Balancer {
             nodes,
             catalog: Catalog::default(),
             metrics: metrics::install(),
+            queues: Queues::default(),
             ending: watch::Sender::new(false),
+            turns: AtomicU64::new(1),
+            scarce: Mutex::default(),
             live: Mutex::default(),
         });
+        tokio::spawn(match_up(Arc::downgrade(&core), core.nodes.changes()));
         core.catalog.refresh(&core.database).await?;
         core.recover().await?;
         Ok(Self(core))
@@ -133,6 +159,11 @@ impl Balancer {
                 && let Err(error) = self.0.delete_old_text().await
             {
                 tracing::warn!(%error, "old texts could not be deleted");
+            }
+            if round.is_multiple_of(20)
+                && let Err(error) = self.0.take_up_strays().await
+            {
+                tracing::warn!(%error, "jobs without a driver could not be looked for");
             }
             round += 1;
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -166,26 +197,64 @@ impl Core {
         requests: Vec<Request>,
     ) -> Result<Vec<JobClient>, ApiError> {
         let now = Instant::now();
-        if let Some(model) = requests.first().map(|request| &request.model) {
-            let availability = self.nodes.availability(model.id, now, self.edges.now_ms());
+        let places = self.reserve(&client.name, requests.len())?;
+        let jobs: Vec<_> = requests
+            .into_iter()
+            .zip(places)
+            .map(|(request, place)| {
+                let id = JobId::from_bytes(self.edges.random());
+                let deadline = now + self.config.job_deadline;
+                let seeking = self.seeking(now, self.config.queue);
+                let mut job = Job::new(id, Arc::new(request), 1, seeking, deadline);
+                job.place = Some(place);
+                job
+            })
+            .collect();
+        let longest = jobs.iter().max_by_key(|job| job.context_needed());
+        if let Some(job) = longest {
+            let model = &job.request.model;
+            let (context, now_ms) = (job.context_needed(), self.edges.now_ms());
+            let availability = self.nodes.availability(model.id, context, now, now_ms);
             if let Some(error) = no_node(availability, &model.name) {
                 return Err(error);
             }
         }
-        let count = requests.len();
-        self.reserve(&client.name, count)?;
-        let jobs: Vec<_> = requests
-            .into_iter()
-            .map(|request| {
-                let id = JobId::from_bytes(self.edges.random());
-                Job::new(id, Arc::new(request), 1, now + self.config.queue)
-            })
-            .collect();
-        if let Err(error) = self.write_jobs(client, &jobs).await {
-            self.release_places(&client.name, count);
-            return Err(error);
-        }
+        self.write_jobs(client, &jobs).await?;
         Ok(jobs.into_iter().map(|job| self.enlist(job)).collect())
+    }
+
+    /// Says once in the log when a model has too few references, and when it has enough again.
+    pub(crate) fn note_scarcity(
+        &self,
+        model: &ServedModel,
+        scarce: bool,
+        here: usize,
+        needed: usize,
+    ) {
+        let mut models = self.scarce.lock().unwrap_or_else(PoisonError::into_inner);
+        if scarce && models.insert(model.id) {
+            tracing::warn!(
+                model = model.name,
+                here,
+                needed,
+                "too few reference nodes: answers wait unchecked. Start reference nodes with this model (`node trust NODE --reference`)"
+            );
+        } else if !scarce && models.remove(&model.id) {
+            tracing::info!(model = model.name, "there are enough reference nodes again");
+        }
+    }
+
+    pub(crate) fn seeking(&self, now: Instant, patience: Duration) -> Seeking {
+        Seeking::new(now, patience, self.config.first_ring)
+    }
+
+    fn lease_terms(&self) -> LeaseTerms {
+        LeaseTerms {
+            lease: self.config.lease,
+            lease_per_prompt_token: self.config.lease_per_prompt_token,
+            least_tokens_per_second: self.config.least_tokens_per_second,
+            least_prefill_per_second: self.config.least_prefill_per_second,
+        }
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<Arc<LiveJob>> {
@@ -193,11 +262,36 @@ impl Core {
     }
 
     pub(crate) fn audited_job(&self, id: AuditId) -> Option<Arc<LiveJob>> {
-        self.lock().audits.get(&id).cloned()
+        let live = self.lock();
+        live.audits.get(&id).map(|(_, job)| Arc::clone(job))
     }
 
-    pub(crate) fn register_audit(&self, id: AuditId, job: &Arc<LiveJob>) {
-        self.lock().audits.insert(id, Arc::clone(job));
+    pub(crate) fn register_audit(&self, id: AuditId, node: NodeId, job: &Arc<LiveJob>) {
+        self.lock().audits.insert(id, (node, Arc::clone(job)));
+    }
+
+    /// Wakes the jobs for which there is room now, and those whose references may have missed
+    /// something.
+    fn wake_waiting(&self) {
+        let relinked = self.nodes.take_relinked();
+        if !relinked.is_empty() {
+            let relinked: HashSet<_> = relinked.into_iter().collect();
+            let live = self.lock();
+            let concerned = live
+                .audits
+                .values()
+                .filter(|(node, _)| relinked.contains(node));
+            concerned.for_each(|(_, job)| job.wake.notify_one());
+        }
+        let (now, now_ms) = (Instant::now(), self.edges.now_ms());
+        for (model, waits) in self.queues.waiting() {
+            let room = self.nodes.room(model, now, now_ms);
+            let count = match waits {
+                Waits::Worker => room.workers,
+                Waits::Reference => room.references,
+            };
+            self.queues.wake(model, waits, count);
+        }
     }
 
     pub(crate) fn live_jobs(&self) -> usize {
@@ -247,9 +341,10 @@ impl Core {
                 "This job was not offered to this node. Wait for an offer",
             ));
         }
-        if let Some(fault) =
-            self.nodes
-                .claim_fault(node, job.request.model.id, now, self.edges.now_ms())
+        let search = search(&job, Newcomers::One);
+        if let Some(fault) = self
+            .nodes
+            .claim_fault(node, &search, now, self.edges.now_ms())
         {
             return Err(refusal(RefusalCode::NotEligible, fault));
         }
@@ -260,8 +355,11 @@ impl Core {
             .copied()
             .collect();
         let prompt = job.request.prompt.len() as u32 + job.received();
-        let first_lease = self.config.lease + self.config.lease_per_prompt_token * prompt;
-        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now + first_lease);
+        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now).with_terms(
+            &self.lease_terms(),
+            prompt,
+            self.nodes.prefill_speed(node),
+        );
         let mut write = self.database.write().await.map_err(unavailable)?;
         store::insert_attempt(
             &mut write,
@@ -330,7 +428,7 @@ impl Core {
             .map_err(unavailable)?;
             write.commit().await.map_err(unavailable)?;
         }
-        job.apply(accepted, self.config.lease, now);
+        job.apply(accepted, &self.lease_terms(), now);
         let ack = job.ack();
         if ack.finished {
             live.wake.notify_one();
@@ -407,35 +505,41 @@ impl Core {
                         tracing::error!(job = %live.id, %error, "the job has to wait for the database");
                         Pause {
                             until: Some(Instant::now() + DATABASE_PAUSE),
-                            on_nodes: false,
+                            waits: None,
                         }
                     }
                 }
             };
+            if let Some(waits) = pause.waits {
+                self.queues.join(waits, &live);
+                let most = match waits {
+                    Waits::Reference => self.config.audit_queue,
+                    Waits::Worker => usize::MAX,
+                };
+                if let Some(job) = self.queues.crowded_out(live.model, waits, most) {
+                    job.crowded_out.store(true, Ordering::Relaxed);
+                    job.wake.notify_one();
+                }
+                // What changed before it joined woke others.
+                if changes.has_changed().unwrap_or(false) {
+                    self.nodes.announce();
+                }
+            }
             let sleep = async {
                 match pause.until {
                     Some(until) => tokio::time::sleep_until(until).await,
                     None => std::future::pending().await,
                 }
             };
-            let nodes_change = async {
-                if pause.on_nodes {
-                    // The sender lives in `self`.
-                    let _ = changes.changed().await;
-                    tokio::time::sleep(CHANGES_PAUSE).await;
-                } else {
-                    std::future::pending::<()>().await;
-                }
-            };
             tokio::select! {
                 () = live.wake.notified() => {}
                 () = sleep => {}
-                () = nodes_change => {}
             }
+            self.queues.leave(&live);
         }
         let mut inner = self.lock();
         inner.jobs.remove(&live.id);
-        inner.audits.retain(|_, job| job.id != live.id);
+        inner.audits.retain(|_, (_, job)| job.id != live.id);
     }
 
     /// Does what is due. `None` when the job is done.
@@ -446,6 +550,9 @@ impl Core {
                 Stage::Running(attempt) => {
                     if attempt.finish.is_some() {
                         self.end_attempt(job, AttemptEnd::Finished).await?;
+                    } else if job.deadline <= now {
+                        tracing::warn!(job = %job.id, "the job takes too long");
+                        self.end_attempt(job, AttemptEnd::Stopped).await?;
                     } else if attempt.lease_until <= now {
                         tracing::warn!(
                             job = %job.id, attempt = attempt.number, node = %attempt.node.short(),
@@ -454,8 +561,8 @@ impl Core {
                         self.end_attempt(job, AttemptEnd::LeaseEnded).await?;
                     } else {
                         return Ok(Some(Pause {
-                            until: Some(attempt.lease_until),
-                            on_nodes: false,
+                            until: Some(attempt.lease_until.min(job.deadline)),
+                            waits: None,
                         }));
                     }
                 }
@@ -486,12 +593,23 @@ impl Core {
         }
         let model = Arc::clone(&job.request.model);
         let now_ms = self.edges.now_ms();
-        if job.past.len() as u32 >= self.config.max_attempts {
+        let tries = job.past.len() as u32;
+        if job.losses >= self.config.max_attempts
+            || tries >= self.config.max_attempts.saturating_mul(NEWCOMER_TRIES)
+        {
             let error = ApiError::unavailable(
                 "no_node_finished",
+                format!("{tries} nodes took the job and lost it. Try again"),
+            );
+            self.end_output(job, Err(error)).await?;
+            return Ok(None);
+        }
+        if job.deadline <= now {
+            let error = ApiError::unavailable(
+                "deadline_exceeded",
                 format!(
-                    "{} nodes took the job and lost it. Try again",
-                    job.past.len()
+                    "The job took longer than the {} seconds that this network gives one. Ask for fewer tokens, or try again",
+                    self.config.job_deadline.as_secs()
                 ),
             );
             self.end_output(job, Err(error)).await?;
@@ -501,27 +619,32 @@ impl Core {
             return Ok(None);
         };
         if seeking.until <= now {
-            let availability = self.nodes.availability(model.id, now, now_ms);
+            let context = job.context_needed();
+            let availability = self.nodes.availability(model.id, context, now, now_ms);
             let error = no_node(availability, &model.name).unwrap_or_else(|| busy(&model.name));
             self.end_output(job, Err(error)).await?;
             return Ok(None);
         }
-        let widen_at = seeking.offered_at.map(|at| at + self.config.widen_after);
-        let again_at = seeking.offered_at.map(|at| at + self.config.offer_deadline);
-        if again_at.is_some_and(|at| at <= now) {
-            seeking.offered_at = None;
+        if seeking.again_at.is_some_and(|at| at <= now) {
+            seeking.again_at = None;
+            seeking.widen_at = None;
             for (node, _) in seeking.offered.drain() {
                 self.nodes.end_offer(node, job.id);
             }
         }
-        let mut candidates = self
-            .nodes
-            .candidates(job.id, model.id, &job.excluded, now, now_ms);
-        candidates.sort_by_key(|candidate| job.lost.contains(&candidate.node));
-        let wide = widen_at.is_some_and(|at| at <= now);
-        if !wide {
-            candidates.truncate(self.config.first_ring);
+        if seeking.widen_at.is_some_and(|at| at <= now) {
+            seeking.ring = seeking.ring.saturating_mul(2);
+            seeking.widen_at = Some(now + self.config.widen_after);
         }
+        let spare_at = seeking.since + self.config.newcomer_wait;
+        let newcomers = if job.attempts == 0 && is_drawn(job.id, self.config.newcomer_share) {
+            Newcomers::One
+        } else if spare_at <= now {
+            Newcomers::Spare
+        } else {
+            Newcomers::No
+        };
+        let candidates = self.nodes.candidates(&search(job, newcomers), now, now_ms);
         let offer = Offer {
             job: job.id,
             attempt: job.attempts + 1,
@@ -532,22 +655,34 @@ impl Core {
             price: job.request.price,
             deadline_ms: self.config.offer_deadline.as_millis() as u64,
         };
+        let Stage::Seeking(seeking) = &mut job.stage else {
+            return Ok(None);
+        };
         for candidate in candidates {
-            if seeking.offered.insert(candidate.node, candidate.round) != Some(candidate.round) {
-                seeking.offered_at.get_or_insert(now);
-                self.nodes.offer(candidate.node, offer.clone());
+            let known = seeking.offered.get(&candidate.node);
+            if known == Some(&candidate.round)
+                || (known.is_none() && seeking.offered.len() >= seeking.ring)
+            {
+                continue;
             }
+            seeking.offered.insert(candidate.node, candidate.round);
+            seeking
+                .again_at
+                .get_or_insert(now + self.config.offer_deadline);
+            seeking
+                .widen_at
+                .get_or_insert(now + self.config.widen_after);
+            self.nodes.offer(candidate.node, offer.clone());
         }
-        let next = seeking.offered_at.map(|at| {
-            if wide {
-                at + self.config.offer_deadline
-            } else {
-                at + self.config.widen_after
-            }
-        });
+        let lacks = seeking.offered.len() < seeking.ring;
+        let spare_at = (newcomers == Newcomers::No && lacks).then_some(spare_at);
+        // There is nobody to widen the ring to.
+        let widen_at = seeking.widen_at.filter(|_| !lacks);
+        let due = [widen_at, spare_at, seeking.again_at, Some(job.deadline)];
+        let due = due.into_iter().flatten().min();
         Ok(Some(Pause {
-            until: Some(next.map_or(seeking.until, |next| next.min(seeking.until))),
-            on_nodes: true,
+            until: Some(due.map_or(seeking.until, |due| due.min(seeking.until))),
+            waits: lacks.then_some(Waits::Worker),
         }))
     }
 
@@ -565,9 +700,16 @@ impl Core {
         };
         let price = job.request.price;
         let paid = attempt.paid_until() - attempt.start;
+        let produced = job.received() - attempt.start;
         let prompt_is_paid = job.past.iter().any(|past| past.gross > 0);
+        // A client that left before the first token owes what was done of its prompt.
+        let prefilled = if job.cancelled && job.received() == 0 && !prompt_is_paid {
+            self.credible_prefill(attempt, job.request.prompt.len() as u32, now)
+        } else {
+            0
+        };
         let gross = match paid {
-            0 => 0,
+            0 => ledger::cost(price, prefilled, 0),
             _ if prompt_is_paid => ledger::cost(price, 0, paid),
             _ => ledger::cost(price, job.request.prompt.len() as u32, paid),
         };
@@ -578,17 +720,24 @@ impl Core {
             end: job.received(),
             share: ledger::worker_share(gross),
             gross,
+            prefilled,
         };
-        let produced = past.end - past.start;
-        let speed = attempt
-            .first_token
-            .map(|first| now.duration_since(first).as_secs_f64())
-            .filter(|seconds| produced >= 8 && *seconds > 0.0)
-            .map(|seconds| f64::from(produced) / seconds);
+        let prompt = job.request.prompt.len() as u32 + attempt.start;
+        let speeds = attempt.speeds(prompt, produced);
+        let forgiven = self
+            .nodes
+            .is_among_known(past.node, job.request.model.id, now);
+        // Who takes a job and gives nothing back keeps others from it.
+        let lapsed = match how {
+            AttemptEnd::Finished | AttemptEnd::Stopped => false,
+            AttemptEnd::Released => produced == 0 && !job.cancelled,
+            AttemptEnd::LeaseEnded => true,
+        };
         let ended = match how {
             AttemptEnd::Finished => "finished",
             AttemptEnd::Released => "released",
             AttemptEnd::LeaseEnded => "lease_ended",
+            AttemptEnd::Stopped => "stopped",
         };
         let now_ms = self.edges.now_ms();
         let mut write = self.database.write().await?;
@@ -606,12 +755,20 @@ impl Core {
             .earned(past.number, past.node, past.share)
             .post(&mut write, now_ms)
             .await?;
-        if let Some(speed) = speed {
-            store::set_speed(&mut write, past.node, speed).await?;
-        }
+        store::set_speeds(&mut write, past.node, speeds).await?;
+        let pause = if lapsed {
+            let pause = self.config.lapse_pause.as_millis() as i64;
+            Some(store::add_lapse(&mut write, past.node, pause, now_ms).await?)
+        } else {
+            None
+        };
         write.commit().await?;
         if how != AttemptEnd::Finished {
             job.lost.insert(past.node);
+            job.losses += u32::from(!forgiven);
+        }
+        if let Some(until) = pause {
+            self.nodes.ban(past.node, until);
         }
         if past.share > 0 {
             // Its node sees at once what is pending.
@@ -619,10 +776,19 @@ impl Core {
             self.tell_record(past.node, record);
         }
         job.past.push(past);
-        job.stage = Stage::Seeking(Seeking::new(now + self.config.reassign));
-        self.nodes.end_work(past.node, speed);
+        job.stage = Stage::Seeking(self.seeking(now, self.config.reassign));
+        self.nodes.end_work(past.node, speeds);
         metrics::attempt_ended(ended);
         Ok(())
+    }
+
+    /// How much of a prompt a node can have gone through: what it says, as far as its speed allows.
+    fn credible_prefill(&self, attempt: &Attempt, prompt: u32, now: Instant) -> u32 {
+        let least = self.config.least_prefill_per_second;
+        let speed = self.nodes.prefill_speed(attempt.node);
+        let seconds = now.duration_since(attempt.claimed_at).as_secs_f64();
+        let most = seconds * speed.map_or(least, |speed| 2.0 * speed);
+        attempt.prefilled.min(most as u32).min(prompt)
     }
 
     /// The output is complete, or will never be: settles what the client pays, and has what there
@@ -679,9 +845,7 @@ impl Core {
             }
             Err(error) => job.tell(Progress::Failed(error)),
         }
-        if std::mem::take(&mut job.counted) {
-            self.release_places(&job.request.client, 1);
-        }
+        job.place = None;
         Ok(())
     }
 
@@ -738,8 +902,12 @@ impl Core {
     fn start_driver(self: &Arc<Self>, job: Job) -> Arc<LiveJob> {
         let live = Arc::new(LiveJob {
             id: job.id,
+            model: job.request.model.id,
+            client: job.request.client.clone(),
+            turn: self.turns.fetch_add(1, Ordering::Relaxed),
             wake: Notify::new(),
             verdict: watch::Sender::new(VerdictView::pending()),
+            crowded_out: AtomicBool::new(false),
             state: tokio::sync::Mutex::new(job),
         });
         self.lock().jobs.insert(live.id, Arc::clone(&live));
@@ -749,92 +917,110 @@ impl Core {
 
     /// Takes up the jobs of an earlier run. Their clients' connections ended with it.
     async fn recover(self: &Arc<Self>) -> Result<(), CatalogError> {
-        let now = Instant::now();
-        for stored in store::open_jobs(&self.database).await? {
-            let id = stored.id;
-            let model = stored.model.parse().ok();
-            let model = match model {
-                Some(model) => self.catalog.find(&self.database, model).await?,
-                None => None,
-            };
-            let Some(model) = model else {
-                tracing::error!(job = %id, "the job's model is gone, so it stays as it is");
-                continue;
-            };
-            let seed = stored
-                .seed
-                .parse()
-                .map_err(|_| DbError::Content("a job's seed".to_owned()))?;
-            let request = Request {
-                client: stored.client.clone(),
-                model,
-                prompt: stored.prompt.clone(),
-                texts: stored.texts.clone(),
-                sampling: stored.sampling,
-                max_tokens: stored.max_tokens,
-                stop: stored.stop.clone(),
-                logprobs: None,
-                seed,
-                price: stored.price,
-                wait: false,
-                keep: stored.keep,
-                rerun: false,
-            };
-            let mut job = Job::new(
-                id,
-                Arc::new(request),
-                stored.run,
-                now + self.config.reassign,
-            );
-            job.restore_output(&stored.output);
-            job.cancelled = true;
-            job.delivered = true;
-            job.counted = false;
-            for attempt in &stored.attempts {
-                job.nonces.insert(attempt.nonce);
-                job.attempts = attempt.number;
-                if attempt.run != stored.run {
-                    continue;
-                }
-                if attempt.open {
-                    // The balancer was away, not the node: it may take as long to come back as a
-                    // silent node is given.
-                    let until = now + self.config.node_timeout + self.config.lease;
-                    let mut open =
-                        Attempt::new(id, attempt.number, attempt.node, attempt.start, until);
-                    for token in &job.output[attempt.start as usize..] {
-                        open.closed.extend(open.chain.push(token.id));
-                    }
-                    open.committed = attempt.chunks as usize;
-                    open.finish.clone_from(&attempt.finish);
-                    if open.finish.is_some() {
-                        open.closed.extend(open.chain.close_last());
-                    }
-                    job.stage = Stage::Running(Box::new(open));
-                } else {
-                    job.past.push(PastAttempt {
-                        number: attempt.number,
-                        node: attempt.node,
-                        start: attempt.start,
-                        end: attempt.received,
-                        share: attempt.share,
-                        gross: attempt.gross,
-                    });
-                }
-            }
-            if stored.auditing {
-                job.failed = stored.failed;
-                job.stage = Stage::Auditing(self.recover_audits(&stored, now));
-            }
-            tracing::info!(job = %id, "taken up again after a restart");
-            let live = self.start_driver(job);
-            for audit in &stored.audits {
-                self.register_audit(audit.id, &live);
-            }
-            let mut write = self.database.write().await?;
-            store::deliver_job(&mut write, id).await?;
-            write.commit().await.map_err(DbError::from)?;
+        for stored in store::open_jobs(&self.database, i64::MAX).await? {
+            self.take_up(&stored).await?;
         }
+        Ok(())
+    }
+
+    /// Takes up jobs that are in the database and that nobody drives: the database wrote them and
+    /// then said that it had not.
+    async fn take_up_strays(self: &Arc<Self>) -> Result<(), CatalogError> {
+        let before = self.edges.now_ms() - STRAY_AFTER.as_millis() as i64;
+        let open = store::open_job_ids(&self.database, before).await?;
+        let stray = |id: &JobId| self.job(*id).is_none();
+        if !open.iter().any(stray) {
+            return Ok(());
+        }
+        for stored in store::open_jobs(&self.database, before).await? {
+            if stray(&stored.id) {
+                self.take_up(&stored).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_up(self: &Arc<Self>, stored: &StoredJob) -> Result<(), CatalogError> {
+        let now = Instant::now();
+        let id = stored.id;
+        let model = match stored.model.parse().ok() {
+            Some(model) => self.catalog.find(&self.database, model).await?,
+            None => None,
+        };
+        let Some(model) = model else {
+            tracing::error!(job = %id, "the job's model is gone, so it stays as it is");
+            return Ok(());
+        };
+        let seed = stored
+            .seed
+            .parse()
+            .map_err(|_| DbError::Content("a job's seed".to_owned()))?;
+        let request = Request {
+            client: stored.client.clone(),
+            model,
+            prompt: stored.prompt.clone(),
+            texts: stored.texts.clone(),
+            sampling: stored.sampling,
+            max_tokens: stored.max_tokens,
+            stop: stored.stop.clone(),
+            logprobs: None,
+            seed,
+            price: stored.price,
+            wait: false,
+            keep: stored.keep,
+            rerun: false,
+        };
+        let seeking = self.seeking(now, self.config.reassign);
+        let deadline = now + self.config.job_deadline;
+        let mut job = Job::new(id, Arc::new(request), stored.run, seeking, deadline);
+        job.restore_output(&stored.output);
+        job.cancelled = true;
+        job.delivered = true;
+        for attempt in &stored.attempts {
+            job.nonces.insert(attempt.nonce);
+            job.attempts = attempt.number;
+            if attempt.run != stored.run {
+                continue;
+            }
+            if attempt.open {
+                // The balancer was away, not the node: it may take as long to come back as a
+                // silent node is given.
+                let until = now + self.config.node_timeout + self.config.lease;
+                let mut open =
+                    Attempt::new(id, attempt.number, attempt.node, attempt.start, now, until);
+                for token in job.output.get(attempt.start as usize..).unwrap_or_default() {
+                    open.closed.extend(open.chain.push(token.id));
+                }
+                open.committed = attempt.chunks as usize;
+                open.finish.clone_from(&attempt.finish);
+                if open.finish.is_some() {
+                    open.closed.extend(open.chain.close_last());
+                }
+                job.stage = Stage::Running(Box::new(open));
+            } else {
+                job.past.push(PastAttempt {
+                    number: attempt.number,
+                    node: attempt.node,
+                    start: attempt.start,
+                    end: attempt.received,
+                    share: attempt.share,
+                    gross: attempt.gross,
+                    prefilled: attempt.prefilled,
+                });
+            }
+        }
+        if stored.auditing {
+            job.failed = stored.failed;
+            job.stage = Stage::Auditing(self.recover_audits(stored, now));
+        }
+        tracing::info!(job = %id, "taken up again");
+        let live = self.start_driver(job);
+        for audit in &stored.audits {
+            self.register_audit(audit.id, audit.node, &live);
+        }
+        let mut write = self.database.write().await?;
+        store::deliver_job(&mut write, id).await?;
+        write.commit().await.map_err(DbError::from)?;
         Ok(())
     }
 
@@ -900,7 +1086,8 @@ impl Core {
         Ok(if exists { taken() } else { unknown_job() })
     }
 
-    fn reserve(&self, client: &str, count: usize) -> Result<(), ApiError> {
+    /// Takes places among the key's jobs at once. Each is given back when it is dropped.
+    fn reserve(self: &Arc<Self>, client: &str, count: usize) -> Result<Vec<Place>, ApiError> {
         let mut live = self.lock();
         let held = live.per_client.entry(client.to_owned()).or_default();
         if *held + count > self.config.jobs_per_key {
@@ -913,13 +1100,22 @@ impl Core {
             ));
         }
         *held += count;
-        Ok(())
+        drop(live);
+        let place = || {
+            let (core, client) = (Arc::downgrade(self), client.to_owned());
+            Place::new(move || {
+                if let Some(core) = core.upgrade() {
+                    core.give_back_place(&client);
+                }
+            })
+        };
+        Ok(std::iter::repeat_with(place).take(count).collect())
     }
 
-    fn release_places(&self, client: &str, count: usize) {
+    fn give_back_place(&self, client: &str) {
         let mut live = self.lock();
         if let Some(held) = live.per_client.get_mut(client) {
-            *held = held.saturating_sub(count);
+            *held = held.saturating_sub(1);
             if *held == 0 {
                 live.per_client.remove(client);
             }
@@ -930,6 +1126,53 @@ impl Core {
         // Every change of the maps is complete before anything that could panic.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs what changes state to its end, whatever becomes of the caller who waits for it: a call that
+/// is dropped halfway would leave memory and database apart.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and the caller with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Wakes jobs that wait when nodes change.
+async fn match_up(core: Weak<Core>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        tokio::time::sleep(CHANGES_PAUSE).await;
+        changes.mark_unchanged();
+        let Some(core) = core.upgrade() else {
+            return;
+        };
+        core.wake_waiting();
+    }
+}
+
+fn search(job: &Job, newcomers: Newcomers) -> Search<'_> {
+    let request = &job.request;
+    Search {
+        job: job.id,
+        model: request.model.id,
+        context: job.context_needed(),
+        prompt: request.prompt.len() as u32 + job.received(),
+        output: request.max_tokens.saturating_sub(job.received()),
+        excluded: &job.excluded,
+        lost: &job.lost,
+        newcomers,
+    }
+}
+
+/// Draws this share of jobs, by their ids, which are random.
+fn is_drawn(job: JobId, share: f64) -> bool {
+    let [a, b, c, d, ..] = *job.as_bytes();
+    f64::from(u32::from_le_bytes([a, b, c, d])) < share * f64::from(u32::MAX)
 }
 
 pub(crate) fn check_version(version: u16) -> Result<(), Refusal> {
@@ -971,6 +1214,9 @@ fn no_node(availability: Availability, model: &str) -> Option<ApiError> {
             format!(
                 "All nodes that may have the model `{model}` are paused ({count}). Try again later"
             )
+        }
+        Availability::TooLong(longest) => {
+            return Some(ApiError::no_node_so_long(model, longest));
         }
         Availability::Unfit(count) => format!(
             "None of the nodes that may have the model `{model}` may take jobs now ({count}): they do not meet the network's requirements. Try again later"

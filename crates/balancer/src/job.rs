@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use infera_model::{StopMatcher, StreamDecoder};
@@ -9,8 +10,8 @@ use infera_protocol::node_api::{Price, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::output::OutputAck;
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditId, ChunkChain, ChunkCommit, Finish, FinishReason, Hash, JobId, JobSeed, JobSpec, NodeId,
-    OutputBatch, Sampling, TokenOutput, VERSION, Vector,
+    AuditId, ChunkChain, ChunkCommit, Finish, FinishReason, Hash, JobId, JobSeed, JobSpec, ModelId,
+    NodeId, OutputBatch, Sampling, TokenOutput, VERSION, Vector,
 };
 use infera_verify::{Structure, VectorShape, judge_structure, judge_vectors};
 use serde::Serialize;
@@ -67,15 +68,25 @@ pub(crate) struct VerdictView {
     /// No later verdict comes.
     #[serde(skip)]
     pub last: bool,
+    /// Too few references are here, so nobody knows when one comes.
+    #[serde(skip)]
+    pub stalled: bool,
 }
 
 /// A job that the balancer works on, shared by its driver, its nodes' calls and its client.
 pub(crate) struct LiveJob {
     pub id: JobId,
+    pub model: ModelId,
+    /// The name of its client's key.
+    pub client: String,
+    /// Its turn when nodes or references are scarce.
+    pub turn: u64,
     pub state: Mutex<Job>,
     /// Wakes the driver.
     pub wake: Notify,
     pub verdict: watch::Sender<VerdictView>,
+    /// Too many jobs wait for references, so it is settled unchecked.
+    pub crowded_out: AtomicBool,
 }
 
 pub(crate) struct Job {
@@ -106,8 +117,29 @@ pub(crate) struct Job {
     pub delivered: bool,
     /// The network could not finish it: the client pays nothing.
     pub failed: bool,
-    /// It counts against its key's jobs at once.
-    pub counted: bool,
+    /// Its place among its key's jobs at once, until its output has ended.
+    pub place: Option<Place>,
+    /// When it fails, whatever its nodes do.
+    pub deadline: Instant,
+    /// How many nodes have lost it, newcomers beside known ones not counted.
+    pub losses: u32,
+}
+
+/// A place that is given back when this is dropped, whatever else happens.
+pub(crate) struct Place(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Place {
+    pub(crate) fn new(give_back: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(give_back)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.0.take() {
+            give_back();
+        }
+    }
 }
 
 pub(crate) enum Stage {
@@ -121,9 +153,14 @@ pub(crate) enum Stage {
 
 /// A search for a node.
 pub(crate) struct Seeking {
+    pub since: Instant,
     pub until: Instant,
-    /// When the first offer went out, and when all are made anew.
-    pub offered_at: Option<Instant>,
+    /// When the offers that stand are made anew.
+    pub again_at: Option<Instant>,
+    /// When more nodes are offered it.
+    pub widen_at: Option<Instant>,
+    /// How many nodes are offered it at once.
+    pub ring: usize,
     pub offered: HashMap<NodeId, u64>,
 }
 
@@ -139,7 +176,13 @@ pub(crate) struct Attempt {
     pub closed: Vec<ChunkCommit>,
     pub committed: usize,
     pub lease_until: Instant,
+    pub claimed_at: Instant,
+    /// The node's speeds bound what it may take for the prompt.
+    pub prefill_until: Instant,
+    /// Tokens of prompt and earlier output that the node says it has gone through.
+    pub prefilled: u32,
     pub first_token: Option<Instant>,
+    pub last_token: Option<Instant>,
     /// Without its vectors, which are the job's.
     pub finish: Option<Finish>,
 }
@@ -152,6 +195,8 @@ pub(crate) struct PastAttempt {
     pub end: u32,
     pub share: i64,
     pub gross: i64,
+    /// Tokens of the prompt that are paid though nothing was written after them.
+    pub prefilled: u32,
 }
 
 /// The reference checks of a run.
@@ -161,6 +206,8 @@ pub(crate) struct Audits {
     pub drawn: Vec<Audit>,
     /// When the job is settled unchecked, if no references decide before.
     pub give_up: Option<Instant>,
+    /// Too few references are here, and everyone concerned was told.
+    pub scarce: bool,
 }
 
 pub(crate) struct Audit {
@@ -207,8 +254,35 @@ pub(crate) struct AcceptedOutput {
     closed: Vec<ChunkCommit>,
     committed: usize,
     finish: Option<Finish>,
+    prefilled: u32,
     /// Whether it must be in the database before it is acknowledged.
     pub durable: bool,
+}
+
+/// How long a node may hold a job, and for what.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LeaseTerms {
+    /// Without a new token.
+    pub lease: Duration,
+    /// Until the first token also for each token of the prompt.
+    pub lease_per_prompt_token: Duration,
+    pub least_tokens_per_second: f64,
+    /// What is taken of a node whose speed is not known.
+    pub least_prefill_per_second: f64,
+}
+
+/// A node whose speed was measured may be so much slower for once.
+const SLOWER_THAN_MEASURED: f64 = 3.0;
+
+impl LeaseTerms {
+    /// How long a node may take for `prompt` tokens while it tells of progress;
+    /// `prefill_per_second` is what was measured of it.
+    fn prefill(&self, prompt: u32, prefill_per_second: Option<f64>) -> Duration {
+        let least = self.least_prefill_per_second;
+        let speed = prefill_per_second.map_or(least, |speed| speed / SLOWER_THAN_MEASURED);
+        let slow = Duration::from_secs_f64(f64::from(prompt) / speed.clamp(least / 10.0, least));
+        self.lease + slow.max(self.lease_per_prompt_token * prompt)
+    }
 }
 
 /// Token ids become text here; stop strings end it.
@@ -219,13 +293,19 @@ struct Text {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, request: Arc<Request>, run: u32, until: Instant) -> Self {
+    pub(crate) fn new(
+        id: JobId,
+        request: Arc<Request>,
+        run: u32,
+        seeking: Seeking,
+        deadline: Instant,
+    ) -> Self {
         let text = Text::new(&request);
         Self {
             id,
             request,
             run,
-            stage: Stage::Seeking(Seeking::new(until)),
+            stage: Stage::Seeking(seeking),
             output: Vec::new(),
             vectors: Vec::new(),
             text,
@@ -239,7 +319,9 @@ impl Job {
             client: None,
             delivered: false,
             failed: false,
-            counted: true,
+            place: None,
+            deadline,
+            losses: 0,
         }
     }
 
@@ -267,14 +349,14 @@ impl Job {
     }
 
     /// Voids the output, so that another node writes it anew.
-    pub(crate) fn restart(&mut self, until: Instant) {
+    pub(crate) fn restart(&mut self, seeking: Seeking) {
         self.run += 1;
         self.output.clear();
         self.vectors.clear();
         self.text = Text::new(&self.request);
         self.end = None;
         self.past.clear();
-        self.stage = Stage::Seeking(Seeking::new(until));
+        self.stage = Stage::Seeking(seeking);
     }
 
     pub(crate) fn books(&self) -> RunBooks {
@@ -295,13 +377,30 @@ impl Job {
         )
     }
 
-    /// What the output so far costs. Without any, nothing.
+    /// What the run has cost so far, if all of it passes.
     pub(crate) fn cost(&self) -> i64 {
-        let request = &self.request;
-        match self.received() {
-            0 => 0,
-            tokens => ledger::cost(request.price, request.prompt.len() as u32, tokens),
+        self.charge(self.past.iter())
+    }
+
+    /// What the client owes for these attempts of the run: what each has written, and the prompt
+    /// once. Nothing was written: the part of the prompt that was gone through for a client that
+    /// then left.
+    pub(crate) fn charge<'a>(&self, attempts: impl Iterator<Item = &'a PastAttempt>) -> i64 {
+        let (mut tokens, mut prefilled) = (0, 0);
+        for past in attempts {
+            tokens += past.end - past.start;
+            prefilled = prefilled.max(past.prefilled);
         }
+        let prompt = self.request.prompt.len() as u32;
+        let input = if tokens > 0 { prompt } else { prefilled };
+        ledger::cost(self.request.price, input, tokens)
+    }
+
+    /// How many tokens of context a node needs for all of it.
+    pub(crate) fn context_needed(&self) -> u32 {
+        let request = &self.request;
+        let longest = request.texts.iter().copied().max();
+        longest.unwrap_or(request.prompt.len() as u32 + request.max_tokens)
     }
 
     /// The output position after the last token or vector.
@@ -423,6 +522,9 @@ impl Job {
             closed: Vec::new(),
             committed: attempt.committed,
             finish: None,
+            prefilled: batch
+                .prefilled
+                .min(self.request.prompt.len() as u32 + attempt.start),
             durable: false,
         };
         self.add_tokens(&mut step)?;
@@ -439,7 +541,11 @@ impl Job {
     }
 
     /// Takes in what [`Self::check_output`] accepted, and passes the text on.
-    pub(crate) fn apply(&mut self, step: AcceptedOutput, lease: Duration, now: Instant) {
+    ///
+    /// Only new tokens renew the lease, and only as long as they come at the least speed; before the
+    /// first one, progress in the prompt does, within the time that the prompt may take.
+    pub(crate) fn apply(&mut self, step: AcceptedOutput, terms: &LeaseTerms, now: Instant) {
+        let received = self.received() + step.tokens.len() as u32;
         let Stage::Running(attempt) = &mut self.stage else {
             return;
         };
@@ -447,10 +553,19 @@ impl Job {
         attempt.closed.extend(step.closed);
         attempt.committed = step.committed;
         attempt.finish = step.finish;
-        attempt.lease_until = now + lease;
         if !step.tokens.is_empty() {
-            attempt.first_token.get_or_insert(now);
+            let first = *attempt.first_token.get_or_insert(now);
+            attempt.last_token = Some(now);
+            let written = f64::from(received - attempt.start);
+            let enough = Duration::from_secs_f64(written / terms.least_tokens_per_second);
+            attempt.lease_until = (now + terms.lease).min(first + terms.lease + enough);
+        } else if step.prefilled > attempt.prefilled && attempt.first_token.is_none() {
+            let left = self.request.prompt.len() as u32 + attempt.start;
+            let left = left.saturating_sub(step.prefilled);
+            let until = now + terms.lease + terms.lease_per_prompt_token * left;
+            attempt.lease_until = attempt.lease_until.max(until.min(attempt.prefill_until));
         }
+        attempt.prefilled = attempt.prefilled.max(step.prefilled);
         self.text = step.text;
         self.end = step.end;
         if !step.tokens.is_empty() || !step.emitted.is_empty() {
@@ -739,6 +854,7 @@ impl Attempt {
         number: u32,
         node: NodeId,
         start: u32,
+        now: Instant,
         lease_until: Instant,
     ) -> Self {
         let chain = ChunkChain::new(job, number, start);
@@ -751,8 +867,40 @@ impl Attempt {
             closed: Vec::new(),
             committed: 0,
             lease_until,
+            claimed_at: now,
+            prefill_until: lease_until,
+            prefilled: 0,
             first_token: None,
+            last_token: None,
             finish: None,
+        }
+    }
+
+    /// A claim's first lease, for `prompt` tokens of prompt and earlier output.
+    pub(crate) fn with_terms(
+        mut self,
+        terms: &LeaseTerms,
+        prompt: u32,
+        prefill_per_second: Option<f64>,
+    ) -> Self {
+        self.lease_until = self.claimed_at + terms.lease + terms.lease_per_prompt_token * prompt;
+        self.prefill_until = self.claimed_at + terms.prefill(prompt, prefill_per_second);
+        self
+    }
+
+    /// Tokens a second of the prompt and of the output, as this attempt shows them. What a node
+    /// holds back and sends at once does not make it faster: a quarter of the whole time counts as
+    /// writing at least.
+    pub(crate) fn speeds(&self, prompt: u32, written: u32) -> Speeds {
+        let (Some(first), Some(last)) = (self.first_token, self.last_token) else {
+            return Speeds::default();
+        };
+        let before = first.duration_since(self.claimed_at).as_secs_f64();
+        let whole = last.duration_since(self.claimed_at).as_secs_f64().max(1e-3);
+        let writing = (whole - before).max(whole / 4.0);
+        Speeds {
+            prefill: (prompt >= 8).then(|| f64::from(prompt) / before.max(1e-3)),
+            decode: (written >= 8).then(|| f64::from(written) / writing),
         }
     }
 
@@ -770,11 +918,43 @@ impl Attempt {
     }
 }
 
-impl Seeking {
-    pub(crate) fn new(until: Instant) -> Self {
+/// Tokens a second, as far as they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Speeds {
+    pub prefill: Option<f64>,
+    pub decode: Option<f64>,
+}
+
+impl Speeds {
+    /// What is known after one more measurement.
+    pub(crate) fn after(self, measured: Self) -> Self {
+        let mixed = |known: Option<f64>, new: Option<f64>| match (known, new) {
+            (Some(known), Some(new)) => Some(0.7 * known + 0.3 * new),
+            (known, new) => new.or(known),
+        };
         Self {
-            until,
-            offered_at: None,
+            prefill: mixed(self.prefill, measured.prefill),
+            decode: mixed(self.decode, measured.decode),
+        }
+    }
+
+    /// How long so many tokens would take, in seconds. Unmeasured is infinitely long.
+    pub(crate) fn seconds(self, prompt: u32, output: u32) -> f64 {
+        let time = |tokens: u32, speed: Option<f64>| {
+            f64::from(tokens) / speed.unwrap_or(0.0).max(f64::MIN_POSITIVE)
+        };
+        time(prompt, self.prefill.or(self.decode)) + time(output, self.decode)
+    }
+}
+
+impl Seeking {
+    pub(crate) fn new(now: Instant, patience: Duration, ring: usize) -> Self {
+        Self {
+            since: now,
+            until: now + patience,
+            again_at: None,
+            widen_at: None,
+            ring,
             offered: HashMap::new(),
         }
     }
@@ -799,6 +979,7 @@ impl VerdictView {
             verdict: VerdictStatus::Pending,
             reason: "Reference nodes have not checked it yet.".to_owned(),
             last: false,
+            stalled: false,
         }
     }
 }

@@ -112,6 +112,12 @@ pub(crate) fn reference_share(cost: i64) -> i64 {
     percent(cost, REFERENCE_PERCENT)
 }
 
+/// A part of an amount, from 0 to 1, rounded down.
+pub(crate) fn part(amount: i64, part: f64) -> i64 {
+    let millionths = (part.clamp(0.0, 1.0) * 1e6) as i128;
+    i64::try_from(i128::from(amount) * millionths / 1_000_000).expect("a part of an i64 is an i64")
+}
+
 fn percent(amount: i64, percent: i64) -> i64 {
     i64::try_from(i128::from(amount) * i128::from(percent) / 100)
         .expect("a part of an i64 is an i64")
@@ -132,9 +138,43 @@ pub(crate) struct RunBooks {
 pub(crate) struct Earning {
     pub attempt: u32,
     pub node: NodeId,
+    /// What is pending.
     pub share: i64,
-    /// Whether verification failed for it.
-    pub failed: bool,
+    /// What of it is confirmed; the rest is forfeited.
+    pub paid: i64,
+}
+
+/// What the verdict makes of a run's money.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Settlement {
+    /// What the escrow still holds of the client's, the workers' pending shares included.
+    pub held: i64,
+    /// What of it the client is charged: for segments that it got and that passed.
+    pub charge: i64,
+    pub earnings: Vec<Earning>,
+    pub references: Vec<(NodeId, i64)>,
+}
+
+impl Settlement {
+    /// What the references cost beyond what the client is charged for them.
+    pub(crate) fn subsidy(&self) -> i64 {
+        let paid: i64 = self.earnings.iter().map(|earning| earning.paid).sum();
+        let references: i64 = self.references.iter().map(|(_, pay)| pay).sum();
+        (references - (self.charge - paid)).max(0)
+    }
+
+    /// Pays the references less, alike, until they cost no more than `allowed` beyond the charge.
+    pub(crate) fn limit_subsidy(&mut self, allowed: i64) {
+        let over = self.subsidy() - allowed.max(0);
+        let count = self.references.len() as i64;
+        if over <= 0 || count == 0 {
+            return;
+        }
+        let less = over / count + i64::from(over % count > 0);
+        for (_, pay) in &mut self.references {
+            *pay = (*pay - less).max(0);
+        }
+    }
 }
 
 impl RunBooks {
@@ -159,50 +199,33 @@ impl RunBooks {
             .transfer(&Account::Escrow, &self.client(), amount)
     }
 
-    /// The final verdict, in one entry. `cost` is what the client paid; each reference gets
-    /// `reference_pay`.
+    /// The final verdict, in one entry.
     ///
-    /// Shares that passed are confirmed, shares that failed are forfeited, and what is left in
-    /// escrow pays the references and the network. With `refund`, the client gets everything back,
-    /// and the network pays who was honest.
-    pub(crate) fn settled(
-        &self,
-        cost: i64,
-        earnings: &[Earning],
-        references: &[NodeId],
-        reference_pay: i64,
-        refund: bool,
-    ) -> Entry {
+    /// Of each share what passed is confirmed, and the rest goes back to the escrow. The client gets
+    /// back what it is not charged, and what is then left pays the references and the network. No
+    /// worker can get more than the client is charged; only references may cost the network
+    /// something ([`Settlement::subsidy`]).
+    pub(crate) fn settled(&self, settlement: &Settlement) -> Entry {
+        let Settlement {
+            held,
+            charge,
+            earnings,
+            references,
+        } = settlement;
         let mut entry = self.entry("settled");
         for earning in earnings {
             let pending = Account::Pending(earning.node);
-            entry = if earning.failed {
-                entry.transfer(&pending, &Account::Escrow, earning.share)
-            } else {
-                entry.transfer(&pending, &Account::Confirmed(earning.node), earning.share)
-            };
+            entry = entry
+                .transfer(&pending, &Account::Confirmed(earning.node), earning.paid)
+                .transfer(&pending, &Account::Escrow, earning.share - earning.paid);
         }
-        for reference in references {
-            entry = entry.transfer(
-                &Account::Network,
-                &Account::Confirmed(*reference),
-                reference_pay,
-            );
+        for (reference, pay) in references {
+            entry = entry.transfer(&Account::Network, &Account::Confirmed(*reference), *pay);
         }
-        let confirmed: i64 = earnings
-            .iter()
-            .filter(|earning| !earning.failed)
-            .map(|earning| earning.share)
-            .sum();
-        // What the escrow still holds of this run.
-        let left = cost - confirmed;
-        if refund {
-            entry
-                .transfer(&Account::Network, &Account::Escrow, confirmed)
-                .transfer(&Account::Escrow, &self.client(), cost)
-        } else {
-            entry.transfer(&Account::Escrow, &Account::Network, left)
-        }
+        let paid: i64 = earnings.iter().map(|earning| earning.paid).sum();
+        entry
+            .transfer(&Account::Escrow, &self.client(), held - charge)
+            .transfer(&Account::Escrow, &Account::Network, charge - paid)
     }
 
     fn client(&self) -> Account {
@@ -323,19 +346,21 @@ mod tests {
             attempt: 1,
             node: node(1),
             share: worker_share(1003),
-            failed: false,
+            paid: worker_share(1003),
         };
+        let pay = reference_share(1003);
+        let settlement = Settlement {
+            held: 1003,
+            charge: 1003,
+            earnings: vec![earning],
+            references: vec![(node(2), pay), (node(3), pay)],
+        };
+        assert_eq!(settlement.subsidy(), 0);
         let entries = [
             books.hold(5000),
             books.earned(1, node(1), earning.share),
             books.unspent(5000 - 1003),
-            books.settled(
-                1003,
-                &[earning],
-                &[node(2), node(3)],
-                reference_share(1003),
-                false,
-            ),
+            books.settled(&settlement),
         ];
         assert_eq!(post(&database, &entries).await, [true; 4]);
         let first = balances(&database).await;
@@ -351,40 +376,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_job_refunds_the_client_and_pays_who_was_honest() {
+    async fn a_client_pays_for_what_passed_and_gets_the_rest_back() {
         let (_folder, database) = database().await;
         let books = books(1);
-        let earnings = [
-            Earning {
-                attempt: 1,
-                node: node(1),
-                share: 300,
-                failed: false,
-            },
-            Earning {
-                attempt: 2,
-                node: node(2),
-                share: 500,
-                failed: true,
-            },
-        ];
+        let earning = |attempt, worker, share, paid| Earning {
+            attempt,
+            node: node(worker),
+            share,
+            paid,
+        };
+        let mut settlement = Settlement {
+            held: 1000,
+            charge: 375,
+            earnings: vec![earning(1, 1, 300, 300), earning(2, 2, 500, 0)],
+            references: vec![(node(3), 100), (node(4), 100)],
+        };
+        assert_eq!(settlement.subsidy(), 125);
+        settlement.limit_subsidy(25);
+        assert_eq!(settlement.subsidy(), 25);
         post(
             &database,
             &[
                 books.hold(1000),
                 books.earned(1, node(1), 300),
                 books.earned(2, node(2), 500),
-                books.settled(1000, &earnings, &[node(3)], 100, true),
+                books.settled(&settlement),
             ],
         )
         .await;
         let balances = balances(&database).await;
-        assert_eq!(balances["client:ann"], 0);
+        assert_eq!(balances["client:ann"], -375);
         assert_eq!(balances["escrow"], 0);
         assert_eq!(balances[&Account::Pending(node(2)).name()], 0);
         assert_eq!(balances[&Account::Confirmed(node(1)).name()], 300);
-        assert_eq!(balances[&Account::Confirmed(node(3)).name()], 100);
-        assert_eq!(balances["network"], -400);
+        assert_eq!(balances[&Account::Confirmed(node(3)).name()], 50);
+        assert_eq!(balances["network"], -25);
     }
 
     #[tokio::test]
@@ -403,30 +429,42 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
         #[test]
-        fn whatever_happens_the_books_sum_to_zero(
+        fn whatever_happens_the_books_sum_to_zero_and_nothing_is_minted(
             runs in proptest::collection::vec(
-                (0i64..1_000_000, proptest::collection::vec((1u8..5, 0i64..100_000, any::<bool>()), 0..4), 0usize..4, any::<bool>(), any::<bool>()),
+                (
+                    0i64..1_000_000,
+                    proptest::collection::vec((1u8..5, 0i64..100_000, any::<bool>()), 0..4),
+                    0usize..6,
+                    any::<bool>(),
+                    0i64..20_000,
+                ),
                 1..12,
             )
         ) {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
                 let (_folder, database) = database().await;
-                for (number, (extra, attempts, references, repeat, refund)) in runs.into_iter().enumerate() {
+                let mut subsidies = 0;
+                for (number, (extra, attempts, references, repeat, allowed)) in runs.into_iter().enumerate() {
                     let books = books(number as u32 + 1);
                     let mut entries = Vec::new();
-                    let mut earnings = Vec::new();
-                    let mut cost = 0;
+                    let mut settlement = Settlement::default();
                     for (attempt, (worker, gross, failed)) in attempts.into_iter().enumerate() {
                         let attempt = attempt as u32;
                         let share = worker_share(gross);
-                        cost += gross;
+                        settlement.held += gross;
+                        settlement.charge += if failed { 0 } else { gross };
                         entries.push(books.earned(attempt, node(worker), share));
-                        earnings.push(Earning { attempt, node: node(worker), share, failed });
+                        let paid = if failed { 0 } else { share };
+                        settlement.earnings.push(Earning { attempt, node: node(worker), share, paid });
                     }
-                    entries.insert(0, books.hold(cost + extra));
+                    entries.insert(0, books.hold(settlement.held + extra));
                     entries.push(books.unspent(extra));
-                    let references: Vec<_> = (0..references).map(|at| node(10 + at as u8)).collect();
-                    entries.push(books.settled(cost, &earnings, &references, reference_share(cost), refund));
+                    let pay = reference_share(settlement.held);
+                    settlement.references = (0..references).map(|at| (node(10 + at as u8), pay)).collect();
+                    settlement.limit_subsidy(allowed);
+                    prop_assert!(settlement.subsidy() <= allowed);
+                    subsidies += settlement.subsidy();
+                    entries.push(books.settled(&settlement));
                     post(&database, &entries).await;
                     if repeat {
                         post(&database, &entries).await;
@@ -437,6 +475,9 @@ mod tests {
                         let pending = Account::Pending(node(worker)).name();
                         prop_assert_eq!(balances.get(&pending).copied().unwrap_or(0), 0);
                     }
+                    let income: i64 = balances.iter().filter(|(name, _)| name.starts_with("node:")).map(|(_, held)| held).sum();
+                    let charged = -balances.get("client:ann").copied().unwrap_or(0);
+                    prop_assert!(income <= charged + subsidies, "{} of {} and {}", income, charged, subsidies);
                 }
                 Ok(())
             })?;

@@ -17,6 +17,11 @@ pub(crate) struct Gauges {
     pub jobs: usize,
     pub nodes: usize,
     pub references: usize,
+    /// Jobs that wait for a worker, and for a reference.
+    pub waiting_workers: usize,
+    pub waiting_references: usize,
+    /// Of the network's own account, in micro-points.
+    pub network_balance: i64,
 }
 
 /// Starts counting, once for the process.
@@ -42,6 +47,18 @@ pub(crate) fn install() -> Metrics {
             "infera_jobs_live",
             "Jobs that are queued, running or being checked"
         );
+        describe_gauge!(
+            "infera_jobs_waiting",
+            "Jobs that wait for room, by what they wait for"
+        );
+        describe_gauge!(
+            "infera_network_balance_micro_points",
+            "The network's own account; it may go below zero as far as `subsidy_cap` says"
+        );
+        describe_counter!(
+            "infera_subsidy_refused_micro_points_total",
+            "What reference nodes were not paid because the subsidy cap was reached"
+        );
         describe_gauge!("infera_nodes", "Nodes that are here, by role");
         handle
     });
@@ -53,6 +70,9 @@ impl Metrics {
         gauge!("infera_jobs_live").set(now.jobs as f64);
         gauge!("infera_nodes", "role" => "worker").set(now.nodes as f64);
         gauge!("infera_nodes", "role" => "reference").set(now.references as f64);
+        gauge!("infera_jobs_waiting", "for" => "worker").set(now.waiting_workers as f64);
+        gauge!("infera_jobs_waiting", "for" => "reference").set(now.waiting_references as f64);
+        gauge!("infera_network_balance_micro_points").set(now.network_balance as f64);
         self.0.render()
     }
 }
@@ -72,6 +92,10 @@ pub(crate) fn attempt_ended(how: &'static str) {
 
 pub(crate) fn settled(verdict: &'static str) {
     counter!("infera_verdicts_total", "verdict" => verdict).increment(1);
+}
+
+pub(crate) fn subsidy_refused(micro_points: i64) {
+    counter!("infera_subsidy_refused_micro_points_total").increment(micro_points.unsigned_abs());
 }
 
 pub(crate) fn refused(code: String) {

@@ -28,8 +28,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::db::DbError;
-use crate::dispatch::{Core, check_version, unavailable};
-use crate::job::refusal;
+use crate::dispatch::{Core, check_version, to_the_end, unavailable};
+use crate::job::{Speeds, refusal};
 use crate::ledger::{self, Account};
 use crate::metrics;
 use crate::nodes::{Admission, Delivery, Subscription};
@@ -132,7 +132,11 @@ async fn session(
             reference: known.reference,
             meets_requirements: met(&rows),
             banned_until_ms: known.banned_until_ms,
-            tokens_per_second: known.tokens_per_second,
+            verified: u32::try_from(known.verified).unwrap_or(0),
+            speeds: Speeds {
+                prefill: known.prefill_tokens_per_second,
+                decode: known.tokens_per_second,
+            },
         },
         Instant::now(),
     );
@@ -247,8 +251,9 @@ async fn claim(
     Path(job): Path<String>,
     call: Call<Claim>,
 ) -> Result<Json<JobSpec>, Refused> {
-    let spec = core.claim(call.node, id(&job)?, &call.message).await?;
-    Ok(Json(spec))
+    let job = id(&job)?;
+    let claim = async move { core.claim(call.node, job, &call.message).await };
+    Ok(Json(to_the_end(claim).await?))
 }
 
 async fn output(
@@ -256,8 +261,9 @@ async fn output(
     Path(job): Path<String>,
     call: Call<OutputBatch>,
 ) -> Result<Json<OutputAck>, Refused> {
-    let ack = core.output(call.node, id(&job)?, &call.message).await?;
-    Ok(Json(ack))
+    let job = id(&job)?;
+    let output = async move { core.output(call.node, job, &call.message).await };
+    Ok(Json(to_the_end(output).await?))
 }
 
 async fn release(
@@ -265,7 +271,8 @@ async fn release(
     Path(job): Path<String>,
     call: Call<Release>,
 ) -> Result<StatusCode, Refused> {
-    core.release(call.node, id(&job)?, &call.message).await?;
+    let job = id(&job)?;
+    to_the_end(async move { core.release(call.node, job, &call.message).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -274,7 +281,9 @@ async fn accept(
     Sender(node): Sender,
     Path(audit): Path<String>,
 ) -> Result<Json<AuditTask>, Refused> {
-    Ok(Json(core.accept_audit(node, id(&audit)?).await?))
+    let audit = id(&audit)?;
+    let accept = async move { core.accept_audit(node, audit).await };
+    Ok(Json(to_the_end(accept).await?))
 }
 
 async fn decline(
@@ -282,8 +291,12 @@ async fn decline(
     Path(audit): Path<String>,
     call: Call<Decline>,
 ) -> Result<StatusCode, Refused> {
-    core.decline_audit(call.node, id(&audit)?, &call.message.reason)
-        .await?;
+    let audit = id(&audit)?;
+    let decline = async move {
+        let reason = &call.message.reason;
+        core.decline_audit(call.node, audit, reason).await
+    };
+    to_the_end(decline).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -292,8 +305,8 @@ async fn commit(
     Path(audit): Path<String>,
     call: Call<AuditCommit>,
 ) -> Result<StatusCode, Refused> {
-    core.commit_audit(call.node, id(&audit)?, &call.message)
-        .await?;
+    let audit = id(&audit)?;
+    to_the_end(async move { core.commit_audit(call.node, audit, &call.message).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -302,8 +315,8 @@ async fn report(
     Path(audit): Path<String>,
     call: Call<AuditReveal>,
 ) -> Result<StatusCode, Refused> {
-    core.report_audit(call.node, id(&audit)?, &call.message)
-        .await?;
+    let audit = id(&audit)?;
+    to_the_end(async move { core.report_audit(call.node, audit, &call.message).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

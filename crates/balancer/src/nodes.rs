@@ -10,6 +10,8 @@ use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::job::Speeds;
+
 /// How long a node may take to answer a challenge.
 const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
 /// More open challenges than this are not kept: the oldest make room.
@@ -27,6 +29,16 @@ pub(crate) struct Nodes {
     timeout: Duration,
     buffer: usize,
     first_event: u64,
+    trust: Trust,
+}
+
+/// From when on a node is taken for what it says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trust {
+    /// So many verified jobs make a newcomer a known node.
+    pub newcomer_jobs: u32,
+    /// A node that was measured below this counts as a newcomer.
+    pub least_tokens_per_second: f64,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +46,8 @@ struct Inner {
     challenges: VecDeque<(Hash, NodeId, Instant)>,
     sessions: HashMap<Hash, NodeId>,
     nodes: HashMap<NodeId, LiveNode>,
+    /// Nodes whose event stream has begun anew since [`Nodes::take_relinked`].
+    relinked: Vec<NodeId>,
 }
 
 #[derive(Debug)]
@@ -49,7 +63,9 @@ struct LiveNode {
     offers: HashSet<JobId>,
     last_heard: Instant,
     banned_until_ms: i64,
-    tokens_per_second: Option<f64>,
+    /// Jobs of it that passed.
+    verified: u32,
+    speeds: Speeds,
     events: EventLog,
     /// Number of the event stream that is open now.
     stream: Option<u64>,
@@ -72,7 +88,8 @@ pub(crate) struct Admission {
     pub reference: bool,
     pub meets_requirements: bool,
     pub banned_until_ms: i64,
-    pub tokens_per_second: Option<f64>,
+    pub verified: u32,
+    pub speeds: Speeds,
 }
 
 /// Whether a job for a model can be taken now, and if not, why.
@@ -86,6 +103,35 @@ pub(crate) enum Availability {
     Paused(usize),
     /// So many nodes have the model, and none of the unpaused meets the requirements.
     Unfit(usize),
+    /// No node takes more tokens of prompt and output together than this.
+    TooLong(u32),
+}
+
+/// What a node is sought for.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    pub job: JobId,
+    pub model: ModelId,
+    /// Of prompt and output together.
+    pub context: u32,
+    /// How much there is to do, for choosing the fastest.
+    pub prompt: u32,
+    pub output: u32,
+    /// Nodes that may not have it.
+    pub excluded: &'a HashSet<NodeId>,
+    /// Nodes that had it and lost it: asked last.
+    pub lost: &'a HashSet<NodeId>,
+    pub newcomers: Newcomers,
+}
+
+/// What part newcomers have in a search while known nodes are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newcomers {
+    No,
+    /// When all known nodes are busy.
+    Spare,
+    /// One, beside a known node.
+    One,
 }
 
 /// A node to offer a job to.
@@ -94,6 +140,13 @@ pub(crate) struct Candidate {
     pub node: NodeId,
     /// Grows whenever the node may have become able to take what it let go before.
     pub round: u64,
+}
+
+/// How much of a model can be begun now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub workers: usize,
+    pub references: usize,
 }
 
 /// Where a node's event stream stands.
@@ -117,13 +170,14 @@ pub(crate) enum Delivery {
 
 impl Nodes {
     /// `first_event` must be above every event id of earlier runs.
-    pub(crate) fn new(timeout: Duration, buffer: usize, first_event: u64) -> Self {
+    pub(crate) fn new(timeout: Duration, buffer: usize, first_event: u64, trust: Trust) -> Self {
         Self {
             inner: Mutex::default(),
             changed: watch::Sender::new(0),
             timeout,
             buffer,
             first_event,
+            trust,
         }
     }
 
@@ -176,7 +230,8 @@ impl Nodes {
             offers: HashSet::new(),
             last_heard: now,
             banned_until_ms: 0,
-            tokens_per_second: None,
+            verified: 0,
+            speeds: Speeds::default(),
             events: EventLog {
                 next: self.first_event,
                 kept: VecDeque::new(),
@@ -191,7 +246,8 @@ impl Nodes {
         live.reference = admission.reference;
         live.meets_requirements = admission.meets_requirements;
         live.banned_until_ms = admission.banned_until_ms;
-        live.tokens_per_second = admission.tokens_per_second;
+        live.verified = admission.verified;
+        live.speeds = admission.speeds;
         live.state = None;
         live.taken = 0;
         live.offers.clear();
@@ -276,6 +332,9 @@ impl Nodes {
             after: last_seen.unwrap_or(live.events.next - 1),
             added: Arc::clone(&live.events.added),
         };
+        if last_seen.is_none() {
+            inner.relinked.push(node);
+        }
         drop(inner);
         self.announce();
         Some(subscription)
@@ -326,6 +385,7 @@ impl Nodes {
             subscription.after = after;
             live.round += 1;
             live.links += 1;
+            inner.relinked.push(subscription.node);
             drop(inner);
             self.announce();
             return Some(Delivery::Lost(after));
@@ -375,73 +435,167 @@ impl Nodes {
         }
     }
 
-    /// What [`Self::begin_work`] counted is over; `tokens_per_second` if it was measured.
-    pub(crate) fn end_work(&self, node: NodeId, tokens_per_second: Option<f64>) {
+    /// What [`Self::begin_work`] counted is over; `measured` as far as it was.
+    pub(crate) fn end_work(&self, node: NodeId, measured: Speeds) {
         let mut inner = self.lock();
         if let Some(live) = inner.nodes.get_mut(&node) {
             live.taken = live.taken.saturating_sub(1);
             live.running = live.running.saturating_sub(1);
             live.round += 1;
-            if let Some(rate) = tokens_per_second {
-                live.tokens_per_second = Some(
-                    live.tokens_per_second
-                        .map_or(rate, |known| 0.7 * known + 0.3 * rate),
-                );
-            }
+            live.speeds = live.speeds.after(measured);
         }
         drop(inner);
         self.announce();
     }
 
-    pub(crate) fn ban(&self, node: NodeId, until_ms: i64) {
+    /// A job of the node has passed.
+    pub(crate) fn add_success(&self, node: NodeId) {
         if let Some(live) = self.lock().nodes.get_mut(&node) {
-            live.banned_until_ms = until_ms;
+            live.verified = live.verified.saturating_add(1);
         }
     }
 
-    /// Nodes that could take this job for this model now, the best first: idle before busy, then the
-    /// faster; a node that nobody has measured yet is tried early.
+    pub(crate) fn ban(&self, node: NodeId, until_ms: i64) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.banned_until_ms = live.banned_until_ms.max(until_ms);
+        }
+    }
+
+    /// How far a node's work is trusted unchecked, from 0 to 1: half of the way with as many
+    /// verified jobs as make it known.
+    pub(crate) fn record(&self, node: NodeId) -> f64 {
+        let verified = self.lock().nodes.get(&node).map_or(0, |live| live.verified);
+        let known = f64::from(self.trust.newcomer_jobs.max(1));
+        f64::from(verified) / (f64::from(verified) + known)
+    }
+
+    /// Whether a node is a newcomer while known nodes with this model are here.
+    pub(crate) fn is_among_known(&self, node: NodeId, model: ModelId, now: Instant) -> bool {
+        let inner = self.lock();
+        let is_newcomer = |live: &LiveNode| live.is_newcomer(self.trust);
+        let known = |live: &LiveNode| {
+            !live.reference && live.fits(model, now, self.timeout, i64::MAX) && !is_newcomer(live)
+        };
+        inner.nodes.get(&node).is_none_or(is_newcomer) && inner.nodes.values().any(known)
+    }
+
+    /// The tokens of prompt a second that were measured of a node.
+    pub(crate) fn prefill_speed(&self, node: NodeId) -> Option<f64> {
+        self.lock().nodes.get(&node)?.speeds.prefill
+    }
+
+    /// Nodes that could take a job now, the best first: idle before busy, then who would be done
+    /// sooner. While a known node is here, newcomers come in only as far as the search lets them.
     pub(crate) fn candidates(
         &self,
-        job: JobId,
-        model: ModelId,
-        excluded: &HashSet<NodeId>,
+        search: &Search<'_>,
         now: Instant,
         now_ms: i64,
     ) -> Vec<Candidate> {
         let inner = self.lock();
-        let mut found: Vec<_> = inner
-            .nodes
-            .iter()
-            .filter(|(node, live)| {
-                !excluded.contains(node)
-                    && !live.reference
-                    && live.fits(model, now, self.timeout, now_ms)
-                    && live.free() > 0
-                    && (live.offers.contains(&job)
-                        || live.offers.len() < live.free() as usize + SPARE_OFFERS)
-            })
-            .map(|(node, live)| {
-                let speed = live.tokens_per_second.unwrap_or(f64::INFINITY);
-                let candidate = Candidate {
-                    node: *node,
-                    round: live.round,
-                };
-                (live.running, speed, candidate)
-            })
-            .collect();
-        found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-        found
+        let (mut known, mut newcomers) = (Vec::new(), Vec::new());
+        let mut known_are_here = false;
+        for (node, live) in &inner.nodes {
+            if search.excluded.contains(node)
+                || live.reference
+                || !live.fits(search.model, now, self.timeout, now_ms)
+                || live.context(search.model) < search.context
+            {
+                continue;
+            }
+            let newcomer = live.is_newcomer(self.trust);
+            let lost = search.lost.contains(node);
+            known_are_here |= !newcomer && !lost;
+            let free = live.free(self.trust);
+            // A known node may look at some more than it can take: others may be faster.
+            let spare = if newcomer { 0 } else { SPARE_OFFERS };
+            let room =
+                live.offers.contains(&search.job) || live.offers.len() < free as usize + spare;
+            if free == 0 || !room {
+                continue;
+            }
+            let candidate = Candidate {
+                node: *node,
+                round: live.round,
+            };
+            let seconds = live.speeds.seconds(search.prompt, search.output);
+            let list = if newcomer { &mut newcomers } else { &mut known };
+            list.push((lost, live.running, seconds, candidate));
+        }
+        for list in [&mut known, &mut newcomers] {
+            list.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+        }
+        match (known_are_here, search.newcomers) {
+            (true, Newcomers::No) => newcomers.clear(),
+            (true, Newcomers::Spare) if !known.is_empty() => newcomers.clear(),
+            (true, Newcomers::One) if !known.is_empty() => {
+                newcomers.truncate(1);
+                let rest = known.split_off(1);
+                known.append(&mut newcomers);
+                newcomers = rest;
+            }
+            _ => {}
+        }
+        known
             .into_iter()
-            .map(|(_, _, candidate)| candidate)
+            .chain(newcomers)
+            .map(|(_, _, _, candidate)| candidate)
             .collect()
     }
 
-    /// Why a claim by this node is to be refused, if it is.
+    /// How many jobs and audits of a model could be begun now.
+    pub(crate) fn room(&self, model: ModelId, now: Instant, now_ms: i64) -> Room {
+        let inner = self.lock();
+        let mut room = Room::default();
+        for live in inner.nodes.values() {
+            if live.fits(
+                model,
+                now,
+                self.timeout,
+                if live.reference { i64::MAX } else { now_ms },
+            ) {
+                let free = live.free(self.trust) as usize;
+                if live.reference {
+                    room.references += free;
+                } else {
+                    room.workers += free;
+                }
+            }
+        }
+        room
+    }
+
+    /// Reference nodes that are here and have the model, busy ones included.
+    pub(crate) fn count_references(&self, model: ModelId, now: Instant) -> usize {
+        let inner = self.lock();
+        let here =
+            |live: &&LiveNode| live.reference && live.fits(model, now, self.timeout, i64::MAX);
+        inner.nodes.values().filter(here).count()
+    }
+
+    /// Nodes whose event stream has begun anew since the last call: what was sent before may have
+    /// been missed.
+    pub(crate) fn take_relinked(&self) -> Vec<NodeId> {
+        std::mem::take(&mut self.lock().relinked)
+    }
+
+    /// The most tokens of prompt and output together that a node that is here takes.
+    pub(crate) fn longest_context(&self, model: ModelId, now: Instant) -> Option<u32> {
+        let inner = self.lock();
+        inner
+            .nodes
+            .values()
+            .filter(|live| !live.reference && live.is_here(now, self.timeout) && live.has(model))
+            .map(|live| live.context(model))
+            .max()
+    }
+
+    /// Why a claim by this node is to be refused, if it is. The free slots are the balancer's own
+    /// count: a node that has just claimed tells of one less before its claim arrives.
     pub(crate) fn claim_fault(
         &self,
         node: NodeId,
-        model: ModelId,
+        search: &Search<'_>,
         now: Instant,
         now_ms: i64,
     ) -> Option<&'static str> {
@@ -454,9 +608,17 @@ impl Nodes {
         } else if !live.meets_requirements {
             Some("The node does not meet the network's requirements")
         } else if live.is_banned(now_ms) {
-            Some("The node gets no jobs for a while, because its last output failed verification")
-        } else if !live.fits(model, now, Duration::MAX, now_ms) {
+            Some(
+                "The node gets no jobs for a while, because its last output failed verification or it lost jobs that it had claimed",
+            )
+        } else if !live.fits(search.model, now, Duration::MAX, now_ms) {
             Some("The node has said that it is paused, or that the model is not loaded")
+        } else if live.context(search.model) < search.context {
+            Some("The job is longer than the context that the node has told")
+        } else if live.running >= live.most_slots(self.trust) {
+            Some(
+                "The node has as many jobs as it may have at once. That number grows with each job that is verified",
+            )
         } else {
             None
         }
@@ -470,7 +632,9 @@ impl Nodes {
             .nodes
             .iter()
             .filter(|(_, live)| {
-                live.reference && live.fits(model, now, self.timeout, i64::MAX) && live.free() > 0
+                live.reference
+                    && live.fits(model, now, self.timeout, i64::MAX)
+                    && live.free(self.trust) > 0
             })
             .map(|(node, live)| {
                 let drawn = Digest::new("infera/audit-draw/v1")
@@ -489,7 +653,14 @@ impl Nodes {
         self.lock().nodes.get(&node).map_or(0, |live| live.links)
     }
 
-    pub(crate) fn availability(&self, model: ModelId, now: Instant, now_ms: i64) -> Availability {
+    /// Whether `context` tokens of a model can be taken now.
+    pub(crate) fn availability(
+        &self,
+        model: ModelId,
+        context: u32,
+        now: Instant,
+        now_ms: i64,
+    ) -> Availability {
         let inner = self.lock();
         let here: Vec<_> = inner
             .nodes
@@ -501,17 +672,23 @@ impl Nodes {
             .iter()
             .filter(|live| live.meets_requirements && !live.is_banned(now_ms))
             .collect();
-        let fit: Vec<_> = allowed.iter().filter(|live| !live.is_paused()).collect();
+        let mut fit: Vec<_> = allowed.iter().filter(|live| !live.is_paused()).collect();
+        let longest = fit.iter().map(|live| live.context(model)).max();
         if here.is_empty() {
             Availability::Nobody
         } else if allowed.is_empty() {
             Availability::Unfit(here.len())
         } else if fit.is_empty() {
             Availability::Paused(allowed.len())
-        } else if fit.iter().all(|live| live.free() == 0) {
-            Availability::Busy(fit.len())
+        } else if let Some(longest) = longest.filter(|longest| *longest < context) {
+            Availability::TooLong(longest)
         } else {
-            Availability::Free
+            fit.retain(|live| live.context(model) >= context);
+            if fit.iter().all(|live| live.free(self.trust) == 0) {
+                Availability::Busy(fit.len())
+            } else {
+                Availability::Free
+            }
         }
     }
 
@@ -548,7 +725,8 @@ impl Nodes {
         }
     }
 
-    fn announce(&self) {
+    /// Has those who wait for nodes look again.
+    pub(crate) fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -588,10 +766,39 @@ impl LiveNode {
         self.banned_until_ms > now_ms
     }
 
-    fn free(&self) -> u32 {
-        self.state
+    /// What it has proved to be is not yet enough to rely on.
+    fn is_newcomer(&self, trust: Trust) -> bool {
+        let slow = |speed: f64| speed < trust.least_tokens_per_second;
+        self.verified < trust.newcomer_jobs || self.speeds.decode.is_some_and(slow)
+    }
+
+    /// How many jobs it may have at once, whatever it says.
+    fn most_slots(&self, trust: Trust) -> u32 {
+        if self.reference {
+            u32::MAX
+        } else if self.is_newcomer(trust) {
+            1
+        } else {
+            self.verified.max(1)
+        }
+    }
+
+    /// What it says is free, as far as it is trusted with more.
+    fn free(&self, trust: Trust) -> u32 {
+        let told = self
+            .state
             .as_ref()
-            .map_or(0, |state| state.free_slots.saturating_sub(self.taken))
+            .map_or(0, |state| state.free_slots.saturating_sub(self.taken));
+        told.min(self.most_slots(trust).saturating_sub(self.running))
+    }
+
+    /// The tokens of prompt and output together that it takes of a model.
+    fn context(&self, model: ModelId) -> u32 {
+        let told = self.state.as_ref().and_then(|state| {
+            let index = state.models.iter().position(|loaded| *loaded == model)?;
+            state.context_tokens.get(index).copied()
+        });
+        told.unwrap_or(u32::MAX)
     }
 
     fn fits(&self, model: ModelId, now: Instant, timeout: Duration, now_ms: i64) -> bool {
@@ -620,7 +827,11 @@ mod tests {
     }
 
     fn nodes() -> Nodes {
-        Nodes::new(Duration::from_secs(30), 4, 1000)
+        let trust = Trust {
+            newcomer_jobs: 10,
+            least_tokens_per_second: 0.5,
+        };
+        Nodes::new(Duration::from_secs(30), 4, 1000, trust)
     }
 
     fn admission() -> Admission {
@@ -628,8 +839,33 @@ mod tests {
             reference: false,
             meets_requirements: true,
             banned_until_ms: 0,
-            tokens_per_second: None,
+            verified: 10,
+            speeds: Speeds::default(),
         }
+    }
+
+    fn fast(tokens_per_second: f64) -> Speeds {
+        Speeds {
+            prefill: Some(100.0),
+            decode: Some(tokens_per_second),
+        }
+    }
+
+    /// The nodes that a job is offered to, in order.
+    fn found(nodes: &Nodes, number: u8, excluded: &[u8], newcomers: Newcomers) -> Vec<NodeId> {
+        let excluded = excluded.iter().map(|number| id(*number)).collect();
+        let search = Search {
+            job: JobId::from_bytes([number; 16]),
+            model: MODEL,
+            context: 100,
+            prompt: 10,
+            output: 90,
+            excluded: &excluded,
+            lost: &HashSet::new(),
+            newcomers,
+        };
+        let found = nodes.candidates(&search, Instant::now(), 0);
+        found.iter().map(|candidate| candidate.node).collect()
     }
 
     fn state(free_slots: u32) -> NodeState {
@@ -664,7 +900,7 @@ mod tests {
     async fn availability_tells_why_nobody_takes_a_job() {
         let nodes = nodes();
         let now = Instant::now();
-        let availability = || nodes.availability(MODEL, Instant::now(), 0);
+        let availability = || nodes.availability(MODEL, 100, Instant::now(), 0);
         assert_eq!(availability(), Availability::Nobody);
         let reference = Admission {
             reference: true,
@@ -703,7 +939,7 @@ mod tests {
         join(&nodes, 2, admission(), paused);
         assert_eq!(availability(), Availability::Paused(1));
         assert_eq!(
-            nodes.availability(MODEL, now, 10),
+            nodes.availability(MODEL, 100, now, 10),
             Availability::Free,
             "the ban is over"
         );
@@ -712,7 +948,7 @@ mod tests {
         nodes.begin_work(id(5));
         assert_eq!(availability(), Availability::Busy(1));
         assert_eq!(
-            nodes.availability(MODEL, now + Duration::from_secs(31), 0),
+            nodes.availability(MODEL, 100, now + Duration::from_secs(31), 0),
             Availability::Nobody,
             "all have been silent for too long"
         );
@@ -723,32 +959,70 @@ mod tests {
         let nodes = nodes();
         for (number, rate) in [(1, 10.0), (2, 50.0), (3, 30.0)] {
             let admission = Admission {
-                tokens_per_second: Some(rate),
+                speeds: fast(rate),
                 ..admission()
             };
             join(&nodes, number, admission, state(2));
         }
         nodes.begin_work(id(2));
-        let order: Vec<_> = nodes
-            .candidates(
-                JobId::from_bytes([1; 16]),
-                MODEL,
-                &HashSet::from([id(9)]),
-                Instant::now(),
-                0,
-            )
-            .iter()
-            .map(|candidate| candidate.node)
-            .collect();
-        assert_eq!(order, [id(3), id(1), id(2)]);
-        let rest = nodes.candidates(
-            JobId::from_bytes([1; 16]),
-            MODEL,
-            &HashSet::from([id(3), id(1)]),
-            Instant::now(),
-            0,
+        let all = found(&nodes, 1, &[9], Newcomers::No);
+        assert_eq!(all, [id(3), id(1), id(2)]);
+        assert_eq!(found(&nodes, 1, &[3, 1], Newcomers::No), [id(2)]);
+    }
+
+    #[tokio::test]
+    async fn newcomers_get_one_slot_and_jobs_only_beside_or_after_known_nodes() {
+        let nodes = nodes();
+        let newcomer = Admission {
+            verified: 9,
+            ..admission()
+        };
+        join(&nodes, 1, newcomer, state(1000));
+        join(&nodes, 2, newcomer, state(1000));
+        assert_eq!(
+            found(&nodes, 1, &[], Newcomers::No).len(),
+            2,
+            "nobody else is here"
         );
-        assert_eq!(rest.len(), 1);
+        join(&nodes, 3, admission(), state(1));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(3)]);
+        assert_eq!(found(&nodes, 1, &[], Newcomers::Spare), [id(3)]);
+        let beside = found(&nodes, 1, &[], Newcomers::One);
+        assert_eq!((beside.len(), beside[0]), (2, id(3)));
+        nodes.begin_work(id(3));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), []);
+        assert_eq!(found(&nodes, 1, &[], Newcomers::Spare).len(), 2);
+        nodes.begin_work(id(1));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::Spare), [id(2)]);
+        // What it says of its slots changes nothing.
+        nodes.set_state(id(1), state(1000), true);
+        assert_eq!(found(&nodes, 1, &[], Newcomers::Spare), [id(2)]);
+        let slow = Admission {
+            speeds: fast(0.1),
+            ..admission()
+        };
+        join(&nodes, 4, slow, state(1));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [], "too slow");
+    }
+
+    #[tokio::test]
+    async fn a_job_goes_to_nodes_whose_context_holds_it() {
+        let nodes = nodes();
+        let short = NodeState {
+            context_tokens: vec![99],
+            ..state(1)
+        };
+        join(&nodes, 1, admission(), short);
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), []);
+        let availability = |context| nodes.availability(MODEL, context, Instant::now(), 0);
+        assert_eq!(availability(99), Availability::Free);
+        assert_eq!(availability(100), Availability::TooLong(99));
+        assert_eq!(nodes.longest_context(MODEL, Instant::now()), Some(99));
+        join(&nodes, 2, admission(), state(1));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(2)]);
+        nodes.begin_work(id(2));
+        assert_eq!(availability(100), Availability::Busy(1));
+        assert_eq!(availability(99), Availability::Free);
     }
 
     #[tokio::test]
@@ -756,10 +1030,7 @@ mod tests {
         let nodes = nodes();
         join(&nodes, 1, admission(), state(1));
         let job = |number| JobId::from_bytes([number; 16]);
-        let fits = |number| {
-            let found = nodes.candidates(job(number), MODEL, &HashSet::new(), Instant::now(), 0);
-            !found.is_empty()
-        };
+        let fits = |number| !found(&nodes, number, &[], Newcomers::No).is_empty();
         for number in 1..=3 {
             assert!(fits(number));
             nodes.offer(

@@ -27,6 +27,8 @@ pub(crate) struct ApiError {
     pub param: Option<String>,
     pub message: String,
     pub retry_after_s: Option<u64>,
+    /// What there is of an answer that broke off: the client gets it, and pays for what of it passes.
+    pub partial: Option<String>,
 }
 
 /// A request to generate text.
@@ -90,6 +92,15 @@ impl ApiError {
             param: param.map(str::to_owned),
             message: message.into(),
             retry_after_s: None,
+            partial: None,
+        }
+    }
+
+    /// The same error with the text that came before it.
+    pub(crate) fn with_partial(self, text: String) -> Self {
+        Self {
+            partial: (!text.is_empty()).then_some(text),
+            ..self
         }
     }
 
@@ -150,6 +161,19 @@ impl ApiError {
         }
     }
 
+    /// No node that is here has room for so long a job; `longest` is what one has.
+    pub(crate) fn no_node_so_long(model: &str, longest: u32) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(
+                Some("messages"),
+                format!(
+                    "No node that is online takes so long a job for the model `{model}`: the longest takes {longest} tokens of prompt and answer together. Shorten the prompt or lower `max_tokens`"
+                ),
+            )
+        }
+    }
+
     /// A text to embed, counted from 0, is longer than the model's context.
     pub(crate) fn text_too_long(context: u32, text: usize, tokens: usize) -> Self {
         Self {
@@ -179,6 +203,7 @@ impl ApiError {
             param: None,
             message: message.into(),
             retry_after_s: Some(1),
+            partial: None,
         }
     }
 
@@ -190,6 +215,7 @@ impl ApiError {
             param: None,
             message: message.into(),
             retry_after_s: Some(5),
+            partial: None,
         }
     }
 
@@ -201,16 +227,21 @@ impl ApiError {
             param: None,
             message: message.into(),
             retry_after_s: None,
+            partial: None,
         }
     }
 
     pub(crate) fn body(&self) -> Value {
-        json!({ "error": {
+        let mut body = json!({ "error": {
             "message": self.message,
             "type": self.kind,
             "param": self.param,
             "code": self.code,
-        }})
+        }});
+        if let Some(text) = &self.partial {
+            body["infera"] = json!({ "partial": text });
+        }
+        body
     }
 }
 

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
-use crate::job::{Attempt, Job, PastAttempt, Request, StoredOutput};
+use crate::job::{Attempt, Job, PastAttempt, Request, Speeds, StoredOutput};
 
 /// A job that was not done when the balancer stopped.
 pub(crate) struct StoredJob {
@@ -44,6 +44,7 @@ pub(crate) struct StoredAttempt {
     pub chunks: u32,
     pub share: i64,
     pub gross: i64,
+    pub prefilled: u32,
     pub open: bool,
     pub finish: Option<Finish>,
 }
@@ -77,6 +78,9 @@ pub struct NodeRow {
     pub failures: i64,
     pub banned_until_ms: i64,
     pub tokens_per_second: Option<f64>,
+    pub prefill_tokens_per_second: Option<f64>,
+    /// Jobs that it claimed and lost, less those that were verified since.
+    pub lapses: i64,
 }
 
 /// How a run's output ended, for the job's row.
@@ -121,6 +125,8 @@ pub(crate) async fn insert_job(
     Ok(())
 }
 
+/// Writes a claim. A claim of the same attempt that is there already was never answered: the
+/// database wrote it and then said that it had not.
 pub(crate) async fn insert_attempt(
     write: &mut Write<'_>,
     job: &Job,
@@ -131,7 +137,11 @@ pub(crate) async fn insert_attempt(
     sqlx::query(
         "INSERT INTO attempts (job, attempt, run, node, nonce, start, received, committed, head,
              claimed_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (job, attempt) DO UPDATE SET run = excluded.run, node = excluded.node,
+             nonce = excluded.nonce, start = excluded.start, received = excluded.received,
+             committed = excluded.committed, head = excluded.head, claimed_ms = excluded.claimed_ms
+         WHERE ended_ms IS NULL",
     )
     .bind(job.id.to_string())
     .bind(attempt.number)
@@ -196,7 +206,7 @@ pub(crate) async fn end_attempt(
         .await?;
     sqlx::query(
         "UPDATE attempts SET received = ?, ended_ms = ?, ended = ?, paid_tokens = ?, gross = ?,
-             share = ?
+             share = ?, prefilled = ?
          WHERE job = ? AND attempt = ?",
     )
     .bind(past.end)
@@ -205,6 +215,7 @@ pub(crate) async fn end_attempt(
     .bind(paid_tokens)
     .bind(past.gross)
     .bind(past.share)
+    .bind(past.prefilled)
     .bind(job.to_string())
     .bind(past.number)
     .execute(&mut **write)
@@ -315,6 +326,51 @@ pub(crate) async fn judge_attempt(
     Ok(())
 }
 
+/// The attempt is paid less than it earned, because nobody checked it.
+pub(crate) async fn set_share(
+    write: &mut Write<'_>,
+    job: JobId,
+    attempt: u32,
+    share: i64,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE attempts SET share = ? WHERE job = ? AND attempt = ?")
+        .bind(share)
+        .bind(job.to_string())
+        .bind(attempt)
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// What the client is charged in the end.
+pub(crate) async fn set_cost(write: &mut Write<'_>, job: JobId, cost: i64) -> Result<(), DbError> {
+    sqlx::query("UPDATE jobs SET cost = ? WHERE id = ?")
+        .bind(cost)
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// Says of a job that is being checked, and of its attempts, how that stands.
+pub(crate) async fn note_waiting(
+    write: &mut Write<'_>,
+    job: JobId,
+    reason: &str,
+) -> Result<(), DbError> {
+    sqlx::query("UPDATE jobs SET reason = ? WHERE id = ? AND verdict = 'pending'")
+        .bind(reason)
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    sqlx::query("UPDATE attempts SET reason = ? WHERE job = ? AND verdict = 'pending'")
+        .bind(reason)
+        .bind(job.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn insert_audit(
     write: &mut Write<'_>,
     job: &Job,
@@ -395,9 +451,26 @@ pub(crate) async fn settle_audit(
     Ok(())
 }
 
-/// Every job that is not done, with its attempts and audits.
-pub(crate) async fn open_jobs(database: &Database) -> Result<Vec<StoredJob>, DbError> {
-    let rows = sqlx::query("SELECT * FROM jobs WHERE state <> 'done' ORDER BY created_ms")
+/// The jobs made before this moment that are not done.
+pub(crate) async fn open_job_ids(
+    database: &Database,
+    before_ms: i64,
+) -> Result<Vec<JobId>, DbError> {
+    let rows = sqlx::query("SELECT id FROM jobs WHERE state <> 'done' AND created_ms < ?")
+        .bind(before_ms)
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(|row| parse(row, "id")).collect()
+}
+
+/// The same jobs whole, with their attempts and audits.
+pub(crate) async fn open_jobs(
+    database: &Database,
+    before_ms: i64,
+) -> Result<Vec<StoredJob>, DbError> {
+    let open = "SELECT * FROM jobs WHERE state <> 'done' AND created_ms < ? ORDER BY created_ms";
+    let rows = sqlx::query(open)
+        .bind(before_ms)
         .fetch_all(database.read())
         .await?;
     let mut jobs = Vec::new();
@@ -548,11 +621,34 @@ pub(crate) async fn references(database: &Database) -> Result<Vec<NodeId>, DbErr
 
 /// An output of this node passed.
 pub(crate) async fn add_success(write: &mut Write<'_>, node: NodeId) -> Result<(), DbError> {
-    sqlx::query("UPDATE nodes SET verified = verified + 1 WHERE id = ?")
-        .bind(node.to_string())
-        .execute(&mut **write)
-        .await?;
+    sqlx::query(
+        "UPDATE nodes SET verified = verified + 1, lapses = max(lapses - 1, 0) WHERE id = ?",
+    )
+    .bind(node.to_string())
+    .execute(&mut **write)
+    .await?;
     Ok(())
+}
+
+/// The node lost a job that it had claimed: it is kept from jobs, twice as long each time, up to
+/// 64 times. Gives until when.
+pub(crate) async fn add_lapse(
+    write: &mut Write<'_>,
+    node: NodeId,
+    pause_ms: i64,
+    now_ms: i64,
+) -> Result<i64, DbError> {
+    let until: Option<i64> = sqlx::query_scalar(
+        "UPDATE nodes SET lapses = lapses + 1,
+             banned_until_ms = max(banned_until_ms, ?1 + (?2 << min(lapses, 6)))
+         WHERE id = ?3 RETURNING banned_until_ms",
+    )
+    .bind(now_ms)
+    .bind(pause_ms)
+    .bind(node.to_string())
+    .fetch_optional(&mut **write)
+    .await?;
+    Ok(until.unwrap_or(now_ms))
 }
 
 /// An output of this node failed: it is kept from jobs, twice as long each time. Gives until when.
@@ -575,17 +671,26 @@ pub(crate) async fn add_failure(
     Ok(until.unwrap_or(now_ms))
 }
 
-pub(crate) async fn set_speed(
+/// Mixes what was measured into what is known ([`Speeds::after`]).
+pub(crate) async fn set_speeds(
     write: &mut Write<'_>,
     node: NodeId,
-    tokens_per_second: f64,
+    measured: Speeds,
 ) -> Result<(), DbError> {
+    if measured == Speeds::default() {
+        return Ok(());
+    }
     sqlx::query(
-        "UPDATE nodes SET tokens_per_second =
-             0.7 * coalesce(tokens_per_second, ?1) + 0.3 * ?1
-         WHERE id = ?2",
+        "UPDATE nodes SET
+             tokens_per_second = coalesce(
+                 0.7 * coalesce(tokens_per_second, ?1) + 0.3 * ?1, tokens_per_second),
+             prefill_tokens_per_second = coalesce(
+                 0.7 * coalesce(prefill_tokens_per_second, ?2) + 0.3 * ?2,
+                 prefill_tokens_per_second)
+         WHERE id = ?3",
     )
-    .bind(tokens_per_second)
+    .bind(measured.decode)
+    .bind(measured.prefill)
     .bind(node.to_string())
     .execute(&mut **write)
     .await?;
@@ -753,6 +858,7 @@ fn stored_attempt(row: &SqliteRow) -> Result<StoredAttempt, DbError> {
         chunks: row.try_get("chunks")?,
         share: row.try_get("share")?,
         gross: row.try_get("gross")?,
+        prefilled: row.try_get("prefilled")?,
         open: row.try_get::<Option<i64>, _>("ended_ms")?.is_none(),
         finish: row
             .try_get::<Option<String>, _>("finish")?
@@ -793,6 +899,8 @@ fn node_row(row: &SqliteRow) -> Result<NodeRow, DbError> {
         failures: row.try_get("failures")?,
         banned_until_ms: row.try_get("banned_until_ms")?,
         tokens_per_second: row.try_get("tokens_per_second")?,
+        prefill_tokens_per_second: row.try_get("prefill_tokens_per_second")?,
+        lapses: row.try_get("lapses")?,
     })
 }
 
