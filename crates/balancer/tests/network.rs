@@ -8,6 +8,8 @@ mod support;
 mod answers;
 #[path = "network/clients.rs"]
 mod clients;
+#[path = "network/conduct.rs"]
+mod conduct;
 #[path = "network/embeddings.rs"]
 mod embeddings;
 #[path = "network/nodes.rs"]

@@ -456,13 +456,26 @@ impl SimNode {
     }
 
     pub(crate) async fn tell(&self, free_slots: u32, paused: Option<&str>) {
+        self.tell_state(free_slots, paused, Vec::new()).await;
+    }
+
+    /// Tells that it takes so many tokens of prompt and output together.
+    pub(crate) async fn tell_context(&self, tokens: u32) {
+        self.tell_state(1, None, vec![tokens; 3]).await;
+    }
+
+    pub(crate) fn hardware(&self) -> Hardware {
+        self.hardware.clone()
+    }
+
+    async fn tell_state(&self, free_slots: u32, paused: Option<&str>, context_tokens: Vec<u32>) {
         let state = NodeState {
             models: vec![
                 model_id(),
                 head().id(Profile::P16),
                 embedder().id(Profile::P32),
             ],
-            context_tokens: Vec::new(),
+            context_tokens,
             free_slots,
             paused: paused.map(str::to_owned),
             hardware: self.hardware.clone(),
