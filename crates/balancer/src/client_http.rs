@@ -38,8 +38,6 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 /// The most tokens of all texts to embed in one request. They are one job.
 const MAX_EMBEDDING_TOKENS: usize = 8192;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long `/healthz` waits for the database.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Chunks that may wait for a slow client.
 const STREAM_BUFFER: usize = 64;
 
@@ -218,16 +216,10 @@ async fn receipt(
 }
 
 async fn health(State(core): Shared) -> Response {
-    let probe = tokio::time::timeout(HEALTH_TIMEOUT, core.database.probe()).await;
-    match probe {
-        Ok(Ok(())) => Json(json!({"status": "ok"})).into_response(),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the health check failed");
-            let body = Json(json!({"status": "failing", "reason": error.to_string()}));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-        Err(_) => {
-            let body = Json(json!({"status": "failing", "reason": "The database does not answer"}));
+    match core.database.health().await {
+        Ok(()) => Json(json!({"status": "ok"})).into_response(),
+        Err(reason) => {
+            let body = Json(json!({"status": "failing", "reason": reason}));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }

@@ -17,6 +17,7 @@ mod metrics;
 mod node_http;
 mod nodes;
 mod openai;
+mod private;
 mod queues;
 mod receipts;
 mod server;
