@@ -98,6 +98,18 @@ pub struct Config {
     pub jobs_per_key: usize,
     /// Output tokens when the client names no limit.
     pub default_max_tokens: u32,
+    /// How many connections there may be at once.
+    pub connections: usize,
+    /// How many of them from one address: one of IPv4, or a /64 of IPv6. This machine may have
+    /// all, because a reverse proxy connects from there.
+    pub connections_per_address: usize,
+    /// How long a connection may go without a request: before the first, between two, and for its
+    /// headers.
+    #[serde(deserialize_with = "milliseconds")]
+    pub request_wait: Duration,
+    /// How long a request's body may take to arrive.
+    #[serde(deserialize_with = "milliseconds")]
+    pub body_wait: Duration,
 }
 
 impl Default for Config {
@@ -136,6 +148,10 @@ impl Default for Config {
             event_buffer: 512,
             jobs_per_key: 256,
             default_max_tokens: 4096,
+            connections: 8192,
+            connections_per_address: 256,
+            request_wait: Duration::from_secs(15),
+            body_wait: Duration::from_mins(1),
         }
     }
 }
@@ -200,6 +216,14 @@ impl Config {
         }
         if self.lease.is_zero() || self.node_timeout.is_zero() {
             return Err("`lease` and `node_timeout` must be above 0".to_owned());
+        }
+        if self.request_wait.is_zero() || self.body_wait.is_zero() {
+            return Err("`request_wait` and `body_wait` must be above 0".to_owned());
+        }
+        if self.connections == 0 || self.connections_per_address == 0 {
+            return Err(
+                "`connections` and `connections_per_address` must be at least 1".to_owned(),
+            );
         }
         // One report alone never decides.
         if self.references < 2 || self.max_references < self.references {

@@ -7,6 +7,7 @@ mod catalog;
 pub mod cli;
 mod client_http;
 mod config;
+mod connections;
 mod db;
 mod dispatch;
 mod edges;
