@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use crate::address::counted;
 use crate::metrics;
 
 /// How long the far side of a connection may take none of what is sent to it.
@@ -130,7 +131,7 @@ impl Gate {
             per_address,
             ..
         } = self.0.limits;
-        let counted = (!is_this_machine(address)).then(|| network(address));
+        let counted = counted(address);
         let mut open = self.0.open();
         let from_there = counted.map_or(0, |counted| {
             open.by_address.get(&counted).copied().unwrap_or(0)
@@ -377,21 +378,6 @@ impl<B: Body + Unpin> Body for Answering<B> {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// What counts as one address: one of IPv4, or the network of IPv6 that one household has.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        address => address,
-    }
-}
-
-pub(crate) fn is_this_machine(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 /// Raises how many files this process may have open as far as the system lets it, and tells it;

@@ -460,7 +460,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         for polls in 0..40 {
-            let mut writing = std::pin::pin!(write_much(&database, 3));
+            let mut writing = Box::pin(write_much(&database, 3));
             let mut left = polls;
             // Polled so many times and then dropped, as by a caller who hangs up.
             std::future::poll_fn(|context| {
@@ -473,6 +473,7 @@ mod tests {
                 }
             })
             .await;
+            drop(writing);
             if rows(&database).await > 0 {
                 let mut write = database.write().await.unwrap();
                 write.execute("DELETE FROM nodes").await.unwrap();

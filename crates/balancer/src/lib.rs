@@ -1,8 +1,10 @@
 //! The load balancer: takes requests in `OpenAI`'s format, broadcasts them to nodes, has their
 //! output checked by reference nodes, and keeps the books.
 
+mod address;
 mod audits;
 mod body;
+mod bounds;
 mod catalog;
 pub mod cli;
 mod client_http;
@@ -12,6 +14,7 @@ mod db;
 mod dispatch;
 mod edges;
 mod job;
+mod joining;
 mod keys;
 mod ledger;
 mod metrics;
@@ -29,6 +32,7 @@ pub use config::{Config, ConfigError, policy};
 pub use db::{Database, DbError};
 pub use dispatch::Balancer;
 pub use edges::Edges;
+pub use joining::AdmissionRule;
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use server::{Address, ServeError, Server, Tls};

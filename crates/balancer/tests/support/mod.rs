@@ -103,6 +103,7 @@ pub(crate) fn patient() -> Config {
     Config {
         widen_after: Duration::from_millis(20),
         audit_accept: LIMIT,
+        work_bits: 0,
         ..Config::default()
     }
 }
