@@ -8,6 +8,8 @@ mod support;
 mod answers;
 #[path = "network/clients.rs"]
 mod clients;
+#[path = "network/edge.rs"]
+mod edge;
 #[path = "network/embeddings.rs"]
 mod embeddings;
 #[path = "network/nodes.rs"]
