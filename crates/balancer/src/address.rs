@@ -26,14 +26,15 @@ pub(crate) fn of_client(parts: &Parts, config: &Config) -> IpAddr {
 /// What an address is counted as: one of IPv4, or the /64 of IPv6 that one household has. `None`
 /// for this machine, from where a reverse proxy may bring everybody's requests.
 pub(crate) fn counted(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        address if address.is_loopback() => None,
+    let address = address.to_canonical();
+    let counted = match address {
+        IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);
-            Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
+            IpAddr::V6(Ipv6Addr::from_bits(network))
         }
-        address => Some(address),
-    }
+    };
+    (!address.is_loopback()).then_some(counted)
 }
 
 fn is_proxy(address: IpAddr, config: &Config) -> bool {

@@ -25,7 +25,7 @@ use crate::address::counted;
 use crate::metrics;
 
 /// How long the far side of a connection may take none of what is sent to it.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 /// A limit that is met is told so often.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
 /// File descriptors for everything else: the database, logs, the listener.
@@ -389,7 +389,7 @@ fn raise_file_limit() -> Option<u64> {
     let found = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: found.maximum,
-        ..found.clone()
+        ..found
     };
     // macOS refuses more than a number of its own, also where it tells no limit.
     let less = Rlimit {

@@ -26,6 +26,8 @@ const ROOM_BYTES: usize = 256 << 10;
 const HEALTH_PAUSE: Duration = Duration::from_secs(2);
 /// How long it waits for the database.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the write-ahead log is emptied at most: writers wait meanwhile.
+const FORGET_PAUSE: Duration = Duration::from_secs(10);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -57,6 +59,8 @@ struct Shared {
     looking: tokio::sync::Mutex<()>,
     /// Texts were deleted that the write-ahead log may still hold.
     deleted_text: AtomicBool,
+    /// When the log was last emptied because of that.
+    forgotten: Mutex<Option<Instant>>,
 }
 
 /// What was last seen of writing.
@@ -150,6 +154,7 @@ impl Database {
             health: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
             deleted_text: AtomicBool::new(false),
+            forgotten: Mutex::default(),
         };
         Ok(Self {
             writer,
@@ -248,10 +253,20 @@ impl Database {
         }
     }
 
-    /// Empties the write-ahead log if it may hold texts that were deleted since the last time.
+    /// Empties the write-ahead log now and then, if it may hold texts that were deleted.
     pub(crate) async fn forget_deleted_text(&self) -> Result<(), DbError> {
-        if !self.shared.deleted_text.swap(false, Ordering::Relaxed) {
-            return Ok(());
+        {
+            let mut forgotten = self
+                .shared
+                .forgotten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if forgotten.is_some_and(|forgotten| forgotten.elapsed() < FORGET_PAUSE)
+                || !self.shared.deleted_text.swap(false, Ordering::Relaxed)
+            {
+                return Ok(());
+            }
+            *forgotten = Some(Instant::now());
         }
         let busy: Result<i64, _> = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&self.writer)

@@ -176,9 +176,7 @@ impl Balancer {
             {
                 tracing::warn!(%error, "jobs without a driver could not be looked for");
             }
-            if round.is_multiple_of(20)
-                && let Err(error) = self.0.database.forget_deleted_text().await
-            {
+            if let Err(error) = self.0.database.forget_deleted_text().await {
                 tracing::warn!(%error, "the database's log still holds deleted texts");
             }
             round += 1;
@@ -499,7 +497,7 @@ impl Core {
         let written = async {
             let mut write = self.database.write().await?;
             store::deliver_job(&mut write, live.id).await?;
-            Ok::<_, DbError>(write.commit().await?)
+            write.commit().await
         };
         if let Err(error) = written.await {
             tracing::warn!(job = %live.id, %error, "the delivery could not be noted");
@@ -960,7 +958,13 @@ impl Core {
         let now = Instant::now();
         let id = stored.id;
         let model = match stored.model.parse().ok() {
-            Some(model) => self.catalog.find(&self.database, model).await?,
+            Some(model) => match self.catalog.find(&self.database, model).await {
+                Err(error) if error.is_of_the_model() => {
+                    tracing::error!(job = %id, %error, "the job's model cannot be used");
+                    None
+                }
+                found => found?,
+            },
             None => None,
         };
         let Some(model) = model else {

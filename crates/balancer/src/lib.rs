@@ -46,5 +46,5 @@ pub async fn set_reference(
 ) -> Result<(), DbError> {
     let mut write = database.write().await?;
     store::set_reference(&mut write, node, reference).await?;
-    Ok(write.commit().await?)
+    write.commit().await
 }

@@ -44,8 +44,9 @@ fn tighten(path: &Path, mode: u32) {
     let Ok(found) = std::fs::metadata(path) else {
         return;
     };
-    let (now, sticky) = (found.permissions().mode(), 0o1000);
-    if now & 0o077 == 0 || now & sticky != 0 {
+    let now = found.permissions().mode();
+    let (open_to_others, used_by_many) = (now & 0o077 != 0, now & 0o1000 != 0);
+    if !open_to_others || used_by_many {
         return;
     }
     if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
@@ -58,6 +59,8 @@ fn tighten(_: &Path, _: u32) {}
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "the functions that tests share")]
+
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -971,3 +971,58 @@ fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, Db
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|_| DbError::Content(format!("a job's {column}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn old_text_goes_with_what_references_wrote_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let mut write = database.write().await.unwrap();
+        for (job, keep, finished_ms) in [("old", 0, 10), ("kept", 1, 10), ("new", 0, 30)] {
+            sqlx::query(
+                "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens,
+                     prompt_hash, sampling, max_tokens, stop, seed, input_price, output_price,
+                     wait, keep, state, created_ms, finished_ms)
+                 VALUES (?, 'ann', '', '', x'01', 1, '', '{}', 1, '[]', '', 1, 1, 0, ?, 'done',
+                     1, ?)",
+            )
+            .bind(job)
+            .bind(keep)
+            .bind(finished_ms)
+            .execute(&mut *write)
+            .await
+            .unwrap();
+            sqlx::query(
+                "INSERT INTO audits (id, job, run, node, step, report, offered_ms)
+                 VALUES (?1, ?1, 1, '', 'reported', '{}', 1)",
+            )
+            .bind(job)
+            .execute(&mut *write)
+            .await
+            .unwrap();
+        }
+        assert_eq!(delete_old_text(&mut write, 20).await.unwrap(), 1);
+        write.commit().await.unwrap();
+        let left = async || {
+            let sql = "SELECT job FROM audits WHERE report IS NOT NULL ORDER BY job";
+            let left: Vec<String> = sqlx::query_scalar(sql)
+                .fetch_all(database.read())
+                .await
+                .unwrap();
+            left
+        };
+        assert_eq!(left().await, ["kept", "new"]);
+        // An earlier version left the report of a text that it deleted.
+        let mut write = database.write().await.unwrap();
+        sqlx::query("UPDATE jobs SET prompt = NULL WHERE id = 'new'")
+            .execute(&mut *write)
+            .await
+            .unwrap();
+        delete_left_reports(&mut write).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(left().await, ["kept"]);
+    }
+}

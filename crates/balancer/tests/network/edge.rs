@@ -339,3 +339,29 @@ async fn two_programs_with_one_identity_do_not_take_turns() {
     drop(stream);
     until("the identity to be free", async || open(2).await.ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_prompt_is_in_no_file_of_the_balancer() {
+    let network = Network::start(patient()).await;
+    network.references().await;
+    let mut worker = SimNode::worker(&network, 1).await;
+    let answer = network.chat(&json!({
+        "messages": [{"role": "user", "content": "nobody else may ever read this sentence"}],
+        "infera": {"wait": true},
+    }));
+    let mut work = worker.take().await;
+    let prompt: Vec<u8> = work
+        .spec
+        .prompt
+        .iter()
+        .flat_map(|id| id.to_le_bytes())
+        .collect();
+    assert!(network.keeps(&prompt));
+    worker.write_all(&mut work).await.unwrap();
+    assert_eq!(answer.await.unwrap().0, 200);
+    network.text_deleted(&work.spec.job.to_string()).await;
+    until("the prompt to be gone", async || {
+        (!network.keeps(&prompt)).then_some(())
+    })
+    .await;
+}

@@ -257,6 +257,14 @@ impl Network {
         self.runtime = Some(runtime);
     }
 
+    /// Whether any file of the balancer holds these bytes.
+    pub(crate) fn keeps(&self, bytes: &[u8]) -> bool {
+        std::fs::read_dir(self.folder.path()).unwrap().any(|entry| {
+            let kept = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+            kept.windows(bytes.len()).any(|part| part == bytes)
+        })
+    }
+
     pub(crate) async fn key(&self, name: &str, limit_micro: Option<i64>) -> String {
         create_key(&self.database, &Edges::system(), name, limit_micro)
             .await
