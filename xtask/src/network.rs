@@ -238,7 +238,10 @@ impl Balancer {
     }
 
     pub fn create_key(&self, name: &str) -> Result<String> {
-        Ok(self.run(&["key", "create", name])?.trim().to_owned())
+        Ok(self
+            .run(&["key", "create", name, "--limit", "unlimited"])?
+            .trim()
+            .to_owned())
     }
 
     /// Prices are in micro-points per token.

@@ -5,9 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use infera_model::{Head, Kind, ModelError, Tokenizer};
 use infera_protocol::node_api::{ModelOffer, Price};
-use infera_protocol::{ModelId, Profile};
+use infera_protocol::{MICRO_POINTS, ModelId, Profile};
+use serde::Serialize;
 
 use crate::db::{Database, DbError};
+
+/// The most micro-points that a token may cost: a point. Prompt and output of one job have fewer
+/// than 2^33 tokens together, so no job costs more than 8.6 * 10^15 micro-points; and of the
+/// largest contexts there are, a million tokens, the books hold nine million jobs at this price
+/// before an account's 9.2 * 10^18 are full.
+const MAX_PRICE: i64 = MICRO_POINTS;
 
 /// A model that clients can ask for.
 pub(crate) struct ServedModel {
@@ -43,11 +50,21 @@ impl ServedModel {
     }
 }
 
+/// A stored model that this version cannot serve. The others are served all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct UnusableModel {
+    pub model: String,
+    pub name: String,
+    /// In a sentence, with what to do.
+    pub fault: String,
+}
+
 /// The models now served. Reads the database again when asked, so that commands take effect
 /// while the server runs.
 #[derive(Default)]
 pub(crate) struct Catalog {
     by_name: RwLock<HashMap<String, Arc<ServedModel>>>,
+    unusable: RwLock<Vec<UnusableModel>>,
     /// Heads are large: each is read once, also for jobs on models that are no longer served.
     heads: RwLock<HashMap<ModelId, Arc<Head>>>,
     /// One at a time, so that an older reading never replaces a newer one.
@@ -58,8 +75,10 @@ pub(crate) struct Catalog {
 pub enum CatalogError {
     #[error(transparent)]
     Database(#[from] DbError),
-    #[error("A stored model cannot be read: {0}")]
-    Head(ModelError),
+    #[error(
+        "The stored model `{name}` cannot be read: {source}. Remove it with `model remove`, and add it again"
+    )]
+    Head { name: String, source: ModelError },
     #[error(transparent)]
     Refused(ModelError),
     #[error(
@@ -76,6 +95,10 @@ pub enum CatalogError {
     Unknown(String),
     #[error("A price is in micro-points per token and cannot be negative")]
     NegativePrice,
+    #[error(
+        "A price is in micro-points per token and at most {MAX_PRICE}: the books could not hold what a job would cost"
+    )]
+    PriceTooHigh,
 }
 
 type Row = (String, String, i64, i64, i64);
@@ -105,12 +128,44 @@ impl Catalog {
         .await
         .map_err(DbError::from)?;
         let mut served = HashMap::new();
+        let mut unusable = Vec::new();
         for row in rows {
-            let model = self.model(database, row).await?;
-            served.insert(model.name.clone(), Arc::new(model));
+            let (model, name) = (row.0.clone(), row.1.clone());
+            match self.model(database, row).await {
+                Ok(model) => {
+                    served.insert(name, Arc::new(model));
+                }
+                Err(error) if error.is_of_the_model() => unusable.push(UnusableModel {
+                    model,
+                    name,
+                    fault: error.to_string(),
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        unusable.sort_by(|a, b| a.name.cmp(&b.name));
+        let known = std::mem::replace(
+            &mut *self
+                .unusable
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+            unusable.clone(),
+        );
+        for model in unusable.iter().filter(|model| !known.contains(model)) {
+            tracing::error!(
+                model = model.name,
+                fault = model.fault,
+                "a model is not served"
+            );
         }
         *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = served;
         Ok(())
+    }
+
+    /// Models that cannot be served, in order of name.
+    pub(crate) fn unusable(&self) -> Vec<UnusableModel> {
+        let unusable = self.unusable.read().unwrap_or_else(PoisonError::into_inner);
+        unusable.clone()
     }
 
     /// A model by id, also one that is no longer served.
@@ -137,15 +192,21 @@ impl Catalog {
         let id: ModelId = id
             .parse()
             .map_err(|_| DbError::Content(format!("the model id `{id}`")))?;
-        let head = self.head(database, id).await?;
+        let head = match self.head(database, id).await {
+            Err(HeadFault::Database(error)) => return Err(error.into()),
+            Err(HeadFault::Unreadable(source)) => return Err(CatalogError::Head { name, source }),
+            Ok(head) => head,
+        };
         let Some(profile) = profile(&head, id) else {
             return Err(CatalogError::Stale(name));
         };
+        let price = Price { input, output };
+        check_price(price)?;
         Ok(ServedModel {
             id,
             profile,
             name,
-            price: Price { input, output },
+            price,
             context: head.kind().context(),
             vocabulary: head.kind().vocabulary(),
             vector_width: match head.kind() {
@@ -157,7 +218,7 @@ impl Catalog {
         })
     }
 
-    async fn head(&self, database: &Database, id: ModelId) -> Result<Arc<Head>, CatalogError> {
+    async fn head(&self, database: &Database, id: ModelId) -> Result<Arc<Head>, HeadFault> {
         let known = {
             let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
             heads.get(&id).cloned()
@@ -169,14 +230,39 @@ impl Catalog {
             .bind(id.to_string())
             .fetch_one(database.read())
             .await
-            .map_err(DbError::from)?;
-        let head = Arc::new(Head::from_bytes(&bytes).map_err(CatalogError::Head)?);
+            .map_err(|error| HeadFault::Database(error.into()))?;
+        let head = Arc::new(Head::from_bytes(&bytes).map_err(HeadFault::Unreadable)?);
         self.heads
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, Arc::clone(&head));
         Ok(head)
     }
+}
+
+enum HeadFault {
+    Database(DbError),
+    Unreadable(ModelError),
+}
+
+impl CatalogError {
+    /// One model is at fault: the database answers, and other models may well be served.
+    pub(crate) fn is_of_the_model(&self) -> bool {
+        match self {
+            Self::Database(error) => matches!(error, DbError::Content(_)),
+            _ => true,
+        }
+    }
+}
+
+fn check_price(price: Price) -> Result<(), CatalogError> {
+    if price.input < 0 || price.output < 0 {
+        return Err(CatalogError::NegativePrice);
+    }
+    if price.input > MAX_PRICE || price.output > MAX_PRICE {
+        return Err(CatalogError::PriceTooHigh);
+    }
+    Ok(())
 }
 
 /// The profile that makes a head's model the one with this id.
@@ -194,9 +280,7 @@ pub async fn add(
     price: Price,
     now_ms: i64,
 ) -> Result<ModelId, CatalogError> {
-    if price.input < 0 || price.output < 0 {
-        return Err(CatalogError::NegativePrice);
-    }
+    check_price(price)?;
     head.kind()
         .require(profile, head.file())
         .map_err(CatalogError::Refused)?;
@@ -236,7 +320,7 @@ pub async fn add(
     .execute(&mut *write)
     .await
     .map_err(DbError::from)?;
-    write.commit().await.map_err(DbError::from)?;
+    write.commit().await?;
     Ok(id)
 }
 
@@ -247,4 +331,90 @@ pub async fn remove(database: &Database, name: &str, now_ms: i64) -> Result<(), 
         return Err(CatalogError::Unknown(name.to_owned()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use infera_model::Gguf;
+
+    use super::*;
+
+    async fn served(price: Price) -> (tempfile::TempDir, Database, Result<ModelId, CatalogError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/model/tiny-llama.gguf");
+        let head = Head::from_gguf(&Gguf::open(&file).unwrap()).unwrap();
+        let added = add(&database, &head, Profile::P32, "good", price, 0).await;
+        (folder, database, added)
+    }
+
+    #[tokio::test]
+    async fn a_price_that_the_books_cannot_hold_is_refused() {
+        let price = |input, output| Price { input, output };
+        for wrong in [price(i64::MAX, 1), price(1, MAX_PRICE + 1)] {
+            let (_folder, _database, added) = served(wrong).await;
+            assert!(matches!(added, Err(CatalogError::PriceTooHigh)));
+        }
+        let highest = price(MAX_PRICE, MAX_PRICE);
+        let (_folder, _database, added) = served(highest).await;
+        added.unwrap();
+        let dearest = crate::ledger::cost(highest, u32::MAX, u32::MAX);
+        assert!(dearest < i64::MAX / 1000, "{dearest}");
+        let large = crate::ledger::cost(highest, 1 << 20, 0);
+        assert!(large.checked_mul(8_000_000).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_model_that_cannot_be_served_keeps_no_other_from_it() {
+        let (_folder, database, added) = served(Price {
+            input: 1,
+            output: 1,
+        })
+        .await;
+        added.unwrap();
+        let other = ModelId::from_bytes([7; 32]).to_string();
+        let mut write = database.write().await.unwrap();
+        for (id, name, head, price) in [
+            (
+                other.as_str(),
+                "stale",
+                "(SELECT head FROM models WHERE name = 'good')",
+                1,
+            ),
+            (&other.replace("07", "08"), "broken", "x'00'", 1),
+            (
+                &other.replace("07", "09"),
+                "dear",
+                "(SELECT head FROM models WHERE name = 'good')",
+                i64::MAX,
+            ),
+            ("nonsense", "nameless", "x'00'", 1),
+        ] {
+            let sql = format!(
+                "INSERT INTO models (id, name, head, input_price, output_price, added_ms)
+                 VALUES ('{id}', '{name}', {head}, {price}, 1, 0)"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(&mut *write)
+                .await
+                .unwrap();
+        }
+        write.commit().await.unwrap();
+        let catalog = Catalog::default();
+        for _ in 0..2 {
+            catalog.refresh(&database).await.unwrap();
+            let names: Vec<_> = catalog
+                .list()
+                .iter()
+                .map(|model| model.name.clone())
+                .collect();
+            assert_eq!(names, ["good"]);
+            let unusable = catalog.unusable();
+            let names: Vec<_> = unusable.iter().map(|model| model.name.as_str()).collect();
+            assert_eq!(names, ["broken", "dear", "nameless", "stale"]);
+            assert!(unusable[0].fault.contains("model remove"), "{unusable:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,13 +16,14 @@ use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
-use crate::catalog::{self, Catalog, CatalogError};
+use crate::catalog::{self, Catalog, CatalogError, UnusableModel};
 use crate::config::{self, Config, ConfigError};
 use crate::db::{Database, DbError};
 use crate::dispatch::Balancer;
 use crate::edges::Edges;
 use crate::keys::{self, KeyError};
 use crate::ledger;
+use crate::private;
 use crate::server::{ServeError, Server, Tls};
 use crate::store;
 
@@ -88,9 +90,9 @@ enum KeyCommand {
     /// Make a key and print it, this one time
     Create {
         name: String,
-        /// How many points it may spend in all
-        #[arg(long)]
-        limit: Option<u32>,
+        /// How many points it may spend in all, or `unlimited`
+        #[arg(long, default_value = "1000", value_name = "POINTS")]
+        limit: Limit,
     },
     List {
         #[arg(long)]
@@ -99,6 +101,26 @@ enum KeyCommand {
     Revoke {
         name: String,
     },
+}
+
+/// How many points a key may spend. Only who says so gives an unlimited one away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Points(u32),
+    Unlimited,
+}
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        text.parse()
+            .map(Self::Points)
+            .map_err(|_| "a number of whole points, or `unlimited`")
+    }
 }
 
 #[derive(Subcommand)]
@@ -237,7 +259,10 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
     let database = Database::open(folder).await?;
     match command {
         KeyCommand::Create { name, limit } => {
-            let limit = limit.map(|points| i64::from(points) * MICRO_POINTS);
+            let limit = match limit {
+                Limit::Points(points) => Some(i64::from(points) * MICRO_POINTS),
+                Limit::Unlimited => None,
+            };
             let key = keys::create(&database, &Edges::system(), &name, limit).await?;
             print(&format!("{key}\n"))
         }
@@ -249,7 +274,7 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
             print_list(json, &rows, |row| {
                 let limit = row
                     .limit_micro
-                    .map_or_else(|| "no limit".to_owned(), points);
+                    .map_or_else(|| "unlimited".to_owned(), points);
                 let state = if row.revoked_ms.is_some() {
                     "revoked"
                 } else {
@@ -286,23 +311,25 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
         ModelCommand::List { json } => {
             let catalog = Catalog::default();
             catalog.refresh(&database).await?;
-            let models = catalog.list();
-            let rows: Vec<_> = models
-                .iter()
-                .map(|model| ModelRow {
-                    offer: model.offer(),
-                    profile: model.profile,
-                })
-                .collect();
-            print_list(json, &rows, |ModelRow { profile, offer }| {
-                format!(
+            let served = catalog.list();
+            let served = served.iter().map(|model| ModelRow::Served {
+                offer: model.offer(),
+                profile: model.profile,
+            });
+            let unusable = catalog.unusable().into_iter().map(ModelRow::Unusable);
+            let rows: Vec<_> = served.chain(unusable).collect();
+            print_list(json, &rows, |row| match row {
+                ModelRow::Served { offer, profile } => format!(
                     "{:<32} {} {profile}  {} / {} micro-points per input / output token, context {}",
                     offer.name,
                     offer.model,
                     offer.price.input,
                     offer.price.output,
                     offer.context_tokens
-                )
+                ),
+                ModelRow::Unusable(UnusableModel { model, name, fault }) => {
+                    format!("{name:<32} {model} not served  {fault}")
+                }
             })
         }
     }
@@ -310,10 +337,14 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
 
 /// A line of `model list`.
 #[derive(Serialize)]
-struct ModelRow {
-    #[serde(flatten)]
-    offer: ModelOffer,
-    profile: Profile,
+#[serde(untagged)]
+enum ModelRow {
+    Served {
+        #[serde(flatten)]
+        offer: ModelOffer,
+        profile: Profile,
+    },
+    Unusable(UnusableModel),
 }
 
 async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
@@ -364,7 +395,9 @@ fn lock(folder: &Path) -> Result<File, CliError> {
         folder: folder.to_owned(),
         source,
     };
-    let file = File::create(folder.join("serve.lock")).map_err(fault)?;
+    let path = folder.join("serve.lock");
+    private::file(&path).map_err(fault)?;
+    let file = File::create(path).map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(CliError::AlreadyRunning(folder.to_owned())),
@@ -441,6 +474,24 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_key_has_a_limit_unless_its_maker_says_unlimited() {
+        let limit = |arguments: &[&str]| {
+            let words = ["infera-balancer", "key", "create", "ann"];
+            let parsed = Arguments::try_parse_from(words.iter().chain(arguments)).ok()?;
+            match parsed.command {
+                Command::Key(KeyCommand::Create { limit, .. }) => Some(limit),
+                _ => None,
+            }
+        };
+        assert_eq!(limit(&[]), Some(Limit::Points(1000)));
+        assert_eq!(limit(&["--limit", "5"]), Some(Limit::Points(5)));
+        assert_eq!(limit(&["--limit", "unlimited"]), Some(Limit::Unlimited));
+        for wrong in ["", "-1", "none", "1.5"] {
+            assert_eq!(limit(&["--limit", wrong]), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::body::{BodyFault, Received};
+use crate::body::{BodyFault, Caller, Received, discard};
 use crate::catalog::ServedModel;
 use crate::dispatch::{Core, JobClient, database_error, to_the_end};
 use crate::job::{self, Progress, Request, VerdictView};
@@ -38,8 +38,6 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 /// The most tokens of all texts to embed in one request. They are one job.
 const MAX_EMBEDDING_TOKENS: usize = 8192;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long `/healthz` waits for the database.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Chunks that may wait for a slow client.
 const STREAM_BUFFER: usize = 64;
 
@@ -136,33 +134,27 @@ async fn model(
     Ok(Json(describe(&model)))
 }
 
-async fn chat(
-    State(core): Shared,
-    headers: HeaderMap,
-    body: Received<MAX_BODY_BYTES>,
-) -> Result<Response, ApiError> {
-    let client = authenticate(&core, &headers).await?;
-    let request = openai::chat(&body.0.map_err(body_error)?)?;
+async fn chat(State(core): Shared, Posted { client, body }: Posted) -> Result<Response, ApiError> {
+    let request = openai::chat(&body.bytes)?;
+    drop(body);
     generate(core, client, request, Shape::Chat).await
 }
 
 async fn completions(
     State(core): Shared,
-    headers: HeaderMap,
-    body: Received<MAX_BODY_BYTES>,
+    Posted { client, body }: Posted,
 ) -> Result<Response, ApiError> {
-    let client = authenticate(&core, &headers).await?;
-    let request = openai::completion(&body.0.map_err(body_error)?)?;
+    let request = openai::completion(&body.bytes)?;
+    drop(body);
     generate(core, client, request, Shape::Text).await
 }
 
 async fn embeddings(
     State(core): Shared,
-    headers: HeaderMap,
-    body: Received<MAX_BODY_BYTES>,
+    Posted { client, body }: Posted,
 ) -> Result<Json<EmbeddingAnswer>, ApiError> {
-    let client = authenticate(&core, &headers).await?;
-    let request = openai::embeddings(&body.0.map_err(body_error)?)?;
+    let request = openai::embeddings(&body.bytes)?;
+    drop(body);
     tokio::select! {
         answer = embed(&core, &client, request) => Ok(Json(answer?)),
         () = core.ending() => Err(shutting_down()),
@@ -218,16 +210,10 @@ async fn receipt(
 }
 
 async fn health(State(core): Shared) -> Response {
-    let probe = tokio::time::timeout(HEALTH_TIMEOUT, core.database.probe()).await;
-    match probe {
-        Ok(Ok(())) => Json(json!({"status": "ok"})).into_response(),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the health check failed");
-            let body = Json(json!({"status": "failing", "reason": error.to_string()}));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
-        Err(_) => {
-            let body = Json(json!({"status": "failing", "reason": "The database does not answer"}));
+    match core.database.health().await {
+        Ok(()) => Json(json!({"status": "ok"})).into_response(),
+        Err(reason) => {
+            let body = Json(json!({"status": "failing", "reason": reason}));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
@@ -757,6 +743,36 @@ async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiErr
         .ok_or_else(|| ApiError::unauthorized("This API key is not valid here. Check the key"))
 }
 
+/// A request with a body, of a client that has shown a valid key. Nothing is kept of the body
+/// before that.
+struct Posted {
+    client: Client,
+    body: Received,
+}
+
+impl FromRequest<Arc<Core>> for Posted {
+    type Rejection = ApiError;
+
+    async fn from_request(
+        request: axum::extract::Request,
+        core: &Arc<Core>,
+    ) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let client = match authenticate(core, &parts.headers).await {
+            Ok(client) => client,
+            Err(error) => {
+                discard(body).await;
+                return Err(error);
+            }
+        };
+        let body = core.bodies.read(body, MAX_BODY_BYTES, Caller::Known).await;
+        Ok(Self {
+            client,
+            body: body.map_err(body_error)?,
+        })
+    }
+}
+
 /// The token ids of each prompt. A long one takes a while, which other requests must not wait for.
 async fn tokenised(
     model: &Arc<ServedModel>,
@@ -955,7 +971,11 @@ fn logprob(tokenizer: &Tokenizer, id: u32, value: Option<f32>) -> Value {
 
 fn body_error(fault: BodyFault) -> ApiError {
     match fault {
-        BodyFault::TooLarge => ApiError::too_large(),
+        BodyFault::TooLarge(_) => ApiError::too_large(),
+        BodyFault::TooMuch => ApiError::unavailable(
+            "too_much_at_once",
+            "Too much is being sent to the balancer at once. Try again in a moment".to_owned(),
+        ),
         BodyFault::TooSlow | BodyFault::Broken => ApiError {
             status: StatusCode::REQUEST_TIMEOUT,
             ..ApiError::invalid(None, format!("The request could not be read: {fault}"))

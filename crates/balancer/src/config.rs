@@ -1,10 +1,13 @@
 //! What can be set about a balancer, as data, with the defaults.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infera_protocol::requirements::Policy;
 use serde::{Deserialize, Deserializer};
+
+use crate::joining::AdmissionRule;
 
 /// Name of the optional settings file inside the data folder.
 pub(crate) const FILE_NAME: &str = "balancer.toml";
@@ -98,6 +101,34 @@ pub struct Config {
     pub jobs_per_key: usize,
     /// Output tokens when the client names no limit.
     pub default_max_tokens: u32,
+    /// Who may join with an identity that has no verified job yet: `open` for everybody, `work`
+    /// for everybody who has done some work for it, `invitation` for nobody yet.
+    pub admission: AdmissionRule,
+    /// How much work: about 2 to the power of this many digests, a second for 20 of them at most.
+    pub work_bits: u8,
+    /// How many nodes may be here from one address.
+    pub nodes_per_address: usize,
+    /// How many identities that are new may join from one address in an hour.
+    pub new_nodes_per_address: usize,
+    /// How many connections there may be at once.
+    pub connections: usize,
+    /// How many of them from one address: one of IPv4, or a /64 of IPv6. This machine may have
+    /// all, because a reverse proxy connects from there.
+    pub connections_per_address: usize,
+    /// How long a connection may go without a request: before the first, between two, and for its
+    /// headers.
+    #[serde(deserialize_with = "milliseconds")]
+    pub request_wait: Duration,
+    /// How long a request's body may take to arrive.
+    #[serde(deserialize_with = "milliseconds")]
+    pub body_wait: Duration,
+    /// How much memory the bodies of all requests under way may take together.
+    pub body_bytes: usize,
+    /// The header in which a reverse proxy names the address that it forwards for, for example
+    /// `x-forwarded-for`. It is believed only from this machine and from `proxies`.
+    pub proxy_header: Option<String>,
+    /// Addresses of reverse proxies on other machines.
+    pub proxies: Vec<IpAddr>,
 }
 
 impl Default for Config {
@@ -136,6 +167,17 @@ impl Default for Config {
             event_buffer: 512,
             jobs_per_key: 256,
             default_max_tokens: 4096,
+            admission: AdmissionRule::Work,
+            work_bits: 20,
+            nodes_per_address: 32,
+            new_nodes_per_address: 32,
+            connections: 8192,
+            connections_per_address: 256,
+            request_wait: Duration::from_secs(15),
+            body_wait: Duration::from_mins(1),
+            body_bytes: 256 << 20,
+            proxy_header: None,
+            proxies: Vec::new(),
         }
     }
 }
@@ -200,6 +242,26 @@ impl Config {
         }
         if self.lease.is_zero() || self.node_timeout.is_zero() {
             return Err("`lease` and `node_timeout` must be above 0".to_owned());
+        }
+        if self.request_wait.is_zero() || self.body_wait.is_zero() {
+            return Err("`request_wait` and `body_wait` must be above 0".to_owned());
+        }
+        // A home computer would search for a day.
+        if self.work_bits > 40 {
+            return Err("`work_bits` must be at most 40".to_owned());
+        }
+        if self.nodes_per_address == 0 || self.new_nodes_per_address == 0 {
+            return Err(
+                "`nodes_per_address` and `new_nodes_per_address` must be at least 1".to_owned(),
+            );
+        }
+        if self.body_bytes < 16 << 20 {
+            return Err("`body_bytes` must be at least 16777216, the largest body".to_owned());
+        }
+        if self.connections == 0 || self.connections_per_address == 0 {
+            return Err(
+                "`connections` and `connections_per_address` must be at least 1".to_owned(),
+            );
         }
         // One report alone never decides.
         if self.references < 2 || self.max_references < self.references {

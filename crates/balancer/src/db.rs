@@ -1,16 +1,33 @@
 //! The balancer's `SQLite` database: opened, migrated, and its faults put into sentences.
 
+use std::io::Write as _;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Executor, Sqlite};
+
+use crate::private;
 
 /// Name of the database inside the data folder.
 pub(crate) const FILE_NAME: &str = "balancer.db";
+/// What is written and deleted again to see that the disk has room.
+const ROOM_FILE: &str = "room";
+const ROOM_BYTES: usize = 256 << 10;
+/// How often [`Database::health`] looks for itself, however often it is asked.
+const HEALTH_PAUSE: Duration = Duration::from_secs(2);
+/// How long it waits for the database.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the write-ahead log is emptied at most: writers wait meanwhile.
+const FORGET_PAUSE: Duration = Duration::from_secs(10);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -19,9 +36,42 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub struct Database {
     writer: SqlitePool,
     readers: SqlitePool,
+    shared: Arc<Shared>,
 }
 
-pub(crate) type Write<'a> = Transaction<'a, Sqlite>;
+/// One transaction. What is not committed is rolled back when it is dropped.
+///
+/// `SQLite` rolls back by itself when the disk is full, and then knows nothing of a transaction
+/// that a pool would go on counting. So a connection goes back to the pool only after its own
+/// `COMMIT` or `ROLLBACK` went well; otherwise it is closed, and the next write opens another.
+pub(crate) struct Write<'a> {
+    /// There until it is committed or dropped.
+    connection: Option<PoolConnection<Sqlite>>,
+    shared: &'a Arc<Shared>,
+    deleted_text: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    health: Mutex<Health>,
+    /// One looks for itself at a time.
+    looking: tokio::sync::Mutex<()>,
+    /// Texts were deleted that the write-ahead log may still hold.
+    deleted_text: AtomicBool,
+    /// When the log was last emptied because of that.
+    forgotten: Mutex<Option<Instant>>,
+}
+
+/// What was last seen of writing.
+#[derive(Debug, Default)]
+struct Health {
+    /// Why the last write failed, if it did.
+    fault: Option<String>,
+    /// Why the data folder takes no file, if it does not.
+    room_fault: Option<String>,
+    looked: Option<Instant>,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -68,18 +118,27 @@ pub enum DbError {
 impl Database {
     /// Opens the database in `folder`, makes both if they are missing, and brings it up to date.
     pub async fn open(folder: &Path) -> Result<Self, DbError> {
-        std::fs::create_dir_all(folder).map_err(|source| DbError::Folder {
-            folder: folder.to_owned(),
-            source,
-        })?;
+        let path = folder.join(FILE_NAME);
+        private::folder(folder, &path)
+            .and_then(|()| private::file(&path))
+            .map_err(|source| DbError::Folder {
+                folder: folder.to_owned(),
+                source,
+            })?;
         let options = SqliteConnectOptions::new()
-            .filename(folder.join(FILE_NAME))
+            .filename(&path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A power cut may undo the last moments, but never leaves a half-written state.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
+            // What is deleted is overwritten: a client's text must not be found in free pages.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(5));
+        Self::connect(folder, options).await
+    }
+
+    async fn connect(folder: &Path, options: SqliteConnectOptions) -> Result<Self, DbError> {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
@@ -90,7 +149,18 @@ impl Database {
             .max_connections(4)
             .connect_with(options)
             .await?;
-        Ok(Self { writer, readers })
+        let shared = Shared {
+            folder: folder.to_owned(),
+            health: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            deleted_text: AtomicBool::new(false),
+            forgotten: Mutex::default(),
+        };
+        Ok(Self {
+            writer,
+            readers,
+            shared: Arc::new(shared),
+        })
     }
 
     pub fn read(&self) -> &SqlitePool {
@@ -99,8 +169,21 @@ impl Database {
 
     /// Begins a write. It takes the write lock at once, so that it never fails halfway because
     /// another process wrote in between.
-    pub async fn write(&self) -> Result<Write<'static>, DbError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    pub(crate) async fn write(&self) -> Result<Write<'_>, DbError> {
+        let begun = async {
+            let mut write = Write {
+                connection: Some(self.writer.acquire().await?),
+                shared: &self.shared,
+                deleted_text: false,
+            };
+            write.execute("BEGIN IMMEDIATE").await?;
+            Ok::<_, DbError>(write)
+        };
+        let begun = begun.await;
+        if let Err(error) = &begun {
+            self.shared.failed(error.to_string());
+        }
+        begun
     }
 
     /// Runs an update that takes a moment and a name, and says whether any row has that name.
@@ -120,16 +203,161 @@ impl Database {
         Ok(outcome.rows_affected() > 0)
     }
 
-    /// Whether the database answers and can be written to.
-    pub async fn probe(&self) -> Result<(), DbError> {
-        let transaction = self.write().await?;
-        transaction.rollback().await?;
+    /// Why nothing can be written, if so. Mostly it tells how the last write went: only now and
+    /// then it writes something itself, so that asking often costs nothing.
+    pub async fn health(&self) -> Result<(), String> {
+        let looking = self.shared.looking.try_lock();
+        let due = self
+            .shared
+            .health()
+            .looked
+            .is_none_or(|looked| looked.elapsed() >= HEALTH_PAUSE);
+        // Whoever asks while another looks is told what was known before.
+        if due && let Ok(_looking) = looking {
+            let seen = tokio::time::timeout(HEALTH_TIMEOUT, self.look()).await;
+            if seen.is_err() {
+                self.shared
+                    .failed("The database does not answer".to_owned());
+            }
+            self.shared.health().looked = Some(Instant::now());
+        }
+        let health = self.shared.health();
+        match health.fault.as_ref().or(health.room_fault.as_ref()) {
+            None => Ok(()),
+            Some(fault) => Err(fault.clone()),
+        }
+    }
+
+    async fn look(&self) {
+        let file = self.shared.folder.join(ROOM_FILE);
+        let room = tokio::task::spawn_blocking(move || {
+            let written = std::fs::File::create(&file)
+                .and_then(|mut room| room.write_all(&vec![1; ROOM_BYTES]));
+            // One that stays is written over next time.
+            let _ = std::fs::remove_file(&file);
+            written
+        });
+        let fault = match room.await {
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Some(DbError::Full.to_string())
+            }
+            Ok(Err(error)) => Some(format!("The data folder takes no file: {error}")),
+            Ok(Ok(())) | Err(_) => None,
+        };
+        self.shared.health().room_fault = fault;
+        // The outcome is kept by the write itself.
+        if let Ok(mut write) = self.write().await
+            && write.execute("PRAGMA user_version = 0").await.is_ok()
+        {
+            let _ = write.commit().await;
+        }
+    }
+
+    /// Empties the write-ahead log now and then, if it may hold texts that were deleted.
+    pub(crate) async fn forget_deleted_text(&self) -> Result<(), DbError> {
+        {
+            let mut forgotten = self
+                .shared
+                .forgotten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if forgotten.is_some_and(|forgotten| forgotten.elapsed() < FORGET_PAUSE)
+                || !self.shared.deleted_text.swap(false, Ordering::Relaxed)
+            {
+                return Ok(());
+            }
+            *forgotten = Some(Instant::now());
+        }
+        let busy: Result<i64, _> = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
+            .await;
+        if !matches!(busy, Ok(0)) {
+            // Somebody reads: it is tried again.
+            self.shared.deleted_text.store(true, Ordering::Relaxed);
+        }
+        busy?;
         Ok(())
     }
 
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+impl Write<'_> {
+    pub(crate) async fn commit(mut self) -> Result<(), DbError> {
+        if let Err(error) = self.execute("COMMIT").await {
+            let error = DbError::from(error);
+            self.shared.failed(error.to_string());
+            if let Some(connection) = self.connection.take() {
+                close(connection).await;
+            }
+            return Err(error);
+        }
+        // It goes back to the pool.
+        self.connection = None;
+        self.shared.health().fault = None;
+        if self.deleted_text {
+            self.shared.deleted_text.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// This write deletes texts of clients.
+    pub(crate) fn deletes_text(&mut self) {
+        self.deleted_text = true;
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let shared = Arc::clone(self.shared);
+        tokio::spawn(async move {
+            if let Err(error) = connection.execute("ROLLBACK").await {
+                tracing::warn!(%error, "a write failed and was undone by the database itself");
+                shared.failed("The last write failed and was undone".to_owned());
+                close(connection).await;
+            }
+        });
+    }
+}
+
+impl Deref for Write<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        self.connection.as_ref().expect("it is taken at the end")
+    }
+}
+
+impl DerefMut for Write<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.connection.as_mut().expect("it is taken at the end")
+    }
+}
+
+impl Shared {
+    fn failed(&self, fault: String) {
+        let mut health = self.health();
+        health.fault = Some(fault);
+        // Worth a look as soon as somebody asks.
+        health.looked = None;
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        // Every change is complete before anything that could panic.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pool opens another connection in place of this one.
+async fn close(connection: PoolConnection<Sqlite>) {
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "a connection to the database ended badly");
     }
 }
 
@@ -204,8 +432,28 @@ mod tests {
         assert!(error.to_string().contains("--data"), "{error}");
     }
 
+    /// Adds rows of 4 KiB in one write until one fails.
+    async fn write_much(database: &Database, rows: usize) -> Result<(), DbError> {
+        let mut write = database.write().await?;
+        for number in 0..rows {
+            sqlx::query("INSERT INTO nodes (id, software) VALUES (?, ?)")
+                .bind(number.to_string())
+                .bind("x".repeat(4096))
+                .execute(&mut *write)
+                .await?;
+        }
+        write.commit().await
+    }
+
+    async fn rows(database: &Database) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM nodes")
+            .fetch_one(database.read())
+            .await
+            .unwrap()
+    }
+
     #[tokio::test]
-    async fn a_full_disk_is_a_sentence_and_nothing_is_half_written() {
+    async fn a_full_disk_is_a_sentence_and_nothing_is_half_written_and_writing_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         // SQLite's own limit on the file's size gives the same fault as a full disk.
@@ -213,26 +461,129 @@ mod tests {
             .execute(&database.writer)
             .await
             .unwrap();
-        let mut transaction = database.write().await.unwrap();
-        let mut outcome = Ok(());
-        for number in 0..1000 {
-            let step = sqlx::query("INSERT INTO nodes (id, software) VALUES (?, ?)")
-                .bind(number.to_string())
-                .bind("x".repeat(4096))
-                .execute(&mut *transaction)
-                .await;
-            if let Err(error) = step {
-                outcome = Err(DbError::from(error));
-                break;
+        let outcome = write_much(&database, 1000).await;
+        assert!(matches!(outcome, Err(DbError::Full)), "{outcome:?}");
+        assert_eq!(rows(&database).await, 0);
+        // The limit ended with the connection that it was set on.
+        write_much(&database, 10).await.unwrap();
+        assert_eq!(rows(&database).await, 10);
+        database.health().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_dropped_at_any_point_leaves_the_next_one_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        for polls in 0..40 {
+            let mut writing = Box::pin(write_much(&database, 3));
+            let mut left = polls;
+            // Polled so many times and then dropped, as by a caller who hangs up.
+            std::future::poll_fn(|context| {
+                let done = writing.as_mut().poll(context).is_ready();
+                left -= i32::from(left > 0);
+                if done || left == 0 {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
+            })
+            .await;
+            drop(writing);
+            if rows(&database).await > 0 {
+                let mut write = database.write().await.unwrap();
+                write.execute("DELETE FROM nodes").await.unwrap();
+                write.commit().await.unwrap();
             }
         }
-        assert!(matches!(outcome, Err(DbError::Full)), "{outcome:?}");
-        drop(transaction);
-        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM nodes")
-            .fetch_one(database.read())
+        write_much(&database, 10).await.unwrap();
+        assert_eq!(rows(&database).await, 10);
+    }
+
+    /// A file system of its own in memory, which goes with the value.
+    #[cfg(target_os = "linux")]
+    struct SmallDisk(tempfile::TempDir);
+
+    #[cfg(target_os = "linux")]
+    impl SmallDisk {
+        fn new() -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let mounted = std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+                .arg(folder.path())
+                .output()
+                .is_ok_and(|output| output.status.success());
+            mounted.then_some(Self(folder))
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount")
+                .arg("--lazy")
+                .arg(self.0.path())
+                .status();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_disk_that_was_full_is_written_again_once_it_has_room() {
+        let Some(disk) = SmallDisk::new() else {
+            eprintln!("skipped: only root may mount a small file system");
+            return;
+        };
+        let path = disk.0.path();
+        let database = Database::open(path).await.unwrap();
+        let filler = path.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        for _ in 0..3 {
+            let outcome = write_much(&database, 1000).await;
+            assert!(matches!(outcome, Err(DbError::Full)), "{outcome:?}");
+        }
+        let told = database.health().await.unwrap_err();
+        assert!(told.contains("full"), "{told}");
+        drop(file);
+        std::fs::remove_file(&filler).unwrap();
+        write_much(&database, 10).await.unwrap();
+        assert_eq!(rows(&database).await, 10);
+        database.shared.health().looked = None;
+        database.health().await.unwrap();
+        database.close().await;
+    }
+
+    #[tokio::test]
+    async fn deleted_text_is_in_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let found = || {
+            let needle = "a secret of somebody".as_bytes();
+            std::fs::read_dir(folder.path()).unwrap().any(|entry| {
+                let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+                bytes.windows(needle.len()).any(|part| part == needle)
+            })
+        };
+        let mut write = database.write().await.unwrap();
+        // More than a page, as most prompts.
+        let text = "a secret of somebody ".repeat(1000);
+        sqlx::query("INSERT INTO nodes (id, software) VALUES ('one', ?)")
+            .bind(&text)
+            .execute(&mut *write)
             .await
             .unwrap();
-        assert_eq!(rows, 0);
+        write.commit().await.unwrap();
+        assert!(found());
+        let mut write = database.write().await.unwrap();
+        write
+            .execute("UPDATE nodes SET software = ''")
+            .await
+            .unwrap();
+        write.deletes_text();
+        write.commit().await.unwrap();
+        assert!(found(), "the log still holds it");
+        database.forget_deleted_text().await.unwrap();
+        assert!(!found());
     }
 
     #[tokio::test]
@@ -244,7 +595,7 @@ mod tests {
             .filename(folder.path().join(FILE_NAME))
             .busy_timeout(Duration::from_millis(10));
         let other = SqlitePoolOptions::new().connect_with(other).await.unwrap();
-        let error = DbError::from(other.begin_with("BEGIN IMMEDIATE").await.unwrap_err());
+        let error = DbError::from(other.execute("BEGIN IMMEDIATE").await.unwrap_err());
         assert!(matches!(error, DbError::Locked), "{error}");
     }
 }

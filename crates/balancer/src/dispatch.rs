@@ -19,6 +19,7 @@ use infera_protocol::{
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::body::Bodies;
 use crate::catalog::{Catalog, CatalogError, ServedModel};
 use crate::config::Config;
 use crate::db::{Database, DbError};
@@ -27,6 +28,7 @@ use crate::job::{
     Attempt, Audits, Job, LeaseTerms, LiveJob, PastAttempt, Place, Progress, Request, Seeking,
     Stage, VerdictView, lease_ended, refusal,
 };
+use crate::joining::Challenges;
 use crate::keys::Client;
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
@@ -55,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) policy: Policy,
     pub(crate) edges: Edges,
     pub(crate) nodes: Nodes,
+    pub(crate) challenges: Challenges,
+    pub(crate) bodies: Bodies,
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
     pub(crate) queues: Queues,
@@ -123,12 +127,16 @@ impl Balancer {
             least_tokens_per_second: config.least_tokens_per_second,
         };
         let nodes = Nodes::new(config.node_timeout, config.event_buffer, first_event, trust);
+        let challenges = Challenges::new(edges.random(), Instant::now());
+        let bodies = Bodies::new(config.body_bytes, config.body_wait);
         let core = Arc::new(Core {
             database,
             config,
             policy,
             edges,
             nodes,
+            challenges,
+            bodies,
             catalog: Catalog::default(),
             metrics: metrics::install(),
             queues: Queues::default(),
@@ -140,6 +148,9 @@ impl Balancer {
         tokio::spawn(match_up(Arc::downgrade(&core), core.nodes.changes()));
         core.catalog.refresh(&core.database).await?;
         core.recover().await?;
+        let mut write = core.database.write().await?;
+        store::delete_left_reports(&mut write).await?;
+        write.commit().await?;
         Ok(Self(core))
     }
 
@@ -164,6 +175,9 @@ impl Balancer {
                 && let Err(error) = self.0.take_up_strays().await
             {
                 tracing::warn!(%error, "jobs without a driver could not be looked for");
+            }
+            if let Err(error) = self.0.database.forget_deleted_text().await {
+                tracing::warn!(%error, "the database's log still holds deleted texts");
             }
             round += 1;
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -483,7 +497,7 @@ impl Core {
         let written = async {
             let mut write = self.database.write().await?;
             store::deliver_job(&mut write, live.id).await?;
-            Ok::<_, DbError>(write.commit().await?)
+            write.commit().await
         };
         if let Err(error) = written.await {
             tracing::warn!(job = %live.id, %error, "the delivery could not be noted");
@@ -944,7 +958,13 @@ impl Core {
         let now = Instant::now();
         let id = stored.id;
         let model = match stored.model.parse().ok() {
-            Some(model) => self.catalog.find(&self.database, model).await?,
+            Some(model) => match self.catalog.find(&self.database, model).await {
+                Err(error) if error.is_of_the_model() => {
+                    tracing::error!(job = %id, %error, "the job's model cannot be used");
+                    None
+                }
+                found => found?,
+            },
             None => None,
         };
         let Some(model) = model else {

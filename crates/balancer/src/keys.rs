@@ -71,7 +71,7 @@ pub async fn create(
         .execute(&mut *write)
         .await
         .map_err(DbError::from)?;
-    write.commit().await.map_err(DbError::from)?;
+    write.commit().await?;
     Ok(key)
 }
 

@@ -1,22 +1,27 @@
 //! The load balancer: takes requests in `OpenAI`'s format, broadcasts them to nodes, has their
 //! output checked by reference nodes, and keeps the books.
 
+mod address;
 mod audits;
 mod body;
+mod bounds;
 mod catalog;
 pub mod cli;
 mod client_http;
 mod config;
+mod connections;
 mod db;
 mod dispatch;
 mod edges;
 mod job;
+mod joining;
 mod keys;
 mod ledger;
 mod metrics;
 mod node_http;
 mod nodes;
 mod openai;
+mod private;
 mod queues;
 mod receipts;
 mod server;
@@ -27,6 +32,7 @@ pub use config::{Config, ConfigError, policy};
 pub use db::{Database, DbError};
 pub use dispatch::Balancer;
 pub use edges::Edges;
+pub use joining::AdmissionRule;
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use server::{Address, ServeError, Server, Tls};
@@ -40,5 +46,5 @@ pub async fn set_reference(
 ) -> Result<(), DbError> {
     let mut write = database.write().await?;
     store::set_reference(&mut write, node, reference).await?;
-    Ok(write.commit().await?)
+    write.commit().await
 }

@@ -60,6 +60,11 @@ pub(crate) fn install() -> Metrics {
             "What reference nodes were not paid because the subsidy cap was reached"
         );
         describe_gauge!("infera_nodes", "Nodes that are here, by role");
+        describe_gauge!("infera_connections", "Connections that are open");
+        describe_counter!(
+            "infera_connections_refused_total",
+            "Connections that were closed at once, because a limit was met"
+        );
         handle
     });
     Metrics(handle.clone())
@@ -100,4 +105,12 @@ pub(crate) fn subsidy_refused(micro_points: i64) {
 
 pub(crate) fn refused(code: String) {
     counter!("infera_refusals_total", "code" => code).increment(1);
+}
+
+pub(crate) fn connections(open: usize) {
+    gauge!("infera_connections").set(open as f64);
+}
+
+pub(crate) fn connection_refused() {
+    counter!("infera_connections_refused_total").increment(1);
 }

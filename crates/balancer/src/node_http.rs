@@ -1,6 +1,7 @@
 //! The calls of nodes: `infera_protocol::node_api` over HTTP.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,22 +28,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::address;
+use crate::body::{BodyFault, Caller, Received, discard};
+use crate::bounds::Bounded;
 use crate::db::DbError;
 use crate::dispatch::{Core, check_version, to_the_end, unavailable};
 use crate::job::{Speeds, refusal};
+use crate::joining;
 use crate::ledger::{self, Account};
 use crate::metrics;
-use crate::nodes::{Admission, Delivery, Subscription};
+use crate::nodes::{Admission, Delivery, Subscription, bad_challenge};
 use crate::store;
 
-/// An audit report of a whole context is the largest body.
-const MAX_BODY_BYTES: usize = 16 << 20;
 const MAX_SPEED_TEST_BYTES: usize = 64 << 20;
 const SPEED_TEST_BLOCK: usize = 1 << 20;
 const MAX_HISTORY: u32 = 500;
 
 type Shared = State<Arc<Core>>;
-type Received = crate::body::Received<MAX_BODY_BYTES>;
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
@@ -84,37 +86,45 @@ impl IntoResponse for Refused {
 
 async fn challenge(
     State(core): Shared,
-    Message(request): Message<ChallengeRequest>,
+    Message {
+        message: request, ..
+    }: Message<ChallengeRequest>,
 ) -> Result<Json<Challenge>, Refused> {
     check_version(request.version)?;
-    let challenge = Hash::from_bytes(core.edges.random());
-    core.nodes
-        .add_challenge(request.node, challenge, Instant::now());
+    let known = store::node(&core.database, request.node).await;
+    let work_bits = joining::work_bits(&core.config, known.map_err(unavailable)?.as_ref());
     Ok(Json(Challenge {
-        challenge,
-        work_bits: 0,
+        challenge: core
+            .challenges
+            .make(&request.node, work_bits, Instant::now()),
+        work_bits,
     }))
 }
 
 async fn session(
     State(core): Shared,
-    Message(request): Message<SessionRequest>,
+    Message {
+        message: request,
+        address,
+    }: Message<SessionRequest>,
 ) -> Result<Json<Session>, Refused> {
     check_version(request.version)?;
     let node = request.node;
-    if !core
-        .nodes
-        .take_challenge(node, request.challenge, Instant::now())
-    {
-        return Err(Refused(refusal(
-            RefusalCode::BadChallenge,
-            "The challenge is unknown, used or too old. Ask for a new one",
-        )));
-    }
+    let now = Instant::now();
+    let stamp = core
+        .challenges
+        .read(&node, &request.challenge, now)
+        .ok_or_else(bad_challenge)?;
     request
         .signature
         .verify(&node, session_digest(&node, &request.challenge))
         .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+    let known = store::node(&core.database, node)
+        .await
+        .map_err(unavailable)?;
+    let address = address::counted(address);
+    let opening = joining::admit(&core.config, &request, stamp, known.as_ref(), address)?;
+    core.nodes.may_open(node, &opening, now)?;
     let rows = check(&core.policy, &request.hardware);
     let known = async {
         let mut write = core.database.write().await?;
@@ -138,8 +148,9 @@ async fn session(
                 decode: known.tokens_per_second,
             },
         },
+        &opening,
         Instant::now(),
-    );
+    )?;
     tracing::info!(node = %node.short(), reference = known.reference, meets = met(&rows), "session opened");
     Ok(Json(Session {
         token,
@@ -363,15 +374,23 @@ impl FromRequestParts<Arc<Core>> for Sender {
     }
 }
 
-/// A body that is a message of the protocol.
-struct Message<T>(T);
+/// A message of the protocol from anybody.
+struct Message<T> {
+    /// Where it came from.
+    address: IpAddr,
+    message: T,
+}
 
-impl<T: DeserializeOwned> FromRequest<Arc<Core>> for Message<T> {
+impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Message<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, Refused> {
-        let Ok(body) = Received::from_request(request, core).await;
-        Ok(Self(parse(body)?))
+        let (parts, body) = request.into_parts();
+        let address = address::of_client(&parts, &core.config);
+        let caller = Caller::Stranger(address::counted(address));
+        let received = core.bodies.read(body, T::MAX_BYTES, caller).await;
+        let message = parse(&received.map_err(unread)?)?;
+        Ok(Self { address, message })
     }
 }
 
@@ -379,19 +398,30 @@ impl<T: DeserializeOwned> FromRequest<Arc<Core>> for Message<T> {
 struct Call<T> {
     node: NodeId,
     message: T,
+    /// A message takes as much memory as its text, or more.
+    _received: Received,
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<Core>> for Call<T> {
+impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Call<T> {
     type Rejection = Refused;
 
-    /// The body is read before anything is refused: a node that is still sending would see a broken
-    /// connection instead of the answer.
+    /// Nothing is kept of a body before its sender is known.
     async fn from_request(request: Request, core: &Arc<Core>) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
-        let Ok(body) = Received::from_request(Request::new(body), core).await;
-        let Sender(node) = Sender::from_request_parts(&mut parts, core).await?;
-        let message = parse(body)?;
-        Ok(Self { node, message })
+        let node = match Sender::from_request_parts(&mut parts, core).await {
+            Ok(Sender(node)) => node,
+            Err(refused) => {
+                discard(body).await;
+                return Err(refused);
+            }
+        };
+        let received = core.bodies.read(body, T::MAX_BYTES, Caller::Known).await;
+        let received = received.map_err(unread)?;
+        Ok(Self {
+            node,
+            message: parse(&received)?,
+            _received: received,
+        })
     }
 }
 
@@ -403,14 +433,13 @@ fn token_hash(token: &str) -> Hash {
 }
 
 /// Reads a body. A version that is not ours is told as such, even if the rest has changed since.
-fn parse<T: DeserializeOwned>(body: Received) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned + Bounded>(body: &Received) -> Result<T, Refusal> {
     #[derive(Deserialize)]
     struct Versioned {
         version: Option<u16>,
     }
-    let body = body.0.map_err(|fault| malformed(&fault.to_string()))?;
-    serde_json::from_slice(&body).map_err(|error| {
-        let version = serde_json::from_slice::<Versioned>(&body)
+    let message: T = serde_json::from_slice(&body.bytes).map_err(|error| {
+        let version = serde_json::from_slice::<Versioned>(&body.bytes)
             .ok()
             .and_then(|body| body.version);
         if let Some(Err(refused)) = version.map(check_version) {
@@ -418,7 +447,24 @@ fn parse<T: DeserializeOwned>(body: Received) -> Result<T, Refusal> {
         }
         // serde's text could repeat parts of the body.
         malformed(&format!("line {}, column {}", error.line(), error.column()))
-    })
+    })?;
+    match message.excess() {
+        None => Ok(message),
+        Some(part) => Err(refusal(
+            RefusalCode::TooMuch,
+            format!("`{part}` is longer than the balancer takes. Shorten it, or update the node"),
+        )),
+    }
+}
+
+fn unread(fault: BodyFault) -> Refusal {
+    match fault {
+        BodyFault::TooMuch => refusal(
+            RefusalCode::TooMuch,
+            "Too much is being sent to the balancer at once. Try again in a moment",
+        ),
+        fault => malformed(&fault.to_string()),
+    }
 }
 
 fn malformed(fault: &str) -> Refusal {

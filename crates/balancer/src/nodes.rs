@@ -1,6 +1,7 @@
-//! The nodes that are here now: challenges, sessions, what each can take, and its stream of events.
+//! The nodes that are here now: sessions, what each can take, and its stream of events.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,16 +11,17 @@ use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::job::Speeds;
+use crate::job::{Speeds, refusal};
+use crate::joining::Opening;
 
-/// How long a node may take to answer a challenge.
-const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
-/// More open challenges than this are not kept: the oldest make room.
-const MAX_CHALLENGES: usize = 10_000;
 /// How many more offers a node gets at once than it has free slots: others may be faster.
 const SPARE_OFFERS: usize = 2;
 /// A session that was silent for so long is forgotten.
 const SESSION_LIFE: Duration = Duration::from_hours(1);
+/// How long new identities count against their address.
+const NEWCOMERS_LIFE: Duration = Duration::from_hours(1);
+/// Bytes of events that are kept for one node, however few they are.
+const MAX_EVENT_BYTES: usize = 256 << 10;
 
 /// All nodes with a session. It lives in memory: after a restart nodes open new sessions.
 #[derive(Debug)]
@@ -43,16 +45,24 @@ pub(crate) struct Trust {
 
 #[derive(Debug, Default)]
 struct Inner {
-    challenges: VecDeque<(Hash, NodeId, Instant)>,
     sessions: HashMap<Hash, NodeId>,
     nodes: HashMap<NodeId, LiveNode>,
     /// Nodes whose event stream has begun anew since [`Nodes::take_relinked`].
     relinked: Vec<NodeId>,
+    /// How many identities that were new have joined from an address, and since when.
+    newcomers: HashMap<Option<IpAddr>, (Instant, usize)>,
+    /// Above every event id of nodes that were forgotten.
+    next_event: u64,
 }
 
 #[derive(Debug)]
 struct LiveNode {
     session: Option<Hash>,
+    /// When the challenge of its last session was made: older ones are used up.
+    challenged: u64,
+    /// Which run of its program holds the session.
+    instance: Option<Hash>,
+    address: Option<IpAddr>,
     reference: bool,
     meets_requirements: bool,
     state: Option<NodeState>,
@@ -79,6 +89,7 @@ struct LiveNode {
 struct EventLog {
     next: u64,
     kept: VecDeque<(u64, Arc<str>)>,
+    bytes: usize,
     added: Arc<Notify>,
 }
 
@@ -186,29 +197,14 @@ impl Nodes {
         self.changed.subscribe()
     }
 
-    pub(crate) fn add_challenge(&self, node: NodeId, challenge: Hash, now: Instant) {
-        let mut inner = self.lock();
-        while inner
-            .challenges
-            .front()
-            .is_some_and(|(_, _, made)| now.duration_since(*made) > CHALLENGE_LIFE)
-            || inner.challenges.len() >= MAX_CHALLENGES
-        {
-            inner.challenges.pop_front();
-        }
-        inner.challenges.push_back((challenge, node, now));
-    }
-
-    /// Uses a challenge up. False if it is unknown, another node's, used or too old.
-    pub(crate) fn take_challenge(&self, node: NodeId, challenge: Hash, now: Instant) -> bool {
-        let mut inner = self.lock();
-        let found = inner
-            .challenges
-            .iter()
-            .position(|(hash, owner, _)| *hash == challenge && *owner == node);
-        found
-            .and_then(|at| inner.challenges.remove(at))
-            .is_some_and(|(_, _, made)| now.duration_since(made) <= CHALLENGE_LIFE)
+    /// Why a node that has proved its key cannot have a session now, if so.
+    pub(crate) fn may_open(
+        &self,
+        node: NodeId,
+        opening: &Opening,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.lock().may_open(node, opening, now, self.timeout)
     }
 
     /// Opens a session in place of the node's earlier one.
@@ -217,11 +213,20 @@ impl Nodes {
         node: NodeId,
         token: Hash,
         admission: Admission,
+        opening: &Opening,
         now: Instant,
-    ) {
+    ) -> Result<(), Refusal> {
         let mut inner = self.lock();
+        inner.may_open(node, opening, now, self.timeout)?;
+        if opening.is_new {
+            inner.newcomers(opening.address, now).1 += 1;
+        }
+        let next = self.first_event.max(inner.next_event);
         let live = inner.nodes.entry(node).or_insert_with(|| LiveNode {
             session: None,
+            challenged: 0,
+            instance: None,
+            address: None,
             reference: false,
             meets_requirements: false,
             state: None,
@@ -233,8 +238,9 @@ impl Nodes {
             verified: 0,
             speeds: Speeds::default(),
             events: EventLog {
-                next: self.first_event,
+                next,
                 kept: VecDeque::new(),
+                bytes: 0,
                 added: Arc::new(Notify::new()),
             },
             stream: None,
@@ -242,6 +248,9 @@ impl Nodes {
             round: 0,
             links: 0,
         });
+        live.challenged = opening.made;
+        live.instance = opening.instance;
+        live.address = opening.address;
         let earlier = live.session.replace(token);
         live.reference = admission.reference;
         live.meets_requirements = admission.meets_requirements;
@@ -260,6 +269,7 @@ impl Nodes {
         inner.sessions.insert(token, node);
         drop(inner);
         self.announce();
+        Ok(())
     }
 
     /// Ends a node's session, so that it has to open a new one.
@@ -404,11 +414,7 @@ impl Nodes {
         let Some(live) = inner.nodes.get_mut(&node) else {
             return;
         };
-        if live.events.kept.len() == self.buffer {
-            live.events.kept.pop_front();
-        }
-        live.events.kept.push_back((live.events.next, data.into()));
-        live.events.next += 1;
+        live.events.push(data.into(), self.buffer);
         live.events.added.notify_waiters();
     }
 
@@ -705,10 +711,12 @@ impl Nodes {
         (here().count() - references, references)
     }
 
-    /// Forgets long silent sessions, and ends those whose node became a reference or stopped being one.
+    /// Ends long silent sessions, and those whose node became a reference or stopped being one,
+    /// and forgets nodes that have had no session for long.
     pub(crate) fn sweep(&self, references: &HashSet<NodeId>, now: Instant) {
         let ended: Vec<_> = {
-            let inner = self.lock();
+            let mut inner = self.lock();
+            inner.forget(now);
             inner
                 .nodes
                 .iter()
@@ -733,6 +741,97 @@ impl Nodes {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change below is complete before anything that could panic.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn may_open(
+        &mut self,
+        node: NodeId,
+        opening: &Opening,
+        now: Instant,
+        timeout: Duration,
+    ) -> Result<(), Refusal> {
+        if let Some(live) = self.nodes.get(&node) {
+            if opening.made <= live.challenged {
+                return Err(bad_challenge());
+            }
+            let in_use = live.session.is_some() && live.is_here(now, timeout);
+            if in_use && live.instance != opening.instance {
+                return Err(refusal(
+                    RefusalCode::IdentityInUse,
+                    "Another program works with this node's identity now. End that one, or start this one with another data folder, which gets it an identity of its own",
+                ));
+            }
+        }
+        let here = self
+            .nodes
+            .iter()
+            .filter(|(other, live)| {
+                **other != node
+                    && live.session.is_some()
+                    && live.address == opening.address
+                    && now.duration_since(live.last_heard) < timeout
+            })
+            .count();
+        if here >= opening.most {
+            return Err(refusal(
+                RefusalCode::TooMuch,
+                format!(
+                    "{here} nodes are here from this address, which is as many as this network takes. End one of them, or ask its operator"
+                ),
+            ));
+        }
+        if opening.is_new && self.newcomers(opening.address, now).1 >= opening.most_new {
+            return Err(refusal(
+                RefusalCode::TooMuch,
+                format!(
+                    "{} new nodes have joined from this address within an hour, which is as many as this network takes. Try again later",
+                    opening.most_new
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn newcomers(&mut self, address: Option<IpAddr>, now: Instant) -> &mut (Instant, usize) {
+        let newcomers = self.newcomers.entry(address).or_insert((now, 0));
+        if now.duration_since(newcomers.0) >= NEWCOMERS_LIFE {
+            *newcomers = (now, 0);
+        }
+        newcomers
+    }
+
+    /// Drops what is of no use any more. What comes back begins anew.
+    fn forget(&mut self, now: Instant) {
+        let mut next_event = self.next_event;
+        self.nodes.retain(|_, live| {
+            let gone = live.session.is_none()
+                && live.running == 0
+                && now.duration_since(live.last_heard) > SESSION_LIFE;
+            if gone {
+                next_event = next_event.max(live.events.next);
+            }
+            !gone
+        });
+        self.next_event = next_event;
+        self.newcomers
+            .retain(|_, (since, _)| now.duration_since(*since) < NEWCOMERS_LIFE);
+    }
+}
+
+impl EventLog {
+    /// Adds an event, and drops the oldest ones that there is no room for.
+    fn push(&mut self, data: Arc<str>, most: usize) {
+        self.bytes += data.len();
+        self.kept.push_back((self.next, data));
+        self.next += 1;
+        while self.kept.len() > most || (self.bytes > MAX_EVENT_BYTES && self.kept.len() > 1) {
+            let Some((_, dropped)) = self.kept.pop_front() else {
+                return;
+            };
+            self.bytes -= dropped.len();
+        }
     }
 }
 
@@ -810,6 +909,13 @@ impl LiveNode {
     }
 }
 
+pub(crate) fn bad_challenge() -> Refusal {
+    refusal(
+        RefusalCode::BadChallenge,
+        "The challenge is unknown, used or too old. Ask for a new one",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use infera_protocol::requirements::Hardware;
@@ -878,22 +984,163 @@ mod tests {
         }
     }
 
+    /// With the challenge that was made at this moment, from this machine, without bounds.
+    fn opening(made: u64) -> Opening {
+        Opening {
+            made,
+            instance: None,
+            address: None,
+            is_new: false,
+            most: usize::MAX,
+            most_new: usize::MAX,
+        }
+    }
+
+    fn open(nodes: &Nodes, number: u8, opening: &Opening, now: Instant) -> Result<(), RefusalCode> {
+        let token = Hash::from_bytes([number.wrapping_add(opening.made as u8); 32]);
+        let opened = nodes.open_session(id(number), token, admission(), opening, now);
+        opened.map_err(|refusal| refusal.code)
+    }
+
     fn join(nodes: &Nodes, number: u8, admission: Admission, state: NodeState) -> Subscription {
-        nodes.open_session(id(number), hash(number), admission, Instant::now());
+        nodes
+            .open_session(
+                id(number),
+                hash(number),
+                admission,
+                &opening(1),
+                Instant::now(),
+            )
+            .unwrap();
         nodes.set_state(id(number), state, admission.meets_requirements);
         nodes.subscribe(id(number), None).unwrap()
     }
 
     #[tokio::test]
-    async fn a_challenge_is_good_once_for_its_node_and_a_minute() {
+    async fn a_challenge_opens_one_session() {
         let nodes = nodes();
-        nodes.add_challenge(id(1), hash(1), Instant::now());
-        assert!(!nodes.take_challenge(id(2), hash(1), Instant::now()));
-        assert!(nodes.take_challenge(id(1), hash(1), Instant::now()));
-        assert!(!nodes.take_challenge(id(1), hash(1), Instant::now()));
-        nodes.add_challenge(id(1), hash(2), Instant::now());
-        let later = Instant::now() + Duration::from_secs(61);
-        assert!(!nodes.take_challenge(id(1), hash(2), later));
+        let now = Instant::now();
+        open(&nodes, 1, &opening(5), now).unwrap();
+        for used in [5, 4] {
+            let again = open(&nodes, 1, &opening(used), now);
+            assert_eq!(again, Err(RefusalCode::BadChallenge));
+        }
+        open(&nodes, 2, &opening(5), now).unwrap();
+        open(&nodes, 1, &opening(6), now).unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_program_with_the_same_identity_is_told_so_while_the_first_is_here() {
+        let nodes = nodes();
+        let now = Instant::now();
+        let run = |made, number| Opening {
+            instance: Some(hash(number)),
+            ..opening(made)
+        };
+        open(&nodes, 1, &run(1, 1), now).unwrap();
+        let stream = nodes.subscribe(id(1), None).unwrap();
+        let taken = Err(RefusalCode::IdentityInUse);
+        assert_eq!(open(&nodes, 1, &run(2, 2), now), taken);
+        assert_eq!(
+            open(&nodes, 1, &opening(2), now),
+            taken,
+            "an older program too"
+        );
+        open(&nodes, 1, &run(3, 1), now).unwrap();
+        nodes.subscribe(id(1), None).unwrap();
+        nodes.unsubscribe(&stream);
+        assert_eq!(open(&nodes, 1, &run(4, 2), now), taken);
+        let silent = now + Duration::from_secs(31);
+        open(&nodes, 1, &run(5, 2), silent).unwrap();
+        let stream = nodes.subscribe(id(1), None).unwrap();
+        nodes.unsubscribe(&stream);
+        open(&nodes, 1, &run(6, 3), silent).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_address_has_so_many_nodes_and_so_many_new_ones() {
+        let nodes = nodes();
+        let now = Instant::now();
+        let from = |address: u8, is_new| Opening {
+            address: Some(IpAddr::from([192, 0, 2, address])),
+            is_new,
+            most: 3,
+            most_new: 2,
+            ..opening(1)
+        };
+        open(&nodes, 1, &from(1, true), now).unwrap();
+        open(&nodes, 2, &from(1, true), now).unwrap();
+        let full = Err(RefusalCode::TooMuch);
+        assert_eq!(
+            open(&nodes, 3, &from(1, true), now),
+            full,
+            "a third new one"
+        );
+        open(&nodes, 4, &from(1, false), now).unwrap();
+        assert_eq!(open(&nodes, 5, &from(1, false), now), full, "a fourth");
+        open(&nodes, 3, &from(2, true), now).unwrap();
+        let again = Opening {
+            made: 2,
+            ..from(1, false)
+        };
+        open(&nodes, 4, &again, now).unwrap();
+        let silent = now + Duration::from_secs(31);
+        open(&nodes, 5, &from(1, false), silent).unwrap();
+        assert_eq!(open(&nodes, 6, &from(1, true), silent), full);
+        let later = now + NEWCOMERS_LIFE;
+        open(&nodes, 6, &from(1, true), later).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_for_long_is_forgotten_and_its_event_ids_are_not_used_again() {
+        let nodes = nodes();
+        join(&nodes, 1, admission(), state(1));
+        for _ in 0..3 {
+            nodes.send(id(1), &NodeEvent::Reset);
+        }
+        let later = Instant::now() + SESSION_LIFE + Duration::from_secs(1);
+        nodes.sweep(&HashSet::new(), later);
+        assert_eq!(nodes.lock().nodes.len(), 1, "its session has only ended");
+        nodes.sweep(&HashSet::new(), later);
+        let (here, sessions) = {
+            let inner = nodes.lock();
+            (inner.nodes.len(), inner.sessions.len())
+        };
+        assert_eq!((here, sessions), (0, 0));
+        let mut stream = join(&nodes, 1, admission(), state(1));
+        nodes.send(id(1), &NodeEvent::Reset);
+        assert!(matches!(
+            nodes.next_event(&mut stream).await,
+            Delivery::Event(1003, _)
+        ));
+        let mut resumed = nodes.subscribe(id(1), Some(1002)).unwrap();
+        assert!(matches!(
+            nodes.next_event(&mut resumed).await,
+            Delivery::Event(1003, _)
+        ));
+        let mut older = nodes.subscribe(id(1), Some(1001)).unwrap();
+        assert_eq!(nodes.next_event(&mut older).await, Delivery::Lost(1003));
+    }
+
+    #[test]
+    fn an_event_log_is_bounded_in_bytes_too() {
+        let mut log = EventLog {
+            next: 1,
+            kept: VecDeque::new(),
+            bytes: 0,
+            added: Arc::new(Notify::new()),
+        };
+        let large: Arc<str> = "x".repeat(MAX_EVENT_BYTES / 3).into();
+        for _ in 0..10 {
+            log.push(Arc::clone(&large), 512);
+        }
+        assert_eq!(log.kept.len(), 3);
+        log.push("x".repeat(2 * MAX_EVENT_BYTES).into(), 512);
+        assert_eq!((log.kept.len(), log.next), (1, 12));
+        for _ in 0..10 {
+            log.push("x".into(), 4);
+        }
+        assert_eq!((log.kept.len(), log.bytes), (4, 4));
     }
 
     #[tokio::test]

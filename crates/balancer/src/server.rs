@@ -8,14 +8,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 
+use crate::connections::{Gate, Limits};
 use crate::dispatch::Balancer;
 use crate::{client_http, node_http};
 
-/// How long a connection may take to send its headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// What a request's headers may take in memory.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// What HTTP/1 reads ahead of a connection.
+const MAX_READ_BYTES: usize = 64 << 10;
+/// How many requests one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 128;
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may take.
+const PING: Duration = Duration::from_secs(20);
 /// How long open answers may go on once the end was asked for.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long they then have to tell their clients.
@@ -121,17 +128,26 @@ impl Server {
         });
         let background = self.balancer.clone();
         let upkeep = tokio::spawn(async move { background.keep_up().await });
+        let config = &self.balancer.0.config;
+        let wait = config.request_wait;
+        let gate = Gate::new(Limits {
+            connections: config.connections,
+            per_address: config.connections_per_address,
+            wait,
+        });
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum_server::from_tcp(self.listener).map_err(ServeError::Ended)?;
         let outcome = match self.tls {
             None => {
-                let server = axum_server::from_tcp(self.listener).map_err(ServeError::Ended)?;
-                let server = with_header_timeout(server).handle(handle);
-                server.serve(app.into_make_service()).await
+                let server = with_limits(server.acceptor(gate), wait).handle(handle);
+                server.serve(app).await
             }
             Some(tls) => {
-                let server =
-                    axum_server::from_tcp_rustls(self.listener, tls).map_err(ServeError::Ended)?;
-                let server = with_header_timeout(server).handle(handle);
-                server.serve(app.into_make_service()).await
+                let acceptor = RustlsAcceptor::new(tls)
+                    .handshake_timeout(wait)
+                    .acceptor(gate);
+                let server = with_limits(server.acceptor(acceptor), wait).handle(handle);
+                server.serve(app).await
             }
         };
         upkeep.abort();
@@ -140,14 +156,23 @@ impl Server {
     }
 }
 
-fn with_header_timeout<A>(
+fn with_limits<A>(
     mut server: axum_server::Server<SocketAddr, A>,
+    wait: Duration,
 ) -> axum_server::Server<SocketAddr, A> {
-    server
-        .http_builder()
+    let builder = server.http_builder();
+    builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+        .header_read_timeout(wait)
+        .max_buf_size(MAX_READ_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES);
     server
 }
 

@@ -293,16 +293,37 @@ pub(crate) async fn deliver_job(write: &mut Write<'_>, job: JobId) -> Result<(),
     delete_delivered_text(write, job).await
 }
 
-/// Deletes what is settled and delivered, and whatever is older than `before_ms`.
-pub(crate) async fn delete_old_text(write: &mut Write<'_>, before_ms: i64) -> Result<u64, DbError> {
-    let outcome = sqlx::query(
+/// Deletes what is settled and older than `before_ms`, delivered or not.
+pub(crate) async fn delete_old_text(
+    write: &mut Write<'_>,
+    before_ms: i64,
+) -> Result<usize, DbError> {
+    let jobs: Vec<String> = sqlx::query_scalar(
         "UPDATE jobs SET prompt = NULL, output = NULL, stop = '[]'
-         WHERE prompt IS NOT NULL AND keep = 0 AND state = 'done' AND finished_ms < ?",
+         WHERE prompt IS NOT NULL AND keep = 0 AND state = 'done' AND finished_ms < ?
+         RETURNING id",
     )
     .bind(before_ms)
+    .fetch_all(&mut **write)
+    .await?;
+    for job in &jobs {
+        delete_reports(write, job).await?;
+    }
+    Ok(jobs.len())
+}
+
+/// Deletes the reports of jobs whose text is gone: earlier versions left them.
+pub(crate) async fn delete_left_reports(write: &mut Write<'_>) -> Result<(), DbError> {
+    let outcome = sqlx::query(
+        "UPDATE audits SET report = NULL
+         WHERE report IS NOT NULL AND job IN (SELECT id FROM jobs WHERE prompt IS NULL)",
+    )
     .execute(&mut **write)
     .await?;
-    Ok(outcome.rows_affected())
+    if outcome.rows_affected() > 0 {
+        write.deletes_text();
+    }
+    Ok(())
 }
 
 pub(crate) async fn judge_attempt(
@@ -605,6 +626,14 @@ pub(crate) async fn set_reference(
     Ok(())
 }
 
+pub(crate) async fn node(database: &Database, node: NodeId) -> Result<Option<NodeRow>, DbError> {
+    let row = sqlx::query("SELECT * FROM nodes WHERE id = ?")
+        .bind(node.to_string())
+        .fetch_optional(database.read())
+        .await?;
+    row.as_ref().map(node_row).transpose()
+}
+
 pub(crate) async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
     let rows = sqlx::query("SELECT * FROM nodes ORDER BY reference DESC, id")
         .fetch_all(database.read())
@@ -838,12 +867,18 @@ async fn delete_delivered_text(write: &mut Write<'_>, job: JobId) -> Result<(), 
     .execute(&mut **write)
     .await?;
     if outcome.rows_affected() > 0 {
-        // A report holds a reference's own tokens.
-        sqlx::query("UPDATE audits SET report = NULL WHERE job = ?")
-            .bind(job.to_string())
-            .execute(&mut **write)
-            .await?;
+        delete_reports(write, &job.to_string()).await?;
     }
+    Ok(())
+}
+
+/// A report holds a reference's own tokens, which are mostly those of the answer.
+async fn delete_reports(write: &mut Write<'_>, job: &str) -> Result<(), DbError> {
+    write.deletes_text();
+    sqlx::query("UPDATE audits SET report = NULL WHERE job = ?")
+        .bind(job)
+        .execute(&mut **write)
+        .await?;
     Ok(())
 }
 
@@ -935,4 +970,59 @@ fn json<T: Serialize>(value: &T) -> String {
 fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|_| DbError::Content(format!("a job's {column}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn old_text_goes_with_what_references_wrote_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let mut write = database.write().await.unwrap();
+        for (job, keep, finished_ms) in [("old", 0, 10), ("kept", 1, 10), ("new", 0, 30)] {
+            sqlx::query(
+                "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens,
+                     prompt_hash, sampling, max_tokens, stop, seed, input_price, output_price,
+                     wait, keep, state, created_ms, finished_ms)
+                 VALUES (?, 'ann', '', '', x'01', 1, '', '{}', 1, '[]', '', 1, 1, 0, ?, 'done',
+                     1, ?)",
+            )
+            .bind(job)
+            .bind(keep)
+            .bind(finished_ms)
+            .execute(&mut *write)
+            .await
+            .unwrap();
+            sqlx::query(
+                "INSERT INTO audits (id, job, run, node, step, report, offered_ms)
+                 VALUES (?1, ?1, 1, '', 'reported', '{}', 1)",
+            )
+            .bind(job)
+            .execute(&mut *write)
+            .await
+            .unwrap();
+        }
+        assert_eq!(delete_old_text(&mut write, 20).await.unwrap(), 1);
+        write.commit().await.unwrap();
+        let left = async || {
+            let sql = "SELECT job FROM audits WHERE report IS NOT NULL ORDER BY job";
+            let left: Vec<String> = sqlx::query_scalar(sql)
+                .fetch_all(database.read())
+                .await
+                .unwrap();
+            left
+        };
+        assert_eq!(left().await, ["kept", "new"]);
+        // An earlier version left the report of a text that it deleted.
+        let mut write = database.write().await.unwrap();
+        sqlx::query("UPDATE jobs SET prompt = NULL WHERE id = 'new'")
+            .execute(&mut *write)
+            .await
+            .unwrap();
+        delete_left_reports(&mut write).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(left().await, ["kept"]);
+    }
 }

@@ -10,6 +10,8 @@ mod answers;
 mod clients;
 #[path = "network/conduct.rs"]
 mod conduct;
+#[path = "network/edge.rs"]
+mod edge;
 #[path = "network/embeddings.rs"]
 mod embeddings;
 #[path = "network/nodes.rs"]
