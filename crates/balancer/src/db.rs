@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ const ROOM_BYTES: usize = 256 << 10;
 const HEALTH_PAUSE: Duration = Duration::from_secs(2);
 /// How long it waits for the database.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often, and how long after each other, a failed commit is looked up.
+const COMMIT_LOOKS: u32 = 20;
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the write-ahead log is emptied at most: writers wait meanwhile.
 const FORGET_PAUSE: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,7 @@ pub struct Database {
 pub(crate) struct Write<'a> {
     /// There until it is committed or dropped.
     connection: Option<PoolConnection<Sqlite>>,
+    pool: &'a SqlitePool,
     shared: &'a Arc<Shared>,
     deleted_text: bool,
 }
@@ -54,6 +58,10 @@ pub(crate) struct Write<'a> {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    /// Random: tells this run's commits from others'.
+    run: i64,
+    /// Of the next commit.
+    number: AtomicI64,
     health: Mutex<Health>,
     /// One looks for itself at a time.
     looking: tokio::sync::Mutex<()>,
@@ -61,6 +69,18 @@ struct Shared {
     deleted_text: AtomicBool,
     /// When the log was last emptied because of that.
     forgotten: Mutex<Option<Instant>>,
+    #[cfg(test)]
+    fault: Mutex<Option<Fault>>,
+}
+
+/// What a test has the next commit do.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is written.
+    BeforeCommit,
+    /// Everything is written, and said not to be.
+    AfterCommit,
 }
 
 /// What was last seen of writing.
@@ -149,12 +169,20 @@ impl Database {
             .max_connections(4)
             .connect_with(options)
             .await?;
+        // Of runs that are long over nobody asks any more.
+        writer
+            .execute("DELETE FROM commits WHERE (SELECT count(*) FROM commits) > 1000")
+            .await?;
         let shared = Shared {
             folder: folder.to_owned(),
+            run: i64::from_le_bytes(random_8()?),
+            number: AtomicI64::new(1),
             health: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
             deleted_text: AtomicBool::new(false),
             forgotten: Mutex::default(),
+            #[cfg(test)]
+            fault: Mutex::default(),
         };
         Ok(Self {
             writer,
@@ -173,6 +201,7 @@ impl Database {
         let begun = async {
             let mut write = Write {
                 connection: Some(self.writer.acquire().await?),
+                pool: &self.writer,
                 shared: &self.shared,
                 deleted_text: false,
             };
@@ -285,15 +314,57 @@ impl Database {
     }
 }
 
+#[cfg(test)]
+impl Database {
+    /// Whether nothing is read or written now.
+    pub(crate) fn is_idle(&self) -> bool {
+        [&self.writer, &self.readers].map(|pool| pool.num_idle() == pool.size() as usize)
+            == [true; 2]
+    }
+
+    /// Has the next commit fail; tells whether the fault before was met.
+    pub(crate) fn fail_next(&self, fault: Option<Fault>) -> bool {
+        let mut next = self.shared.fault.lock().unwrap();
+        std::mem::replace(&mut *next, fault).is_none()
+    }
+}
+
 impl Write<'_> {
+    /// Commits. A commit that fails is looked up: an error must mean that nothing was written, or
+    /// what is in memory and what is in the database would part.
     pub(crate) async fn commit(mut self) -> Result<(), DbError> {
-        if let Err(error) = self.execute("COMMIT").await {
-            let error = DbError::from(error);
-            self.shared.failed(error.to_string());
+        #[cfg(test)]
+        let fault = self.shared.fault.lock().unwrap().take();
+        #[cfg(test)]
+        if fault == Some(Fault::BeforeCommit) {
+            return Err(DbError::Full);
+        }
+        let shared = Arc::clone(self.shared);
+        let number = shared.number.fetch_add(1, Ordering::Relaxed);
+        sqlx::query(
+            "INSERT INTO commits (run, number) VALUES (?, ?)
+             ON CONFLICT (run) DO UPDATE SET number = excluded.number",
+        )
+        .bind(shared.run)
+        .bind(number)
+        .execute(&mut *self)
+        .await?;
+        let committed = self.execute("COMMIT").await.map_err(DbError::from);
+        #[cfg(test)]
+        let committed = match fault {
+            Some(Fault::AfterCommit) => Err(DbError::Full),
+            _ => committed.map(|_| ()),
+        };
+        if let Err(error) = committed {
+            let pool = self.pool.clone();
             if let Some(connection) = self.connection.take() {
                 close(connection).await;
             }
-            return Err(error);
+            if !is_committed(&pool, shared.run, number).await? {
+                shared.failed(error.to_string());
+                return Err(error);
+            }
+            tracing::warn!(%error, "a commit failed, but what it wrote is there");
         }
         // It goes back to the pool.
         self.connection = None;
@@ -352,6 +423,33 @@ impl Shared {
         // Every change is complete before anything that could panic.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a commit is in the database. It is asked for some seconds: not to know would be worst.
+async fn is_committed(pool: &SqlitePool, run: i64, number: i64) -> Result<bool, DbError> {
+    let mut tries = 0;
+    loop {
+        let last: Result<Option<i64>, _> =
+            sqlx::query_scalar("SELECT number FROM commits WHERE run = ?")
+                .bind(run)
+                .fetch_optional(pool)
+                .await;
+        match last {
+            Ok(last) => return Ok(last == Some(number)),
+            Err(error) if tries == COMMIT_LOOKS => {
+                tracing::error!(%error, "a commit failed, and whether it was written cannot be read. Restart the balancer once the disk is well: it then goes by the database");
+                return Err(error.into());
+            }
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(COMMIT_PAUSE).await;
+    }
+}
+
+fn random_8() -> Result<[u8; 8], DbError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| DbError::Content(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// The pool opens another connection in place of this one.

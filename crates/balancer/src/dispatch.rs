@@ -308,6 +308,11 @@ impl Core {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn places_held(&self) -> usize {
+        self.lock().per_client.values().sum()
+    }
+
     pub(crate) fn live_jobs(&self) -> usize {
         self.lock().jobs.len()
     }
@@ -493,15 +498,8 @@ impl Core {
             }
             tracing::info!(job = %live.id, "the client left");
         }
+        // Its driver notes it.
         job.delivered = true;
-        let written = async {
-            let mut write = self.database.write().await?;
-            store::deliver_job(&mut write, live.id).await?;
-            write.commit().await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(job = %live.id, %error, "the delivery could not be noted");
-        }
         live.wake.notify_one();
     }
 
@@ -551,13 +549,47 @@ impl Core {
             }
             self.queues.leave(&live);
         }
-        let mut inner = self.lock();
-        inner.jobs.remove(&live.id);
-        inner.audits.retain(|_, (_, job)| job.id != live.id);
+        {
+            let mut inner = self.lock();
+            inner.jobs.remove(&live.id);
+            inner.audits.retain(|_, (_, job)| job.id != live.id);
+        }
+        self.note_late_delivery(&live).await;
+    }
+
+    /// Waits until the client of a job that is done has its answer or has gone, and notes it.
+    async fn note_late_delivery(&self, live: &LiveJob) {
+        loop {
+            let noted = {
+                let mut job = live.state.lock().await;
+                let noted = self.note_delivery(&mut job).await;
+                noted.map(|()| job.delivery_noted)
+            };
+            match noted {
+                Ok(true) => return,
+                Ok(false) => live.wake.notified().await,
+                Err(error) => {
+                    tracing::warn!(job = %live.id, %error, "the delivery could not be noted yet");
+                    tokio::time::sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Notes that the client has its answer or has gone: from then on its text may be deleted.
+    async fn note_delivery(&self, job: &mut Job) -> Result<(), DbError> {
+        if job.delivered && !job.delivery_noted {
+            let mut write = self.database.write().await?;
+            store::deliver_job(&mut write, job.id).await?;
+            write.commit().await?;
+            job.delivery_noted = true;
+        }
+        Ok(())
     }
 
     /// Does what is due. `None` when the job is done.
     async fn step(&self, live: &Arc<LiveJob>, job: &mut Job) -> Result<Option<Pause>, DbError> {
+        self.note_delivery(job).await?;
         loop {
             let now = Instant::now();
             match &job.stage {
@@ -1038,9 +1070,6 @@ impl Core {
         for audit in &stored.audits {
             self.register_audit(audit.id, audit.node, &live);
         }
-        let mut write = self.database.write().await?;
-        store::deliver_job(&mut write, id).await?;
-        write.commit().await.map_err(DbError::from)?;
         Ok(())
     }
 

@@ -115,6 +115,8 @@ pub(crate) struct Job {
     pub client: Option<mpsc::UnboundedSender<Progress>>,
     /// The client has got its answer, or has gone.
     pub delivered: bool,
+    /// And the database knows.
+    pub delivery_noted: bool,
     /// The network could not finish it: the client pays nothing.
     pub failed: bool,
     /// Its place among its key's jobs at once, until its output has ended.
@@ -318,6 +320,7 @@ impl Job {
             cancelled: false,
             client: None,
             delivered: false,
+            delivery_noted: false,
             failed: false,
             place: None,
             deadline,

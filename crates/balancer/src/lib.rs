@@ -17,6 +17,8 @@ mod job;
 mod joining;
 mod keys;
 mod ledger;
+#[cfg(test)]
+mod life;
 mod metrics;
 mod node_http;
 mod nodes;

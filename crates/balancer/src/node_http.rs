@@ -426,7 +426,7 @@ impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Call<T> {
 }
 
 /// Tokens are kept as hashes: memory and logs never hold one.
-fn token_hash(token: &str) -> Hash {
+pub(crate) fn token_hash(token: &str) -> Hash {
     Digest::new("infera/session-token/v1")
         .bytes(token.as_bytes())
         .finish()
