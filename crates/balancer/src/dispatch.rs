@@ -963,6 +963,9 @@ impl Core {
 
     /// Takes up the jobs of an earlier run. Their clients' connections ended with it.
     async fn recover(self: &Arc<Self>) -> Result<(), CatalogError> {
+        let mut write = self.database.write().await?;
+        store::deliver_done_jobs(&mut write).await?;
+        write.commit().await?;
         for stored in store::open_jobs(&self.database, i64::MAX).await? {
             self.take_up(&stored).await?;
         }

@@ -293,6 +293,19 @@ pub(crate) async fn deliver_job(write: &mut Write<'_>, job: JobId) -> Result<(),
     delete_delivered_text(write, job).await
 }
 
+/// The clients of an earlier run have gone: what is done is delivered, as far as it will be.
+pub(crate) async fn deliver_done_jobs(write: &mut Write<'_>) -> Result<(), DbError> {
+    let jobs: Vec<String> = sqlx::query_scalar(
+        "UPDATE jobs SET delivered = 1 WHERE delivered = 0 AND state = 'done' RETURNING id",
+    )
+    .fetch_all(&mut **write)
+    .await?;
+    for job in jobs.iter().filter_map(|job| job.parse().ok()) {
+        delete_delivered_text(write, job).await?;
+    }
+    Ok(())
+}
+
 /// Deletes what is settled and older than `before_ms`, delivered or not.
 pub(crate) async fn delete_old_text(
     write: &mut Write<'_>,
