@@ -164,6 +164,8 @@ impl Tokenizer {
                 ends.insert(id);
             }
         }
+        let special = SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied()))
+            .map_err(|fault| ModelError::metadata(gguf.file(), TOKENS, fault))?;
         let mut shares = Box::new([1; 256]);
         for token in &tokens {
             for byte in &token.bytes {
@@ -196,7 +198,7 @@ impl Tokenizer {
             _ => None,
         };
         Ok(Self {
-            special: SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied())),
+            special,
             trimmed_after,
             bos: id("tokenizer.ggml.bos_token_id")?.or(bos),
             separator,
