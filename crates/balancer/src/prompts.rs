@@ -201,16 +201,15 @@ impl<K: Hash + Eq> Turns<K> {
     async fn take(&self, key: K) -> Turn {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match locks.get(&key).and_then(Weak::upgrade) {
-                Some(lock) => lock,
-                None => {
-                    if locks.len() >= KEPT_TURNS {
-                        locks.retain(|_, lock| lock.strong_count() > 0);
-                    }
-                    let lock = Arc::default();
-                    locks.insert(key, Arc::downgrade(&lock));
-                    lock
+            if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+                lock
+            } else {
+                if locks.len() >= KEPT_TURNS {
+                    locks.retain(|_, lock| lock.strong_count() > 0);
                 }
+                let lock = Arc::default();
+                locks.insert(key, Arc::downgrade(&lock));
+                lock
             }
         };
         lock.lock_owned().await
