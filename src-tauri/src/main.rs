@@ -1,4 +1,5 @@
-//! `infera-node`: the desktop program, and the engine that it starts as a child.
+//! `infera-node`: the desktop program, and the children that it starts: the engine, and what
+//! applies chat templates.
 #![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
 
 use std::path::PathBuf;
@@ -6,7 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use infera_model::rendering::{self, LimitedMemory};
 use infera_node::data_dir::DataDir;
+
+#[global_allocator]
+static MEMORY: LimitedMemory = LimitedMemory;
 
 /// Answer AI requests with this machine's idle GPU, and earn points
 #[derive(Parser)]
@@ -35,13 +40,21 @@ enum Command {
         #[arg(long)]
         quiet: bool,
     },
+    #[command(hide = true)]
+    Render,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Engine { quiet }) = arguments.command {
-        infera_desktop::log_to_parent(quiet);
-        return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+    match arguments.command {
+        Some(Command::Engine { quiet }) => {
+            infera_desktop::log_to_parent(quiet);
+            return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+        }
+        Some(Command::Render) => {
+            return rendering::child::run(std::io::stdin(), std::io::stdout());
+        }
+        None => {}
     }
     let data = match arguments.data {
         Some(folder) => Ok(DataDir::new(folder)),

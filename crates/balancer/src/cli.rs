@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use infera_model::{Gguf, Head, ModelError};
+use infera_model::rendering::{self, Limits, RenderError, Renderer};
+use infera_model::{ChatMessage, Gguf, Head, ModelError};
 use infera_protocol::node_api::{ModelOffer, Price};
 use infera_protocol::{MICRO_POINTS, NodeId, Profile};
 use serde::Serialize;
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(hide = true)]
+    Render,
 }
 
 #[derive(clap::Args)]
@@ -180,6 +183,10 @@ enum CliError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
+    Renderer(#[from] RenderError),
+    #[error("The model is not served. {0} Get another file of this model")]
+    Template(#[source] RenderError),
+    #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("No data folder is known for this user. Name one with --data")]
     NoDataFolder,
@@ -202,6 +209,9 @@ enum CliError {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Render = arguments.command {
+        return rendering::child::run(io::stdin(), io::stdout());
+    }
     let outcome = tokio::runtime::Runtime::new()
         .map_err(CliError::Output)
         .and_then(|runtime| runtime.block_on(run(arguments)));
@@ -229,6 +239,8 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Model(command) => run_model(&folder, command).await,
         Command::Node(command) => run_node(&folder, command).await,
         Command::Ledger { json } => show_ledger(&folder, json).await,
+        // Handled before: it must not have these threads around it.
+        Command::Render => Ok(()),
     }
 }
 
@@ -241,7 +253,9 @@ async fn run_server(folder: &Path, serve: Serve) -> Result<(), CliError> {
     }
     let database = Database::open(folder).await?;
     let _lock = lock(folder)?;
-    let balancer = Balancer::start(database.clone(), config, policy, Edges::system()).await?;
+    let renderer = Renderer::of_this_program(config.templates())?;
+    let edges = Edges::system().with_renderer(renderer);
+    let balancer = Balancer::start(database.clone(), config, policy, edges).await?;
     let tls = serve
         .tls_cert
         .zip(serve.tls_key)
@@ -302,6 +316,7 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
                 output: output_price,
             };
             let now_ms = Edges::system().now_ms();
+            try_template(&head, Config::load(folder)?.templates(), now_ms)?;
             let id = catalog::add(&database, &head, profile, &name, price, now_ms).await?;
             print(&format!("{id}\n"))
         }
@@ -332,6 +347,25 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
                 }
             })
         }
+    }
+}
+
+/// Has the model's template applied once, so that one that fails is known before clients meet it.
+fn try_template(head: &Head, limits: Limits, now_ms: i64) -> Result<(), CliError> {
+    let Ok(template) = head.chat_template() else {
+        return Ok(());
+    };
+    let question = ChatMessage {
+        role: "user".to_owned(),
+        content: "Hello".to_owned(),
+    };
+    let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
+    let rendered = Renderer::of_this_program(limits)?.render(template, &[question], true, now);
+    match rendered {
+        // It may want more than a question.
+        Ok(_) | Err(RenderError::Model(ModelError::MessagesRefused { .. })) => Ok(()),
+        Err(error @ RenderError::Model(_)) => Err(CliError::Template(error)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::{FromRequest, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
-use infera_model::{ChatMessage, Tokenizer};
+use infera_model::Tokenizer;
 use infera_protocol::digest::Digest;
 use infera_protocol::job::job_seed;
 use infera_protocol::node_api::{Price, VerdictStatus};
@@ -29,7 +29,8 @@ use crate::job::{self, Progress, Request, VerdictView};
 use crate::keys::{self, Client};
 use crate::ledger::{self, Account};
 use crate::metrics::Gauges;
-use crate::openai::{self, ApiError, EmbeddingRequest, Input, Prompt};
+use crate::openai::{self, ApiError, EmbeddingRequest, Input};
+use crate::prompts::Reading;
 use crate::queues::Waits;
 use crate::receipts::{self, JobView};
 use crate::store;
@@ -267,7 +268,17 @@ async fn generate(
         ));
     }
     let now_ms = core.edges.now_ms();
-    let prompts = tokenised(&model, request.input.clone(), "prompt", now_ms).await?;
+    let reading = Reading {
+        model: Arc::clone(&model),
+        input: request.input.clone(),
+        param: "prompt",
+        most_in_all: usize::MAX,
+    };
+    let renderer = core.edges.renderer();
+    let prompts = core
+        .prompts
+        .read(renderer, &client.name, reading, now_ms)
+        .await?;
     let max_tokens: Vec<u32> = prompts
         .iter()
         .map(|prompt| fit(&core, &request, &model, prompt.len()))
@@ -346,8 +357,17 @@ async fn embed(
             "POST /v1/chat/completions",
         ));
     }
-    let input = Input::Prompts(request.input);
-    let texts = tokenised(&model, input, "input", core.edges.now_ms()).await?;
+    let reading = Reading {
+        model: Arc::clone(&model),
+        input: Input::Prompts(request.input),
+        param: "input",
+        most_in_all: MAX_EMBEDDING_TOKENS,
+    };
+    let (renderer, now_ms) = (core.edges.renderer(), core.edges.now_ms());
+    let texts = core
+        .prompts
+        .read(renderer, &client.name, reading, now_ms)
+        .await?;
     let prompt_tokens = count_texts(&texts, model.context)?;
     let job = Request {
         client: client.name.clone(),
@@ -404,19 +424,10 @@ fn count_texts(texts: &[Vec<u32>], context: u32) -> Result<usize, ApiError> {
             ));
         }
         if text.len() > context as usize {
-            return Err(ApiError::text_too_long(context, index, text.len()));
+            return Err(ApiError::text_too_long(context, index, Some(text.len())));
         }
     }
-    let tokens = texts.iter().map(Vec::len).sum();
-    if tokens > MAX_EMBEDDING_TOKENS {
-        return Err(ApiError::invalid(
-            Some("input"),
-            format!(
-                "`input` has {tokens} tokens; one request may have up to {MAX_EMBEDDING_TOKENS}. Send the texts in several requests"
-            ),
-        ));
-    }
-    Ok(tokens)
+    Ok(texts.iter().map(Vec::len).sum())
 }
 
 impl Answering {
@@ -770,63 +781,6 @@ impl FromRequest<Arc<Core>> for Posted {
             client,
             body: body.map_err(body_error)?,
         })
-    }
-}
-
-/// The token ids of each prompt. A long one takes a while, which other requests must not wait for.
-async fn tokenised(
-    model: &Arc<ServedModel>,
-    input: Input,
-    param: &'static str,
-    now_ms: i64,
-) -> Result<Vec<Vec<u32>>, ApiError> {
-    let model = Arc::clone(model);
-    tokio::task::spawn_blocking(move || prompts(&input, &model, param, now_ms))
-        .await
-        .map_err(|_| ApiError::server(format!("The `{param}` could not be read")))?
-}
-
-/// `param` is the request's field that holds prompts.
-fn prompts(
-    input: &Input,
-    model: &ServedModel,
-    param: &str,
-    now_ms: i64,
-) -> Result<Vec<Vec<u32>>, ApiError> {
-    let tokenizer = model.tokenizer();
-    match input {
-        Input::Chat(messages) => {
-            let messages: Vec<_> = messages
-                .iter()
-                .map(|message| ChatMessage {
-                    role: message.role.to_owned(),
-                    content: message.content.clone(),
-                })
-                .collect();
-            let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
-            let text = model
-                .head()
-                .chat_template()
-                .and_then(|template| template.render(&messages, true, now))
-                .map_err(|error| ApiError::invalid(Some("messages"), error.to_string()))?;
-            Ok(vec![tokenizer.encode_prompt(&text, true)])
-        }
-        Input::Prompts(prompts) => prompts
-            .iter()
-            .map(|prompt| match prompt {
-                Prompt::Text(text) => Ok(tokenizer.encode_prompt(text, true)),
-                Prompt::Tokens(ids) => match ids.iter().find(|id| **id >= model.vocabulary) {
-                    None => Ok(ids.clone()),
-                    Some(id) => Err(ApiError::invalid(
-                        Some(param),
-                        format!(
-                            "Token id {id} in `{param}` is beyond the model's vocabulary of {}",
-                            model.vocabulary
-                        ),
-                    )),
-                },
-            })
-            .collect(),
     }
 }
 

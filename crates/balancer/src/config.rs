@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use infera_model::rendering::Limits;
 use infera_protocol::requirements::Policy;
 use serde::{Deserialize, Deserializer};
 
@@ -129,6 +130,11 @@ pub struct Config {
     pub proxy_header: Option<String>,
     /// Addresses of reverse proxies on other machines.
     pub proxies: Vec<IpAddr>,
+    /// How long a model's chat template may take for one conversation.
+    #[serde(deserialize_with = "milliseconds")]
+    pub template: Duration,
+    /// How much memory it may take, in bytes.
+    pub template_memory: usize,
 }
 
 impl Default for Config {
@@ -178,6 +184,8 @@ impl Default for Config {
             body_bytes: 256 << 20,
             proxy_header: None,
             proxies: Vec::new(),
+            template: Limits::default().time,
+            template_memory: Limits::default().memory_bytes,
         }
     }
 }
@@ -215,6 +223,14 @@ impl Config {
             .check()
             .map_err(|message| ConfigError::Settings { path, message })?;
         Ok(config)
+    }
+
+    pub(crate) fn templates(&self) -> Limits {
+        Limits {
+            time: self.template,
+            memory_bytes: self.template_memory,
+            ..Limits::default()
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -261,6 +277,12 @@ impl Config {
         if self.connections == 0 || self.connections_per_address == 0 {
             return Err(
                 "`connections` and `connections_per_address` must be at least 1".to_owned(),
+            );
+        }
+        // Less leaves no room for the longest conversation.
+        if self.template.is_zero() || self.template_memory < 128 << 20 {
+            return Err(
+                "`template` must be above 0 and `template_memory` at least 134217728".to_owned(),
             );
         }
         // One report alone never decides.
@@ -328,6 +350,8 @@ mod tests {
             ("newcomer_share = 1.5", "newcomer_share"),
             ("unchecked_pay = -1.0", "unchecked_pay"),
             ("subsidy_cap = -1", "subsidy_cap"),
+            ("template = 0", "template"),
+            ("template_memory = 1000", "template_memory"),
             ("references = 6", "references"),
             ("references = 1", "references"),
         ] {

@@ -33,6 +33,7 @@ use crate::keys::Client;
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
 use crate::openai::ApiError;
+use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
 use crate::store::{self, JobEnd, StoredJob};
 use crate::{ledger, metrics};
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
     pub(crate) queues: Queues,
+    pub(crate) prompts: Prompts,
     /// Set when open answers must come to their end, because the program does.
     ending: watch::Sender<bool>,
     turns: AtomicU64,
@@ -140,6 +142,7 @@ impl Balancer {
             catalog: Catalog::default(),
             metrics: metrics::install(),
             queues: Queues::default(),
+            prompts: Prompts::default(),
             ending: watch::Sender::new(false),
             turns: AtomicU64::new(1),
             scarce: Mutex::default(),

@@ -1,14 +1,18 @@
-//! Time and randomness, passed in so that tests can choose them.
+//! Time, randomness, and what runs chat templates, passed in so that tests can choose them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use infera_model::rendering::Renderer;
 
 type Random = dyn Fn(&mut [u8]) + Send + Sync;
 
-/// Where the balancer gets the time of day and its random bytes from.
+/// Where the balancer gets the time of day, its random bytes and its prompts from.
 pub struct Edges {
     now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
     random: Box<Random>,
+    renderer: Arc<Renderer>,
 }
 
 impl Edges {
@@ -19,6 +23,17 @@ impl Edges {
         Self {
             now_ms: Box::new(now_ms),
             random: Box::new(random),
+            renderer: Arc::new(Renderer::here()),
+        }
+    }
+
+    /// Has chat templates applied by `renderer`. Without one they are run in this process, which
+    /// is for tests, and for models whose files are trusted.
+    #[must_use]
+    pub fn with_renderer(self, renderer: Renderer) -> Self {
+        Self {
+            renderer: Arc::new(renderer),
+            ..self
         }
     }
 
@@ -43,6 +58,10 @@ impl Edges {
     /// Uniform in [0, 1).
     pub fn chance(&self) -> f64 {
         (u64::from_le_bytes(self.random()) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub(crate) fn renderer(&self) -> &Arc<Renderer> {
+        &self.renderer
     }
 
     /// Bytes that do not compress, for as long as asked.

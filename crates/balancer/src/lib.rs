@@ -24,6 +24,7 @@ mod node_http;
 mod nodes;
 mod openai;
 mod private;
+mod prompts;
 mod queues;
 mod receipts;
 mod server;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use infera_model::rendering::LimitedMemory;
+
+#[global_allocator]
+static MEMORY: LimitedMemory = LimitedMemory;
+
 fn main() -> ExitCode {
     infera_balancer::cli::main()
 }

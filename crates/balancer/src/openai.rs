@@ -174,8 +174,23 @@ impl ApiError {
         }
     }
 
-    /// A text to embed, counted from 0, is longer than the model's context.
-    pub(crate) fn text_too_long(context: u32, text: usize, tokens: usize) -> Self {
+    /// A prompt has more tokens than the context, and was not read to its end.
+    pub(crate) fn prompt_too_long(context: u32) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(
+                Some("messages"),
+                format!(
+                    "This model's context is {context} tokens; the prompt has more. Shorten the prompt"
+                ),
+            )
+        }
+    }
+
+    /// A text to embed, counted from 0, is longer than the model's context. A text that is far
+    /// too long was not read to its end, so nobody knows how long it is.
+    pub(crate) fn text_too_long(context: u32, text: usize, tokens: Option<usize>) -> Self {
+        let tokens = tokens.map_or_else(|| "more".to_owned(), |tokens| tokens.to_string());
         Self {
             code: Some("context_length_exceeded"),
             ..Self::invalid(

@@ -18,5 +18,7 @@ mod embeddings;
 mod nodes;
 #[path = "network/program.rs"]
 mod program;
+#[path = "network/templates.rs"]
+mod templates;
 #[path = "network/verdicts.rs"]
 mod verdicts;

@@ -20,7 +20,7 @@ pub struct Head {
     gguf: Gguf,
     kind: Kind,
     tokenizer: Arc<Tokenizer>,
-    template: Option<Arc<ChatTemplate>>,
+    template: Option<ChatTemplate>,
     manifest: Manifest,
 }
 
@@ -93,7 +93,7 @@ impl Head {
     }
 
     /// An error that says so when the model has none.
-    pub fn chat_template(&self) -> Result<&Arc<ChatTemplate>, ModelError> {
+    pub fn chat_template(&self) -> Result<&ChatTemplate, ModelError> {
         self.template
             .as_ref()
             .ok_or_else(|| ModelError::NoChatTemplate {
@@ -115,7 +115,7 @@ impl Head {
         let manifest = Manifest::with_weights(&gguf, &kind, weights)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
         let template = if ChatTemplate::is_in(&gguf) {
-            Some(Arc::new(ChatTemplate::from_gguf(&gguf)?))
+            Some(ChatTemplate::from_gguf(&gguf)?)
         } else {
             None
         };

@@ -6,6 +6,7 @@ pub mod gguf;
 mod head;
 mod manifest;
 pub mod quant;
+pub mod rendering;
 mod stop;
 mod template;
 #[cfg(test)]

@@ -13,7 +13,10 @@ use crate::gguf::Gguf;
 
 const KEY: &str = "tokenizer.chat_template";
 const NAME: &str = "chat";
-const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// Several times the longest template in use.
+const MAX_SOURCE_BYTES: usize = 256 << 10;
+const MAX_TOKEN_BYTES: usize = 1 << 10;
+const MAX_OUTPUT_BYTES: usize = 8 << 20;
 const MAX_DEPTH: usize = 64;
 /// Steps a rendering may take, to begin with and for each message.
 const BASE_FUEL: u64 = 500_000;
@@ -27,41 +30,66 @@ pub struct ChatMessage {
     pub content: String,
 }
 
-/// A compiled template. It comes with the model file, so it runs with limits on steps, depth and
-/// output. Not limited is the memory of texts that a template doubles again and again without
-/// writing them; take model files from people you trust that far. Cheap to share in an `Arc`.
-///
-/// The whitespace rules and the two functions `raise_exception` and `strftime_now` are those of
-/// Hugging Face's transformers, for which the templates are written.
+/// A template as it stands in a model file. It is a program by whoever made the file: a
+/// [`Renderer`](crate::rendering::Renderer) runs it where its memory and time have limits.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChatTemplate {
     file: String,
-    environment: Environment<'static>,
+    source: String,
     bos: String,
     eos: String,
 }
 
+/// A template that can be run. It has limits on steps, depth and output, and none on the memory
+/// and time of a step: one can double a text again and again.
+///
+/// The whitespace rules and the two functions `raise_exception` and `strftime_now` are those of
+/// Hugging Face's transformers, for which the templates are written.
+pub(crate) struct Compiled {
+    template: ChatTemplate,
+    environment: Environment<'static>,
+}
+
 impl ChatTemplate {
-    /// Reads `tokenizer.chat_template`. A file without one is an error: no format is assumed.
+    /// Reads `tokenizer.chat_template`, and runs nothing of it. A file without one is an error: no
+    /// format is assumed.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let source = gguf
             .get_str(KEY)?
             .ok_or_else(|| ModelError::NoChatTemplate {
                 file: gguf.file().to_owned(),
             })?;
+        if source.len() > MAX_SOURCE_BYTES {
+            return Err(ModelError::metadata(
+                gguf.file(),
+                KEY,
+                format!("is longer than {MAX_SOURCE_BYTES} bytes"),
+            ));
+        }
         let tokens = gguf
             .get_strings("tokenizer.ggml.tokens")?
             .unwrap_or_default();
         let text = |key: &str| -> Result<String, ModelError> {
             let id = gguf.get_u32(key)?;
-            let text = id.and_then(|id| tokens.get(id as usize));
-            Ok(text.copied().unwrap_or_default().to_owned())
+            let text = id
+                .and_then(|id| tokens.get(id as usize))
+                .copied()
+                .unwrap_or_default();
+            if text.len() > MAX_TOKEN_BYTES {
+                return Err(ModelError::metadata(
+                    gguf.file(),
+                    key,
+                    format!("names a token of more than {MAX_TOKEN_BYTES} bytes"),
+                ));
+            }
+            Ok(text.to_owned())
         };
-        Self::new(
-            gguf.file(),
-            source,
-            text("tokenizer.ggml.bos_token_id")?,
-            text("tokenizer.ggml.eos_token_id")?,
-        )
+        Ok(Self {
+            file: gguf.file().to_owned(),
+            source: source.to_owned(),
+            bos: text("tokenizer.ggml.bos_token_id")?,
+            eos: text("tokenizer.ggml.eos_token_id")?,
+        })
     }
 
     /// Whether the file has a template at all.
@@ -69,13 +97,56 @@ impl ChatTemplate {
         gguf.contains(KEY)
     }
 
-    fn new(file: &str, source: &str, bos: String, eos: String) -> Result<Self, ModelError> {
+    /// The prompt's text, special tokens included: encode it with `parse_special`. With
+    /// `add_generation_prompt` it ends where the assistant's answer begins. `now` is what a
+    /// template that writes the date takes for today, in UTC.
+    ///
+    /// Runs in this thread, whatever time and memory the template takes: for templates that are
+    /// trusted, and for processes that can be ended.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<String, ModelError> {
+        Compiled::new(self)?.render(messages, add_generation_prompt, now)
+    }
+
+    /// It does something that it must not.
+    pub(crate) fn fault(&self, fault: impl Into<String>) -> ModelError {
+        ModelError::BadTemplate {
+            file: self.file.clone(),
+            fault: fault.into(),
+        }
+    }
+
+    fn broken(&self, error: &Error) -> ModelError {
+        self.fault(match error.kind() {
+            ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
+            ErrorKind::WriteFailure => format!("it writes more than {MAX_OUTPUT_BYTES} bytes"),
+            _ => {
+                let line = error
+                    .line()
+                    .map_or_else(String::new, |line| format!(" in line {line}"));
+                let text = error.detail().map_or_else(
+                    || error.kind().to_string(),
+                    |detail| format!("{}: {detail}", error.kind()),
+                );
+                format!("{}{line}", text.chars().take(300).collect::<String>())
+            }
+        })
+    }
+}
+
+impl Compiled {
+    /// Constants are computed here, so this too may take any time and memory.
+    pub(crate) fn new(template: &ChatTemplate) -> Result<Self, ModelError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()
-            .map_err(|error| broken(file, &error))?;
+            .map_err(|error| template.broken(&error))?;
         environment.set_syntax(syntax);
         environment.set_recursion_limit(MAX_DEPTH);
         environment
@@ -84,20 +155,15 @@ impl ChatTemplate {
             Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message)))
         });
         environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| broken(file, &error))?;
+            .add_template_owned(NAME, template.source.clone())
+            .map_err(|error| template.broken(&error))?;
         Ok(Self {
-            file: file.to_owned(),
+            template: template.clone(),
             environment,
-            bos,
-            eos,
         })
     }
 
-    /// The prompt's text, special tokens included: encode it with `parse_special`. With
-    /// `add_generation_prompt` it ends where the assistant's answer begins. `now` is what a
-    /// template that writes the date takes for today, in UTC.
-    pub fn render(
+    pub(crate) fn render(
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
@@ -118,8 +184,8 @@ impl ChatTemplate {
                     context! {
                         messages => turns,
                         add_generation_prompt,
-                        bos_token => self.bos.as_str(),
-                        eos_token => self.eos.as_str(),
+                        bos_token => self.template.bos.as_str(),
+                        eos_token => self.template.eos.as_str(),
                     },
                     &mut output,
                 )
@@ -128,12 +194,9 @@ impl ChatTemplate {
                 Some(message) => ModelError::MessagesRefused {
                     message: message.chars().take(500).collect(),
                 },
-                None => broken(&self.file, &error),
+                None => self.template.broken(&error),
             })?;
-        String::from_utf8(output.0).map_err(|_| ModelError::BadTemplate {
-            file: self.file.clone(),
-            fault: "its output is not UTF-8".to_owned(),
-        })
+        String::from_utf8(output.0).map_err(|_| self.template.fault("its output is not UTF-8"))
     }
 }
 
@@ -160,27 +223,6 @@ fn raised(error: &Error) -> Option<&str> {
         source = error.source();
     }
     None
-}
-
-fn broken(file: &str, error: &Error) -> ModelError {
-    let fault = match error.kind() {
-        ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
-        ErrorKind::WriteFailure => format!("it writes more than {MAX_OUTPUT_BYTES} bytes"),
-        _ => {
-            let line = error
-                .line()
-                .map_or_else(String::new, |line| format!(" in line {line}"));
-            let text = error.detail().map_or_else(
-                || error.kind().to_string(),
-                |detail| format!("{}: {detail}", error.kind()),
-            );
-            format!("{}{line}", text.chars().take(300).collect::<String>())
-        }
-    };
-    ModelError::BadTemplate {
-        file: file.to_owned(),
-        fault,
-    }
 }
 
 /// Collects output up to the limit.
@@ -295,9 +337,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::gguf::write::GgufBuilder;
+    use crate::testing::{PIECES, llama_metadata, llama_tensors, sentence_pieces};
 
-    fn template(source: &str) -> Result<ChatTemplate, ModelError> {
-        ChatTemplate::new("x.gguf", source, "<s>".to_owned(), "</s>".to_owned())
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate {
+            file: "x.gguf".to_owned(),
+            source: source.to_owned(),
+            bos: "<s>".to_owned(),
+            eos: "</s>".to_owned(),
+        }
     }
 
     fn message(role: &str, content: &str) -> ChatMessage {
@@ -313,7 +362,7 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[ChatMessage]) -> Result<String, ModelError> {
-        template(source)?.render(messages, true, leap_day())
+        template(source).render(messages, true, leap_day())
     }
 
     #[test]
@@ -324,7 +373,7 @@ mod tests {
              {% if add_generation_prompt %}\nASSISTANT:{% endif %}";
         let text = render(source, &[message("user", " hi "), message("tool", "x")]).unwrap();
         assert_eq!(text, "<s>USER:hi</s>TOOL:x</s>ASSISTANT:");
-        let text = template(source).unwrap().render(&[], false, leap_day());
+        let text = template(source).render(&[], false, leap_day());
         assert_eq!(text.unwrap(), "<s>");
     }
 
@@ -371,8 +420,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_is_refused_when_the_file_is_read() {
+        let read = |file: GgufBuilder| {
+            let bytes = llama_tensors(sentence_pieces(llama_metadata(file))).build();
+            ChatTemplate::from_gguf(&Gguf::from_bytes(bytes, "x.gguf").unwrap())
+        };
+        let source = |bytes| "x".repeat(bytes);
+        let with = |bytes| read(GgufBuilder::new().str(KEY, &source(bytes)));
+        assert_eq!(with(MAX_SOURCE_BYTES).unwrap().source, source(256 << 10));
+        let text = with(MAX_SOURCE_BYTES + 1).unwrap_err().to_string();
+        assert!(text.contains(KEY) && text.contains("longer"), "{text}");
+        let mut tokens = vec![String::new(); PIECES as usize];
+        tokens[1] = source(MAX_TOKEN_BYTES + 1);
+        let text = read(GgufBuilder::new().strings("tokenizer.ggml.tokens", &tokens))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("bos_token_id"), "{text}");
+    }
+
+    #[test]
     fn a_template_that_does_not_compile_is_refused_with_the_line() {
-        let text = template("fine\n{% for %}").unwrap_err().to_string();
+        let text = render("fine\n{% for %}", &[]).unwrap_err().to_string();
         assert!(
             text.contains("`x.gguf`") && text.contains("line 2"),
             "{text}"

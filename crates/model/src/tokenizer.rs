@@ -65,6 +65,8 @@ pub struct Tokenizer {
     eos: Option<u32>,
     ends: BTreeSet<u32>,
     adds_bos: bool,
+    /// For each byte, which part of a token it is at least, in 2^-32.
+    shares: Box<[u64; 256]>,
 }
 
 enum Encoder {
@@ -162,6 +164,18 @@ impl Tokenizer {
                 ends.insert(id);
             }
         }
+        let special = SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied()))
+            .map_err(|fault| ModelError::metadata(gguf.file(), TOKENS, fault))?;
+        let mut shares = Box::new([1; 256]);
+        for token in &tokens {
+            for byte in &token.bytes {
+                let longest: &mut u64 = &mut shares[usize::from(*byte)];
+                *longest = (*longest).max(token.bytes.len() as u64);
+            }
+        }
+        for longest in shares.iter_mut() {
+            *longest = (1 << 32) / *longest;
+        }
         let trims = model == "llama" && gguf.get_str("general.architecture")? == Some("phi3");
         let trimmed_after = texts
             .iter()
@@ -184,7 +198,7 @@ impl Tokenizer {
             _ => None,
         };
         Ok(Self {
-            special: SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied())),
+            special,
             trimmed_after,
             bos: id("tokenizer.ggml.bos_token_id")?.or(bos),
             separator,
@@ -195,6 +209,7 @@ impl Tokenizer {
                 .unwrap_or(adds_bos_by_default),
             encoder,
             tokens,
+            shares,
         })
     }
 
@@ -204,9 +219,17 @@ impl Tokenizer {
     /// without it, it is text like any other. A user-defined token's text always becomes that
     /// token.
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
+        self.encode_until(text, parse_special, usize::MAX)
+    }
+
+    /// Stops soon after there are more than `most` ids.
+    fn encode_until(&self, text: &str, parse_special: bool, most: usize) -> Vec<u32> {
+        let mut ids = Vec::with_capacity((text.len() / 3).min(most) + 1);
         let mut after_special = true;
         for part in self.special.split(text, parse_special) {
+            if ids.len() > most {
+                break;
+            }
             match part {
                 Part::Token(id) => {
                     ids.push(id);
@@ -223,11 +246,11 @@ impl Tokenizer {
                         continue;
                     }
                     match &self.encoder {
-                        Encoder::ByteLevel(encoder) => encoder.encode(text, &mut ids),
+                        Encoder::ByteLevel(encoder) => encoder.encode(text, most, &mut ids),
                         Encoder::SentencePiece(encoder) => {
                             encoder.encode(text, after_special, &mut ids);
                         }
-                        Encoder::WordPiece(encoder) => encoder.encode(text, &mut ids),
+                        Encoder::WordPiece(encoder) => encoder.encode(text, most, &mut ids),
                     }
                     after_special = false;
                 }
@@ -240,7 +263,50 @@ impl Tokenizer {
     /// wants one and the text does not itself begin with it; a `WordPiece` model's separator comes
     /// last.
     pub fn encode_prompt(&self, text: &str, parse_special: bool) -> Vec<u32> {
-        let mut ids = self.encode(text, parse_special);
+        self.framed(self.encode(text, parse_special))
+    }
+
+    /// Like [`encode_prompt`](Self::encode_prompt), or `None` when there are more than `most` ids.
+    /// A text that is far too long is not read.
+    pub fn encode_prompt_within(
+        &self,
+        text: &str,
+        parse_special: bool,
+        most: usize,
+    ) -> Option<Vec<u32>> {
+        if self.fewest_tokens(text) > most {
+            return None;
+        }
+        let ids = self.framed(self.encode_until(text, parse_special, most));
+        (ids.len() <= most).then_some(ids)
+    }
+
+    /// No way to write a text takes fewer tokens. Costs next to nothing, where to encode a text
+    /// takes up to two seconds for each megabyte.
+    ///
+    /// A byte is at least that part of a token which one byte is of the longest token with such a
+    /// byte. A `WordPiece` model drops what it does not know: there, it is a text's length that
+    /// decides, as though all its words were the longest that the model does not give up on.
+    fn fewest_tokens(&self, text: &str) -> usize {
+        if let Encoder::WordPiece(_) = self.encoder {
+            return text.len() / (word_piece::LONGEST_WORD * char::MAX.len_utf8());
+        }
+        // White space after a special token may be dropped.
+        let counts = |byte: &u8| self.trimmed_after.is_empty() || !byte.is_ascii_whitespace();
+        let shares = text
+            .bytes()
+            .filter(counts)
+            .map(|byte| self.shares[usize::from(byte)]);
+        let tokens = (shares.sum::<u64>() >> 32) as usize;
+        match &self.encoder {
+            // Composed characters have at least a third of the bytes that their parts have.
+            Encoder::ByteLevel(encoder) if encoder.composes() && !text.is_ascii() => tokens / 3,
+            _ => tokens,
+        }
+    }
+
+    /// With what belongs around a prompt.
+    fn framed(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if self.adds_bos
             && let Some(bos) = self.bos
             && ids.first() != Some(&bos)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use infera_engine::message::{Command, Event};
+use infera_model::rendering::{Limits, Renderer};
 use infera_protocol::frame::{self, Decoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -93,6 +94,15 @@ impl ChildEngine {
             arguments: vec!["engine".to_owned()],
             processes: EngineProcesses::default(),
         })
+    }
+
+    /// What applies chat templates: another child of the same program.
+    pub fn renderer(&self) -> Renderer {
+        let limits = Limits {
+            children: 1,
+            ..Limits::default()
+        };
+        Renderer::of_program(&self.program, limits)
     }
 
     /// One that logs errors only.

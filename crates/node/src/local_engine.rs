@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use infera_engine::message::{Command, Event, Generate, Load, Loaded};
+use infera_model::rendering::{RenderError, Renderer};
 use infera_model::{ChatMessage, ChatTemplate, Gguf, ModelError, StreamDecoder, Tokenizer};
 use infera_protocol::Sampling;
 use infera_protocol::job::job_seed;
@@ -99,6 +100,7 @@ impl LocalEngine {
 pub struct ModelText {
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
+    renderer: Arc<Renderer>,
 }
 
 /// A chat's sampling: lively, and rarely off the track.
@@ -111,30 +113,40 @@ const SAMPLING: Sampling = Sampling {
 
 impl ModelText {
     /// From a GGUF file's metadata, on a thread that may block.
-    pub async fn open(path: &Path) -> Result<Self, ModelError> {
+    pub async fn open(path: &Path, renderer: Arc<Renderer>) -> Result<Self, ModelError> {
         let path = path.to_owned();
         let read = move || {
             let gguf = Gguf::open(&path)?;
             Ok(Self {
                 tokenizer: Arc::new(Tokenizer::from_gguf(&gguf)?),
                 template: Arc::new(ChatTemplate::from_gguf(&gguf)?),
+                renderer,
             })
         };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        blocking(read).await
     }
 
     /// The prompt of a conversation whose next word is the assistant's.
-    pub fn prompt(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, ModelError> {
-        let text = self.template.render(messages, true, SystemTime::now())?;
-        Ok(self.tokenizer.encode_prompt(&text, true))
+    pub async fn prompt(&self, messages: Vec<ChatMessage>) -> Result<Vec<u32>, RenderError> {
+        let this = self.clone();
+        blocking(move || {
+            let now = SystemTime::now();
+            let text = this.renderer.render(&this.template, &messages, true, now)?;
+            Ok(this.tokenizer.encode_prompt(&text, true))
+        })
+        .await
     }
 
     /// Text of the tokens that come after a prompt.
     pub fn decoder(&self, prompt: &[u32]) -> StreamDecoder {
         StreamDecoder::after(Arc::clone(&self.tokenizer), prompt)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct Network {
     pub key: String,
     pub database: Database,
     pub config: Config,
+    edges: fn() -> Edges,
     folder: tempfile::TempDir,
     address: SocketAddr,
     runtime: Option<Runtime>,
@@ -221,6 +222,14 @@ impl Network {
     }
 
     pub(crate) async fn start_with(config: Config, policy: Policy) -> Self {
+        Self::start_at_edges(config, policy, Edges::system).await
+    }
+
+    pub(crate) async fn start_at_edges(
+        config: Config,
+        policy: Policy,
+        edges: fn() -> Edges,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         add_model(&database, head(), Profile::P32, MODEL, PRICE, 0)
@@ -230,13 +239,15 @@ impl Network {
             .await
             .unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
-        let (runtime, address) = serve(folder.path(), address, config.clone(), policy).await;
+        let (runtime, address) =
+            serve(folder.path(), address, config.clone(), policy, edges()).await;
         Self {
             base: format!("http://{address}"),
             http: http(),
             key,
             database,
             config,
+            edges,
             folder,
             address,
             runtime: Some(runtime),
@@ -253,7 +264,8 @@ impl Network {
     /// Starts it again on the same folder and port.
     pub(crate) async fn revive(&mut self) {
         let (path, config) = (self.folder.path(), self.config.clone());
-        let (runtime, _) = serve(path, self.address, config, Policy::practice()).await;
+        let policy = Policy::practice();
+        let (runtime, _) = serve(path, self.address, config, policy, (self.edges)()).await;
         self.runtime = Some(runtime);
     }
 
@@ -1017,6 +1029,7 @@ async fn serve(
     address: SocketAddr,
     config: Config,
     policy: Policy,
+    edges: Edges,
 ) -> (Runtime, SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -1026,7 +1039,7 @@ async fn serve(
     let folder = folder.to_owned();
     let started = runtime.spawn(async move {
         let database = Database::open(&folder).await.unwrap();
-        let balancer = Balancer::start(database, config, policy, Edges::system())
+        let balancer = Balancer::start(database, config, policy, edges)
             .await
             .unwrap();
         let server = Server::bind(balancer, address, None).await.unwrap();

@@ -82,7 +82,12 @@ pub(super) struct ByteLevel {
     split: &'static Split,
     pattern: SysRegex,
     merges: BPE,
+    /// The tokens of words of one byte, which are most words of a text of digits.
+    bytes: [Option<u32>; 256],
 }
+
+/// So many words of each model are remembered by each thread, at up to 6 KB.
+const REMEMBERED_WORDS: usize = 2048;
 
 impl ByteLevel {
     pub(super) fn new(
@@ -121,9 +126,14 @@ impl ByteLevel {
                 Ok((left.to_owned(), right.to_owned()))
             })
             .collect::<Result<_, _>>()?;
+        let bytes = STAND_INS.map(|letter| {
+            let mut text = [0; 4];
+            vocabulary.get(&*letter.encode_utf8(&mut text)).copied()
+        });
         let merges = BPE::builder()
             .vocab_and_merges(vocabulary, merges)
             .ignore_merges(split.whole_words)
+            .cache_capacity(REMEMBERED_WORDS)
             .build()
             .map_err(|error| format!("cannot be used: {error}"))?;
         let pattern = SysRegex::new(split.pattern).map_err(|error| error.to_string())?;
@@ -131,46 +141,70 @@ impl ByteLevel {
             split,
             pattern,
             merges,
+            bytes,
         })
     }
 
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+    /// Whether a text that is not ASCII may have fewer bytes by the time it is cut into words.
+    pub(super) fn composes(&self) -> bool {
+        self.split.composed
+    }
+
+    /// Stops soon after there are more than `most` ids.
+    pub(super) fn encode(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
         if self.split.composed && !text.is_ascii() {
             let mut composed = NormalizedString::from(text);
             if NFC.normalize(&mut composed).is_ok() {
-                self.encode_composed(composed.get(), ids);
+                self.encode_composed(composed.get(), most, ids);
                 return;
             }
         }
-        self.encode_composed(text, ids);
+        self.encode_composed(text, most, ids);
     }
 
-    fn encode_composed(&self, text: &str, ids: &mut Vec<u32>) {
+    fn encode_composed(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
         if !self.split.single_digits {
-            self.encode_part(text, ids);
+            self.encode_part(text, most, ids);
             return;
         }
         let mut rest = text;
         while let Some((at, digit)) = rest.char_indices().find(|(_, letter)| letter.is_numeric()) {
-            self.encode_part(&rest[..at], ids);
+            self.encode_part(&rest[..at], most, ids);
+            if ids.len() > most {
+                return;
+            }
             let end = at + digit.len_utf8();
-            self.encode_part(&rest[at..end], ids);
+            self.encode_word(&rest[at..end], ids);
             rest = &rest[end..];
         }
-        self.encode_part(rest, ids);
+        self.encode_part(rest, most, ids);
     }
 
-    fn encode_part(&self, text: &str, ids: &mut Vec<u32>) {
+    fn encode_part(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
         let mut done = 0;
+        if text.is_empty() {
+            return;
+        }
         for (start, end) in self.pattern.find_iter(text) {
             self.encode_word(&text[done..start], ids);
             self.encode_word(&text[start..end], ids);
             done = end;
+            if ids.len() > most {
+                return;
+            }
         }
         self.encode_word(&text[done..], ids);
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
+        match word.as_bytes() {
+            [] => return,
+            [byte] => {
+                ids.extend(self.bytes[usize::from(*byte)]);
+                return;
+            }
+            _ => {}
+        }
         let stand_ins: String = word
             .bytes()
             .map(|byte| STAND_INS[usize::from(byte)])

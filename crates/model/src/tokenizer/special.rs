@@ -1,6 +1,8 @@
 //! Finds the tokens that stand in a text under their own names.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::Class;
 
@@ -11,42 +13,50 @@ pub(super) enum Part<'a> {
     Token(u32),
 }
 
-/// The names of the special and user-defined tokens as a prefix tree over bytes.
+/// Bytes; ten times the longest in use. Behind each short name that is found, the longest is
+/// looked for.
+const LONGEST_NAME: usize = 1024;
+
+/// The names of the special and user-defined tokens. They come from the file, so all are looked
+/// for in one pass.
 pub(super) struct SpecialTokens {
-    nodes: Vec<Node>,
+    all: Names,
+    user_defined: Names,
 }
 
-#[derive(Default)]
-struct Node {
-    next: HashMap<u8, usize>,
-    /// The token whose name ends here, and whether it is special.
-    token: Option<(u32, bool)>,
+struct Names {
+    automaton: AhoCorasick,
+    /// The token of each name, in the automaton's order.
+    ids: Vec<u32>,
 }
 
 impl SpecialTokens {
-    /// Takes all tokens in the order of their ids.
-    pub(super) fn new<'a>(tokens: impl Iterator<Item = (&'a str, Class)>) -> Self {
-        let mut nodes = vec![Node::default()];
+    /// Takes all tokens in the order of their ids; the fault is one of the names.
+    pub(super) fn new<'a>(tokens: impl Iterator<Item = (&'a str, Class)>) -> Result<Self, String> {
+        let mut seen = HashSet::new();
+        let mut names = Vec::new();
         for ((text, class), id) in tokens.zip(0..) {
             let special = match class {
                 Class::Control | Class::Unknown => true,
                 Class::UserDefined => false,
                 Class::Normal | Class::Unused | Class::Byte => continue,
             };
-            if text.is_empty() {
-                continue;
+            if text.len() > LONGEST_NAME {
+                return Err(format!(
+                    "has a special token of more than {LONGEST_NAME} bytes"
+                ));
             }
-            let mut at = 0;
-            for byte in text.bytes() {
-                let end = nodes.len();
-                at = *nodes[at].next.entry(byte).or_insert(end);
-                if at == end {
-                    nodes.push(Node::default());
-                }
+            if !text.is_empty() && seen.insert(text) {
+                names.push((text, id, special));
             }
-            nodes[at].token.get_or_insert((id, special));
         }
-        Self { nodes }
+        Ok(Self {
+            all: Names::new(&names)?,
+            user_defined: {
+                names.retain(|(.., special)| !special);
+                Names::new(&names)?
+            },
+        })
     }
 
     /// Splits a text at the tokens in it, leftmost first and the longest of those. Special tokens
@@ -56,6 +66,12 @@ impl SpecialTokens {
         text: &'a str,
         parse_special: bool,
     ) -> impl Iterator<Item = Part<'a>> {
+        let names = if parse_special {
+            &self.all
+        } else {
+            &self.user_defined
+        };
+        let mut found = names.automaton.find_iter(text);
         let mut start = 0;
         let mut token = None;
         std::iter::from_fn(move || {
@@ -65,17 +81,14 @@ impl SpecialTokens {
             if start == text.len() {
                 return None;
             }
-            let found = (start..text.len()).find_map(|at| {
-                self.longest_at(&text.as_bytes()[at..], parse_special)
-                    .map(|(id, length)| (at, id, length))
-            });
-            let Some((at, id, length)) = found else {
+            let Some(name) = found.next() else {
                 let rest = &text[start..];
                 start = text.len();
                 return Some(Part::Text(rest));
             };
-            let before = &text[start..at];
-            start = at + length;
+            let before = &text[start..name.start()];
+            start = name.end();
+            let id = names.ids[name.pattern().as_usize()];
             if before.is_empty() {
                 return Some(Part::Token(id));
             }
@@ -83,22 +96,20 @@ impl SpecialTokens {
             Some(Part::Text(before))
         })
     }
+}
 
-    fn longest_at(&self, text: &[u8], parse_special: bool) -> Option<(u32, usize)> {
-        let mut at = 0;
-        let mut longest = None;
-        for (index, byte) in text.iter().enumerate() {
-            match self.nodes[at].next.get(byte) {
-                Some(next) => at = *next,
-                None => break,
-            }
-            if let Some((id, special)) = self.nodes[at].token
-                && (parse_special || !special)
-            {
-                longest = Some((id, index + 1));
-            }
-        }
-        longest
+impl Names {
+    fn new(names: &[(&str, u32, bool)]) -> Result<Self, String> {
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            // Others are larger, or slower to build.
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(names.iter().map(|(text, ..)| text))
+            .map_err(|error| format!("has too many special tokens: {error}"))?;
+        Ok(Self {
+            automaton,
+            ids: names.iter().map(|(_, id, _)| *id).collect(),
+        })
     }
 }
 
@@ -116,7 +127,8 @@ mod tests {
                 ("é", Class::UserDefined),
             ]
             .into_iter(),
-        );
+        )
+        .unwrap();
         let split = |text, special| -> Vec<_> {
             tokens
                 .split(text, special)
@@ -130,5 +142,19 @@ mod tests {
         assert_eq!(split("x<a>é<", false), ["x<a>", "#3", "<"]);
         assert_eq!(split("", true), [""; 0]);
         assert_eq!(split("<a", true), ["<a"]);
+    }
+
+    #[test]
+    fn long_names_are_looked_for_in_one_pass_and_longer_ones_refused() {
+        let name = format!("{}b", "a".repeat(LONGEST_NAME - 1));
+        let names = |name| [(name, Class::Control), ("ab", Class::Control)].into_iter();
+        let tokens = SpecialTokens::new(names(&name)).unwrap();
+        // To walk along the name from each place took 10^10 steps.
+        let text = "a".repeat(10 << 20);
+        assert_eq!(tokens.split(&text, true).count(), 1);
+        let parts: Vec<_> = tokens.split(&name, true).collect();
+        assert_eq!(parts, [Part::Token(0)]);
+        let fault = SpecialTokens::new(names(&format!("a{name}"))).err();
+        assert!(fault.is_some_and(|fault| fault.contains("1024")));
     }
 }

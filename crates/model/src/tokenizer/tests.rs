@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -241,6 +241,90 @@ fn word_pieces_are_the_longest_from_the_left() {
     );
     let long = format!("u{}", "le".repeat(50));
     assert_eq!(tokenizer.encode(&long, false), [1]);
+}
+
+/// A tokenizer of each kind.
+static ALL_KINDS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+    let file = |path: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap()
+    };
+    let phi3 = GgufBuilder::new().str("general.architecture", "phi3");
+    let phi3 = Gguf::from_bytes(sentence_pieces(phi3).build(), "phi").unwrap();
+    vec![
+        Tokenizer::from_gguf(&tiny()).unwrap(),
+        Tokenizer::from_gguf(&phi3).unwrap(),
+        file("../../tests/model/tiny-llama.gguf"),
+        file("../engine/tests/golden/bert.gguf"),
+        byte_level("qwen2"),
+        byte_level("smollm"),
+        byte_level("llama3"),
+    ]
+});
+
+/// All bytes, and a few longer tokens.
+fn byte_level(pre: &str) -> Tokenizer {
+    let mut texts: Vec<String> = (0x21..=0x7E)
+        .chain(0xA1..=0xAC)
+        .chain(0xAE..=0xFF)
+        .chain(0x100..=0x143)
+        .map(|code| char::from_u32(code).unwrap().to_string())
+        .collect();
+    assert_eq!(texts.len(), 256);
+    texts.extend(["ab", "abab", "77", "\u{120}\u{120}", "\u{c3}\u{a9}"].map(str::to_owned));
+    texts.push("<|im_start|>".to_owned());
+    let mut classes = vec![1; texts.len()];
+    *classes.last_mut().unwrap() = 3;
+    let merges = ["a b", "ab ab", "7 7", "\u{120} \u{120}", "\u{c3} \u{a9}"];
+    let file = GgufBuilder::new()
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", pre)
+        .strings("tokenizer.ggml.tokens", &texts)
+        .i32s("tokenizer.ggml.token_type", &classes)
+        .strings("tokenizer.ggml.merges", &merges);
+    Tokenizer::from_gguf(&Gguf::from_bytes(file.build(), pre).unwrap()).unwrap()
+}
+
+#[test]
+fn a_text_that_cannot_fit_is_refused_before_it_is_read() {
+    for (tokenizer, unit, most) in [
+        (Arc::new(byte_level("smollm")), "7", 1 << 20),
+        (Arc::new(byte_level("qwen2")), "abab", 300_000),
+        (Arc::new(byte_level("qwen2")), "e\u{301}", 100_000),
+        (pieces(), "ab", 900_000),
+        (pieces(), "\n", 900_000),
+    ] {
+        let text = unit.repeat((4 << 20) / unit.len());
+        assert!(tokenizer.fewest_tokens(&text) > most, "{unit:?}");
+        assert_eq!(tokenizer.encode_prompt_within(&text, true, most), None);
+    }
+}
+
+#[test]
+fn only_digits_are_words_of_their_own() {
+    assert_eq!(byte_level("smollm").encode("77 77", false).len(), 5);
+    assert_eq!(byte_level("gpt2").encode("77 77", false).len(), 3);
+    let digit = "\u{663}";
+    assert_eq!(byte_level("smollm").encode(digit, false).len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn a_limit_changes_no_token_and_holds_exactly(
+        text in "([ab7é\u{301}\u{1112}\u{1161}\u{1F642} \n!<]|<s>|<tool>|<\\|im_start\\|>| \n |t5 |t95){0,40}",
+    ) {
+        for tokenizer in &*ALL_KINDS {
+            let ids = tokenizer.encode_prompt(&text, true);
+            prop_assert!(tokenizer.fewest_tokens(&text) <= ids.len());
+            let within = |most| tokenizer.encode_prompt_within(&text, true, most);
+            for most in [ids.len(), ids.len() + 7] {
+                prop_assert_eq!(within(most), Some(ids.clone()));
+            }
+            if let Some(less) = ids.len().checked_sub(1) {
+                prop_assert_eq!(within(less), None);
+            }
+        }
+    }
 }
 
 fn pieces() -> Arc<Tokenizer> {

@@ -17,26 +17,65 @@ use super::Class;
 const WORD_START: char = '\u{2581}';
 
 /// Characters; a longer word is unknown.
-const LONGEST_WORD: usize = 100;
+pub(super) const LONGEST_WORD: usize = 100;
 
 pub(super) struct WordPiece {
     pieces: HashMap<Box<str>, u32>,
+    /// Bytes of the longest piece.
+    longest: usize,
     unknown: Option<u32>,
+}
+
+/// How a character parts words. Both kinds may be cut apart before a text is made plain: nothing
+/// about the plain text goes beyond them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// It is a word of its own.
+    Word,
+    Space,
 }
 
 impl WordPiece {
     pub(super) fn new(texts: &[&str], classes: &[Class], unknown: Option<u32>) -> Self {
-        let mut pieces = HashMap::new();
+        let mut pieces: HashMap<Box<str>, u32> = HashMap::new();
         for ((text, class), id) in texts.iter().zip(classes).zip(0..) {
             // Text must never turn into a control token.
             if matches!(class, Class::Normal | Class::UserDefined) {
                 pieces.entry(Box::from(*text)).or_insert(id);
             }
         }
-        Self { pieces, unknown }
+        Self {
+            longest: pieces.keys().map(|piece| piece.len()).max().unwrap_or(0),
+            pieces,
+            unknown,
+        }
     }
 
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+    /// Stops soon after there are more than `most` ids.
+    pub(super) fn encode(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
+        let mut rest = text;
+        while !rest.is_empty() && ids.len() <= most {
+            let found = rest
+                .char_indices()
+                .find_map(|(at, letter)| Some((at, letter.len_utf8(), parts(letter)?)));
+            let (at, length, kind) = found.unwrap_or((rest.len(), 0, Parts::Space));
+            self.encode_plainly(&rest[..at], ids);
+            if kind == Parts::Word {
+                self.encode_plainly(&rest[at..at + length], ids);
+            }
+            rest = &rest[at + length..];
+        }
+    }
+
+    /// A stretch of text without white space.
+    fn encode_plainly(&self, text: &str, ids: &mut Vec<u32>) {
+        if text.is_empty() {
+            return;
+        }
+        if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.encode_word(&text.to_ascii_lowercase(), ids);
+            return;
+        }
         let mut plain = NormalizedString::from(text);
         // Neither step has an error to give.
         let _ = BertNormalizer::default().normalize(&mut plain);
@@ -49,13 +88,19 @@ impl WordPiece {
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
         let first = ids.len();
-        let word: Vec<char> = std::iter::once(WORD_START).chain(word.chars()).collect();
+        let letters = word.chars().take(LONGEST_WORD + 1).count();
+        let word = format!("{WORD_START}{word}");
         let mut start = 0;
-        while start < word.len() && word.len() <= LONGEST_WORD + 1 {
-            let found = (start + 1..=word.len()).rev().find_map(|end| {
-                let piece: String = word[start..end].iter().collect();
-                Some((end, *self.pieces.get(piece.as_str())?))
-            });
+        while start < word.len() && letters <= LONGEST_WORD {
+            let rest = &word[start..];
+            let longest = rest.floor_char_boundary(self.longest);
+            let found = rest[..longest]
+                .char_indices()
+                .rev()
+                .find_map(|(at, letter)| {
+                    let end = at + letter.len_utf8();
+                    Some((start + end, *self.pieces.get(&rest[..end])?))
+                });
             let Some((end, id)) = found else { break };
             ids.push(id);
             start = end;
@@ -63,6 +108,58 @@ impl WordPiece {
         if start < word.len() {
             ids.truncate(first);
             ids.extend(self.unknown);
+        }
+    }
+}
+
+fn parts(letter: char) -> Option<Parts> {
+    match letter {
+        '\t' | '\n' | '\r' | ' ' => Some(Parts::Space),
+        // Other control characters are dropped, also those that count as white space.
+        _ if letter.is_whitespace() && !letter.is_control() => Some(Parts::Space),
+        _ if letter.is_ascii_punctuation() => Some(Parts::Word),
+        // The most of the Chinese characters.
+        '\u{4e00}'..='\u{9fff}' => Some(Parts::Word),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PIECES: [&str; 10] = [
+        "\u{2581}a",
+        "a",
+        "b",
+        "\u{2581}\u{e9}",
+        "ab",
+        "\u{2581}!",
+        "7",
+        "\u{2581}\u{4f60}",
+        "\u{2581}-",
+        "\u{2581}ba",
+    ];
+
+    proptest! {
+        #[test]
+        fn a_text_made_plain_in_parts_has_the_words_of_the_whole(
+            text in "[abB7!\\-é\u{c9}\u{301}\u{323}\u{4f60}\u{20000}\u{1112}\u{1161} \t\n\u{b}\u{85}\u{a0}\u{200b}\u{2028}\u{3000}\u{1fef}\u{37e}\0\u{fffd}ßİ]{0,30}",
+        ) {
+            let pieces = WordPiece::new(&PIECES, &[Class::Normal; 10], Some(99));
+            let mut in_parts = Vec::new();
+            pieces.encode(&text, usize::MAX, &mut in_parts);
+            let mut whole = Vec::new();
+            let mut plain = NormalizedString::from(text.as_str());
+            BertNormalizer::default().normalize(&mut plain).unwrap();
+            let mut words = PreTokenizedString::from(plain.get());
+            BertPreTokenizer.pre_tokenize(&mut words).unwrap();
+            for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+                pieces.encode_word(word, &mut whole);
+            }
+            prop_assert_eq!(in_parts, whole);
         }
     }
 }

@@ -136,6 +136,7 @@ impl App {
         let readers = gpu::readers(&config.engine.processes);
         let telemetry =
             Telemetry::start(readers, Arc::clone(&config.clock)).map_err(StartError::Threads)?;
+        let renderer = config.engine.renderer();
         let engine: Arc<dyn EngineLink> = Arc::new(config.engine);
         let hardware: Arc<dyn HardwareProbe> = Arc::new(SystemProbe::new(
             Arc::clone(&engine),
@@ -151,6 +152,7 @@ impl App {
         };
         let owner = Owner::start(
             Arc::clone(&engine),
+            renderer,
             Arc::clone(&config.entropy),
             folder.tunings(),
         );

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use infera_engine::message::{Command, DeviceChoice, Event, Load};
 use infera_model::ChatMessage;
+use infera_model::rendering::Renderer;
 use infera_protocol::FinishReason;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
@@ -64,6 +65,7 @@ const BENCHMARK_LIMIT: Duration = Duration::from_secs(30);
 impl Owner {
     pub(super) fn start(
         link: Arc<dyn EngineLink>,
+        renderer: Renderer,
         entropy: Arc<dyn Entropy>,
         tunings: PathBuf,
     ) -> Self {
@@ -72,6 +74,7 @@ impl Owner {
         let chats = broadcast::Sender::new(CHAT_EVENTS_KEPT);
         let task = Task {
             link,
+            renderer: Arc::new(renderer),
             entropy,
             tunings,
             asks: incoming,
@@ -124,6 +127,7 @@ impl Owner {
 
 struct Task {
     link: Arc<dyn EngineLink>,
+    renderer: Arc<Renderer>,
     entropy: Arc<dyn Entropy>,
     tunings: PathBuf,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -259,7 +263,7 @@ impl Task {
                 content: message.content,
             })
             .collect();
-        let prompt = self.prompt(&messages)?;
+        let prompt = self.prompt(messages).await?;
         self.ask_model(prompt, LONGEST_ANSWER, Some(&request.id), &|text| {
             tell(ChatEvent::Text { text });
         })
@@ -319,7 +323,7 @@ impl Task {
             role: "user".to_owned(),
             content: BENCHMARK_QUESTION.to_owned(),
         };
-        let prompt = self.prompt(&[question])?;
+        let prompt = self.prompt(vec![question]).await?;
         // The first pass compiles the GPU's programs and is not measured.
         self.ask_model(prompt.clone(), 2, None, &|_| {}).await?;
         tell(BenchmarkProgress::Measuring { percent: 10 });
@@ -367,7 +371,7 @@ impl Task {
         }
         self.unload().await;
         self.use_out.send_modify(|own_use| own_use.busy = true);
-        let text = ModelText::open(&path)
+        let text = ModelText::open(&path, Arc::clone(&self.renderer))
             .await
             .map_err(|error| Broken::Fault(error.to_string()))?;
         let load = Load {
@@ -389,11 +393,12 @@ impl Task {
         Ok(())
     }
 
-    fn prompt(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, Broken> {
+    async fn prompt(&self, messages: Vec<ChatMessage>) -> Result<Vec<u32>, Broken> {
         let loaded = self.loaded.as_ref().ok_or(LocalFault::Ended)?;
         loaded
             .text
             .prompt(messages)
+            .await
             .map_err(|error| Broken::Fault(error.to_string()))
     }
 
@@ -480,6 +485,7 @@ impl Task {
         if let Some(loaded) = self.loaded.take() {
             loaded.engine.end().await;
         }
+        self.renderer.rest();
         self.use_out.send_if_modified(|own_use| {
             let was_busy = own_use.busy;
             own_use.busy = false;

@@ -3,11 +3,13 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use infera_engine::message::{Command, DeviceChoice, Event};
 use infera_model::ChatMessage;
 use infera_node::clock::SystemEntropy;
+use infera_node::engine_link::ChildEngine;
 use infera_node::local_engine::{self, ModelText};
 use infera_node::state::rate;
 use infera_protocol::{FinishReason, Profile};
@@ -37,7 +39,10 @@ pub(super) struct Chat {
 }
 
 pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
-    let text = ModelText::open(&arguments.model)
+    let renderer = ChildEngine::current()
+        .map_err(|error| bad_model(&error))?
+        .renderer();
+    let text = ModelText::open(&arguments.model, Arc::new(renderer))
         .await
         .map_err(|error| bad_model(&error))?;
     let engine = LocalEngine::load(
@@ -105,7 +110,8 @@ impl Conversation {
         self.messages.push(message("user", question));
         let prompt = self
             .text
-            .prompt(&self.messages)
+            .prompt(self.messages.clone())
+            .await
             .map_err(|error| bad_model(&error))?;
         let context = self.engine.loaded.context_tokens;
         let room = context.saturating_sub(prompt.len() as u32);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use infera_engine::message::DeviceChoice;
+use infera_model::rendering;
 use infera_node::data_dir::DataDir;
 use tracing_subscriber::EnvFilter;
 
@@ -92,6 +93,8 @@ enum Command {
         #[arg(long)]
         quiet: bool,
     },
+    #[command(hide = true)]
+    Render,
 }
 
 #[derive(Args)]
@@ -155,6 +158,9 @@ struct Run {
 
 pub(crate) fn main() -> ExitCode {
     let command = Arguments::parse().command;
+    if let Command::Render = command {
+        return rendering::child::run(std::io::stdin(), std::io::stdout());
+    }
     start_logging(match command {
         Command::Run(_) | Command::Engine { quiet: false } => "info",
         _ => "error",
@@ -191,8 +197,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Points(show) => remote::points(&show).await,
             Command::Chat(arguments) => chat::chat(arguments).await,
             Command::Bench(arguments) => bench::bench(arguments).await,
-            // Handled above: it must not have these threads around it.
-            Command::Engine { .. } => Ok(ExitCode::SUCCESS),
+            // Handled above: they must not have these threads around them.
+            Command::Engine { .. } | Command::Render => Ok(ExitCode::SUCCESS),
         }
     });
     // A thread that waits for a line of input must not keep the program.

@@ -1,0 +1,252 @@
+//! Texts of requests become token ids: off the threads that serve, one at a time for each key, and
+//! no text is read that cannot fit.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, UNIX_EPOCH};
+
+use infera_model::rendering::{RenderError, Renderer};
+use infera_model::{ChatMessage, ModelError};
+use infera_protocol::ModelId;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use crate::catalog::ServedModel;
+use crate::openai::{ApiError, Input, Prompt};
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Prompts {
+    keys: Turns<String>,
+    /// One conversation at a time for each template, so that all but one of the children are for
+    /// other models while a template is at its limits.
+    templates: Turns<ModelId>,
+    /// As many texts at once as there are processors.
+    tokenizing: Arc<Semaphore>,
+}
+
+/// What is to become tokens.
+pub(crate) struct Reading {
+    pub model: Arc<ServedModel>,
+    pub input: Input,
+    /// The request's field that holds prompts.
+    pub param: &'static str,
+    /// The most tokens of all texts together.
+    pub most_in_all: usize,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            keys: Turns::default(),
+            templates: Turns::default(),
+            tokenizing: Arc::new(Semaphore::new(processors)),
+        }
+    }
+}
+
+impl Prompts {
+    /// The token ids of each text. Its key's turn lasts until the work is done, also when the caller
+    /// has gone.
+    pub(crate) async fn read(
+        &self,
+        renderer: &Arc<Renderer>,
+        key: &str,
+        reading: Reading,
+        now_ms: i64,
+    ) -> Result<Vec<Vec<u32>>, ApiError> {
+        let Reading {
+            model,
+            input,
+            param,
+            most_in_all,
+        } = reading;
+        let mut turn = self.keys.take(key.to_owned()).await;
+        let texts = match input {
+            Input::Prompts(texts) => texts,
+            Input::Chat(messages) => {
+                let template = self.templates.take(model.id).await;
+                let (renderer, model) = (Arc::clone(renderer), Arc::clone(&model));
+                let text;
+                (turn, text) = blocking(param, move || {
+                    let _template = template;
+                    let messages: Vec<_> = messages
+                        .into_iter()
+                        .map(|message| ChatMessage {
+                            role: message.role.to_owned(),
+                            content: message.content,
+                        })
+                        .collect();
+                    (turn, render(&renderer, &model, &messages, now_ms))
+                })
+                .await?;
+                vec![Prompt::Text(text?)]
+            }
+        };
+        let place = Arc::clone(&self.tokenizing).acquire_owned().await;
+        blocking(param, move || {
+            let _held = (turn, place);
+            let mut left = most_in_all;
+            let mut all = Vec::with_capacity(texts.len());
+            for (index, text) in texts.into_iter().enumerate() {
+                let ids = tokenized(&model, text, param, index)?;
+                left = left.checked_sub(ids.len()).ok_or_else(|| {
+                    ApiError::invalid(
+                        Some(param),
+                        format!(
+                            "`{param}` has more than {most_in_all} tokens, which is the most for one request. Send the texts in several requests"
+                        ),
+                    )
+                })?;
+                all.push(ids);
+            }
+            Ok(all)
+        })
+        .await?
+    }
+}
+
+fn render(
+    renderer: &Renderer,
+    model: &ServedModel,
+    messages: &[ChatMessage],
+    now_ms: i64,
+) -> Result<String, ApiError> {
+    let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
+    let template = model
+        .head()
+        .chat_template()
+        .map_err(|error| ApiError::invalid(Some("messages"), error.to_string()))?;
+    renderer
+        .render(template, messages, true, now)
+        .map_err(|error| match error {
+            RenderError::Model(error @ ModelError::MessagesRefused { .. }) => {
+                ApiError::invalid(Some("messages"), error.to_string())
+            }
+            RenderError::Model(error) => {
+                tracing::warn!(model = model.name, %error, "a chat template fails");
+                ApiError {
+                    code: Some("model_template_failed"),
+                    ..ApiError::server(format!(
+                        "{error} The model's file is at fault, not the request. Tell this network's operator, or choose another model"
+                    ))
+                }
+            }
+            RenderError::Busy => ApiError::unavailable("templates_busy", error.to_string()),
+            RenderError::Start(_) => {
+                tracing::error!(%error, "no chat template can be applied");
+                ApiError::unavailable("templates_unavailable", error.to_string())
+            }
+        })
+}
+
+/// `index` counts texts from 0.
+fn tokenized(
+    model: &ServedModel,
+    text: Prompt,
+    param: &'static str,
+    index: usize,
+) -> Result<Vec<u32>, ApiError> {
+    match text {
+        Prompt::Text(text) => model
+            .tokenizer()
+            .encode_prompt_within(&text, true, model.context as usize)
+            .ok_or_else(|| {
+                if model.vector_width.is_some() {
+                    ApiError::text_too_long(model.context, index, None)
+                } else {
+                    ApiError::prompt_too_long(model.context)
+                }
+            }),
+        Prompt::Tokens(ids) => match ids.iter().find(|id| **id >= model.vocabulary) {
+            None => Ok(ids),
+            Some(id) => Err(ApiError::invalid(
+                Some(param),
+                format!(
+                    "Token id {id} in `{param}` is beyond the model's vocabulary of {}",
+                    model.vocabulary
+                ),
+            )),
+        },
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    param: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ApiError::server(format!("The `{param}` could not be read")))
+}
+
+/// Lets one at a time do something for each key, in the order of asking.
+#[derive(Debug)]
+struct Turns<K>(Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>);
+
+/// It is one's turn until this is dropped.
+type Turn = OwnedMutexGuard<()>;
+
+/// Beyond so many keys, those that nobody waits for are looked for and dropped.
+const KEPT_TURNS: usize = 64;
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq> Turns<K> {
+    async fn take(&self, key: K) -> Turn {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+                lock
+            } else {
+                if locks.len() >= KEPT_TURNS {
+                    locks.retain(|_, lock| lock.strong_count() > 0);
+                }
+                let lock = Arc::default();
+                locks.insert(key, Arc::downgrade(&lock));
+                lock
+            }
+        };
+        lock.lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn is_ready<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn each_key_has_one_turn_at_a_time_and_what_is_over_is_forgotten() {
+        let turns = Turns::default();
+        let first = is_ready(pin!(turns.take(0))).unwrap();
+        let mut second = pin!(turns.take(0));
+        assert!(is_ready(second.as_mut()).is_none(), "it is the first's");
+        {
+            let gone = pin!(turns.take(0));
+            assert!(is_ready(gone).is_none());
+        }
+        let other = is_ready(pin!(turns.take(1))).unwrap();
+        drop(first);
+        let second = is_ready(second.as_mut()).unwrap();
+        drop((second, other));
+        for key in 2..10_000 {
+            is_ready(pin!(turns.take(key))).unwrap();
+        }
+        assert!(turns.0.lock().unwrap().len() <= KEPT_TURNS);
+    }
+}
