@@ -255,6 +255,7 @@ fn connection(connection: &Connection) -> String {
         Connection::Connected { reference: true } => "connected, as a reference node".to_owned(),
         Connection::Connected { reference: false } => "connected".to_owned(),
         Connection::Disconnected { reason, .. } => reason.clone(),
+        Connection::TurnedAway { .. } => "it does not take this node now".to_owned(),
         Connection::Refused { .. } => "it refused this version".to_owned(),
     }
 }

@@ -390,10 +390,11 @@ impl Controller {
                 job.retry_at = Some(Instant::now() + job.backoff.next_delay());
                 self.on_storage_fault(&error);
             }
+            Err(ShipError::Link(error)) if error.ends_session() => {
+                job.retry_at = Some(Instant::now() + job.backoff.next_delay());
+            }
             Err(ShipError::Link(error)) => match error.refusal().map(|refusal| refusal.code) {
-                None | Some(RefusalCode::NoSession) => {
-                    job.retry_at = Some(Instant::now() + job.backoff.next_delay());
-                }
+                None => job.retry_at = Some(Instant::now() + job.backoff.next_delay()),
                 Some(RefusalCode::OutOfOrder) if !job.rewound => {
                     job.rewound = true;
                     job.production.rewind();

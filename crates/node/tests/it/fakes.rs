@@ -360,6 +360,10 @@ pub(crate) struct BookedAudit {
 pub(crate) struct Books {
     pub(crate) unreachable: bool,
     pub(crate) refuse_version: bool,
+    /// The answers to the next sessions.
+    pub(crate) refuse_sessions: VecDeque<RefusalCode>,
+    /// When sessions were asked for.
+    pub(crate) session_calls: Vec<Instant>,
     /// The answer to so many output calls is lost after they took effect.
     pub(crate) lose_answers: u32,
     pub(crate) lose_claims: u32,
@@ -611,6 +615,10 @@ impl BalancerLink for FakeBalancer {
                     session_digest(&request.node, &request.challenge),
                 )
                 .unwrap();
+            books.session_calls.push(Instant::now());
+            if let Some(code) = books.refuse_sessions.pop_front() {
+                return Err(refused(code));
+            }
             books.sessions += 1;
             let token = format!("session-{}", books.sessions);
             books.token = Some(token.clone());
