@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
 use infera_protocol::node_api::ModelOffer;
-use infera_protocol::{ModelId, Profile};
+use infera_protocol::{ModelId, Profile, shown};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -141,15 +141,15 @@ impl Slot {
         let offer = self
             .model()
             .and_then(|model| served?.iter().find(|offer| offer.model == model));
-        match (offer, &self.loaded) {
-            (Some(offer), _) => offer.name.clone(),
-            (None, Some(loaded)) if !loaded.name.is_empty() => loaded.name.clone(),
-            _ => self
-                .config
-                .path
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        }
+        let name = match (offer, &self.loaded) {
+            (Some(offer), _) => offer.name.as_str().into(),
+            (None, Some(loaded)) if !loaded.name.is_empty() => loaded.name.as_str().into(),
+            _ => {
+                let file = self.config.path.file_name();
+                file.unwrap_or_default().to_string_lossy()
+            }
+        };
+        shown::line(&name).into_owned()
     }
 
     pub(super) fn status(&self, served: Option<&[ModelOffer]>) -> ModelStatus {
