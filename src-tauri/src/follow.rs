@@ -24,7 +24,10 @@ pub(crate) async fn follow(app: AppHandle) {
     let mut applied = Applied::default();
     loop {
         let state = states.borrow_and_update().clone();
-        let update = updates.borrow_and_update().clone();
+        let update = updates
+            .borrow_and_update()
+            .as_ref()
+            .map(|found| found.version().to_owned());
         let is_dark = *panel_is_dark.borrow_and_update();
         let drawn = shell.tray.draw(
             &app,

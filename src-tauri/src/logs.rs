@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use infera_protocol::shown;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -31,11 +32,17 @@ pub(crate) fn start(folder: &Path) {
             .with_writer(Shared(Mutex::new(file)))
             .with_filter(filter())
     });
+    let has_colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let form = if has_colour {
+        shown::Form::Coloured
+    } else {
+        shown::Form::Text
+    };
     let to_terminal = (io::stderr().is_terminal() || std::env::var_os("INFERA_LOG").is_some())
         .then(|| {
             fmt::layer()
-                .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-                .with_writer(io::stderr)
+                .with_ansi(has_colour)
+                .with_writer(move || shown::Writer::new(io::stderr(), form))
                 .with_filter(filter())
         });
     tracing_subscriber::registry()
@@ -54,7 +61,7 @@ pub(crate) fn start_child(quiet: bool) {
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,infera_engine={level}")));
     fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| shown::Writer::new(io::stderr(), shown::Form::Text))
         .with_ansi(false)
         .init();
 }
@@ -112,6 +119,7 @@ impl LogFile {
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let line = String::from_utf8_lossy(line);
+        let line = shown::text(&line);
         let line = match &self.home {
             Some(home) => line.replace(home, "~").into(),
             None => line,
@@ -191,6 +199,15 @@ mod tests {
             .unwrap();
         let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert_eq!(text, "cannot read ~/models/a.gguf\n");
+    }
+
+    #[test]
+    fn whoever_reads_it_in_a_terminal_is_safe() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogFile::open(folder.path(), 100, None).unwrap();
+        log.append(b"model \x1b]52;c;AA\x07\n").unwrap();
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert_eq!(text, "model \\u{1b}]52;c;AA\\u{7}\n");
     }
 
     #[cfg(unix)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use infera_node::app::api::AppState;
 use serde_json::json;
 use tauri::{AppHandle, Context, Manager};
-use tauri_plugin_updater::UpdaterExt;
+use tauri_plugin_updater::{Update, UpdaterExt};
 use tokio::sync::watch;
 
 use crate::words::{Dialog, Language};
@@ -27,18 +27,65 @@ const SOURCE: Option<(&str, &str)> = match (
 const FIRST_LOOK: Duration = Duration::from_mins(5);
 const BETWEEN_LOOKS: Duration = Duration::from_hours(24);
 
-/// The version that could be installed.
-pub(crate) struct Updates(watch::Sender<Option<String>>);
+/// What could be installed, as it was found.
+pub(crate) struct Updates<R = Update>(watch::Sender<Option<Found<R>>>);
 
-impl Default for Updates {
+impl<R> Default for Updates<R> {
     fn default() -> Self {
         Self(watch::channel(None).0)
     }
 }
 
-impl Updates {
-    pub(crate) fn available(&self) -> watch::Receiver<Option<String>> {
+impl<R: Release> Updates<R> {
+    pub(crate) fn available(&self) -> watch::Receiver<Option<Found<R>>> {
         self.0.subscribe()
+    }
+}
+
+/// A release that the person can be asked about. What they agree to is what is installed: its
+/// version, its address and its signature stay what they were when it was found, whatever the
+/// server says by then.
+#[derive(Clone)]
+pub(crate) struct Found<R = Update>(R);
+
+impl<R: Release> Found<R> {
+    pub(crate) fn version(&self) -> &str {
+        self.0.version()
+    }
+
+    /// Downloads it, ends the node, installs it.
+    async fn carry_out(self, end_node: impl AsyncFnOnce()) -> Result<(), R::Error> {
+        let package = self.0.download().await?;
+        end_node().await;
+        self.0.install(&package)
+    }
+}
+
+/// The border to where releases come from.
+pub(crate) trait Release: Clone {
+    type Error;
+
+    fn version(&self) -> &str;
+
+    /// Gives the package only if it is the one that was signed as this version.
+    async fn download(&self) -> Result<Vec<u8>, Self::Error>;
+
+    fn install(&self, package: &[u8]) -> Result<(), Self::Error>;
+}
+
+impl Release for Update {
+    type Error = tauri_plugin_updater::Error;
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    async fn download(&self) -> Result<Vec<u8>, Self::Error> {
+        self.download(|_, _| (), || ()).await
+    }
+
+    fn install(&self, package: &[u8]) -> Result<(), Self::Error> {
+        self.install(package)
     }
 }
 
@@ -68,8 +115,8 @@ pub(crate) async fn look_daily(app: AppHandle) {
         let may_look = may_look(&shell.backend.states().borrow(), is_metered);
         if may_look {
             match look(&app).await {
-                Ok(version) => {
-                    shell.updates.0.send_replace(version);
+                Ok(found) => {
+                    shell.updates.0.send_replace(found);
                 }
                 Err(error) => tracing::info!(%error, "no update could be looked for"),
             }
@@ -82,39 +129,34 @@ fn may_look(state: &AppState, is_metered: bool) -> bool {
     state.settings.look_for_updates && !is_metered
 }
 
-async fn look(app: &AppHandle) -> tauri_plugin_updater::Result<Option<String>> {
-    let update = app.updater()?.check().await?;
-    Ok(update.map(|update| update.version))
+async fn look(app: &AppHandle) -> tauri_plugin_updater::Result<Option<Found>> {
+    Ok(app.updater()?.check().await?.map(Found))
 }
 
 /// The person chose the update: asks once more, then downloads, installs and starts it.
 pub(crate) fn install(app: &AppHandle) {
     let shell = app.state::<Shell>();
-    let Some(version) = shell.updates.0.borrow().clone() else {
+    let Some(found) = shell.updates.0.borrow().clone() else {
         return;
     };
     let language = Language::of(&shell.backend.states().borrow());
     let answered = app.clone();
-    dialogs::show(app, question(&version, language), move |yes| {
+    dialogs::show(app, question(found.version(), language), move |yes| {
         if yes {
             tauri::async_runtime::spawn(async move {
-                if let Err(error) = carry_out(&answered).await {
-                    tracing::error!(%error, "the update was not installed");
-                    dialogs::show(&answered, failure(&error.to_string(), language), |_| ());
+                match found
+                    .carry_out(async || quit::end_node(&answered).await)
+                    .await
+                {
+                    Ok(()) => answered.restart(),
+                    Err(error) => {
+                        tracing::error!(%error, "the update was not installed");
+                        dialogs::show(&answered, failure(&error.to_string(), language), |_| ());
+                    }
                 }
             });
         }
     });
-}
-
-async fn carry_out(app: &AppHandle) -> tauri_plugin_updater::Result<()> {
-    let Some(update) = app.updater()?.check().await? else {
-        return Ok(());
-    };
-    let package = update.download(|_, _| (), || ()).await?;
-    quit::end_node(app).await;
-    update.install(package)?;
-    app.restart()
 }
 
 fn question(version: &str, language: Language) -> Dialog {
@@ -149,10 +191,94 @@ fn failure(error: &str, language: Language) -> Dialog {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use infera_node::state::Summary;
 
     use super::*;
     use crate::fixtures;
+
+    /// A server that announces one release at a time, and what it got installed.
+    #[derive(Default)]
+    struct FakeServer {
+        announced: RefCell<&'static str>,
+        steps: RefCell<Vec<String>>,
+    }
+
+    #[derive(Clone)]
+    struct FakeRelease {
+        server: Rc<FakeServer>,
+        version: &'static str,
+    }
+
+    impl FakeServer {
+        fn look(self: &Rc<Self>) -> Found<FakeRelease> {
+            Found(FakeRelease {
+                server: Rc::clone(self),
+                version: *self.announced.borrow(),
+            })
+        }
+
+        fn step(&self, what: &str) {
+            self.steps.borrow_mut().push(what.to_owned());
+        }
+    }
+
+    impl Release for FakeRelease {
+        type Error = String;
+
+        fn version(&self) -> &str {
+            self.version
+        }
+
+        async fn download(&self) -> Result<Vec<u8>, String> {
+            self.server.step("download");
+            if self.version == "gone" {
+                return Err("The server has it no more".to_owned());
+            }
+            Ok(self.version.as_bytes().to_vec())
+        }
+
+        fn install(&self, package: &[u8]) -> Result<(), String> {
+            let package = String::from_utf8_lossy(package);
+            self.server.step(&format!("install {package}"));
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_agreed_to_is_installed_whatever_the_server_says_by_then() {
+        let server = Rc::new(FakeServer::default());
+        let updates = Updates::default();
+        *server.announced.borrow_mut() = "1.1.0";
+        updates.0.send_replace(Some(server.look()));
+        let asked = updates.0.borrow().clone().unwrap();
+        assert!(
+            question(asked.version(), Language::English)
+                .text
+                .contains("Version 1.1.0")
+        );
+        // Before the person answers, another one is announced, and found.
+        *server.announced.borrow_mut() = "0.9.0";
+        updates.0.send_replace(Some(server.look()));
+        let done = asked.carry_out(async || server.step("end the node")).await;
+        assert_eq!(done, Ok(()));
+        let steps = ["download", "end the node", "install 1.1.0"];
+        assert_eq!(*server.steps.borrow(), steps);
+    }
+
+    #[tokio::test]
+    async fn a_release_that_is_gone_does_not_end_the_node() {
+        let server = Rc::new(FakeServer::default());
+        *server.announced.borrow_mut() = "gone";
+        let done = server
+            .look()
+            .carry_out(async || server.step("end the node"))
+            .await;
+        assert!(done.is_err());
+        assert_eq!(*server.steps.borrow(), ["download"]);
+    }
 
     #[test]
     fn nobody_is_asked_unless_the_person_wants_it_and_it_costs_nothing() {

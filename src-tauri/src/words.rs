@@ -1,7 +1,7 @@
 //! What the tray, dialogs and notifications say, in the languages of the window.
 
 use infera_node::app::api::AppState;
-use infera_node::state::{StartFault, Summary};
+use infera_node::state::{StartFault, Summary, TurnedAway};
 use infera_protocol::requirements::{
     Amount, Gpu, GpuKind, Requirement, RequirementId, memory_size,
 };
@@ -159,6 +159,15 @@ fn german(summary: &Summary, now: &Zoned) -> String {
         Summary::Unreachable { balancer, .. } => {
             format!("Der Balancer {balancer} ist nicht erreichbar")
         }
+        Summary::TurnedAway { why } => match why {
+            TurnedAway::IdentityInUse => {
+                "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens"
+            }
+            TurnedAway::TooMuch => {
+                "Keine Aufträge: Das Netz nimmt von Ihrer Internetadresse gerade nichts mehr an"
+            }
+        }
+        .to_owned(),
         Summary::Loading { model, percent } => format!("{model} wird geladen: {percent} %"),
         Summary::Tuning { model, done, total } => {
             format!("{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}")

@@ -9,10 +9,11 @@ use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use futures_util::future::{BoxFuture, select_all};
 use infera_model::rendering::{self, Limits, RenderError, Renderer};
 use infera_model::{ChatMessage, Gguf, Head, ModelError};
 use infera_protocol::node_api::{ModelOffer, Price};
-use infera_protocol::{MICRO_POINTS, NodeId, Profile};
+use infera_protocol::{MICRO_POINTS, NodeId, Profile, shown};
 use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -219,7 +220,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to do when even this cannot be written.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", shown::text(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -405,7 +406,7 @@ async fn show_ledger(folder: &Path, json: bool) -> Result<(), CliError> {
     let database = Database::open(folder).await?;
     let trial = ledger::trial_balance(&database).await?;
     if json {
-        print(&format!("{}\n", json!(trial)))?;
+        print_json(&json!(trial))?;
     } else {
         for account in &trial.accounts {
             print(&format!(
@@ -441,10 +442,16 @@ fn lock(folder: &Path) -> Result<File, CliError> {
 
 fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let has_colour = has_colour(&io::stderr());
+    let form = match format {
+        LogFormat::Text if has_colour => shown::Form::Coloured,
+        LogFormat::Text => shown::Form::Text,
+        LogFormat::Json => shown::Form::Json,
+    };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(has_colour(&io::stderr()));
+        .with_writer(move || shown::Writer::new(io::stderr(), form))
+        .with_ansi(has_colour);
     match format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
@@ -455,22 +462,55 @@ fn has_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Ends when the process was asked to end, from this call on.
+/// Ends when the process is asked to end, from this call on: by Ctrl-C, by the signal that services
+/// are ended with, or by the end of its terminal.
 fn end_asked() -> impl Future<Output = ()> {
+    let mut asked: Vec<BoxFuture<'static, ()>> = Vec::new();
     #[cfg(unix)]
-    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    async move {
-        #[cfg(unix)]
-        if let Ok(mut terminate) = terminate {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        // Whoever has it ignored, as `nohup` does, wants the program to outlive the terminal.
+        if !is_hangup_ignored() {
+            kinds.push(SignalKind::hangup());
         }
-        // Without a handler the process ends by the signal itself.
-        let _ = tokio::signal::ctrl_c().await;
+        for mut signal in kinds.into_iter().filter_map(|kind| signal(kind).ok()) {
+            asked.push(Box::pin(async move { _ = signal.recv().await }));
+        }
     }
+    #[cfg(windows)]
+    {
+        use tokio::signal::windows::{ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
+        if let Ok(mut event) = ctrl_c() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        // The console gives some seconds for what follows.
+        if let Ok(mut event) = ctrl_close() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        if let Ok(mut event) = ctrl_logoff() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        if let Ok(mut event) = ctrl_shutdown() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+    }
+    async move {
+        if asked.is_empty() {
+            // Without a handler the process ends by the signal itself.
+            return std::future::pending().await;
+        }
+        select_all(asked).await;
+    }
+}
+
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only writes the present one, to memory of its type.
+    let asked = unsafe { libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the call has written it where it succeeded.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 fn print_list<T: Serialize>(
@@ -479,10 +519,10 @@ fn print_list<T: Serialize>(
     line: impl Fn(&T) -> String,
 ) -> Result<(), CliError> {
     if json {
-        return print(&format!("{}\n", json!(rows)));
+        return print_json(&json!(rows));
     }
     rows.iter()
-        .try_for_each(|row| print(&format!("{}\n", line(row))))
+        .try_for_each(|row| print(&format!("{}\n", shown::line(&line(row)))))
 }
 
 /// Micro-points as points.
@@ -493,7 +533,15 @@ fn points(micro: i64) -> String {
     format!("{sign}{}.{:06}", micro / unit, micro % unit)
 }
 
+fn print_json(value: &serde_json::Value) -> Result<(), CliError> {
+    write(&format!("{}\n", shown::json(&value.to_string())))
+}
+
 fn print(text: &str) -> Result<(), CliError> {
+    write(&shown::text(text))
+}
+
+fn write(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes())?;
     Ok(output.flush()?)

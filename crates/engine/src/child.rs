@@ -10,7 +10,7 @@ use infera_model::gguf::Gguf;
 use infera_model::{
     EmbedderConfig, Kind, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
 };
-use infera_protocol::frame;
+use infera_protocol::{frame, shown};
 
 use crate::bandwidth::read_bandwidth;
 use crate::decoder::{Decoder, Progress};
@@ -202,7 +202,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
             .iter()
             .map(|profile| (*profile, manifest.id(*profile)))
             .collect(),
-        name: gguf.name().to_owned(),
+        name: shown::line(gguf.name()).into_owned(),
         architecture: EmbedderConfig::ARCHITECTURE.to_owned(),
         embeds: matches!(kind, Kind::Embedder(_)),
         device: opened.info.clone(),
@@ -256,7 +256,8 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         Self {
             code: FailureCode::BadModel,
-            message: error.to_string(),
+            // A file's own words may be in it.
+            message: shown::line(&error.to_string()).into_owned(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use infera_protocol::{FinishReason, Vector};
 
 use crate::embedder::Embedder;
-use crate::message::{Embed, Embedded, Event, Failure, Finished};
+use crate::message::{Embed, Embedded, Event, Failure, Finished, PREFILLED_EVERY};
 
 /// An embedding model and what is asked of it, oldest first.
 pub(crate) struct Embedding {
@@ -18,6 +18,8 @@ struct Unfinished {
     request: Embed,
     vectors: Vec<Vector>,
     begun: Option<Instant>,
+    /// When it was last told how much of it is done.
+    told: Option<Instant>,
 }
 
 impl Embedding {
@@ -42,6 +44,7 @@ impl Embedding {
                 request,
                 vectors: Vec::new(),
                 begun: None,
+                told: None,
             }),
             Err(error) => emit(failed(request.id, error)),
         }
@@ -76,7 +79,9 @@ impl Embedding {
         if let Err(error) = outcome {
             self.waiting.pop_front();
             emit(failed(id, error));
-        } else if is_complete && let Some(complete) = self.waiting.pop_front() {
+        } else if !is_complete {
+            oldest.tell_done(emit);
+        } else if let Some(complete) = self.waiting.pop_front() {
             emit(Event::Embedded(Embedded {
                 id,
                 elapsed_ms: complete.elapsed_ms(),
@@ -87,6 +92,19 @@ impl Embedding {
 }
 
 impl Unfinished {
+    fn tell_done(&mut self, emit: &mut dyn FnMut(Event)) {
+        let now = Instant::now();
+        let since = self.told.or(self.begun);
+        if since.is_some_and(|since| now >= since + PREFILLED_EVERY) {
+            self.told = Some(now);
+            let done = &self.request.texts[..self.vectors.len()];
+            emit(Event::Prefilled {
+                id: self.request.id,
+                tokens: done.iter().map(Vec::len).sum::<usize>() as u32,
+            });
+        }
+    }
+
     fn elapsed_ms(&self) -> u32 {
         self.begun
             .map_or(0, |begun| begun.elapsed().as_millis() as u32)

@@ -2,6 +2,7 @@
 //! child's stdin and stdout. The child's stderr is for its log.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use infera_protocol::requirements::Gpu;
 use infera_protocol::{
@@ -19,12 +20,13 @@ pub enum Command {
     /// Answered by [`Event::Loading`] again and again, on a GPU that was not tuned for the model by
     /// [`Event::Tuning`] too, then by [`Event::Loaded`] or [`Event::Failed`].
     Load(Load),
-    /// Answered by [`Event::Tokens`], then [`Event::Finished`] or [`Event::Failed`].
+    /// Answered by [`Event::Prefilled`] while a long prompt is gone through, by [`Event::Tokens`],
+    /// then [`Event::Finished`] or [`Event::Failed`].
     Generate(Generate),
     /// Answered by [`Event::Scored`] or [`Event::Failed`].
     Score(Score),
-    /// Answered by [`Event::Embedded`], [`Event::Failed`], or [`Event::Finished`] when it is
-    /// cancelled. For models that give vectors.
+    /// Answered by [`Event::Prefilled`] where there are many texts, then by [`Event::Embedded`],
+    /// [`Event::Failed`], or [`Event::Finished`] when it is cancelled. For models that give vectors.
     Embed(Embed),
     /// Takes effect within one step; the request still ends with its last event.
     Cancel { id: u64 },
@@ -116,6 +118,9 @@ pub struct Embed {
     pub texts: Vec<Vec<u32>>,
 }
 
+/// A request's [`Event::Prefilled`] comes at most so often, and not before so long.
+pub const PREFILLED_EVERY: Duration = Duration::from_millis(250);
+
 /// From the engine to its node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -137,6 +142,12 @@ pub enum Event {
         total: u32,
     },
     Loaded(Loaded),
+    /// How many tokens of a request have gone through the model before its first output, those
+    /// whose KV blocks were there already included. Each one says more than the one before.
+    Prefilled {
+        id: u64,
+        tokens: u32,
+    },
     Tokens {
         id: u64,
         tokens: Vec<TokenOutput>,

@@ -17,7 +17,9 @@ use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
 use crate::kv_blocks::{BlockHash, KvBlocks, block_hash};
-use crate::message::{Event, Failure, FailureCode, Finished, Generate, Score, Scored, Stats};
+use crate::message::{
+    Event, Failure, FailureCode, Finished, Generate, PREFILLED_EVERY, Score, Scored, Stats,
+};
 
 /// Takes an output's tokens one by one and tells when a stop string is complete.
 pub type StopWatch = Box<dyn FnMut(u32) -> bool + Send + Sync>;
@@ -78,6 +80,8 @@ struct Sequence {
     ended: bool,
     started: Option<Instant>,
     prefilled: Option<Instant>,
+    /// When it was last told how many tokens have gone through, and how many those were.
+    told: Option<(Instant, usize)>,
 }
 
 enum Task {
@@ -260,6 +264,9 @@ impl<M: Forward> Scheduler<M> {
         }
         for (index, judgement) in judged {
             self.apply(index, judgement, ended, emit);
+        }
+        for sequence in &mut self.running {
+            sequence.tell_prefilled(ended, emit);
         }
         self.retire(|sequence| sequence.ended);
         let produced = self.stats.output_tokens - produced_before;
@@ -603,6 +610,7 @@ impl Sequence {
             ended: false,
             started: None,
             prefilled: None,
+            told: None,
         }
     }
 
@@ -688,6 +696,24 @@ impl Sequence {
                     margin: own.margin,
                 }))
             }
+        }
+    }
+
+    /// Says how far its prompt is, if there is news. One that gave way begins anew: what it goes
+    /// through again is none.
+    fn tell_prefilled(&mut self, now: Instant, emit: &mut dyn FnMut(Event)) {
+        if self.prefilled.is_some() || matches!(self.task, Task::Score { .. }) {
+            return;
+        }
+        let Some((since, told)) = self.told.or(self.started.map(|started| (started, 0))) else {
+            return;
+        };
+        if self.fed > told && now >= since + PREFILLED_EVERY {
+            self.told = Some((now, self.fed));
+            emit(Event::Prefilled {
+                id: self.id,
+                tokens: self.fed as u32,
+            });
         }
     }
 

@@ -177,6 +177,27 @@ fn an_embedding_is_cancelled_between_two_texts() {
 }
 
 #[test]
+fn many_texts_are_told_while_they_are_embedded() {
+    let text: &[u32] = &[5; 128];
+    let events = told(&[load("bert.gguf"), embed(1, &vec![text; 20_000])], 4);
+    let [
+        _,
+        _,
+        Event::Prefilled { id: 1, tokens },
+        Event::Prefilled {
+            id: 1,
+            tokens: later,
+        },
+        ..,
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}");
+    };
+    assert!(*tokens > 0 && tokens.is_multiple_of(128), "{tokens}");
+    assert!(later > tokens, "{later} after {tokens}");
+}
+
+#[test]
 fn a_decoder_gives_no_vectors() {
     let events = told(&[load("qwen3.gguf"), embed(1, &[&[5]])], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::NotLoaded));

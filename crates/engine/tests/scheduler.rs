@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
-use infera_engine::message::{Event, Failure, FailureCode, Generate, Score};
+use infera_engine::message::{Event, Failure, FailureCode, Generate, PREFILLED_EVERY, Score};
 use infera_engine::scheduler::{Endings, Scheduler, StopWatch};
 use infera_protocol::{FinishReason, JobSeed, Sampling};
 use proptest::prelude::*;
@@ -405,6 +405,68 @@ fn a_long_prompt_neither_holds_up_a_stream_nor_a_short_one() {
         }
     }
     assert!((6..=12).contains(&steps), "{steps}");
+}
+
+/// Of each request, how many tokens it was told to have gone through, and when.
+fn prefilled(scheduler: &mut Scheduler<Arithmetic>) -> HashMap<u64, Vec<(Duration, u32)>> {
+    let mut told: HashMap<u64, Vec<_>> = HashMap::new();
+    for _ in 0..10_000 {
+        let mut events = Vec::new();
+        scheduler.step(&mut |event| events.push(event));
+        for event in events {
+            if let Event::Prefilled { id, tokens } = event {
+                told.entry(id).or_default().push((NOW.get(), tokens));
+            }
+        }
+        if scheduler.is_idle() {
+            break;
+        }
+    }
+    told
+}
+
+#[test]
+fn a_long_prompt_tells_how_far_it_is_and_a_known_beginning_counts() {
+    let mut scheduler = over(Arithmetic::new(40), 2);
+    let ignore = &mut |_| ();
+    let long: Vec<u32> = (0..290).map(|index| index % 40 + 1).collect();
+    scheduler.generate(&request(900, &long, 1), ignore);
+    let told = prefilled(&mut scheduler).remove(&900).unwrap();
+    assert!(told.iter().all(|(_, tokens)| *tokens < 290), "{told:?}");
+
+    let stream = long_output(&[1], 60);
+    scheduler.generate(&request(stream, &[1], 60), ignore);
+    scheduler.step(ignore);
+    let known: Vec<u32> = [&long[..96], &[7; 190]].concat();
+    scheduler.generate(&request(901, &known, 1), ignore);
+    scheduler.generate(&request(902, &[8; 290], 1), ignore);
+    let begun = NOW.get();
+    let told = prefilled(&mut scheduler);
+    assert!(told[&901][0].1 > 96, "{told:?}");
+    assert!(!told.contains_key(&stream), "it is written already");
+    for told in told.values() {
+        assert!(told[0].0 - begun >= PREFILLED_EVERY, "{told:?}");
+        for pair in told.windows(2) {
+            assert!(pair[0].1 < pair[1].1, "{told:?}");
+            assert!(pair[1].0 - pair[0].0 >= PREFILLED_EVERY, "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_is_gone_through_again_is_no_progress() {
+    // Room for one and a bit: the second gives way while it is fed.
+    let model = Arithmetic::new(10);
+    let fed = Rc::clone(&model.fed);
+    let mut scheduler = over(model, 2);
+    let ignore = &mut |_| ();
+    scheduler.generate(&request(800, &[1; 250], 1), ignore);
+    scheduler.generate(&request(801, &[2; 250], 1), ignore);
+    let told = prefilled(&mut scheduler);
+    assert!(fed.get() > 500, "{}", fed.get());
+    for pair in told[&801].windows(2) {
+        assert!(pair[0].1 < pair[1].1, "{told:?}");
+    }
 }
 
 #[test]

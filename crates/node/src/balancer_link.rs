@@ -82,9 +82,18 @@ impl LinkError {
     /// The balancer's definite no; none when the same call may succeed later.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) if refusal.code != RefusalCode::Unavailable => Some(refusal),
-            Self::Refused(_) | Self::Unreachable(_) => None,
+            Self::Refused(Refusal {
+                code: RefusalCode::Unavailable | RefusalCode::TooMuch,
+                ..
+            })
+            | Self::Unreachable(_) => None,
+            Self::Refused(refusal) => Some(refusal),
         }
+    }
+
+    /// The session is over: another one is to be opened.
+    pub(crate) fn ends_session(&self) -> bool {
+        self.is(RefusalCode::NoSession) || self.is(RefusalCode::IdentityInUse)
     }
 
     pub(crate) fn is(&self, code: RefusalCode) -> bool {

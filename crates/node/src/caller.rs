@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use infera_protocol::node_api::{Refusal, RefusalCode};
+use infera_protocol::node_api::Refusal;
 use tokio::sync::{mpsc, watch};
 
 use crate::balancer_link::{BalancerLink, Call, LinkError, Token};
@@ -27,7 +27,7 @@ impl Caller {
         let token = self.token().await;
         let result = call(&*self.link, token.clone()).await;
         if let Err(error) = &result
-            && error.is(RefusalCode::NoSession)
+            && error.ends_session()
         {
             let _ = self.expired.send(token);
         }
@@ -46,9 +46,7 @@ impl Caller {
                 Err(error) => error,
             };
             match error.refusal() {
-                Some(refusal) if refusal.code != RefusalCode::NoSession => {
-                    return Err(refusal.clone());
-                }
+                Some(refusal) if !error.ends_session() => return Err(refusal.clone()),
                 _ => tokio::time::sleep(backoff.next_delay()).await,
             }
         }

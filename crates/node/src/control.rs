@@ -14,9 +14,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -24,11 +25,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt, stream};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
 use crate::app::api::{ApiError, ApiErrorCode, AppState};
@@ -59,6 +63,15 @@ pub enum ControlError {
 
 /// Of a command; a chat's whole conversation fits.
 const MOST_REQUEST_BYTES: usize = 4 << 20;
+/// Many windows and commands at once; each window keeps one open for its events.
+const MOST_CONNECTIONS: usize = 128;
+/// How long a connection may take to its next request, headers included.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a command's request may take to arrive, and an upload from one piece to the next.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+const UPLOAD_SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// After a connection could not be taken: too many files are open, for instance.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 impl ControlServer {
     /// Serves a program on a loopback address; port 0 takes any free one.
@@ -80,14 +93,9 @@ impl ControlServer {
         let (stop, stopped) = oneshot::channel();
         let router = router(app, control.token.clone(), address.port());
         let task = tokio::spawn(async move {
-            let serving = async {
-                if let Err(error) = axum::serve(listener, router).await {
-                    tracing::error!(%error, "the control server ended");
-                }
-            };
             // Event streams have no end of their own: they are cut.
             tokio::select! {
-                () = serving => {}
+                () = serve(&listener, router) => {}
                 _ = stopped => {}
             }
         });
@@ -162,6 +170,42 @@ async fn start_and_publish(app: &App, entropy: &dyn Entropy) -> Result<ControlSe
     Ok(server)
 }
 
+/// Answers connections for as long as it is polled. Whoever says nothing, or too slowly, loses its
+/// place to others.
+async fn serve(listener: &TcpListener, router: Router) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT);
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.len() >= MOST_CONNECTIONS {
+            connections.join_next().await;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let service = TowerToHyperService::new(router.clone());
+                let builder = builder.clone();
+                connections.spawn(async move {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "a control connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a control connection cannot be taken");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Guard {
     token: String,
@@ -174,7 +218,6 @@ fn router(app: App, token: String, port: u16) -> Router {
         .route("/control/v1/events", get(events))
         .route("/control/v1/models/{name}", put(upload))
         .route("/control/v1/{command}", post(command))
-        .layer(DefaultBodyLimit::max(MOST_REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(guard.clone(), admit))
         .with_state(app);
     Router::new()
@@ -281,14 +324,30 @@ impl From<ApiError> for Refused {
 async fn command(
     State(app): State<App>,
     Path(name): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Refused> {
+    let body = arrived(body).await?;
     let request = if body.is_empty() {
         Value::Null
     } else {
         serde_json::from_slice(&body).map_err(|error| ApiError::malformed(&error))?
     };
     Ok(Json(app.call(&name, request).await?))
+}
+
+/// The whole of a command's request, within the limits of size and time.
+async fn arrived(body: Body) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(BODY_LIMIT, to_bytes(body, MOST_REQUEST_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Refused::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request is longer than any command's, or was broken off",
+        )),
+        Err(_) => Err(Refused::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request did not arrive in time: send it again",
+        )),
+    }
 }
 
 async fn events(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -305,9 +364,13 @@ async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Refused> {
-    let bytes = body
-        .into_data_stream()
-        .map(|piece| piece.map_err(std::io::Error::other));
+    let bytes = stream::unfold(body.into_data_stream(), |mut pieces| async move {
+        let piece = match tokio::time::timeout(UPLOAD_SILENCE_LIMIT, pieces.next()).await {
+            Ok(piece) => piece?.map_err(std::io::Error::other),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        Some((piece, pieces))
+    });
     let total = text(&headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     app.import_upload(&name, total, Box::pin(bytes)).await?;
     Ok(Json(app.call("state", Value::Null).await?))
@@ -330,8 +393,77 @@ async fn files(uri: Uri) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
+
+    /// A server that answers every whole request with `here`.
+    async fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(async || "here");
+        tokio::spawn(async move { serve(&listener, router).await });
+        address
+    }
+
+    async fn connected(address: SocketAddr, words: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// All that comes until the other side closes, or so long.
+    async fn answer(stream: &mut TcpStream) -> Option<String> {
+        let mut text = String::new();
+        let reading = stream.read_to_string(&mut text);
+        let ended = tokio::time::timeout(2 * HEADER_LIMIT, reading).await;
+        ended.is_ok().then_some(text)
+    }
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_or_too_slowly_is_cut_off() {
+        let address = server().await;
+        for words in ["", "G", REQUEST] {
+            let mut stream = connected(address, words).await;
+            let text = answer(&mut stream).await;
+            assert!(text.is_some_and(|text| !text.contains("here")), "{words:?}");
+        }
+        // One that was answered and keeps its place.
+        let mut stream = connected(address, &format!("{REQUEST}\r\n")).await;
+        assert!(answer(&mut stream).await.unwrap().contains("here"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_keep_nobody_out_for_long() {
+        let address = server().await;
+        let mut silent = Vec::new();
+        for _ in 0..3 * MOST_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let whole = format!("{REQUEST}Connection: close\r\n\r\n");
+        let mut stream = connected(address, &whole).await;
+        let mut text = String::new();
+        let reading = stream.read_to_string(&mut text);
+        tokio::time::timeout(4 * HEADER_LIMIT, reading)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(text.contains("here"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_or_does_not_end_is_refused() {
+        let status = async |body| arrived(body).await.map_err(|refused| refused.0.as_u16());
+        assert_eq!(status(Body::from("{}")).await.unwrap(), "{}");
+        let never = stream::pending::<std::io::Result<Bytes>>();
+        assert_eq!(status(Body::from_stream(never)).await, Err(408));
+        let piece = Bytes::from(vec![b' '; 1 << 20]);
+        let endless = stream::repeat_with(move || std::io::Result::Ok(piece.clone()));
+        assert_eq!(status(Body::from_stream(endless)).await, Err(413));
+    }
 
     #[test]
     fn who_is_let_in_as_a_table() {

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeState,
-    Points, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
+    NodeState, Points, ReferenceFigures, Refusal, RefusalCode, Release, Session, SessionRequest,
+    WorkRecord,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch};
+use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch, shown};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +93,16 @@ impl HttpLink {
         Box::pin(async move { read(send(request.timeout(ANSWER_LIMIT)).await?).await })
     }
 
+    /// For answers that hold text which a person may see.
+    fn get_shown<T: DeserializeOwned + Foreign + 'static>(
+        &self,
+        path: &str,
+        token: Option<&Token>,
+    ) -> Call<T> {
+        let answer = self.get::<T>(path, token);
+        Box::pin(async move { answer.await.map(Foreign::shown) })
+    }
+
     fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -119,11 +130,12 @@ impl BalancerLink for HttpLink {
     }
 
     fn open_session(&self, request: SessionRequest) -> Call<Session> {
-        self.post("session", None, &request)
+        let answer = self.post::<Session>("session", None, &request);
+        Box::pin(async move { answer.await.map(Foreign::shown) })
     }
 
     fn requirements(&self) -> Call<Policy> {
-        self.get("requirements", None)
+        self.get_shown("requirements", None)
     }
 
     fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream> {
@@ -142,7 +154,7 @@ impl BalancerLink for HttpLink {
     }
 
     fn models(&self, token: Token) -> Call<Vec<ModelOffer>> {
-        self.get("models", Some(&token))
+        self.get_shown("models", Some(&token))
     }
 
     fn speed_test(&self, token: Token, bytes: u64) -> Call<u64> {
@@ -204,7 +216,86 @@ impl BalancerLink for HttpLink {
     }
 
     fn history(&self, token: Token, limit: u32) -> Call<Vec<WorkRecord>> {
-        self.get(&format!("history?limit={limit}"), Some(&token))
+        self.get_shown(&format!("history?limit={limit}"), Some(&token))
+    }
+}
+
+/// A message with text for people, which a balancer may not use to deceive them.
+trait Foreign {
+    fn shown(self) -> Self;
+}
+
+impl Foreign for String {
+    fn shown(self) -> Self {
+        shown::line(&self).into_owned()
+    }
+}
+
+impl<T: Foreign> Foreign for Vec<T> {
+    fn shown(self) -> Self {
+        self.into_iter().map(Foreign::shown).collect()
+    }
+}
+
+impl Foreign for Refusal {
+    fn shown(self) -> Self {
+        Self {
+            message: self.message.shown(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for Policy {
+    fn shown(self) -> Self {
+        Self {
+            name: self.name.shown(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for Session {
+    fn shown(self) -> Self {
+        Self {
+            policy: self.policy.shown(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for ModelOffer {
+    fn shown(self) -> Self {
+        Self {
+            name: self.name.shown(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for WorkRecord {
+    fn shown(self) -> Self {
+        let references = self.references.into_iter();
+        Self {
+            model_name: self.model_name.shown(),
+            reason: self.reason.shown(),
+            references: references
+                .map(|figures| ReferenceFigures {
+                    reference: figures.reference.shown(),
+                    ..figures
+                })
+                .collect(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for NodeEvent {
+    fn shown(self) -> Self {
+        match self {
+            Self::Settled(record) => Self::Settled(record.shown()),
+            other => other,
+        }
     }
 }
 
@@ -246,7 +337,7 @@ async fn send(request: RequestBuilder) -> Result<Response, LinkError> {
     }
     let body = body(response).await?;
     Err(match serde_json::from_slice::<Refusal>(&body) {
-        Ok(refusal) => LinkError::Refused(refusal),
+        Ok(refusal) => LinkError::Refused(refusal.shown()),
         // A proxy, or a server that is something else: it may get better.
         Err(_) if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => {
             unreachable_because(format!("it answered with status {status}"))
@@ -300,7 +391,10 @@ fn event_stream(response: Response) -> EventStream {
 /// Events of types that a later balancer may send are skipped.
 fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkError>> {
     match serde_json::from_str(&raw.data) {
-        Ok(event) => Some(Ok(ReceivedEvent { id: raw.id, event })),
+        Ok(event) => Some(Ok(ReceivedEvent {
+            id: raw.id,
+            event: NodeEvent::shown(event),
+        })),
         Err(error) => {
             tracing::warn!(%error, "an event of an unknown kind was skipped");
             None

@@ -1,6 +1,8 @@
 //! One attempt at a job, from its spec to its signed end: what was produced, what the balancer
 //! has of it, and what is to be sent next. No I/O.
 
+use std::time::Duration;
+
 use infera_engine::message::{Command, Embed, Generate};
 use infera_protocol::job::split_texts;
 use infera_protocol::output::OutputAck;
@@ -14,6 +16,8 @@ use crate::store::{OpenAttempt, StoredChunk};
 
 /// More are sent with the next batch, so that one after a long break stays small.
 const MAX_BATCH_TOKENS: usize = 512;
+/// Before the first token the balancer hears at most so often how far the prompt is.
+const PREFILLED_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Production {
@@ -30,6 +34,11 @@ pub(crate) struct Production {
     received: u32,
     acknowledged_chunks: u32,
     finish_acknowledged: bool,
+    /// Tokens of prompt and earlier output that have gone through the engine, how many of them the
+    /// balancer knows of, and when it was last told.
+    prefilled: u32,
+    prefilled_known: u32,
+    prefilled_told: Option<Instant>,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
 }
@@ -55,6 +64,9 @@ impl Production {
             received: start,
             acknowledged_chunks: 0,
             finish_acknowledged: false,
+            prefilled: 0,
+            prefilled_known: 0,
+            prefilled_told: None,
             first_token: None,
             last_token: None,
             spec,
@@ -83,6 +95,19 @@ impl Production {
             logprobs: self.spec.logprobs,
             seed: self.spec.seed,
         })
+    }
+
+    /// So many tokens have gone through an engine before its first output. A second engine, which
+    /// begins anew, is no news until it is further than the first one was.
+    pub(crate) fn prefilled(&mut self, tokens: u32) {
+        let all = self.spec.prompt.len() as u32 + self.spec.start();
+        self.prefilled = self.prefilled.max(tokens.min(all));
+    }
+
+    /// When the balancer is to hear how far the prompt is.
+    pub(crate) fn prefilled_due(&self) -> Option<Instant> {
+        let told = self.prefilled_told?;
+        self.has_news_of_prefill().then(|| told + PREFILLED_EVERY)
     }
 
     pub(crate) fn push(&mut self, tokens: Vec<TokenOutput>, now: Instant) {
@@ -137,11 +162,15 @@ impl Production {
             && (self.finish.is_none() || self.finish_acknowledged)
     }
 
-    /// Everything the balancer lacks, as far as one batch holds it.
-    pub(crate) fn next_shipment(&mut self) -> Option<Shipment> {
-        if self.is_up_to_date() {
+    /// Everything the balancer lacks, as far as one batch holds it. Before the first token a batch
+    /// without any says how far the prompt is.
+    pub(crate) fn next_shipment(&mut self, now: Instant) -> Option<Shipment> {
+        let tells_prefill =
+            self.has_news_of_prefill() && self.prefilled_due().is_none_or(|due| due <= now);
+        if self.is_up_to_date() && !tells_prefill {
             return None;
         }
+        self.prefilled_told = Some(now);
         // A commitment goes only together with or after the tokens that it is about.
         let position = self
             .received
@@ -178,7 +207,7 @@ impl Production {
                 tokens,
                 commits,
                 finish,
-                prefilled: 0,
+                prefilled: self.prefilled,
             },
         })
     }
@@ -190,12 +219,22 @@ impl Production {
     }
 
     /// Returns whether the balancer has more than before, or less: not the same again.
-    pub(crate) fn acknowledged(&mut self, ack: OutputAck) -> bool {
-        let before = (self.received, self.acknowledged_chunks);
+    pub(crate) fn acknowledged(&mut self, shipment: &Shipment, ack: OutputAck) -> bool {
+        let before = (
+            self.received,
+            self.acknowledged_chunks,
+            self.prefilled_known,
+        );
+        self.prefilled_known = self.prefilled_known.max(shipment.batch.prefilled);
         self.received = ack.received.clamp(self.spec.start(), self.chain.position());
         self.acknowledged_chunks = ack.chunks.min(self.commits.len() as u32);
         self.finish_acknowledged |= ack.finished;
-        before != (self.received, self.acknowledged_chunks) || ack.finished
+        let now = (
+            self.received,
+            self.acknowledged_chunks,
+            self.prefilled_known,
+        );
+        before != now || ack.finished
     }
 
     /// The balancer does not follow: everything of this attempt is sent again.
@@ -219,6 +258,11 @@ impl Production {
         let elapsed = self.last_token?.duration_since(self.first_token?);
         (self.tokens.len() > 1 && !elapsed.is_zero())
             .then(|| (self.tokens.len() - 1) as f32 / elapsed.as_secs_f32())
+    }
+
+    /// Once there is output, that is the news.
+    fn has_news_of_prefill(&self) -> bool {
+        self.prefilled > self.prefilled_known && self.first_token.is_none() && self.finish.is_none()
     }
 
     fn index(&self, position: u32) -> usize {
@@ -321,33 +365,36 @@ mod tests {
     #[test]
     fn the_next_batch_carries_everything_since_the_last_acknowledgement() {
         let mut job = production(vec![7, 8]);
-        assert_eq!(job.next_shipment(), None);
+        assert_eq!(job.next_shipment(Instant::now()), None);
         job.push(tokens(0..3), Instant::now());
-        let first = job.next_shipment().unwrap();
+        let first = job.next_shipment(Instant::now()).unwrap();
         assert_eq!((first.batch.position, first.batch.tokens.len()), (2, 3));
         assert!(first.batch.commits.is_empty() && first.chunks.is_empty());
         job.push(tokens(3..40), Instant::now());
-        assert!(job.acknowledged(ack(5, 0)));
-        let second = job.next_shipment().unwrap();
+        assert!(job.acknowledged(&first, ack(5, 0)));
+        let second = job.next_shipment(Instant::now()).unwrap();
         assert_eq!((second.batch.position, second.batch.tokens.len()), (5, 37));
         assert_eq!(second.batch.commits.len(), 1);
         assert_eq!(second.chunks[0].position, 2);
         assert_eq!(second.chunks[0].tokens, tokens(0..32));
-        assert!(job.acknowledged(ack(42, 1)));
+        assert!(job.acknowledged(&second, ack(42, 1)));
         assert!(job.is_up_to_date());
-        assert!(!job.acknowledged(ack(42, 1)), "nothing new");
+        assert!(!job.acknowledged(&second, ack(42, 1)), "nothing new");
     }
 
     #[test]
     fn what_was_not_acknowledged_is_sent_again_but_stored_once() {
         let mut job = production(Vec::new());
         job.push(tokens(0..32), Instant::now());
-        let first = job.next_shipment().unwrap();
-        let again = job.next_shipment().unwrap();
+        let first = job.next_shipment(Instant::now()).unwrap();
+        let again = job.next_shipment(Instant::now()).unwrap();
         assert_eq!(first.batch, again.batch);
         assert_eq!((first.chunks.len(), again.chunks.len()), (1, 0));
         job.not_stored(&first);
-        assert_eq!(job.next_shipment().unwrap().chunks, first.chunks);
+        assert_eq!(
+            job.next_shipment(Instant::now()).unwrap().chunks,
+            first.chunks
+        );
     }
 
     #[test]
@@ -356,22 +403,65 @@ mod tests {
         let mut job = production(Vec::new());
         job.push(tokens(0..600), Instant::now());
         job.finish(&key, FinishReason::Length, (1, 2));
-        let first = job.next_shipment().unwrap();
+        let first = job.next_shipment(Instant::now()).unwrap();
         assert_eq!(first.batch.tokens.len(), MAX_BATCH_TOKENS);
         assert_eq!(first.batch.commits.len(), 16);
         assert_eq!(first.batch.finish, None);
-        job.acknowledged(ack(512, 16));
-        let last = job.next_shipment().unwrap();
+        job.acknowledged(&first, ack(512, 16));
+        let last = job.next_shipment(Instant::now()).unwrap();
         assert_eq!(last.batch.tokens.len(), 88);
         assert_eq!(last.batch.commits.len(), 3);
-        let finish = last.batch.finish.unwrap();
+        let finish = last.batch.finish.clone().unwrap();
         assert_eq!(finish.end, 600);
         assert_eq!(finish.verify(&key.id(), job.spec.job, 2), Ok(()));
-        job.acknowledged(OutputAck {
+        let finished = OutputAck {
             finished: true,
             ..ack(600, 19)
-        });
-        assert!(job.is_delivered() && job.next_shipment().is_none());
+        };
+        job.acknowledged(&last, finished);
+        assert!(job.is_delivered() && job.next_shipment(Instant::now()).is_none());
+    }
+
+    #[test]
+    fn a_prompt_on_its_way_is_told_once_a_second_and_only_when_it_is_further() {
+        let mut job = production(vec![7, 8]);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        job.prefilled(1);
+        assert_eq!(job.prefilled_due(), None, "the first time at once");
+        let first = job.next_shipment(start).unwrap();
+        let OutputBatch {
+            position: 2,
+            prefilled: 1,
+            finish: None,
+            ..
+        } = &first.batch
+        else {
+            panic!("{first:?}");
+        };
+        assert!(first.batch.tokens.is_empty() && first.chunks.is_empty());
+        assert!(job.acknowledged(&first, ack(2, 0)), "it is news");
+        job.prefilled(1);
+        assert_eq!(job.next_shipment(after(5000)), None, "no further");
+        job.prefilled(2);
+        assert_eq!(job.next_shipment(after(999)), None, "too soon");
+        assert_eq!(job.prefilled_due(), Some(after(1000)));
+        let second = job.next_shipment(after(1000)).unwrap();
+        // The call is lost, and the engine dies and begins anew.
+        job.prefilled(1);
+        assert_eq!(job.next_shipment(after(1999)), None);
+        assert_eq!(job.next_shipment(after(2000)), Some(second.clone()));
+        assert!(job.acknowledged(&second, ack(2, 0)));
+        assert!(!job.acknowledged(&second, ack(2, 0)), "nothing new");
+        // More than there is to go through cannot be.
+        job.prefilled(4000);
+        job.push(tokens(0..1), after(2100));
+        assert_eq!(job.prefilled_due(), None, "output says more");
+        let third = job.next_shipment(after(2100)).unwrap();
+        assert_eq!((third.batch.prefilled, third.batch.tokens.len()), (5, 1));
+        job.acknowledged(&third, ack(3, 0));
+        job.prefilled(5);
+        assert_eq!(job.next_shipment(after(9000)), None);
     }
 
     #[test]
@@ -391,11 +481,11 @@ mod tests {
         job.spec.texts = vec![1, 2];
         let texts = vec![vec![1], vec![2, 3]];
         assert_eq!(job.command(5), Command::Embed(Embed { id: 5, texts }));
-        assert_eq!(job.next_shipment(), None);
+        assert_eq!(job.next_shipment(Instant::now()), None);
         let vectors = vec![Vector(vec![1.0]), Vector(vec![-1.0])];
         job.embedded(&key, vectors.clone(), 7);
         job.finish(&key, FinishReason::Cancelled, (0, 0));
-        let shipment = job.next_shipment().unwrap();
+        let shipment = job.next_shipment(Instant::now()).unwrap();
         let finish = shipment.batch.finish.clone().unwrap();
         assert_eq!((finish.end, &finish.vectors), (2, &vectors));
         assert_eq!(finish.verify(&key.id(), job.spec.job, 2), Ok(()));
@@ -408,15 +498,16 @@ mod tests {
                 job: job.spec.job,
                 attempt: job.spec.attempt,
             },
-            chunks: shipment.chunks,
-            finish: shipment.finish,
+            chunks: shipment.chunks.clone(),
+            finish: shipment.finish.clone(),
         };
-        assert_eq!(owed_batches(&open), [shipment.batch]);
-        job.acknowledged(OutputAck {
+        assert_eq!(owed_batches(&open), std::slice::from_ref(&shipment.batch));
+        let finished = OutputAck {
             finished: true,
             ..ack(2, 0)
-        });
-        assert!(job.is_delivered() && job.next_shipment().is_none());
+        };
+        job.acknowledged(&shipment, finished);
+        assert!(job.is_delivered() && job.next_shipment(Instant::now()).is_none());
     }
 
     #[test]
@@ -425,7 +516,7 @@ mod tests {
         let mut job = production(Vec::new());
         job.push(tokens(0..70), Instant::now());
         job.finish(&key, FinishReason::EndOfText, (1, 2));
-        let shipment = job.next_shipment().unwrap();
+        let shipment = job.next_shipment(Instant::now()).unwrap();
         let mut open = OpenAttempt {
             key: crate::store::AttemptKey {
                 job: job.spec.job,

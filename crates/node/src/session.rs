@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::balancer_link::{BalancerLink, EventStream, LinkError, Token};
 use crate::caller::Caller;
 use crate::clock::{Backoff, Entropy};
+use crate::state::TurnedAway;
 
 /// What the controller hears of the session.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) enum SessionEvent {
     Received(NodeEvent),
     Lost {
         reason: String,
+        /// Where the balancer answers.
+        turned_away: Option<TurnedAway>,
         retry_in: Duration,
     },
     /// The balancer refused this program for good.
@@ -46,6 +49,10 @@ pub(crate) struct SessionTask {
 
 /// A stream that lasted so long was a good one: the next try comes at once.
 const GOOD_STREAM: Duration = Duration::from_secs(5);
+
+/// How long to wait where the balancer has just said that it does not take this node: soon enough
+/// for a restart after a crash.
+const TURNED_AWAY: Duration = Duration::from_secs(15);
 
 /// The most work that a new identity is taken to cost: some seconds of one processor.
 const MOST_WORK_BITS: u8 = 26;
@@ -94,6 +101,18 @@ impl SessionTask {
     }
 
     async fn open(&self) -> Result<Session, LinkError> {
+        match self.try_to_open().await {
+            // The work took longer than its challenge was good for, or the balancer has restarted.
+            Err(error)
+                if error.is(RefusalCode::WorkMissing) || error.is(RefusalCode::BadChallenge) =>
+            {
+                self.try_to_open().await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn try_to_open(&self) -> Result<Session, LinkError> {
         let node = self.key.id();
         let Challenge {
             challenge,
@@ -160,7 +179,7 @@ impl SessionTask {
                     error
                 }
             };
-            if failure.is(RefusalCode::NoSession) {
+            if failure.ends_session() {
                 return End::Expired;
             }
             if broken {
@@ -217,10 +236,22 @@ impl SessionTask {
                 .send(SessionEvent::Refused(refusal.message.clone()));
             return None;
         }
-        let retry_in = backoff.next_delay();
+        let turned_away = if error.is(RefusalCode::IdentityInUse) {
+            Some(TurnedAway::IdentityInUse)
+        } else if error.is(RefusalCode::TooMuch) {
+            Some(TurnedAway::TooMuch)
+        } else {
+            None
+        };
+        let retry_in = match turned_away {
+            Some(TurnedAway::IdentityInUse) => TURNED_AWAY,
+            Some(TurnedAway::TooMuch) => TURNED_AWAY + backoff.next_delay(),
+            None => backoff.next_delay(),
+        };
         self.events
             .send(SessionEvent::Lost {
                 reason: error.to_string(),
+                turned_away,
                 retry_in,
             })
             .ok()

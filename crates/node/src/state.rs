@@ -85,6 +85,9 @@ pub enum Summary {
         balancer: String,
         retry_at_ms: i64,
     },
+    TurnedAway {
+        why: TurnedAway,
+    },
     Loading {
         model: String,
         percent: u8,
@@ -161,10 +164,27 @@ pub enum Connection {
         /// Unix time in milliseconds of the next try.
         retry_at_ms: i64,
     },
+    /// The balancer answers, and takes this node later.
+    TurnedAway {
+        why: TurnedAway,
+        /// Unix time in milliseconds of the next try.
+        retry_at_ms: i64,
+    },
     /// The balancer speaks another protocol version; trying again is no use.
     Refused {
         message: String,
     },
+}
+
+/// Why a balancer does not take a node for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnedAway {
+    /// Another program works under the node's identity. After a crash that is the one before,
+    /// until the balancer counts it as gone.
+    IdentityInUse,
+    /// It takes no more from this address.
+    TooMuch,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -255,6 +275,9 @@ fn summarise(snapshot: &NodeSnapshot) -> Summary {
             balancer: snapshot.balancer.clone(),
             retry_at_ms,
         };
+    }
+    if let Connection::TurnedAway { why, .. } = snapshot.connection {
+        return Summary::TurnedAway { why };
     }
     if !snapshot.work.is_empty() {
         return working(&snapshot.work);
@@ -391,9 +414,15 @@ impl Summary {
             | Self::RequirementFailed { .. }
             | Self::NoModel
             | Self::ModelsBroken { .. }
-            | Self::NotServed { .. } => StateKind::NeedsYou,
+            | Self::NotServed { .. }
+            | Self::TurnedAway {
+                why: TurnedAway::IdentityInUse,
+            } => StateKind::NeedsYou,
             Self::ReadingHardware
             | Self::Unreachable { .. }
+            | Self::TurnedAway {
+                why: TurnedAway::TooMuch,
+            }
             | Self::Loading { .. }
             | Self::Tuning { .. }
             | Self::Restarting { .. }
@@ -456,6 +485,15 @@ impl Summary {
                     seconds.div_ceil(1000)
                 )
             }
+            Self::TurnedAway { why } => match why {
+                TurnedAway::IdentityInUse => {
+                    "Not getting jobs: another program works under this node's identity"
+                }
+                TurnedAway::TooMuch => {
+                    "Not getting jobs: the network takes no more from your internet address now"
+                }
+            }
+            .to_owned(),
             Self::Loading { model, percent } => format!("Loading {model}: {percent} %"),
             Self::Tuning { model, done, total } => {
                 format!("Tuning {model} for this GPU, once: {done} of {total}")
@@ -516,6 +554,14 @@ impl Summary {
             Self::NoModel => "Choose a model",
             Self::ModelsBroken { .. } => "Choose another model or device",
             Self::NotServed { .. } => "Choose a model that the network serves",
+            Self::TurnedAway { why } => match why {
+                TurnedAway::IdentityInUse => {
+                    "End the other one, or give one of them a data folder and a key of its own. After a crash there is nothing to do: it tries again by itself"
+                }
+                TurnedAway::TooMuch => {
+                    "Nothing to do: it tries again by itself. If you run many nodes here, end some"
+                }
+            },
             _ => return None,
         };
         Some(text.to_owned())
@@ -664,6 +710,18 @@ mod tests {
                 },
                 Waiting,
                 "Cannot reach the balancer at https://net.example; trying again in 12 s",
+            ),
+            (
+                NodeSnapshot {
+                    connection: Connection::TurnedAway {
+                        why: TurnedAway::IdentityInUse,
+                        retry_at_ms: 12_900,
+                    },
+                    work: vec![work(WorkKind::Job, None)],
+                    ..base()
+                },
+                NeedsYou,
+                "Not getting jobs: another program works under this node's identity",
             ),
             (
                 NodeSnapshot {

@@ -1,7 +1,6 @@
 //! The node's own `SQLite`: history, settings, and the outbox of what the balancer has not
 //! acknowledged yet.
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::migrate::MigrateError;
 use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite};
+use sqlx::{Connection, Row, Sqlite};
 use tokio::sync::watch;
 
 use crate::books::JobRow;
@@ -132,10 +131,10 @@ impl Store {
         T: DeserializeOwned + Send + 'static,
     {
         let name = name.to_owned();
-        self.run(|pool| async move {
+        self.run(async move |connection| {
             let row = sqlx::query("SELECT value FROM setting WHERE name = ?")
                 .bind(name)
-                .fetch_optional(&pool)
+                .fetch_optional(connection)
                 .await?;
             row.map(|row| json(&row.try_get::<String, _>(0)?))
                 .transpose()
@@ -190,8 +189,8 @@ impl Store {
             )
             .bind(to_json(&finish))
         });
-        self.run(|pool| async move {
-            let mut transaction = pool.begin().await?;
+        self.run(async move |connection| {
+            let mut transaction = connection.begin().await?;
             for statement in std::iter::once(attempt).chain(chunks).chain(finish) {
                 statement.execute(&mut *transaction).await?;
             }
@@ -214,9 +213,9 @@ impl Store {
 
     /// What an earlier run left open, oldest first.
     pub async fn open_attempts(&self) -> Result<Vec<OpenAttempt>, StoreError> {
-        self.run(|pool| async move {
+        self.run(async move |connection| {
             let rows = sqlx::query("SELECT job, attempt FROM attempt ORDER BY claimed_ms")
-                .fetch_all(&pool)
+                .fetch_all(&mut *connection)
                 .await?;
             let mut open = Vec::new();
             for row in rows {
@@ -226,12 +225,12 @@ impl Store {
                 )
                 .bind(job.clone())
                 .bind(attempt)
-                .fetch_all(&pool)
+                .fetch_all(&mut *connection)
                 .await?;
                 let finish = sqlx::query("SELECT body FROM finish WHERE job = ? AND attempt = ?")
                     .bind(job.clone())
                     .bind(attempt)
-                    .fetch_optional(&pool)
+                    .fetch_optional(&mut *connection)
                     .await?;
                 open.push(OpenAttempt {
                     key: AttemptKey {
@@ -269,9 +268,9 @@ impl Store {
     }
 
     pub async fn reports(&self) -> Result<Vec<StoredReport>, StoreError> {
-        self.run(|pool| async move {
+        self.run(async move |connection| {
             let rows = sqlx::query("SELECT body, salt FROM report ORDER BY made_ms")
-                .fetch_all(&pool)
+                .fetch_all(connection)
                 .await?;
             rows.iter()
                 .map(|row| {
@@ -341,23 +340,32 @@ impl Store {
     }
 
     async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
-        self.run(|pool| async move { statement.execute(&pool).await.map(drop) })
+        self.run(async move |connection| statement.execute(connection).await.map(drop))
             .await
     }
 
     /// `SQLite` works on files: each operation runs on a thread that may block, to its end, even if
     /// nobody waits for it any more.
-    pub(crate) async fn run<T, F>(
+    ///
+    /// A connection on which one failed is closed. On a full disk `SQLite` ends a transaction by
+    /// itself, and the connection would take the next one for a part of that.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(SqlitePool) -> F,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
-    {
-        let future = operation(self.pool.clone());
-        let runtime = tokio::runtime::Handle::current();
-        match tokio::task::spawn_blocking(move || runtime.block_on(future)).await {
+        operation: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (pool, runtime) = (self.pool.clone(), tokio::runtime::Handle::current());
+        let work = move || {
+            runtime.block_on(async {
+                let mut connection = pool.acquire().await?;
+                let result = operation(&mut connection).await;
+                if result.is_err() {
+                    // It is out of the pool either way.
+                    let _ = connection.close().await;
+                }
+                result
+            })
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(result) => result.map_err(|error| explain(&self.path, &error)),
             Err(fault) => Err(StoreError::Other {
                 path: self.path.clone(),
@@ -452,16 +460,19 @@ fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
 mod tests {
     use super::*;
 
-    /// What a write is answered when every connection has this setting.
-    async fn fault_with(pragma: &'static str, path: &Path) -> StoreError {
-        let store = Store::open(path).await.unwrap();
+    async fn on_every_connection(store: &Store, pragma: &'static str) {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut connection = store.pool.acquire().await.unwrap();
             sqlx::query(pragma).execute(&mut *connection).await.unwrap();
             connections.push(connection);
         }
-        drop(connections);
+    }
+
+    /// What a write is answered when every connection has this setting.
+    async fn fault_with(pragma: &'static str, path: &Path) -> StoreError {
+        let store = Store::open(path).await.unwrap();
+        on_every_connection(&store, pragma).await;
         let text = "x".repeat(1 << 20);
         store.set_setting("big", &text).await.unwrap_err()
     }
@@ -476,6 +487,52 @@ mod tests {
         )
         .await;
         assert!(matches!(error, StoreError::Full(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn after_a_full_disk_every_connection_writes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        let store = Store::open(&path).await.unwrap();
+        let key = AttemptKey {
+            job: JobId::from_bytes([1; 16]),
+            attempt: 1,
+        };
+        let chunk = StoredChunk {
+            position: 0,
+            tokens: vec![
+                TokenOutput {
+                    id: 1,
+                    logprob: None,
+                    alternatives: Vec::new(),
+                };
+                40_000
+            ],
+            commit: ChunkCommit {
+                index: 0,
+                end: 32,
+                head: Hash::from_bytes([0; 32]),
+            },
+        };
+        store.set_setting("small", &1).await.unwrap();
+        on_every_connection(&store, "PRAGMA max_page_count = 1").await;
+        for _ in 0..CONNECTIONS {
+            let error = store.put(key, vec![chunk.clone()], None, 0).await;
+            assert!(matches!(error, Err(StoreError::Full(_))), "{error:?}");
+        }
+        // There is space again.
+        on_every_connection(&store, "PRAGMA max_page_count = 1000000").await;
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = store.pool.acquire().await.unwrap();
+            let transaction = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            transaction.rollback().await.unwrap();
+            open.push(connection);
+        }
+        drop(open);
+        store.put(key, vec![chunk.clone()], None, 0).await.unwrap();
+        let attempts = store.open_attempts().await.unwrap();
+        assert_eq!(attempts[0].chunks, [chunk]);
     }
 
     #[tokio::test]

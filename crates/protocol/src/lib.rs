@@ -12,6 +12,7 @@ pub mod node_api;
 pub mod output;
 pub mod profile;
 pub mod requirements;
+pub mod shown;
 pub mod signature;
 pub mod vector;
 

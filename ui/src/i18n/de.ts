@@ -77,6 +77,10 @@ const shared: Same<SharedWords> = {
   "summary.no_model": "Keine Aufträge: Es ist kein Modell gewählt",
   "summary.unreachable": "{balancer} ist nicht erreichbar; neuer Versuch in {seconds} s",
   "summary.unreachable_now": "{balancer} ist nicht erreichbar; neuer Versuch läuft",
+  "summary.turned_away.identity_in_use":
+    "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens",
+  "summary.turned_away.too_much":
+    "Keine Aufträge: Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
   "summary.loading": "{model} wird geladen: {percent}\u00a0%",
   "summary.tuning": "{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}",
   "summary.restarting": "{message}; neuer Start in {seconds} s",
@@ -123,6 +127,10 @@ const shared: Same<SharedWords> = {
   "remedy.own_use": "Beenden Sie den Chat oder die Messung; dann kommen sofort wieder Aufträge",
   "remedy.offline":
     "Prüfen Sie die Internetverbindung dieses Rechners; der Knoten versucht es von selbst wieder",
+  "remedy.turned_away.identity_in_use":
+    "Beenden Sie das andere, oder geben Sie einem von beiden einen eigenen Datenordner und Schlüssel. Nach einem Absturz ist nichts zu tun: Es wird von selbst wieder versucht",
+  "remedy.turned_away.too_much":
+    "Nichts zu tun: Es wird von selbst wieder versucht. Wenn hier viele Knoten laufen, beenden Sie einige",
   "remedy.model_loading": "Nichts zu tun: Sobald es geladen ist, kommen Aufträge",
   "remedy.no_demand": "Nichts zu tun: Ihr Knoten steht bereit und nimmt den nächsten",
 
@@ -152,6 +160,10 @@ const shared: Same<SharedWords> = {
   "obstacle.paused_until": "Sie haben den Knoten bis {time} pausiert",
   "obstacle.own_use": "Sie nutzen die GPU gerade für ein eigenes Modell",
   "obstacle.offline": "Das Netzwerk ist nicht erreichbar: {reason}",
+  "obstacle.turned_away.identity_in_use":
+    "Ein anderes Programm arbeitet unter der Identität dieses Knotens",
+  "obstacle.turned_away.too_much":
+    "Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
   "obstacle.outdated": "Das Netzwerk verlangt eine andere Version: {message}",
   "obstacle.requirement": "{title}: {found} gefunden, {need} verlangt",
   "obstacle.storage_fault": "Der Knoten kann seine Arbeit nicht speichern: {message}",

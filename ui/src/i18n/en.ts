@@ -70,6 +70,10 @@ const shared = {
   "summary.no_model": "Not getting jobs: no model is chosen",
   "summary.unreachable": "Cannot reach {balancer}; trying again in {seconds} s",
   "summary.unreachable_now": "Cannot reach {balancer}; trying again",
+  "summary.turned_away.identity_in_use":
+    "Not getting jobs: another program works under this node’s identity",
+  "summary.turned_away.too_much":
+    "Not getting jobs: the network takes no more from your internet address now",
   "summary.loading": "Loading {model}: {percent}\u00a0%",
   "summary.tuning": "Tuning {model} for this GPU, once: {done} of {total}",
   "summary.restarting": "{message}; starting it again in {seconds} s",
@@ -112,6 +116,10 @@ const shared = {
   "remedy.paused": "Resume whenever you like",
   "remedy.own_use": "End the chat or the measurement; jobs come again at once",
   "remedy.offline": "Check this machine’s internet connection; the node tries again by itself",
+  "remedy.turned_away.identity_in_use":
+    "End the other one, or give one of them a data folder and a key of its own. After a crash there is nothing to do: it tries again by itself",
+  "remedy.turned_away.too_much":
+    "Nothing to do: it tries again by itself. If you run many nodes here, end some",
   "remedy.model_loading": "Nothing to do: jobs come once it is loaded",
   "remedy.no_demand": "Nothing to do: your node stands ready and takes the next one",
 
@@ -140,6 +148,8 @@ const shared = {
   "obstacle.paused_until": "You have paused the node until {time}",
   "obstacle.own_use": "You are using the GPU for a model of your own",
   "obstacle.offline": "The network cannot be reached: {reason}",
+  "obstacle.turned_away.identity_in_use": "Another program works under this node’s identity",
+  "obstacle.turned_away.too_much": "The network takes no more from your internet address now",
   "obstacle.outdated": "The network asks for another version: {message}",
   "obstacle.requirement": "{title}: found {found}, this network asks for {need}",
   "obstacle.storage_fault": "The node cannot save its work: {message}",

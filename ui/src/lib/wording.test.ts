@@ -56,6 +56,11 @@ describe("the state's sentence", () => {
       "net.example ist nicht erreichbar; neuer Versuch in 5 s",
     ],
     [
+      { summary: "turned_away", why: "identity_in_use" },
+      "Not getting jobs: another program works under this node’s identity",
+      "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens",
+    ],
+    [
       { summary: "requirement_failed", requirement: smallGpu, finishing: false },
       "Not getting jobs: your GPU is NVIDIA GeForce GTX 1660 with 6\u00a0GB, this network asks for 8\u00a0GB of its own memory, or any Apple M-series GPU",
       "Keine Aufträge: Ihre GPU ist NVIDIA GeForce GTX 1660 mit 6\u00a0GB, das Netzwerk verlangt 8\u00a0GB VRAM oder eine Apple-GPU der M-Reihe",

@@ -61,6 +61,8 @@ export function stateRemedy(state: State): string | null {
       return t("remedy.low_disk", { size: bytes(summary.resume_above_bytes) });
     case "requirement_failed":
       return requirementRemedy(summary.requirement);
+    case "turned_away":
+      return t(`remedy.turned_away.${summary.why}`);
     case "outdated":
     case "not_agreed":
     case "no_balancer":
@@ -143,6 +145,8 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
       return t("obstacle.own_use");
     case "offline":
       return t("obstacle.offline", obstacle);
+    case "turned_away":
+      return t(`obstacle.turned_away.${obstacle.why}`);
     case "outdated":
       return t("obstacle.outdated", obstacle);
     case "requirement":
@@ -180,6 +184,8 @@ export function obstacleRemedy(obstacle: Obstacle): string | null {
       return t("remedy.models_broken");
     case "model_not_served":
       return t("remedy.not_served");
+    case "turned_away":
+      return t(`remedy.turned_away.${obstacle.why}`);
     default:
       return t(remedies[obstacle.obstacle]);
   }
@@ -211,6 +217,7 @@ export function obstacleMending(obstacle: Obstacle): Mending | null {
     case "model_not_served":
       return { words: "obstacle.act.models", page: "models" };
     case "offline":
+    case "turned_away":
     case "model_loading":
     case "no_demand":
       return null;
@@ -295,6 +302,8 @@ function summarySentence(summary: Summary, now: number): string | undefined {
         ? t("summary.unreachable", { balancer: summary.balancer, seconds })
         : t("summary.unreachable_now", summary);
     }
+    case "turned_away":
+      return t(`summary.turned_away.${summary.why}`);
     case "loading":
       return t("summary.loading", summary);
     case "tuning":

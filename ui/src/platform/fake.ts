@@ -72,6 +72,7 @@ export const SCENARIOS = [
   "model-broken",
   "not-served",
   "offline",
+  "identity-in-use",
   "outdated",
   "keychain-locked",
   "lost",
@@ -536,6 +537,13 @@ class Fake implements Platform {
           retry_at_ms: now + 12_000,
         };
         break;
+      case "identity-in-use":
+        node.connection = {
+          state: "turned_away",
+          why: "identity_in_use",
+          retry_at_ms: now + 15_000,
+        };
+        break;
       case "outdated":
         node.connection = {
           state: "refused",
@@ -874,6 +882,10 @@ class Fake implements Platform {
         { summary: "unreachable", balancer: "balancer.example.org", retry_at_ms },
         [{ obstacle: "offline", reason }],
       ];
+    }
+    if (node.connection.state === "turned_away") {
+      const { why } = node.connection;
+      return needs({ summary: "turned_away", why }, { obstacle: "turned_away", why });
     }
     if (node.work.length > 0) return ["working", working(this.#state), []];
     if (engine?.state === "loading") {

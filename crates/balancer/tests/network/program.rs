@@ -71,8 +71,12 @@ fn serve(folder: &Path, log_format: &str) -> (Child, String) {
 }
 
 fn end(child: &mut Child) -> String {
+    end_by(child, "-TERM")
+}
+
+fn end_by(child: &mut Child, signal: &str) -> String {
     let signal = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+        .args([signal, &child.id().to_string()])
         .status()
         .unwrap();
     assert!(signal.success());
@@ -85,6 +89,14 @@ fn end(child: &mut Child) -> String {
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{logs}");
     logs
+}
+
+#[cfg(unix)]
+#[test]
+fn closing_the_terminal_ends_the_balancer_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _) = serve(folder.path(), "text");
+    assert!(end_by(&mut child, "-HUP").contains("ended"));
 }
 
 #[cfg(unix)]

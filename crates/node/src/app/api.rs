@@ -11,7 +11,7 @@ use super::settings::Settings;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
-use crate::state::{NodeSnapshot, StartFault, State};
+use crate::state::{NodeSnapshot, StartFault, State, TurnedAway};
 
 /// Everything that a window shows, but for long lists and the GPU's readings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -73,6 +73,10 @@ pub enum Obstacle {
     /// The balancer cannot be reached.
     Offline {
         reason: String,
+    },
+    /// The balancer does not take this node for now.
+    TurnedAway {
+        why: TurnedAway,
     },
     /// The balancer speaks another version.
     Outdated {
@@ -469,7 +473,7 @@ mod tests {
             crate::governor::Reason, infera_protocol::node_api::ReferenceFigures,
             infera_protocol::node_api::ReferenceFinding, RemovalItem, RemovalKind, Requirement,
             infera_protocol::requirements::RequirementId, Settings, Setup, StartFault, State, StateKind,
-            Summary, crate::app::settings::Theme, Today, UseModel,
+            Summary, crate::app::settings::Theme, Today, TurnedAway, UseModel,
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
             Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
         );

@@ -29,6 +29,9 @@ pub(super) fn obstacles(snapshot: &NodeSnapshot) -> Vec<Obstacle> {
             reason: reason.clone(),
         });
     }
+    if let Connection::TurnedAway { why, .. } = snapshot.connection {
+        found.push(Obstacle::TurnedAway { why });
+    }
     if snapshot.models.is_empty() {
         found.push(Obstacle::NoModel);
     }

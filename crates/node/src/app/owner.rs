@@ -8,7 +8,7 @@ use std::time::Duration;
 use infera_engine::message::{Command, DeviceChoice, Event, Load};
 use infera_model::ChatMessage;
 use infera_model::rendering::Renderer;
-use infera_protocol::FinishReason;
+use infera_protocol::{FinishReason, shown};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
@@ -218,6 +218,8 @@ impl Task {
             }
             Err(Broken::Fault(message)) => {
                 self.unload().await;
+                // A file's own words may be in it.
+                let message = shown::line(&message).into_owned();
                 tell(ChatEvent::Failed { message });
                 None
             }
@@ -288,6 +290,7 @@ impl Task {
                 None
             }
             Err(Broken::Fault(message)) => {
+                let message = shown::line(&message).into_owned();
                 tell(BenchmarkProgress::Failed { message });
                 None
             }

@@ -3,7 +3,7 @@
 use infera_protocol::node_api::Points;
 use jiff::Zoned;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
 use super::csv;
 use super::sums::{self, Worked};
@@ -22,8 +22,8 @@ const ENDED: &str = "coalesce(finished_ms, started_ms)";
 impl Store {
     /// Part of the jobs that a query finds, and the sums over all of them.
     pub async fn jobs(&self, query: JobsQuery) -> Result<JobsPage, StoreError> {
-        self.run(|pool| async move {
-            let mut transaction = pool.begin().await?;
+        self.run(async move |connection| {
+            let mut transaction = connection.begin().await?;
             let mut sums = QueryBuilder::new(
                 "SELECT count(*), coalesce(sum(points), 0), coalesce(sum(input_tokens), 0),
                     coalesce(sum(output_tokens), 0) FROM work",
@@ -52,8 +52,8 @@ impl Store {
 
     /// All that a query finds, as the text of a CSV file.
     pub async fn jobs_csv(&self, query: JobsQuery) -> Result<String, StoreError> {
-        self.run(|pool| async move {
-            let rows = rows(&query, None).build().fetch_all(&pool).await?;
+        self.run(async move |connection| {
+            let rows = rows(&query, None).build().fetch_all(connection).await?;
             let rows: Vec<JobRow> = rows.iter().map(job_row).collect::<Result<_, _>>()?;
             Ok(csv::jobs(&rows))
         })
@@ -73,8 +73,8 @@ impl Store {
             .estimate(now.timestamp().as_millisecond(), since_ms)
             .await?;
         let now = now.clone();
-        self.run(|pool| async move {
-            let mut transaction = pool.begin().await?;
+        self.run(async move |connection| {
+            let mut transaction = connection.begin().await?;
             let first: Option<i64> =
                 sqlx::query_scalar(AssertSqlSafe(format!("SELECT min({ENDED}) FROM work")))
                     .fetch_one(&mut *transaction)
@@ -126,12 +126,12 @@ impl Store {
         since_ms: Option<i64>,
     ) -> Result<Option<Estimate>, StoreError> {
         let since_ms = sums::estimate_since(now_ms, since_ms);
-        self.run(|pool| async move {
+        self.run(async move |connection| {
             let rows = sqlx::query(AssertSqlSafe(format!(
                 "SELECT started_ms, {ENDED}, points FROM work WHERE {ENDED} > ?"
             )))
             .bind(since_ms)
-            .fetch_all(&pool)
+            .fetch_all(connection)
             .await?;
             let worked = rows
                 .iter()
@@ -151,7 +151,7 @@ impl Store {
     /// The figures of the day that `now` is in.
     pub async fn today(&self, now: &Zoned) -> Result<Today, StoreError> {
         let start_ms = sums::day_start(now);
-        self.run(|pool| async move {
+        self.run(async move |connection| {
             let row = sqlx::query(AssertSqlSafe(format!(
                 "SELECT coalesce(sum(points), 0), coalesce(sum(kind = 'job'), 0),
                     coalesce(sum(kind = 'job' AND verdict = 'verified'), 0),
@@ -160,7 +160,7 @@ impl Store {
                  FROM work WHERE {ENDED} >= ?"
             )))
             .bind(start_ms)
-            .fetch_one(&pool)
+            .fetch_one(connection)
             .await?;
             Ok(Today {
                 micro_points: row.try_get(0)?,
@@ -617,7 +617,7 @@ mod tests {
     /// Writes rows in one statement.
     async fn generate(store: &Store, rows: u32) {
         store
-            .run(|pool| async move {
+            .run(async move |connection| {
                 sqlx::query(
                     "WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < ?)
                      INSERT INTO work (kind, id, attempt, model, model_name, input_tokens,
@@ -629,7 +629,7 @@ mod tests {
                      FROM number",
                 )
                 .bind(rows)
-                .execute(&pool)
+                .execute(connection)
                 .await?;
                 Ok(())
             })
@@ -691,9 +691,9 @@ mod tests {
 
     async fn plan(store: &Store, sql: String) -> String {
         let rows = store
-            .run(|pool| async move {
+            .run(async move |connection| {
                 sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
-                    .fetch_all(&pool)
+                    .fetch_all(connection)
                     .await
             })
             .await

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::local_engine::LocalEngine;
 use super::parse_device;
-use super::terminal::{Fault, print};
+use super::terminal::{Fault, print, print_json};
 
 #[derive(Args)]
 pub(super) struct Bench {
@@ -114,7 +114,7 @@ pub(super) async fn bench(arguments: Bench) -> Result<ExitCode, Fault> {
                 "leave out `--json`",
             )
         })?;
-        print(&json)
+        print_json(&json)
     } else {
         print(&describe(&figures))
     }
@@ -145,7 +145,7 @@ async fn selftest(device: DeviceChoice, json: bool) -> Result<ExitCode, Fault> {
     let failed = checks.iter().filter(|check| !check.pass).count();
     if json {
         let text = serde_json::to_string(&checks).unwrap_or_default();
-        print(&text)?;
+        print_json(&text)?;
     } else {
         print(&format!(
             "{} kernels checked, {failed} failed",

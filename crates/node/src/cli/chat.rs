@@ -12,7 +12,7 @@ use infera_node::clock::SystemEntropy;
 use infera_node::engine_link::ChildEngine;
 use infera_node::local_engine::{self, ModelText};
 use infera_node::state::rate;
-use infera_protocol::{FinishReason, Profile};
+use infera_protocol::{FinishReason, Profile, shown};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -136,6 +136,7 @@ impl Conversation {
             &SystemEntropy,
         )));
         let mut answer = String::new();
+        let mut shown = shown::Pieces::default();
         let mut tokens = 0usize;
         let mut first = None;
         let reason = loop {
@@ -152,7 +153,7 @@ impl Conversation {
                     tokens += new.len();
                     for token in new {
                         let piece = decoder.push(token.id);
-                        write_out(&piece)?;
+                        write_out(&shown.push(&piece))?;
                         answer += &piece;
                     }
                 }
@@ -161,7 +162,7 @@ impl Conversation {
             }
         };
         let rest = decoder.finish();
-        write_out(&format!("{rest}\n"))?;
+        write_out(&format!("{}\n", shown.push(&rest)))?;
         answer += &rest;
         self.messages.push(message("assistant", answer));
         say(&summary(tokens, start, first, reason));
@@ -213,7 +214,7 @@ fn read_lines() -> mpsc::UnboundedReceiver<String> {
 /// What is said beside the answer: to standard error, and only to a person.
 fn say(text: &str) {
     if io::stderr().is_terminal() || !text.starts_with("> ") {
-        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(shown::text(text).as_bytes());
         let _ = io::stderr().flush();
     }
 }

@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use infera_engine::message::DeviceChoice;
 use infera_model::rendering;
 use infera_node::data_dir::DataDir;
+use infera_protocol::shown;
 use tracing_subscriber::EnvFilter;
 
 use self::duration::parse_duration;
@@ -232,10 +233,16 @@ fn start_logging(level: &str) {
             "warn,infera={level},infera_node={level},infera_engine={level}"
         ))
     });
+    let has_colour = terminal::has_colour(&std::io::stderr());
+    let form = if has_colour {
+        shown::Form::Coloured
+    } else {
+        shown::Form::Text
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal::has_colour(&std::io::stderr()))
+        .with_writer(move || shown::Writer::new(std::io::stderr(), form))
+        .with_ansi(has_colour)
         .init();
 }
 

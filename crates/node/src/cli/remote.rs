@@ -15,12 +15,15 @@ use infera_node::http_link::HttpLink;
 use infera_node::state::{Connection, EngineStatus, NodeSnapshot, rate};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
+use infera_protocol::shown;
 use reqwest::Client;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Show;
-use super::terminal::{Fault, coloured, points as in_points, print, table};
+use super::terminal::{
+    Fault, coloured, points as in_points, print, print_as_it_is, print_json, table,
+};
 
 pub(super) async fn status(show: &Show) -> Result<ExitCode, Fault> {
     let snapshot = Control::of(show)?.node("state", &()).await?;
@@ -105,7 +108,11 @@ pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCod
         },
         (_, balancer) => check_alone(show, balancer).await?,
     };
-    output(show, &check, check_table)?;
+    if show.json {
+        output(show, &check, |_| String::new())?;
+    } else {
+        print_as_it_is(&check_table(&check))?;
+    }
     Ok(if check.met {
         ExitCode::SUCCESS
     } else {
@@ -150,10 +157,11 @@ async fn check_alone(show: &Show, balancer: Option<&str>) -> Result<Check, Fault
 }
 
 fn check_table(check: &Check) -> String {
+    let policy = shown::line(&check.policy);
     let mut lines = vec![if check.met {
-        format!("This machine can work for the {} network", check.policy)
+        format!("This machine can work for the {policy} network")
     } else {
-        format!("This machine cannot work for the {} network", check.policy)
+        format!("This machine cannot work for the {policy} network")
     }];
     let mut rows: Vec<_> = check.requirements.iter().collect();
     // What blocks comes first.
@@ -182,7 +190,7 @@ fn check_table(check: &Check) -> String {
         };
         lines.push(format!("{}{rest}", coloured(word, colour)));
         if let Some(remedy) = row.remedy() {
-            lines.push(format!("      {remedy}"));
+            lines.push(format!("      {}", shown::line(&remedy)));
         }
     }
     lines.join("\n")
@@ -255,6 +263,7 @@ fn connection(connection: &Connection) -> String {
         Connection::Connected { reference: true } => "connected, as a reference node".to_owned(),
         Connection::Connected { reference: false } => "connected".to_owned(),
         Connection::Disconnected { reason, .. } => reason.clone(),
+        Connection::TurnedAway { .. } => "it does not take this node now".to_owned(),
         Connection::Refused { .. } => "it refused this version".to_owned(),
     }
 }
@@ -326,7 +335,7 @@ fn output<T: Serialize>(
                 "leave out `--json`",
             )
         })?;
-        print(&json)
+        print_json(&json)
     } else {
         print(&text(value))
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, select_all};
 use infera_engine::message::DeviceChoice;
 use infera_node::app::api::AppState;
 use infera_node::app::settings::{DeviceSetting, Preferences};
@@ -97,6 +98,7 @@ fn check_enough(arguments: &Run, stored: &Preferences) -> Result<(), Fault> {
 
 /// Serves until it is told to end, or has no reason to go on.
 async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<ExitCode, Fault> {
+    let end_asked = end_asked();
     // Whoever asks from the first moment on gets an answer.
     app.started().await;
     let first = app.states().borrow().clone();
@@ -120,7 +122,7 @@ async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<Ex
     }
     let states = app.states();
     let result = tokio::select! {
-        () = told_to_end() => Ok(ExitCode::SUCCESS),
+        () = end_asked => Ok(ExitCode::SUCCESS),
         fault = hopeless(states), if !web => Err(fault),
         () = app.ended() => Ok(ExitCode::SUCCESS),
     };
@@ -129,26 +131,55 @@ async fn serve(app: &App, address: std::net::SocketAddr, web: bool) -> Result<Ex
     result
 }
 
-/// Waits for Ctrl-C, or the signal that services are ended with.
-async fn told_to_end() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+/// Ends when the process is asked to end, from this call on: by Ctrl-C, by the signal that services
+/// are ended with, or by the end of its terminal.
+fn end_asked() -> impl Future<Output = ()> {
+    let mut asked: Vec<BoxFuture<'static, ()>> = Vec::new();
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            return interrupt.await;
-        };
-        tokio::select! {
-            () = interrupt => {}
-            _ = terminate.recv() => {}
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        // Whoever has it ignored, as `nohup` does, wants the program to outlive the terminal.
+        if !is_hangup_ignored() {
+            kinds.push(SignalKind::hangup());
+        }
+        for mut signal in kinds.into_iter().filter_map(|kind| signal(kind).ok()) {
+            asked.push(Box::pin(async move { _ = signal.recv().await }));
         }
     }
-    #[cfg(not(unix))]
-    interrupt.await;
+    #[cfg(windows)]
+    {
+        use tokio::signal::windows::{ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
+        if let Ok(mut event) = ctrl_c() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        // The console gives some seconds for what follows.
+        if let Ok(mut event) = ctrl_close() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        if let Ok(mut event) = ctrl_logoff() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+        if let Ok(mut event) = ctrl_shutdown() {
+            asked.push(Box::pin(async move { _ = event.recv().await }));
+        }
+    }
+    async move {
+        if asked.is_empty() {
+            // Without a handler the process ends by the signal itself.
+            return std::future::pending().await;
+        }
+        select_all(asked).await;
+    }
+}
+
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only writes the present one, to memory of its type.
+    let asked = unsafe { libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the call has written it where it succeeded.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 /// Waits until a headless node can do nothing by itself any more.

@@ -1,7 +1,10 @@
-//! What the commands print: tables, errors in three parts, progress.
+//! What the commands print: tables, errors in three parts, progress. Text of files and of other
+//! machines is in all of it, so all of it is [`shown`].
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+
+use infera_protocol::shown;
 
 /// Something went wrong: what happened, what it means, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +50,11 @@ impl Fault {
 
     /// Writes it to standard error.
     pub(super) fn show(&self) -> ExitCode {
-        let advice = self
-            .advice
-            .as_ref()
-            .map_or_else(String::new, |advice| format!("to do:  {advice}\n"));
-        let text = format!("error:  {}\nmeans:  {}\n{advice}", self.what, self.means);
+        let advice = self.advice.as_ref().map_or_else(String::new, |advice| {
+            format!("to do:  {}\n", shown::line(advice))
+        });
+        let (what, means) = (shown::line(&self.what), shown::line(&self.means));
+        let text = format!("error:  {what}\nmeans:  {means}\n{advice}");
         // There is nowhere left to complain.
         let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.code)
@@ -60,6 +63,15 @@ impl Fault {
 
 /// Writes one result to standard output.
 pub(super) fn print(text: &str) -> Result<ExitCode, Fault> {
+    print_as_it_is(&shown::text(text))
+}
+
+pub(super) fn print_json(json: &str) -> Result<ExitCode, Fault> {
+    print_as_it_is(&shown::json(json))
+}
+
+/// For text with colours, whose foreign parts are shown already.
+pub(super) fn print_as_it_is(text: &str) -> Result<ExitCode, Fault> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         // Whoever read it has read enough.
@@ -74,6 +86,10 @@ pub(super) fn print(text: &str) -> Result<ExitCode, Fault> {
 
 /// Columns as wide as their widest cell; numbers stand to the right.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let rows: Vec<Vec<_>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| shown::line(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns)
         .map(|column| {
@@ -95,7 +111,7 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
                     if right.contains(&column) {
                         pad + cell
                     } else {
-                        cell.clone() + &pad
+                        format!("{cell}{pad}")
                     }
                 })
                 .collect();
@@ -213,5 +229,7 @@ mod tests {
     fn columns_line_up() {
         let rows = [["a", "1"], ["long", "20"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows, &[1]), "a      1\nlong  20");
+        let rows = [vec!["a\nb".to_owned(), "\x1b[31m".to_owned()]];
+        assert_eq!(table(&rows, &[]), "a\\u{a}b  \\u{1b}[31m");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
 use infera_protocol::node_api::ModelOffer;
-use infera_protocol::{ModelId, Profile};
+use infera_protocol::{ModelId, Profile, shown};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -79,11 +79,23 @@ impl Slot {
             .flatten()
     }
 
-    /// Whether it can compute so many tokens, prompt and output together, of a model. The texts of
-    /// an embedding are each of their own, and the balancer keeps them within the context.
+    /// Whether it can compute so many tokens, prompt and output together, of a model.
     pub(super) fn fits(&self, model: ModelId, tokens: u32) -> bool {
-        let has_room = |loaded: &Loaded| loaded.embeds || tokens <= loaded.context_tokens;
-        self.ready_model() == Some(model) && self.loaded.as_ref().is_some_and(has_room)
+        self.capacity()
+            .is_some_and(|(ready, room)| ready == model && tokens <= room)
+    }
+
+    /// The model, while jobs for it can be computed, and how many tokens one may have. The texts of
+    /// an embedding are each of their own, and the balancer keeps them within the context.
+    pub(super) fn capacity(&self) -> Option<(ModelId, u32)> {
+        let model = self.ready_model()?;
+        let loaded = self.loaded.as_ref()?;
+        let room = if loaded.embeds {
+            u32::MAX
+        } else {
+            loaded.context_tokens
+        };
+        Some((model, room))
     }
 
     /// The model in its profile, if it was ever loaded.
@@ -129,15 +141,15 @@ impl Slot {
         let offer = self
             .model()
             .and_then(|model| served?.iter().find(|offer| offer.model == model));
-        match (offer, &self.loaded) {
-            (Some(offer), _) => offer.name.clone(),
-            (None, Some(loaded)) if !loaded.name.is_empty() => loaded.name.clone(),
-            _ => self
-                .config
-                .path
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        }
+        let name = match (offer, &self.loaded) {
+            (Some(offer), _) => offer.name.as_str().into(),
+            (None, Some(loaded)) if !loaded.name.is_empty() => loaded.name.as_str().into(),
+            _ => {
+                let file = self.config.path.file_name();
+                file.unwrap_or_default().to_string_lossy()
+            }
+        };
+        shown::line(&name).into_owned()
     }
 
     pub(super) fn status(&self, served: Option<&[ModelOffer]>) -> ModelStatus {
@@ -376,6 +388,7 @@ impl Controller {
                     slot.loaded = Some(loaded);
                 }
             }
+            Event::Prefilled { id, tokens } => self.on_prefilled(id, tokens),
             Event::Tokens { id, tokens } => self.on_tokens(id, tokens),
             Event::Finished(finished) => {
                 slot.deaths = 0;

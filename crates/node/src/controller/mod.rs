@@ -491,7 +491,8 @@ impl Controller {
             .map(|ms| now + Duration::from_millis((ms - self.now_ms()).max(1) as u64));
         self.jobs
             .values()
-            .filter_map(|job| job.retry_at)
+            .flat_map(|job| [job.retry_at, job.production.prefilled_due()])
+            .flatten()
             .chain(self.slots.iter().filter_map(Slot::restart_at))
             .chain(self.audits.values().map(|audit| audit.expires))
             .chain(self.publish_at)
@@ -611,9 +612,10 @@ impl Controller {
         // Every file written would be news otherwise.
         hardware.free_disk_bytes = hardware.free_disk_bytes.map(|bytes| bytes >> 27 << 27);
         let running = self.decision.mode == Mode::Run;
+        let (models, context_tokens) = self.slots.iter().filter_map(Slot::capacity).unzip();
         let state = NodeState {
-            models: self.slots.iter().filter_map(Slot::ready_model).collect(),
-            context_tokens: Vec::new(),
+            models,
+            context_tokens,
             free_slots: if running {
                 (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
             } else {

@@ -41,11 +41,25 @@ impl Controller {
                 self.refresh();
             }
             SessionEvent::Received(event) => self.on_event(event),
-            SessionEvent::Lost { reason, retry_in } => {
-                tracing::warn!(reason, ?retry_in, "the balancer cannot be reached");
-                self.connection = Connection::Disconnected {
-                    reason,
-                    retry_at_ms: self.now_ms() + retry_in.as_millis() as i64,
+            SessionEvent::Lost {
+                reason,
+                turned_away,
+                retry_in,
+            } => {
+                let retry_at_ms = self.now_ms() + retry_in.as_millis() as i64;
+                self.connection = if let Some(why) = turned_away {
+                    tracing::warn!(
+                        reason,
+                        ?retry_in,
+                        "the balancer does not take this node now"
+                    );
+                    Connection::TurnedAway { why, retry_at_ms }
+                } else {
+                    tracing::warn!(reason, ?retry_in, "the balancer cannot be reached");
+                    Connection::Disconnected {
+                        reason,
+                        retry_at_ms,
+                    }
                 };
             }
             SessionEvent::Refused(message) => {

@@ -218,6 +218,14 @@ impl Controller {
         self.give_audits_to_engines();
     }
 
+    pub(super) fn on_prefilled(&mut self, id: u64, tokens: u32) {
+        if let Some(Work::Job(key)) = self.in_engine.get(&id)
+            && let Some(job) = self.jobs.get_mut(key)
+        {
+            job.production.prefilled(tokens);
+        }
+    }
+
     pub(super) fn on_tokens(&mut self, id: u64, tokens: Vec<TokenOutput>) {
         if let Some(Work::Job(key)) = self.in_engine.get(&id)
             && let Some(job) = self.jobs.get_mut(key)
@@ -331,7 +339,9 @@ impl Controller {
             return;
         }
         // What cannot be put on disk is not sent; the job can still be handed back.
-        let shipment = writable.then(|| job.production.next_shipment()).flatten();
+        let shipment = writable
+            .then(|| job.production.next_shipment(now))
+            .flatten();
         if let Some(shipment) = shipment {
             job.in_flight = true;
             let (caller, store) = (self.caller.clone(), self.store.clone());
@@ -366,7 +376,7 @@ impl Controller {
         job.in_flight = false;
         match result {
             Ok(ack) => {
-                if job.production.acknowledged(ack) {
+                if job.production.acknowledged(shipment, ack) {
                     job.backoff.reset();
                 } else {
                     job.retry_at = Some(Instant::now() + job.backoff.next_delay());
@@ -380,10 +390,11 @@ impl Controller {
                 job.retry_at = Some(Instant::now() + job.backoff.next_delay());
                 self.on_storage_fault(&error);
             }
+            Err(ShipError::Link(error)) if error.ends_session() => {
+                job.retry_at = Some(Instant::now() + job.backoff.next_delay());
+            }
             Err(ShipError::Link(error)) => match error.refusal().map(|refusal| refusal.code) {
-                None | Some(RefusalCode::NoSession) => {
-                    job.retry_at = Some(Instant::now() + job.backoff.next_delay());
-                }
+                None => job.retry_at = Some(Instant::now() + job.backoff.next_delay()),
                 Some(RefusalCode::OutOfOrder) if !job.rewound => {
                     job.rewound = true;
                     job.production.rewind();

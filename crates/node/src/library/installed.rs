@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use infera_model::{Gguf, Kind, TensorType};
+use infera_protocol::shown;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{KvShape, needed_bytes};
@@ -202,7 +203,7 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut file = InstalledFile {
         path: path.to_owned(),
-        name: stem.clone().into_owned(),
+        name: shown::line(&stem).into_owned(),
         architecture: String::new(),
         quantisation: String::new(),
         bytes: stamp.bytes,
@@ -216,13 +217,14 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     let gguf = match Gguf::open(path) {
         Ok(gguf) => gguf,
         Err(error) => {
-            file.fault = Some(error.to_string());
+            file.fault = Some(shown::line(&error.to_string()).into_owned());
             return file;
         }
     };
     let text = |key: &str| {
         let text = gguf.get_str(key).ok().flatten()?.trim();
-        (!text.is_empty()).then(|| text.chars().take(200).collect::<String>())
+        let short: String = text.chars().take(200).collect();
+        (!text.is_empty()).then(|| shown::line(&short).into_owned())
     };
     if let Some(name) = text("general.name") {
         file.name = name;
@@ -247,7 +249,7 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
             };
             file.needed_bytes = Some(needed_bytes(stamp.bytes, shape));
         }
-        Err(error) => file.fault = Some(error.to_string()),
+        Err(error) => file.fault = Some(shown::line(&error.to_string()).into_owned()),
     }
     file
 }

@@ -1,7 +1,7 @@
 //! The program `infera` as a person calls it: what it prints, and how it ends.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use infera_node::data_dir::DataDir;
@@ -168,6 +168,64 @@ async fn run_until_it_ends(balancer: String, model: PathBuf) -> Output {
     );
     assert!(!folder.path().join("control.json").exists());
     output
+}
+
+/// A node that runs, with nobody who reads its log. `prefix` is put before its command.
+#[cfg(unix)]
+fn running_node(folder: &Path, prefix: &str) -> Child {
+    let command = format!(
+        "{prefix} exec '{}' run --device cpu --balancer http://127.0.0.1:1 --model '{}' --key-file '{}'",
+        env!("CARGO_BIN_EXE_infera"),
+        tiny_model().display(),
+        folder.join("key").display(),
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &command])
+        .env("INFERA_DATA", folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+    let control = std::io::BufRead::lines(lines)
+        .map(Result::unwrap)
+        .find(|line| line.starts_with("Control on "));
+    assert!(control.is_some());
+    child
+}
+
+#[cfg(unix)]
+fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([name, &process.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// A terminal that is closed takes no log any more.
+#[cfg(unix)]
+#[test]
+fn closing_the_terminal_ends_the_node_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = running_node(folder.path(), "");
+    assert!(folder.path().join("control.json").exists());
+    signal(&node, "-HUP");
+    assert_eq!(node.wait().unwrap().code(), Some(0));
+    assert!(!folder.path().join("control.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_node_that_is_to_outlive_its_terminal_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = running_node(folder.path(), "trap '' HUP;");
+    signal(&node, "-HUP");
+    let status = infera(folder.path(), &["status"]);
+    assert!(status.status.success(), "{status:?}");
+    signal(&node, "-TERM");
+    assert_eq!(node.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -130,6 +130,11 @@ pub(crate) struct EngineScript {
     pub(crate) embeds: bool,
     /// Requests for vectors wait.
     pub(crate) holds_vectors: bool,
+    /// What is told of each prompt before its first token, one after the other, and how long each
+    /// takes.
+    pub(crate) prefill: Vec<(u32, Duration)>,
+    /// Instead of the fake model's own.
+    pub(crate) context_tokens: Option<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -168,6 +173,7 @@ async fn run_engine(
 ) {
     let mut running: Vec<(Generate, u32)> = Vec::new();
     let mut embedding: BTreeMap<u64, Vec<Vec<u32>>> = BTreeMap::new();
+    let mut prefilling: VecDeque<(Instant, u64, u32)> = VecDeque::new();
     let _ = events.send(Event::Started {
         version: "fake".to_owned(),
     });
@@ -181,12 +187,17 @@ async fn run_engine(
                     script.profiles.push(load.profile);
                     let _ = events.send(match script.load_failure.clone() {
                         Some(error) => Event::Failed { id: None, error },
-                        None => Event::Loaded(loaded(load.profile, script.embeds)),
+                        None => Event::Loaded(loaded(load.profile, &script)),
                     });
                 }
                 Some(Command::Generate(generate)) => {
                     let mut script = script.lock().unwrap();
                     script.continued_from.push(generate.output.len());
+                    let mut at = Instant::now();
+                    for (tokens, time) in script.prefill.clone() {
+                        at += time;
+                        prefilling.push_back((at, generate.id, tokens));
+                    }
                     if let Some(error) = script.fail_requests.clone() {
                         let _ = events.send(Event::Failed { id: Some(generate.id), error });
                     } else {
@@ -225,7 +236,12 @@ async fn run_engine(
                 }
                 Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
             },
-            () = tokio::time::sleep(TOKEN_TIME), if !running.is_empty() || !embedding.is_empty() => {
+            () = tokio::time::sleep_until(prefilling.front().map_or_else(Instant::now, |next| next.0)), if !prefilling.is_empty() => {
+                if let Some((_, id, tokens)) = prefilling.pop_front() {
+                    let _ = events.send(Event::Prefilled { id, tokens });
+                }
+            }
+            () = tokio::time::sleep(TOKEN_TIME), if prefilling.is_empty() && (!running.is_empty() || !embedding.is_empty()) => {
                 if !script.lock().unwrap().holds_vectors {
                     for (id, texts) in std::mem::take(&mut embedding) {
                         let vectors = texts.iter().map(|text| vector_of(text)).collect();
@@ -266,7 +282,8 @@ async fn run_engine(
     }
 }
 
-fn loaded(profile: Profile, embeds: bool) -> Loaded {
+fn loaded(profile: Profile, script: &EngineScript) -> Loaded {
+    let embeds = script.embeds;
     let ids = vec![(Profile::P32, MODEL), (Profile::P16, MODEL_P16)];
     Loaded {
         model: if profile == Profile::P32 {
@@ -284,7 +301,9 @@ fn loaded(profile: Profile, embeds: bool) -> Loaded {
             backend: "cpu/avx2".to_owned(),
             reason: "it is the only one".to_owned(),
         },
-        context_tokens: if embeds { 4 } else { 65_536 },
+        context_tokens: script
+            .context_tokens
+            .unwrap_or(if embeds { 4 } else { 65_536 }),
         vocabulary: 2000,
         load_ms: 1,
         weight_bytes: 1,
@@ -320,6 +339,8 @@ pub(crate) struct BookedJob {
     pub(crate) vectors: Vec<Vector>,
     pub(crate) released: Option<String>,
     pub(crate) cancel: bool,
+    /// When each batch without tokens came, and how far it said that the prompt is.
+    pub(crate) prefilled: Vec<(Instant, u32)>,
     nonces: BTreeSet<Hash>,
 }
 
@@ -339,6 +360,10 @@ pub(crate) struct BookedAudit {
 pub(crate) struct Books {
     pub(crate) unreachable: bool,
     pub(crate) refuse_version: bool,
+    /// The answers to the next sessions.
+    pub(crate) refuse_sessions: VecDeque<RefusalCode>,
+    /// When sessions were asked for.
+    pub(crate) session_calls: Vec<Instant>,
     /// The answer to so many output calls is lost after they took effect.
     pub(crate) lose_answers: u32,
     pub(crate) lose_claims: u32,
@@ -451,6 +476,7 @@ impl FakeBalancer {
             vectors: Vec::new(),
             released: None,
             cancel: false,
+            prefilled: Vec::new(),
             nonces: BTreeSet::new(),
         };
         self.books().jobs.insert(job, booked);
@@ -589,6 +615,10 @@ impl BalancerLink for FakeBalancer {
                     session_digest(&request.node, &request.challenge),
                 )
                 .unwrap();
+            books.session_calls.push(Instant::now());
+            if let Some(code) = books.refuse_sessions.pop_front() {
+                return Err(refused(code));
+            }
             books.sessions += 1;
             let token = format!("session-{}", books.sessions);
             books.token = Some(token.clone());
@@ -813,6 +843,9 @@ impl BalancerLink for FakeBalancer {
 fn take(booked: &mut BookedJob, batch: &OutputBatch) -> Option<String> {
     let known = booked.tokens.len();
     let position = batch.position as usize;
+    if batch.tokens.is_empty() && batch.finish.is_none() {
+        booked.prefilled.push((Instant::now(), batch.prefilled));
+    }
     if position > known {
         return Some(format!("a gap: {position} after {known}"));
     }

@@ -13,7 +13,8 @@ use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use infera_node::balancer_link::{BalancerLink, LinkError, Token};
 use infera_node::http_link::HttpLink;
-use infera_protocol::node_api::{NodeEvent, NodeState, Refusal, RefusalCode};
+use infera_protocol::ModelId;
+use infera_protocol::node_api::{ModelOffer, NodeEvent, NodeState, Price, Refusal, RefusalCode};
 use infera_protocol::requirements::{Hardware, Policy};
 
 pub(crate) async fn serve(router: Router) -> String {
@@ -71,6 +72,41 @@ async fn answers_and_refusals_come_through() {
         link.points(token()).await.unwrap_err(),
         LinkError::Refused(refusal)
     );
+}
+
+/// Nothing of it may move a terminal's cursor, or a word in the window.
+#[tokio::test]
+async fn what_a_balancer_says_to_people_is_shown_as_it_is() {
+    let refusal = Refusal {
+        code: RefusalCode::Unavailable,
+        message: "Later\n\u{1b}[2J".to_owned(),
+    };
+    let policy = Policy {
+        name: "\u{202e}ylimaf".to_owned(),
+        ..Policy::public()
+    };
+    let offer = ModelOffer {
+        model: ModelId::from_bytes([1; 32]),
+        name: "llama\u{200b}\u{9b}1m".to_owned(),
+        price: Price {
+            input: 1,
+            output: 1,
+        },
+        context_tokens: 1,
+    };
+    let router = Router::new()
+        .route("/node/v1/requirements", get(|| async { Json(policy) }))
+        .route("/node/v1/models", get(|| async { Json([offer]) }))
+        .route(
+            "/node/v1/points",
+            get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)) }),
+        );
+    let link = link(router).await;
+    assert_eq!(link.requirements().await.unwrap().name, "\\u{202e}ylimaf");
+    let offers = link.models(token()).await.unwrap();
+    assert_eq!(offers[0].name, "llama\\u{200b}\\u{9b}1m");
+    let error = link.points(token()).await.unwrap_err();
+    assert_eq!(error.to_string(), "Later\\u{a}\\u{1b}[2J");
 }
 
 #[tokio::test]

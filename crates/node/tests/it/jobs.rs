@@ -7,7 +7,7 @@ use infera_node::state::StateKind;
 use infera_protocol::FinishReason;
 use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus};
 
-use crate::fakes::{Rig, failure, token_at};
+use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig, failure, token_at};
 
 #[tokio::test]
 async fn an_offered_job_is_claimed_computed_and_delivered() {
@@ -211,6 +211,77 @@ async fn what_the_engine_refuses_is_handed_back_at_once() {
     })
     .await;
     assert_eq!(rig.engine.script().continued_from, [0]);
+}
+
+#[tokio::test]
+async fn a_long_prompt_is_told_while_it_is_gone_through() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 40);
+    let prompt = vec![1; 1000];
+    rig.balancer.books().jobs.get_mut(&job).unwrap().spec.prompt = prompt;
+    // A step of the engine every quarter of a second; in the middle one that takes long.
+    let steps = (1..=30).map(|step| (step * 30, Duration::from_millis(250)));
+    rig.engine.script().prefill = steps
+        .chain([
+            (930, Duration::from_secs(20)),
+            (960, Duration::from_secs(3)),
+        ])
+        .collect();
+    rig.balancer.offer(job);
+    rig.until_finished(job).await;
+    rig.balancer.assert_unbroken(job, 40);
+    let books = rig.balancer.books();
+    let told = &books.jobs[&job].prefilled;
+    assert!((9..=11).contains(&told.len()), "{told:?}");
+    for pair in told.windows(2) {
+        let [(earlier, before), (later, after)] = pair else {
+            panic!("{pair:?}");
+        };
+        assert!(before < after, "{told:?}");
+        assert!(*later - *earlier >= Duration::from_secs(1), "{told:?}");
+    }
+    let said: Vec<_> = told.iter().map(|(_, tokens)| *tokens).collect();
+    assert_eq!(said[0], 30, "at once");
+    assert_eq!(said[said.len() - 2..], [930, 960]);
+}
+
+#[tokio::test]
+async fn the_balancer_hears_nothing_while_a_prompt_does_not_move() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 40);
+    let stuck = Duration::from_mins(5);
+    rig.engine.script().prefill = vec![(2, Duration::from_secs(1)), (2, stuck)];
+    rig.balancer.offer(job);
+    rig.until_finished(job).await;
+    let books = rig.balancer.books();
+    assert_eq!(books.jobs[&job].prefilled.len(), 1);
+}
+
+#[tokio::test]
+async fn the_balancer_knows_how_much_room_a_model_has() {
+    let engine = FakeEngine::default();
+    engine.script().context_tokens = Some(128);
+    let rig = Rig::start(FakeBalancer::default(), engine).await;
+    rig.until_ready().await;
+    let room = |rig: &Rig| {
+        let books = rig.balancer.books();
+        let state = books.states.last().unwrap();
+        (state.models.clone(), state.context_tokens.clone())
+    };
+    assert_eq!(room(&rig), (vec![MODEL], vec![128]));
+    let (too_long, fits) = (rig.balancer.book(1, 126), rig.balancer.book(2, 125));
+    rig.balancer.offer(too_long);
+    rig.balancer.offer(fits);
+    rig.until_finished(fits).await;
+    assert!(!rig.balancer.books().jobs[&too_long].holder);
+
+    // The texts of an embedding may be longer together than any of them may be.
+    tokio::time::resume();
+    let engine = FakeEngine::default();
+    engine.script().embeds = true;
+    let rig = Rig::start(FakeBalancer::default(), engine).await;
+    rig.until_ready().await;
+    assert_eq!(room(&rig), (vec![MODEL], vec![u32::MAX]));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use infera_node::state::{Connection, StateKind};
-use infera_protocol::node_api::{NodeEvent, VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus, WorkKind, WorkRecord};
 
 use tokio::time::Instant;
 
@@ -94,6 +94,85 @@ async fn another_protocol_version_is_final_and_said_plainly() {
     assert!(matches!(snapshot.connection, Connection::Refused { .. }));
     rig.after(Duration::from_hours(1)).await;
     assert_eq!(rig.balancer.books().challenges, 1);
+}
+
+/// As after a crash, until the balancer counts the program before as gone.
+#[tokio::test]
+async fn a_second_program_of_one_identity_says_so_and_gets_in_when_the_first_is_gone() {
+    let balancer = FakeBalancer::default();
+    balancer.books().refuse_sessions = [RefusalCode::IdentityInUse; 3].into();
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    let snapshot = rig
+        .until_sentence("another program works under this node's identity")
+        .await;
+    assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
+    assert!(snapshot.state.remedy.unwrap().contains("End the other one"));
+    rig.until_ready().await;
+    let calls = rig.balancer.books().session_calls.clone();
+    assert_eq!(calls.len(), 4);
+    for pair in calls.windows(2) {
+        let pause = pair[1] - pair[0];
+        assert!((15..30).contains(&pause.as_secs()), "{pause:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_another_program_took_is_not_fought_over() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 300);
+    rig.balancer.offer(job);
+    rig.until_tokens(job, 50).await;
+    rig.balancer.restart();
+    rig.balancer.books().refuse_sessions = [RefusalCode::IdentityInUse].into();
+    rig.until_sentence("another program works").await;
+    rig.until_finished(job).await;
+    rig.balancer.assert_unbroken(job, 300);
+    assert_eq!(rig.balancer.books().sessions, 2);
+}
+
+#[tokio::test]
+async fn a_network_that_has_too_much_is_asked_calmly() {
+    let balancer = FakeBalancer::default();
+    balancer.books().refuse_sessions = [RefusalCode::TooMuch; 4].into();
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    let snapshot = rig
+        .until_sentence("takes no more from your internet address")
+        .await;
+    assert_eq!(snapshot.state.kind, StateKind::Waiting);
+    rig.until_ready().await;
+    let calls = rig.balancer.books().session_calls.clone();
+    assert_eq!(calls.len(), 5);
+    for pair in calls.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_secs(15));
+    }
+}
+
+#[tokio::test]
+async fn output_that_is_too_much_for_now_is_kept_and_sent_again() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 100);
+    rig.balancer.offer(job);
+    rig.until_tokens(job, 20).await;
+    rig.balancer.books().refuse_output = Some(RefusalCode::TooMuch);
+    rig.after(Duration::from_secs(20)).await;
+    rig.balancer.books().refuse_output = None;
+    rig.until_finished(job).await;
+    rig.balancer.assert_unbroken(job, 100);
+}
+
+#[tokio::test]
+async fn work_that_came_too_late_is_done_for_a_new_challenge_at_once() {
+    for code in [RefusalCode::WorkMissing, RefusalCode::BadChallenge] {
+        let balancer = FakeBalancer::default();
+        balancer.books().refuse_sessions = [code].into();
+        let rig = Rig::start(balancer, FakeEngine::default()).await;
+        rig.until_ready().await;
+        let calls = rig.balancer.books().session_calls.clone();
+        assert_eq!(calls.len(), 2);
+        assert!(calls[1] - calls[0] < Duration::from_secs(1), "{code:?}");
+        assert_eq!(rig.balancer.books().challenges, 2);
+        tokio::time::resume();
+    }
 }
 
 #[tokio::test]
