@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use futures_util::StreamExt;
+use infera_protocol::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Memory is counted in these.
 const UNIT: usize = 1 << 10;
 /// Memory for the bodies of calls that need no session: no caller who has none can take what the
-/// others need.
+/// others need. Nor can nodes take what clients need.
 const STRANGERS_BYTES: usize = 64 << 20;
-/// How many such bodies may come from one address at once.
-const STRANGERS_PER_ADDRESS: usize = 16;
-/// And from this machine, where a reverse proxy brings everybody's.
+/// How many bodies of one caller are read at once. More wait: each is read within moments, unless
+/// it is slow on purpose.
+const PER_STRANGERS_ADDRESS: usize = 16;
+const PER_NODE: usize = 4;
+const PER_CLIENT: usize = 16;
+/// For strangers on this machine, where a reverse proxy brings everybody's.
 const STRANGERS_FROM_HERE: usize = 512;
 /// What is refused is read so far, for so long, and kept nowhere: a caller that is still sending
 /// would see a broken connection instead of the answer.
@@ -27,34 +31,38 @@ const DISCARD_WAIT: Duration = Duration::from_secs(5);
 /// Reads bodies.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    known: Arc<Semaphore>,
+    clients: Arc<Semaphore>,
+    nodes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    turns: Arc<Mutex<Turns>>,
     wait: Duration,
 }
 
 /// Whose body it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
-    /// With a session, or an API key.
-    Known,
+    /// By the name of its key.
+    Client(String),
+    Node(NodeId),
     /// From this network, if not from this machine.
     Stranger(Option<IpAddr>),
 }
+
+type Turns = HashMap<Caller, Arc<Semaphore>>;
 
 /// A body, and its memory until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub bytes: Bytes,
     _memory: OwnedSemaphorePermit,
-    _turn: Option<Turn>,
 }
 
-/// One of the bodies from an address.
-#[derive(Debug)]
+/// One of the bodies of a caller that are being read.
 struct Turn {
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
+    turns: Arc<Mutex<Turns>>,
+    caller: Caller,
+    /// There until it is dropped.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,23 +78,25 @@ pub(crate) enum BodyFault {
 }
 
 impl Bodies {
-    /// Bodies of known callers share `bytes` of memory, and each may take `wait` to arrive.
+    /// Bodies of clients share `bytes` of memory, and so do those of nodes. Each may take `wait` to
+    /// arrive.
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         let semaphore = |bytes: usize| {
             let units = (bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(units))
         };
         Self {
-            known: semaphore(bytes),
+            clients: semaphore(bytes),
+            nodes: semaphore(bytes),
             strangers: semaphore(STRANGERS_BYTES),
-            addresses: Arc::default(),
+            turns: Arc::default(),
             wait,
         }
     }
 
     pub(crate) async fn read(
         &self,
-        body: Body,
+        mut body: Body,
         limit: usize,
         caller: Caller,
     ) -> Result<Received, BodyFault> {
@@ -99,26 +109,25 @@ impl Bodies {
         let most = announced
             .upper()
             .map_or(limit, |upper| (upper as usize).min(limit));
-        let Ok(turn) = self.turn(caller) else {
-            discard(body).await;
-            return Err(BodyFault::TooMuch);
-        };
-        let memory = match caller {
-            Caller::Known => &self.known,
+        let memory = Arc::clone(match caller {
+            Caller::Client(_) => &self.clients,
+            Caller::Node(_) => &self.nodes,
             Caller::Stranger(_) => &self.strangers,
-        };
+        });
         let units = u32::try_from(most.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let taken = Arc::clone(memory).acquire_many_owned(units);
-        let Ok(Ok(memory)) = tokio::time::timeout_at(end, taken).await else {
+        let begin = async {
+            let turn = self.turn(caller).await;
+            (turn, memory.acquire_many_owned(units).await)
+        };
+        let Ok((turn, Ok(memory))) = tokio::time::timeout_at(end, begin).await else {
             return Err(BodyFault::TooMuch);
         };
-        let mut body = body;
         let read = tokio::time::timeout_at(end, read(&mut body, most)).await;
+        drop(turn);
         match read.unwrap_or(Err(BodyFault::TooSlow)) {
             Ok(Some(bytes)) => Ok(Received {
                 bytes,
                 _memory: memory,
-                _turn: turn,
             }),
             Ok(None) => {
                 drop(memory);
@@ -129,36 +138,39 @@ impl Bodies {
         }
     }
 
-    fn turn(&self, caller: Caller) -> Result<Option<Turn>, BodyFault> {
-        let Caller::Stranger(address) = caller else {
-            return Ok(None);
+    async fn turn(&self, caller: Caller) -> Turn {
+        let most = match caller {
+            Caller::Client(_) => PER_CLIENT,
+            Caller::Node(_) => PER_NODE,
+            Caller::Stranger(Some(_)) => PER_STRANGERS_ADDRESS,
+            Caller::Stranger(None) => STRANGERS_FROM_HERE,
         };
-        let (address, most) = match address {
-            Some(address) => (address, STRANGERS_PER_ADDRESS),
-            None => (IpAddr::from([127, 0, 0, 1]), STRANGERS_FROM_HERE),
+        let semaphore = Arc::clone(
+            lock(&self.turns)
+                .entry(caller.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(most))),
+        );
+        // Made before the wait, so that a wait that is given up is tidied up after, too.
+        let mut turn = Turn {
+            turns: Arc::clone(&self.turns),
+            caller,
+            permit: None,
         };
-        let mut addresses = lock(&self.addresses);
-        let count = addresses.entry(address).or_default();
-        if *count >= most {
-            return Err(BodyFault::TooMuch);
-        }
-        *count += 1;
-        drop(addresses);
-        Ok(Some(Turn {
-            addresses: Arc::clone(&self.addresses),
-            address,
-        }))
+        // It is never closed.
+        turn.permit = semaphore.acquire_owned().await.ok();
+        turn
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut addresses = lock(&self.addresses);
-        if let Some(count) = addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.address);
-            }
+        self.permit = None;
+        let mut turns = lock(&self.turns);
+        if turns
+            .get(&self.caller)
+            .is_some_and(|semaphore| Arc::strong_count(semaphore) == 1)
+        {
+            turns.remove(&self.caller);
         }
     }
 }
@@ -193,9 +205,9 @@ async fn read(body: &mut Body, limit: usize) -> Result<Option<Bytes>, BodyFault>
     Ok(Some(kept.into()))
 }
 
-fn lock(addresses: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+fn lock(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
     // Every change is complete before anything that could panic.
-    addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    turns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -204,6 +216,10 @@ mod tests {
 
     fn bodies() -> Bodies {
         Bodies::new(4 * UNIT, Duration::from_millis(50))
+    }
+
+    fn client() -> Caller {
+        Caller::Client("ann".to_owned())
     }
 
     /// A body that sends `text` and then no end.
@@ -219,22 +235,19 @@ mod tests {
             let received = bodies.read(Body::from(text), 5, caller).await;
             received.map(|received| received.bytes)
         };
-        assert_eq!(read("12345", Caller::Known).await.unwrap(), "12345");
-        assert_eq!(
-            read("123456", Caller::Known).await,
-            Err(BodyFault::TooLarge(5))
-        );
+        assert_eq!(read("12345", client()).await.unwrap(), "12345");
+        assert_eq!(read("123456", client()).await, Err(BodyFault::TooLarge(5)));
         let unannounced = Body::from_stream(futures_util::stream::iter([
             Ok::<_, std::io::Error>("123"),
             Ok("456"),
         ]));
-        let outcome = bodies.read(unannounced, 5, Caller::Known).await;
+        let outcome = bodies.read(unannounced, 5, client()).await;
         assert_eq!(outcome.unwrap_err(), BodyFault::TooLarge(5));
     }
 
     #[tokio::test]
     async fn a_slow_body_is_cut() {
-        let outcome = bodies().read(endless("1"), 5, Caller::Known).await;
+        let outcome = bodies().read(endless("1"), 5, client()).await;
         assert_eq!(outcome.unwrap_err(), BodyFault::TooSlow);
     }
 
@@ -243,44 +256,59 @@ mod tests {
         let bodies = bodies();
         let text = "x".repeat(3 * UNIT);
         let held = bodies
-            .read(Body::from(text.clone()), 1 << 20, Caller::Known)
+            .read(Body::from(text.clone()), 1 << 20, client())
             .await
             .unwrap();
         let outcome = bodies
-            .read(Body::from(text.clone()), 1 << 20, Caller::Known)
+            .read(Body::from(text.clone()), 1 << 20, client())
             .await;
         assert_eq!(outcome.unwrap_err(), BodyFault::TooMuch);
         bodies
-            .read(Body::from("small"), 1 << 20, Caller::Known)
+            .read(Body::from("small"), 1 << 20, client())
             .await
             .unwrap();
         drop(held);
         bodies
-            .read(Body::from(text), 1 << 20, Caller::Known)
+            .read(Body::from(text), 1 << 20, client())
             .await
             .unwrap();
     }
 
     #[tokio::test]
-    async fn strangers_of_one_address_keep_no_others_out() {
-        let bodies = Arc::new(Bodies::new(UNIT, Duration::from_secs(2)));
+    async fn slow_bodies_of_one_caller_keep_no_others_out() {
+        let wait = Duration::from_secs(2);
+        let bodies = Arc::new(Bodies::new(2 << 20, wait));
         let stranger = |number: u8| Caller::Stranger(Some(IpAddr::from([192, 0, 2, number])));
-        let slow: Vec<_> = (0..STRANGERS_PER_ADDRESS)
-            .map(|_| {
-                let bodies = Arc::clone(&bodies);
-                tokio::spawn(async move { bodies.read(endless("x"), 64 << 10, stranger(1)).await })
+        let node = |number: u8| Caller::Node(NodeId::from_bytes([number; 32]));
+        let read = |body: Body, caller: Caller| {
+            let bodies = Arc::clone(&bodies);
+            tokio::spawn(async move {
+                let received = bodies.read(body, 64 << 10, caller).await;
+                received.map(|received| received.bytes)
             })
-            .collect();
-        while lock(&bodies.addresses).values().sum::<usize>() < STRANGERS_PER_ADDRESS {
+        };
+        let mut slow = Vec::new();
+        for caller in [stranger(1), node(1), client()] {
+            // More than are read at once, and than there would be memory for.
+            slow.extend((0..40).map(|_| read(endless("x"), caller.clone())));
+        }
+        while lock(&bodies.turns)
+            .values()
+            .any(|turns| turns.available_permits() > 0)
+            || lock(&bodies.turns).len() < 3
+        {
             tokio::task::yield_now().await;
         }
-        let more = bodies.read(Body::from("{}"), 64 << 10, stranger(1)).await;
-        assert_eq!(more.unwrap_err(), BodyFault::TooMuch);
-        let other = bodies.read(Body::from("{}"), 64 << 10, stranger(2)).await;
-        assert_eq!(other.unwrap().bytes, "{}");
-        for slow in slow {
-            assert_eq!(slow.await.unwrap().unwrap_err(), BodyFault::TooSlow);
+        let begun = Instant::now();
+        for caller in [stranger(2), node(2), Caller::Client("bob".to_owned())] {
+            let read = read(Body::from("{}"), caller).await.unwrap();
+            assert_eq!(read.unwrap(), "{}");
         }
-        assert!(lock(&bodies.addresses).is_empty());
+        assert!(begun.elapsed() < wait);
+        for slow in slow {
+            let fault = slow.await.unwrap().unwrap_err();
+            assert!(matches!(fault, BodyFault::TooSlow | BodyFault::TooMuch));
+        }
+        assert!(lock(&bodies.turns).is_empty());
     }
 }

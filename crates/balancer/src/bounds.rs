@@ -8,6 +8,8 @@ use infera_protocol::node_api::{
 use infera_protocol::requirements::Hardware;
 
 const SMALL: usize = 64 << 10;
+/// 512 tokens, each with 20 alternatives of at most 40 bytes, are half of it.
+const MEDIUM: usize = 1 << 20;
 /// The vectors of 256 texts with 8192 values each are 11 MiB in base64, and the differences of a
 /// whole context of 131,072 tokens 9 MiB.
 const LARGE: usize = 16 << 20;
@@ -22,6 +24,8 @@ const MAX_REASON: usize = 1024;
 pub(crate) trait Bounded {
     /// Of its JSON.
     const MAX_BYTES: usize = SMALL;
+    /// The same for a node that was given something whose result may be large.
+    const LARGEST: usize = Self::MAX_BYTES;
 
     /// What is longer in it than it may be, if anything.
     fn excess(&self) -> Option<&'static str> {
@@ -34,11 +38,12 @@ impl Bounded for Claim {}
 impl Bounded for AuditCommit {}
 
 impl Bounded for OutputBatch {
-    const MAX_BYTES: usize = LARGE;
+    const MAX_BYTES: usize = MEDIUM;
+    const LARGEST: usize = LARGE;
 }
 
 impl Bounded for AuditReveal {
-    const MAX_BYTES: usize = LARGE;
+    const LARGEST: usize = LARGE;
 
     fn excess(&self) -> Option<&'static str> {
         (self.report.backend.len() > MAX_NAME).then_some("backend")

@@ -776,7 +776,8 @@ impl FromRequest<Arc<Core>> for Posted {
                 return Err(error);
             }
         };
-        let body = core.bodies.read(body, MAX_BODY_BYTES, Caller::Known).await;
+        let caller = Caller::Client(client.name.clone());
+        let body = core.bodies.read(body, MAX_BODY_BYTES, caller).await;
         Ok(Self {
             client,
             body: body.map_err(body_error)?,

@@ -123,7 +123,8 @@ pub struct Config {
     /// How long a request's body may take to arrive.
     #[serde(deserialize_with = "milliseconds")]
     pub body_wait: Duration,
-    /// How much memory the bodies of all requests under way may take together.
+    /// How much memory the bodies of all clients' requests under way may take together, and those
+    /// of all nodes' calls.
     pub body_bytes: usize,
     /// The header in which a reverse proxy names the address that it forwards for, for example
     /// `x-forwarded-for`. It is believed only from this machine and from `proxies`.

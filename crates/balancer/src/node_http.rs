@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
@@ -415,13 +415,33 @@ impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Call<T> {
                 return Err(refused);
             }
         };
-        let received = core.bodies.read(body, T::MAX_BYTES, Caller::Known).await;
+        let large = body.size_hint().lower() > T::MAX_BYTES as u64;
+        let limit = if large && T::LARGEST > T::MAX_BYTES && core.expects_much(node, &parts).await?
+        {
+            T::LARGEST
+        } else {
+            T::MAX_BYTES
+        };
+        let received = core.bodies.read(body, limit, Caller::Node(node)).await;
         let received = received.map_err(unread)?;
         Ok(Self {
             node,
             message: parse(&received)?,
             _received: received,
         })
+    }
+}
+
+impl Core {
+    /// Whether a node was given something whose result may be large: texts to embed, or an audit.
+    async fn expects_much(&self, node: NodeId, call: &Parts) -> Result<bool, Refusal> {
+        let words: Vec<_> = call.uri.path().split('/').skip(3).collect();
+        let expected = match words[..] {
+            ["jobs", job, "output"] => store::embeds(&self.database, node, id(job)?).await,
+            ["audits", audit, "report"] => store::audits(&self.database, node, id(audit)?).await,
+            _ => Ok(false),
+        };
+        expected.map_err(unavailable)
     }
 }
 

@@ -571,6 +571,34 @@ pub(crate) async fn attempt_state(
     .transpose()
 }
 
+/// Whether a node was given a job that turns texts into vectors.
+pub(crate) async fn embeds(database: &Database, node: NodeId, job: JobId) -> Result<bool, DbError> {
+    let known = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM attempts JOIN jobs ON jobs.id = attempts.job
+             WHERE attempts.job = ? AND attempts.node = ? AND jobs.texts IS NOT NULL)",
+    )
+    .bind(job.to_string())
+    .bind(node.to_string())
+    .fetch_one(database.read())
+    .await?;
+    Ok(known)
+}
+
+/// Whether a node was given an audit.
+pub(crate) async fn audits(
+    database: &Database,
+    node: NodeId,
+    audit: AuditId,
+) -> Result<bool, DbError> {
+    let known =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM audits WHERE id = ? AND node = ?)")
+            .bind(audit.to_string())
+            .bind(node.to_string())
+            .fetch_one(database.read())
+            .await?;
+    Ok(known)
+}
+
 /// Which node an audit was given to, and how far it has come.
 pub(crate) async fn audit_state(
     database: &Database,

@@ -7,14 +7,15 @@ use infera_protocol::Hash;
 use infera_protocol::node_api::{
     ChallengeRequest, NodeState, RefusalCode, Session, SessionRequest, do_work,
 };
+use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Network, SimNode, answer, challenge, code, hardware, key, open_session, patient,
-    session_request, until,
+    Network, SimNode, answer, challenge, code, embedded, hardware, key, open_session, patient,
+    session_request, sim_vectors, until,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -192,6 +193,35 @@ async fn strangers_are_refused_with_an_answer_however_much_they_send() {
         .post(format!("{}/v1/chat/completions", network.base))
         .body(large);
     assert_eq!(request.send().await.unwrap().status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_was_given_much_may_send_much() {
+    let network = Network::start(patient()).await;
+    network.add_embedder().await;
+    let mut node = SimNode::worker(&network, 1).await;
+    let large = json!({"padding": "x".repeat(2 << 20)});
+    let token = node.session.token.clone();
+    let send = async |path: String, body: &Value| {
+        let request = network.http.post(format!("{}{path}", network.base));
+        let request = request.bearer_auth(&token).json(body);
+        answer::<OutputAck>(request).await
+    };
+    let audit = "00".repeat(16);
+    let told = send(format!("/node/v1/audits/{audit}/report"), &large).await;
+    let told = told.unwrap_err().message;
+    assert!(told.contains("over the limit of 65536"), "{told}");
+    let answered = network.embed(&json!({}));
+    let offer = node.offer().await;
+    let path = format!("/node/v1/jobs/{}/output", offer.job);
+    let told = send(path.clone(), &large).await.unwrap_err().message;
+    assert!(told.contains("over the limit of 1048576"), "{told}");
+    let spec = node.claim(&offer).await.unwrap();
+    let vectors = sim_vectors(&spec.prompt, &spec.texts);
+    let mut batch = json!(embedded(&node.key, &spec, vectors));
+    batch["padding"] = large["padding"].clone();
+    assert!(send(path, &batch).await.unwrap().finished);
+    assert_eq!(answered.await.unwrap().0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
