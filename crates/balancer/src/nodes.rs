@@ -299,7 +299,13 @@ impl Nodes {
         let live = node.and_then(|node| inner.nodes.get_mut(&node));
         match (node, live) {
             (Some(node), Some(live)) => {
+                // Whoever waits for a node may have passed it over.
+                let is_back = now.duration_since(live.last_heard) >= self.timeout;
                 live.last_heard = now;
+                drop(inner);
+                if is_back {
+                    self.announce();
+                }
                 Ok(node)
             }
             _ => Err(Refusal {
