@@ -36,7 +36,7 @@ pub struct Pieces {
 impl Pieces {
     pub fn push<'a>(&mut self, piece: &'a str) -> Cow<'a, str> {
         let shown = shown(piece, self.last, Kept::LinesAndTabs, braced);
-        self.last = piece.chars().next_back().unwrap_or(self.last);
+        self.last = shown.chars().next_back().unwrap_or(self.last);
         shown
     }
 }
@@ -118,7 +118,8 @@ fn shown(
             copied = at + character.len_utf8();
         }
         rest = &rest[stays.max(character.len_utf8())..];
-        before = character;
+        // What stands for a character ends in ASCII.
+        before = if stays == 0 { '}' } else { character };
     }
     if copied == 0 {
         return Cow::Borrowed(text);

@@ -106,6 +106,10 @@ reference: boolean, } | { "state": "disconnected", reason: string,
 /**
  * Unix time in milliseconds of the next try.
  */
+retry_at_ms: number, } | { "state": "turned_away", why: TurnedAway, 
+/**
+ * Unix time in milliseconds of the next try.
+ */
 retry_at_ms: number, } | { "state": "refused", message: string, };
 export type Decision = { mode: Mode, 
 /**
@@ -390,7 +394,7 @@ policy: string | null, requirements: Array<Requirement>,
  * The models that the network serves; none while that is unknown.
  */
 offers: Array<ModelOffer> | null, };
-export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
+export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**
  * Until the user resumes, if absent.
@@ -501,13 +505,14 @@ remedy: string | null,
  */
 summary: Summary, };
 export type StateKind = "working" | "waiting" | "paused" | "needs_you";
-export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
+export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "turned_away", why: TurnedAway, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
 export type Theme = "system" | "light" | "dark";
 export type Today = { 
 /**
  * Confirmed and pending.
  */
 micro_points: number, jobs: number, verified: number, pending: number, failed: number, };
+export type TurnedAway = "identity_in_use" | "too_much";
 export type UseModel = { path: string, in_use: boolean, };
 export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";

@@ -91,7 +91,9 @@ impl Private {
         let mut before = ' ';
         let mut rest = text;
         while let Some(next) = rest.chars().next() {
-            let begins = !(before.is_alphanumeric() || before == '_');
+            // Behind `::` goes on what is a path in a program, if it was no address.
+            let in_path = text[..text.len() - rest.len()].ends_with("::");
+            let begins = !(before.is_alphanumeric() || before == '_' || in_path);
             let found = home(rest)
                 .or_else(|| begins.then(|| self.named(rest).or_else(|| by_form(rest)))?);
             let length = match found {
@@ -212,7 +214,10 @@ fn secret(text: &str) -> Found {
     // As base64 writes random bytes: names change less often between letters and digits.
     let kind = |byte: u8| (byte.is_ascii_digit(), byte.is_ascii_uppercase());
     let pairs = word.as_bytes().windows(2);
-    let changes = pairs.filter(|pair| kind(pair[0]) != kind(pair[1])).count();
+    let changes = pairs
+        .filter(|pair| pair.iter().all(u8::is_ascii_alphanumeric))
+        .filter(|pair| kind(pair[0]) != kind(pair[1]))
+        .count();
     (word.len() >= 32 && 3 * changes >= word.len()).then(|| (word.len(), HIDDEN.to_owned()))
 }
 
