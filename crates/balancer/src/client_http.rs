@@ -774,7 +774,7 @@ impl FromRequest<Arc<Core>> for Posted {
 }
 
 /// The token ids of each prompt. A long one takes a while, which other requests must not wait for.
-async fn tokenised(
+pub(crate) async fn tokenised(
     model: &Arc<ServedModel>,
     input: Input,
     param: &'static str,

@@ -18,5 +18,7 @@ mod embeddings;
 mod nodes;
 #[path = "network/program.rs"]
 mod program;
+#[path = "network/references.rs"]
+mod references;
 #[path = "network/verdicts.rs"]
 mod verdicts;
