@@ -182,6 +182,8 @@ impl SimulatedNode {
             backend: "simulated".to_owned(),
             positions: task.output.len() as u32,
             mismatches: Vec::new(),
+            // Any that its like report too.
+            log_probabilities: task.output.iter().map(|_| -0.5).collect(),
             vectors: Vec::new(),
             elapsed_ms: 1,
         };

@@ -20,7 +20,8 @@ fn assert_paid(world: &World, moved: &Ledger, usage: &Value) -> Result<()> {
         "{moved:?}"
     );
     for reference in &world.references {
-        assert_eq!(confirmed(&reference.id), cost / 10, "{moved:?}");
+        let held = moved.balance(&format!("node:{}:held", reference.id));
+        assert_eq!(held, cost / 10, "{moved:?}");
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ fn texts_become_vectors_that_are_verified_and_paid() -> Result<()> {
     assert_eq!(moved.balance(&format!("client:{CLIENT}")), -cost);
     assert_eq!(confirmed(&world.workers[0].id), cost * 80 / 100);
     for reference in &world.references {
-        assert_eq!(confirmed(&reference.id), cost / 10);
+        let held = moved.balance(&format!("node:{}:held", reference.id));
+        assert_eq!(held, cost / 10);
     }
     Ok(())
 }

@@ -91,7 +91,7 @@ impl<'a> Trial<'a> {
     fn run(&self) -> Result<Outcome> {
         let options = BalancerOptions {
             // It is to be caught a hundred times, not once.
-            settings: "ban = 0\n".to_owned(),
+            settings: "ban = 0\ncanary_rate = 0.0\n".to_owned(),
             ..BalancerOptions::default()
         };
         let reference = NodeOptions {

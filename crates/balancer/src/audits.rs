@@ -12,13 +12,14 @@ use infera_protocol::node_api::{
     AuditCommit, AuditReveal, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal, RefusalCode,
     VerdictStatus,
 };
-use infera_protocol::{AuditId, AuditReport, AuditTask, NodeId, VERSION};
+use infera_protocol::{AuditId, AuditReport, AuditTask, LogProbabilities, NodeId, VERSION};
 use infera_verify::{
     Finding, ReferenceResult, Status, Thresholds, Verdict, judge_vectors, vectors_verdict, verdict,
 };
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::canaries;
 use crate::db::DbError;
 use crate::dispatch::{Core, Pause, unavailable};
 use crate::job::{
@@ -28,6 +29,7 @@ use crate::job::{
 use crate::ledger::{self, Account, Earning, Settlement};
 use crate::metrics;
 use crate::queues::Waits;
+use crate::references;
 use crate::store::{self, StoredJob};
 
 /// What is to be settled.
@@ -39,6 +41,8 @@ struct Judgment {
     attempts: Vec<JudgedAttempt>,
     /// How each report that counted compares over the whole output.
     references: Vec<ReferenceResult>,
+    /// Reports that the others contradict: they are not paid.
+    outvoted: Vec<AuditId>,
 }
 
 struct JudgedAttempt {
@@ -179,7 +183,7 @@ impl Core {
         if !fits {
             return Err(refusal(
                 RefusalCode::Malformed,
-                "The report does not fit the audit's output: check its audit, model, positions, margins and vectors",
+                "The report does not fit the audit's output: check its audit, model, positions, margins, log-probabilities and vectors",
             ));
         }
         let mut write = self.database.write().await.map_err(unavailable)?;
@@ -204,6 +208,10 @@ impl Core {
         now: Instant,
     ) -> Result<Option<Pause>, DbError> {
         if let Some((reason, unchecked)) = self.not_audited(live, job, now) {
+            if job.canary.is_some() {
+                self.settle_canary(live, job, true).await?;
+                return Ok(None);
+            }
             let judgment = Judgment::unaudited(job, reason, unchecked);
             self.settle(live, job, judgment).await?;
             return Ok(None);
@@ -249,26 +257,40 @@ impl Core {
                 AuditStep::Committed | AuditStep::Reported | AuditStep::Closed => {}
             }
         }
-        let all_reported = enough && audits.live().all(|audit| audit.step == AuditStep::Reported);
-        if all_reported {
-            let reported = audits.live().count();
-            let give_up = audits.give_up;
-            if let Some(judgment) = judge(job) {
+        let reported = audits.live().count();
+        let give_up = audits.give_up;
+        let others = self.others(job);
+        let Stage::Auditing(audits) = &mut job.stage else {
+            return Ok(None);
+        };
+        let done = audits.live().all(|audit| audit.step == AuditStep::Reported);
+        if done && (enough || !others) {
+            if job.canary.is_some() {
+                if enough {
+                    self.settle_canary(live, job, !others).await?;
+                    return Ok(None);
+                }
+            } else if let Some(judgment) = judge(job, others) {
                 self.settle(live, job, judgment).await?;
                 return Ok(None);
             }
-            if reported < self.config.max_references {
+            if enough && reported < self.config.max_references {
                 tracing::warn!(job = %job.id, "the references do not decide, so another is asked");
                 if let Stage::Auditing(audits) = &mut job.stage {
                     audits.needed = reported + 1;
                 }
                 return Ok(None);
             }
-            return Ok(Some(Pause {
-                until: give_up,
-                waits: None,
-            }));
+            if enough {
+                return Ok(Some(Pause {
+                    until: give_up,
+                    waits: None,
+                }));
+            }
         }
+        let Stage::Auditing(audits) = &job.stage else {
+            return Ok(None);
+        };
         let until = audits
             .drawn
             .iter()
@@ -348,8 +370,13 @@ impl Core {
         if self.edges.chance() >= self.config.audit_rate {
             return Some(("The lottery chose no audit for this job.", false));
         }
-        audits.needed = self.config.references;
         audits.give_up = Some(now + self.config.keep_text);
+        audits.needed = self.config.references;
+        if job.request.client == canaries::CLIENT {
+            // What canaries are made of has to be right.
+            let here = self.nodes.references_here(job.request.model.id, now).len();
+            audits.needed += usize::from(here > audits.needed);
+        }
         None
     }
 
@@ -365,7 +392,7 @@ impl Core {
             return Ok(());
         };
         let missing = audits.needed.saturating_sub(audits.live().count());
-        let here = self.nodes.count_references(model.id, now);
+        let here = self.nodes.references_here(model.id, now).len();
         let scarce = missing > 0 && here < audits.needed;
         if scarce == audits.scarce {
             return Ok(());
@@ -396,13 +423,34 @@ impl Core {
         Ok(())
     }
 
+    /// Whether a reference is here that could be asked besides those that were.
+    fn others(&self, job: &Job) -> bool {
+        let Stage::Auditing(audits) = &job.stage else {
+            return false;
+        };
+        if audits.live().count() >= self.config.max_references {
+            return false;
+        }
+        let here = self
+            .nodes
+            .references_here(job.request.model.id, Instant::now());
+        here.iter().any(|node| {
+            !job.excluded.contains(node)
+                && job.past.iter().all(|past| past.node != *node)
+                && audits.live().all(|audit| audit.node != *node)
+        })
+    }
+
     async fn close_late_audits(&self, job: &mut Job, now: Instant) -> Result<(), DbError> {
         let Stage::Auditing(audits) = &job.stage else {
             return Ok(());
         };
         let late: Vec<_> = audits
             .live()
-            .filter(|audit| audit.until.is_some_and(|until| until <= now))
+            .filter(|audit| {
+                audit.until.is_some_and(|until| until <= now)
+                    || self.nodes.has_lost_role(audit.node)
+            })
             .map(|audit| (audit.id, audit.node))
             .collect();
         for (id, node) in late {
@@ -449,7 +497,7 @@ impl Core {
                 audit.node == *node
                     && (audit.step != AuditStep::Closed || audit.until.is_some_and(|at| at > now))
             });
-            !worked && !asked
+            !worked && !asked && !job.excluded.contains(node)
         });
         // Those that have not failed to answer before come first.
         chosen.sort_by_key(|node| audits.drawn.iter().any(|audit| audit.node == *node));
@@ -457,6 +505,7 @@ impl Core {
         if chosen.is_empty() {
             return Ok(());
         }
+        let nodes = chosen.clone();
         let drawn: Vec<_> = chosen
             .into_iter()
             .map(|node| Audit {
@@ -471,9 +520,15 @@ impl Core {
             .collect();
         let mut write = self.database.write().await?;
         for audit in &drawn {
-            store::insert_audit(&mut write, job, audit.id, audit.node, self.edges.now_ms()).await?;
+            let now_ms = self.edges.now_ms();
+            store::insert_audit(&mut write, job, audit.id, audit.node, now_ms).await?;
+            if let Some(canary) = &job.canary {
+                canaries::note_drawn(&mut write, canary, audit.node, now_ms).await?;
+            }
         }
+        let least_met = references::least_met(&mut write, &nodes).await?;
         write.commit().await?;
+        self.draw_canary(job, least_met);
         for audit in &drawn {
             self.register_audit(audit.id, audit.node, live);
             self.nodes.begin_work(audit.node);
@@ -506,7 +561,15 @@ impl Core {
         // A client that waits for the verdict gets nothing of what failed.
         let got = !(failed && waits);
         let mut settlement = self.settlement(job, &judgment, got);
-        settlement.references = audits.iter().map(|(_, node, _)| (*node, pay)).collect();
+        let outvoted = |audit: &AuditId| judgment.outvoted.contains(audit);
+        // Reports that decided nothing may be anybody's inventions.
+        let decided = judgment.verdict != VerdictStatus::SampledOut;
+        let worth = |audit| if decided && !outvoted(audit) { pay } else { 0 };
+        settlement.references = audits
+            .iter()
+            .map(|(audit, node, _)| (*node, worth(audit)))
+            .collect();
+        let mut lost_role = Vec::new();
         let mut bans = Vec::new();
         let mut write = self.database.write().await?;
         let network = ledger::balance_within(&mut write, &Account::Network).await?;
@@ -558,13 +621,25 @@ impl Core {
                 VerdictStatus::SampledOut | VerdictStatus::Pending => {}
             }
         }
-        for ((id, _, report), (_, pay)) in audits.iter().zip(&settlement.references) {
+        for ((id, node, report), (_, pay)) in audits.iter().zip(&settlement.references) {
+            let lately = references::note_report(&mut write, *node, outvoted(id)).await?;
+            if *pay > 0 {
+                references::hold(&mut write, *node, now_ms).await?;
+            }
+            if outvoted(id) && lately >= self.config.most_outvoted {
+                let why = references::contradicted(lately);
+                references::lose_role(&mut write, *node, *id, &why, now_ms).await?;
+                lost_role.push((*node, why));
+            }
             let result = judgment
                 .references
                 .iter()
                 .find(|result| result.audit == *id);
             let found = findings(result.map_or(&[], std::slice::from_ref), &audits);
             store::settle_audit(&mut write, *id, &figures(report, result), &found, *pay).await?;
+        }
+        if let Some(computed) = judgment.stock(job, &audits) {
+            canaries::keep_stock(&mut write, job, computed, now_ms).await?;
         }
         if rerun {
             store::restart_job(&mut write, job.id, job.run + 1).await?;
@@ -597,6 +672,9 @@ impl Core {
             }
         }
         self.tell_nodes(job, &judgment, &audits).await;
+        for (node, why) in lost_role {
+            self.take_role(node, &why);
+        }
         if rerun {
             job.tell(Progress::Restarted);
             job.restart(self.seeking(Instant::now(), self.config.reassign));
@@ -705,12 +783,33 @@ impl Judgment {
             unchecked,
             attempts: job.past.iter().map(judged).collect(),
             references: Vec::new(),
+            outvoted: Vec::new(),
         }
+    }
+
+    /// What references computed of an answer to one of the operator's prompts, if all agree that
+    /// nothing is wrong with it.
+    fn stock<'a>(
+        &self,
+        job: &Job,
+        audits: &'a [(AuditId, NodeId, AuditReport)],
+    ) -> Option<&'a LogProbabilities> {
+        let clean = self
+            .references
+            .iter()
+            .all(|result| result.finding == Some(Finding::Clean));
+        let wanted = job.request.client == canaries::CLIENT
+            && self.verdict == VerdictStatus::Verified
+            && clean
+            && !job.failed
+            && !job.cancelled;
+        let (_, _, report) = audits.first().filter(|_| wanted)?;
+        Some(&report.log_probabilities)
     }
 }
 
 /// Judges each attempt's part of the output. `None` while the references do not decide.
-fn judge(job: &Job) -> Option<Judgment> {
+fn judge(job: &Job, can_be_asked: bool) -> Option<Judgment> {
     let Stage::Auditing(audits) = &job.stage else {
         return None;
     };
@@ -728,10 +827,11 @@ fn judge(job: &Job) -> Option<Judgment> {
             let shape = job.vector_shape();
             vectors_verdict(&job.vectors, shape, &reports, &Thresholds::P32_VECTORS)
         } else {
-            verdict(segment, &structure, &reports, &thresholds)
+            verdict(segment, &structure, &reports, &thresholds, can_be_asked)
         }
     };
     let whole = verdict_on(0..job.received());
+    let outvoted = whole.outvoted().collect();
     let mut attempts = Vec::new();
     for past in &job.past {
         let (verdict, reason, references) = if past.start == past.end {
@@ -768,12 +868,13 @@ fn judge(job: &Job) -> Option<Judgment> {
         reason,
         unchecked: false,
         attempts,
+        outvoted,
         references: whole.references,
     })
 }
 
 /// What the receipt keeps of a report.
-fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json::Value {
+pub(crate) fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json::Value {
     let statistics = result.and_then(|result| result.statistics);
     json!({
         "backend": report.backend,
@@ -784,11 +885,12 @@ fn figures(report: &AuditReport, result: Option<&ReferenceResult>) -> serde_json
         "largest_margin": statistics.map(|statistics| statistics.largest),
         "match_rate": statistics.map(|statistics| statistics.match_rate()),
         "finding": result.and_then(|result| result.finding),
+        "fault": result.and_then(|result| result.fault).map(|fault| fault.to_string()),
     })
 }
 
 /// What the node may know of each reference. Discarded reports are left out.
-fn findings(
+pub(crate) fn findings(
     results: &[ReferenceResult],
     audits: &[(AuditId, NodeId, AuditReport)],
 ) -> Vec<ReferenceFigures> {
@@ -836,6 +938,7 @@ fn report_fits(job: &Job, id: AuditId, report: &AuditReport) -> bool {
         next = mismatch.position.saturating_add(1);
         fits
     });
+    let computed = &report.log_probabilities;
     let vectors_fit = if job.is_embedding() {
         judge_vectors(&report.vectors, job.vector_shape()).is_ok()
     } else {
@@ -846,6 +949,8 @@ fn report_fits(job: &Job, id: AuditId, report: &AuditReport) -> bool {
         && report.positions == job.received()
         && report.backend.len() <= 100
         && in_order
+        && computed.len() == job.output.len()
+        && computed.are_sound()
         && vectors_fit
 }
 

@@ -393,10 +393,21 @@ async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
             let rows = store::nodes(&database).await?;
             print_list(json, &rows, |row| {
                 let role = if row.reference { "reference" } else { "worker" };
-                format!(
+                let mut line = format!(
                     "{} {role:<10} {} verified, {} failed",
                     row.node, row.verified, row.failures
-                )
+                );
+                if row.audits > 0 {
+                    let (all, met) = (row.canaries_met + row.canaries_missed, row.canaries_met);
+                    line += &format!(
+                        "; {} audits, {} contradicted, {met} of {all} canaries met",
+                        row.audits, row.outvoted
+                    );
+                }
+                if let Some(why) = &row.role_lost {
+                    line += &format!("; no reference any more: {why}");
+                }
+                line
             })
         }
     }

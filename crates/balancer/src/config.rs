@@ -12,6 +12,8 @@ use crate::joining::AdmissionRule;
 
 /// Name of the optional settings file inside the data folder.
 pub(crate) const FILE_NAME: &str = "balancer.toml";
+/// Name of the optional file of prompts for canaries, beside it.
+const PROMPTS_NAME: &str = "canaries.txt";
 
 /// Every setting. Durations are written in milliseconds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -73,6 +75,18 @@ pub struct Config {
     pub references: usize,
     /// How many may be drawn when the first ones do not decide.
     pub max_references: usize,
+    /// Of all audits, the part that are canaries: outputs whose faults are known.
+    pub canary_rate: f64,
+    /// What the network asks itself to have outputs for canaries: the lines of `canaries.txt` in
+    /// the data folder, or some that suit any model. Without any there are no canaries.
+    #[serde(skip)]
+    pub canary_prompts: Vec<String>,
+    /// How long a reference's pay is held while no canary can be sent to it.
+    #[serde(deserialize_with = "milliseconds")]
+    pub hold_without_canary: Duration,
+    /// So many reports that the others contradict, without a canary met between, cost a reference
+    /// its role.
+    pub most_outvoted: u32,
     /// How long a reference may take to accept, to score, and to open its report.
     #[serde(deserialize_with = "milliseconds")]
     pub audit_accept: Duration,
@@ -163,6 +177,10 @@ impl Default for Config {
             audit_rate: 1.0,
             references: 2,
             max_references: 5,
+            canary_rate: 0.04,
+            canary_prompts: lines(include_str!("canaries.txt")),
+            hold_without_canary: Duration::from_hours(7 * 24),
+            most_outvoted: 3,
             audit_accept: Duration::from_secs(10),
             audit_score: Duration::from_mins(2),
             audit_reveal: Duration::from_secs(30),
@@ -209,17 +227,14 @@ impl Config {
     /// Reads the settings file in `folder`; without one, the defaults.
     pub fn load(folder: &Path) -> Result<Self, ConfigError> {
         let path = folder.join(FILE_NAME);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(source) => return Err(ConfigError::Read { path, source }),
-        };
-        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Settings {
+        let text = read(&path)?.unwrap_or_default();
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Settings {
             path: path.clone(),
             message: error.message().to_owned(),
         })?;
+        if let Some(prompts) = read(&folder.join(PROMPTS_NAME))? {
+            config.canary_prompts = lines(&prompts);
+        }
         config
             .check()
             .map_err(|message| ConfigError::Settings { path, message })?;
@@ -286,6 +301,12 @@ impl Config {
                 "`template` must be above 0 and `template_memory` at least 134217728".to_owned(),
             );
         }
+        if !(0.0..=0.5).contains(&self.canary_rate) {
+            return Err("`canary_rate` must be from 0 to 0.5".to_owned());
+        }
+        if self.most_outvoted == 0 {
+            return Err("`most_outvoted` must be at least 1".to_owned());
+        }
         // One report alone never decides.
         if self.references < 2 || self.max_references < self.references {
             return Err("`references` must be at least 2 and at most `max_references`".to_owned());
@@ -297,6 +318,27 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A file's text; none when there is no such file.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The lines that are not blank.
+fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The requirements policy that `--policy` names: `public`, `practice`, or a JSON file.
@@ -341,6 +383,17 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_own_prompts_replace_the_built_in_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let prompts = || Config::load(folder.path()).unwrap().canary_prompts;
+        assert!(prompts().len() > 40);
+        std::fs::write(folder.path().join(PROMPTS_NAME), "One.\n\n  Two?  \n").unwrap();
+        assert_eq!(prompts(), ["One.", "Two?"]);
+        std::fs::write(folder.path().join(PROMPTS_NAME), "\n").unwrap();
+        assert!(prompts().is_empty(), "none are asked for");
+    }
+
+    #[test]
     fn wrong_settings_are_named() {
         for (text, named) in [
             ("leese = 5", "leese"),
@@ -355,6 +408,9 @@ mod tests {
             ("template_memory = 1000", "template_memory"),
             ("references = 6", "references"),
             ("references = 1", "references"),
+            ("canary_rate = 0.6", "canary_rate"),
+            ("canary_rate = -0.1", "canary_rate"),
+            ("most_outvoted = 0", "most_outvoted"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::body::Bodies;
+use crate::canaries::{self, Canaries};
 use crate::catalog::{Catalog, CatalogError, ServedModel};
 use crate::config::Config;
 use crate::db::{Database, DbError};
@@ -64,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) queues: Queues,
     pub(crate) prompts: Prompts,
+    pub(crate) canaries: Canaries,
     /// Set when open answers must come to their end, because the program does.
     ending: watch::Sender<bool>,
     turns: AtomicU64,
@@ -143,6 +145,7 @@ impl Balancer {
             metrics: metrics::install(),
             queues: Queues::default(),
             prompts: Prompts::default(),
+            canaries: Canaries::default(),
             ending: watch::Sender::new(false),
             turns: AtomicU64::new(1),
             scarce: Mutex::default(),
@@ -157,8 +160,13 @@ impl Balancer {
         Ok(Self(core))
     }
 
-    /// Follows what commands change in the database, and deletes old texts. Never returns.
+    /// What goes on beside jobs and calls. Never returns.
     pub async fn keep_up(&self) {
+        tokio::join!(self.follow_commands(), self.0.keep_canaries());
+    }
+
+    /// Follows what commands change in the database, and deletes old texts. Never returns.
+    async fn follow_commands(&self) {
         let mut round = 0u64;
         loop {
             self.0.read_models().await;
@@ -287,18 +295,22 @@ impl Core {
         self.lock().audits.insert(id, (node, Arc::clone(job)));
     }
 
+    /// Wakes the jobs that any of these references checks.
+    pub(crate) fn wake_audited(&self, references: &HashSet<NodeId>) {
+        let live = self.lock();
+        let concerned = live
+            .audits
+            .values()
+            .filter(|(node, _)| references.contains(node));
+        concerned.for_each(|(_, job)| job.wake.notify_one());
+    }
+
     /// Wakes the jobs for which there is room now, and those whose references may have missed
     /// something.
     fn wake_waiting(&self) {
         let relinked = self.nodes.take_relinked();
         if !relinked.is_empty() {
-            let relinked: HashSet<_> = relinked.into_iter().collect();
-            let live = self.lock();
-            let concerned = live
-                .audits
-                .values()
-                .filter(|(node, _)| relinked.contains(node));
-            concerned.for_each(|(_, job)| job.wake.notify_one());
+            self.wake_audited(&relinked.into_iter().collect());
         }
         let (now, now_ms) = (Instant::now(), self.edges.now_ms());
         for (model, waits) in self.queues.waiting() {
@@ -948,7 +960,7 @@ impl Core {
         }
     }
 
-    fn start_driver(self: &Arc<Self>, job: Job) -> Arc<LiveJob> {
+    pub(crate) fn start_driver(self: &Arc<Self>, job: Job) -> Arc<LiveJob> {
         let live = Arc::new(LiveJob {
             id: job.id,
             model: job.request.model.id,
@@ -969,6 +981,9 @@ impl Core {
         let mut write = self.database.write().await?;
         store::deliver_done_jobs(&mut write).await?;
         write.commit().await?;
+        for node in store::lost_references(&self.database).await? {
+            self.nodes.lose_role(node);
+        }
         for stored in store::open_jobs(&self.database, i64::MAX).await? {
             self.take_up(&stored).await?;
         }
@@ -1066,6 +1081,9 @@ impl Core {
                     prefilled: attempt.prefilled,
                 });
             }
+        }
+        if stored.client == canaries::CLIENT {
+            self.restore_canary(&mut job).await?;
         }
         if stored.auditing {
             job.failed = stored.failed;

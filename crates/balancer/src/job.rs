@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::canaries::OpenCanary;
 use crate::catalog::ServedModel;
 use crate::ledger::{self, RunBooks};
 use crate::openai::ApiError;
@@ -125,6 +126,8 @@ pub(crate) struct Job {
     pub deadline: Instant,
     /// How many nodes have lost it, newcomers beside known ones not counted.
     pub losses: u32,
+    /// It is no job at all: its output was made to see what references say.
+    pub canary: Option<OpenCanary>,
 }
 
 /// A place that is given back when this is dropped, whatever else happens.
@@ -325,6 +328,7 @@ impl Job {
             place: None,
             deadline,
             losses: 0,
+            canary: None,
         }
     }
 
@@ -655,6 +659,8 @@ impl Job {
             reason,
             is_end,
             stop_at: stopped.then_some(ids.len() as u32),
+            sampling: self.request.sampling,
+            seed: self.request.seed,
         }
     }
 

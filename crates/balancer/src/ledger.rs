@@ -6,6 +6,7 @@ use infera_protocol::node_api::Price;
 use infera_protocol::{JobId, NodeId};
 use serde::Serialize;
 
+use crate::canaries;
 use crate::db::{Database, DbError, Write};
 
 /// Who can hold points.
@@ -18,6 +19,8 @@ pub(crate) enum Account {
     /// Earned, but not verified.
     Pending(NodeId),
     Confirmed(NodeId),
+    /// Earned by checking, but not confirmed by a canary.
+    Held(NodeId),
     Network,
 }
 
@@ -28,6 +31,7 @@ impl Account {
             Self::Escrow => "escrow".to_owned(),
             Self::Pending(node) => format!("node:{node}:pending"),
             Self::Confirmed(node) => format!("node:{node}:confirmed"),
+            Self::Held(node) => format!("node:{node}:held"),
             Self::Network => "network".to_owned(),
         }
     }
@@ -220,7 +224,7 @@ impl RunBooks {
                 .transfer(&pending, &Account::Escrow, earning.share - earning.paid);
         }
         for (reference, pay) in references {
-            entry = entry.transfer(&Account::Network, &Account::Confirmed(*reference), *pay);
+            entry = entry.transfer(&Account::Network, &Account::Held(*reference), *pay);
         }
         let paid: i64 = earnings.iter().map(|earning| earning.paid).sum();
         entry
@@ -229,7 +233,12 @@ impl RunBooks {
     }
 
     fn client(&self) -> Account {
-        Account::Client(self.client.clone())
+        if self.client == canaries::CLIENT {
+            // The operator's own prompts are the network's to pay.
+            Account::Network
+        } else {
+            Account::Client(self.client.clone())
+        }
     }
 
     fn entry(&self, step: &str) -> Entry {
@@ -370,8 +379,8 @@ mod tests {
         assert_eq!(first["escrow"], 0);
         assert_eq!(first[&Account::Pending(node(1)).name()], 0);
         assert_eq!(first[&Account::Confirmed(node(1)).name()], 802);
-        assert_eq!(first[&Account::Confirmed(node(2)).name()], 100);
-        assert_eq!(first[&Account::Confirmed(node(3)).name()], 100);
+        assert_eq!(first[&Account::Held(node(2)).name()], 100);
+        assert_eq!(first[&Account::Held(node(3)).name()], 100);
         assert_eq!(first["network"], 1, "rounding goes to the network");
     }
 
@@ -409,7 +418,7 @@ mod tests {
         assert_eq!(balances["escrow"], 0);
         assert_eq!(balances[&Account::Pending(node(2)).name()], 0);
         assert_eq!(balances[&Account::Confirmed(node(1)).name()], 300);
-        assert_eq!(balances[&Account::Confirmed(node(3)).name()], 50);
+        assert_eq!(balances[&Account::Held(node(3)).name()], 50);
         assert_eq!(balances["network"], -25);
     }
 

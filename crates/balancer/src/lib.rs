@@ -5,6 +5,7 @@ mod address;
 mod audits;
 mod body;
 mod bounds;
+mod canaries;
 mod catalog;
 pub mod cli;
 mod client_http;
@@ -27,6 +28,7 @@ mod private;
 mod prompts;
 mod queues;
 mod receipts;
+mod references;
 mod server;
 mod store;
 
@@ -39,7 +41,7 @@ pub use joining::AdmissionRule;
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use server::{Address, ServeError, Server, Tls};
-pub use store::NodeRow;
+pub use store::{NodeRow, nodes as list_nodes};
 
 /// Makes a node a reference node, or an ordinary one again.
 pub async fn set_reference(

@@ -201,6 +201,7 @@ impl World {
             let database = Database::open(self.folder.path()).await.unwrap();
             let config = Config {
                 subsidy_cap: 1_000_000,
+                canary_rate: 0.0,
                 ..Config::default()
             };
             let edges = Edges::system();
@@ -649,20 +650,25 @@ async fn check(core: &Core, job: JobId, cheated: &[(u32, u32)]) -> bool {
 /// What a reference finds that computes honestly.
 fn report(job: &Job, cheated: &[(u32, u32)]) -> AuditReport {
     let output = job.output_ids();
-    let wrong = (0..output.len() as u32).filter(|position| {
-        !cheated.is_empty() && output[*position as usize] != token(*position, false)
-    });
+    let is_wrong =
+        |position: u32| !cheated.is_empty() && output[position as usize] != token(position, false);
+    let positions = 0..output.len() as u32;
     AuditReport {
         audit: infera_protocol::AuditId::from_bytes([0; 16]),
         model: job.request.model.id,
         backend: "a test".to_owned(),
         positions: output.len() as u32,
-        mismatches: wrong
+        mismatches: positions
+            .clone()
+            .filter(|position| is_wrong(*position))
             .map(|position| Mismatch {
                 position,
                 token: token(position, false),
                 margin: 100.0,
             })
+            .collect(),
+        log_probabilities: positions
+            .map(|position| if is_wrong(position) { -200.0 } else { -0.5 })
             .collect(),
         vectors: Vec::new(),
         elapsed_ms: 1,

@@ -40,6 +40,10 @@ pub(crate) fn install() -> Metrics {
         );
         describe_counter!("infera_verdicts_total", "Final verdicts");
         describe_counter!(
+            "infera_canaries_total",
+            "What reference nodes made of canaries"
+        );
+        describe_counter!(
             "infera_refusals_total",
             "Calls of nodes that were refused, by code"
         );
@@ -101,6 +105,10 @@ pub(crate) fn settled(verdict: &'static str) {
 
 pub(crate) fn subsidy_refused(micro_points: i64) {
     counter!("infera_subsidy_refused_micro_points_total").increment(micro_points.unsigned_abs());
+}
+
+pub(crate) fn canary(outcome: &'static str) {
+    counter!("infera_canaries_total", "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn refused(code: String) {

@@ -333,9 +333,10 @@ async fn report(
 
 async fn points(State(core): Shared, Sender(node): Sender) -> Result<Json<Points>, Refused> {
     let points = async {
+        let balance = async |account| ledger::balance(&core.database, &account).await;
         Ok::<_, DbError>(Points {
-            confirmed: ledger::balance(&core.database, &Account::Confirmed(node)).await?,
-            pending: ledger::balance(&core.database, &Account::Pending(node)).await?,
+            confirmed: balance(Account::Confirmed(node)).await?,
+            pending: balance(Account::Pending(node)).await? + balance(Account::Held(node)).await?,
             forfeited: store::forfeited(&core.database, node).await?,
         })
     };

@@ -53,6 +53,8 @@ struct Inner {
     newcomers: HashMap<Option<IpAddr>, (Instant, usize)>,
     /// Above every event id of nodes that were forgotten.
     next_event: u64,
+    /// Nodes whose reports count no more.
+    lost_role: HashSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -267,6 +269,9 @@ impl Nodes {
             inner.sessions.remove(&earlier);
         }
         inner.sessions.insert(token, node);
+        if admission.reference {
+            inner.lost_role.remove(&node);
+        }
         drop(inner);
         self.announce();
         Ok(())
@@ -577,14 +582,6 @@ impl Nodes {
         room
     }
 
-    /// Reference nodes that are here and have the model, busy ones included.
-    pub(crate) fn count_references(&self, model: ModelId, now: Instant) -> usize {
-        let inner = self.lock();
-        let here =
-            |live: &&LiveNode| live.reference && live.fits(model, now, self.timeout, i64::MAX);
-        inner.nodes.values().filter(here).count()
-    }
-
     /// Nodes whose event stream has begun anew since the last call: what was sent before may have
     /// been missed.
     pub(crate) fn take_relinked(&self) -> Vec<NodeId> {
@@ -636,8 +633,36 @@ impl Nodes {
         }
     }
 
-    /// Reference nodes that could check an output of this model now: those with least to do first,
-    /// and among equals drawn by `lot`.
+    /// A node is no reference any more, since its reports cannot be relied on: what it has reported
+    /// on open jobs does not count.
+    pub(crate) fn lose_role(&self, node: NodeId) {
+        {
+            let mut inner = self.lock();
+            inner.lost_role.insert(node);
+            if let Some(live) = inner.nodes.get_mut(&node) {
+                live.reference = false;
+            }
+        }
+        self.end_session(node);
+    }
+
+    pub(crate) fn has_lost_role(&self, node: NodeId) -> bool {
+        self.lock().lost_role.contains(&node)
+    }
+
+    /// Reference nodes that are here and have the model, busy ones included.
+    pub(crate) fn references_here(&self, model: ModelId, now: Instant) -> Vec<NodeId> {
+        let inner = self.lock();
+        inner
+            .nodes
+            .iter()
+            .filter(|(_, live)| live.reference && live.fits(model, now, self.timeout, i64::MAX))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    /// Reference nodes that could check an output of this model now, in an order that is drawn by
+    /// `lot` alone: if the least busy came first, those who compute nothing would get most.
     pub(crate) fn references(&self, model: ModelId, lot: &[u8; 32], now: Instant) -> Vec<NodeId> {
         let inner = self.lock();
         let mut found: Vec<_> = inner
@@ -648,16 +673,16 @@ impl Nodes {
                     && live.fits(model, now, self.timeout, i64::MAX)
                     && live.free(self.trust) > 0
             })
-            .map(|(node, live)| {
+            .map(|(node, _)| {
                 let drawn = Digest::new("infera/audit-draw/v1")
                     .fixed(lot)
                     .fixed(node.as_bytes())
                     .finish();
-                (live.running, drawn, *node)
+                (drawn, *node)
             })
             .collect();
         found.sort_unstable();
-        found.into_iter().map(|(_, _, node)| node).collect()
+        found.into_iter().map(|(_, node)| node).collect()
     }
 
     /// How often the node's event stream has begun anew: what was sent before may have been missed.
@@ -1340,6 +1365,62 @@ mod tests {
         assert_eq!(next(&mut earlier_run).await, Delivery::Lost(1012));
         let mut beyond = nodes.subscribe(id(1), Some(99_999)).unwrap();
         assert_eq!(next(&mut beyond).await, Delivery::Lost(1012));
+    }
+
+    #[tokio::test]
+    async fn references_are_drawn_by_lot_alone() {
+        let nodes = nodes();
+        let reference = Admission {
+            reference: true,
+            ..admission()
+        };
+        for number in 1..=4 {
+            join(&nodes, number, reference, state(8));
+        }
+        // One has much to do, and is drawn as often as the idle ones.
+        for _ in 0..5 {
+            nodes.begin_work(id(1));
+        }
+        let mut first = [0; 5];
+        for lot in 0..200 {
+            let drawn = nodes.references(MODEL, &[lot; 32], Instant::now());
+            assert_eq!(drawn.len(), 4);
+            first[usize::from(drawn[0].as_bytes()[0])] += 1;
+        }
+        assert!(first[1..].iter().all(|count| *count > 25), "{first:?}");
+        for _ in 0..3 {
+            nodes.begin_work(id(1));
+        }
+        let free = nodes.references(MODEL, &[1; 32], Instant::now());
+        assert!(!free.contains(&id(1)), "it has no free slot");
+        assert_eq!(nodes.references_here(MODEL, Instant::now()).len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_lost_its_role_is_drawn_no_more_until_it_has_it_again() {
+        let nodes = nodes();
+        let reference = Admission {
+            reference: true,
+            ..admission()
+        };
+        let rejoin = |made, admission| {
+            let now = Instant::now();
+            let opened =
+                nodes.open_session(id(1), hash(made as u8), admission, &opening(made), now);
+            opened.unwrap();
+            nodes.set_state(id(1), state(1), true);
+            nodes.subscribe(id(1), None).unwrap()
+        };
+        rejoin(1, reference);
+        nodes.lose_role(id(1));
+        assert!(nodes.has_lost_role(id(1)));
+        assert!(nodes.authenticate(Some(hash(1)), Instant::now()).is_err());
+        rejoin(2, admission());
+        assert!(nodes.has_lost_role(id(1)), "what it reported is void");
+        assert!(nodes.references(MODEL, &[1; 32], Instant::now()).is_empty());
+        rejoin(3, reference);
+        assert!(!nodes.has_lost_role(id(1)));
+        assert_eq!(nodes.references(MODEL, &[1; 32], Instant::now()).len(), 1);
     }
 
     #[tokio::test]

@@ -81,6 +81,13 @@ pub struct NodeRow {
     pub prefill_tokens_per_second: Option<f64>,
     /// Jobs that it claimed and lost, less those that were verified since.
     pub lapses: i64,
+    /// As a reference node: reports, those that the others contradicted, and canaries.
+    pub audits: i64,
+    pub outvoted: i64,
+    pub canaries_met: i64,
+    pub canaries_missed: i64,
+    /// Why the balancer made it an ordinary node.
+    pub role_lost: Option<String>,
 }
 
 /// How a run's output ended, for the job's row.
@@ -658,7 +665,8 @@ pub(crate) async fn set_reference(
 ) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO nodes (id, reference) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET reference = ?2",
+         ON CONFLICT (id) DO UPDATE SET reference = ?2, role_lost = NULL, role_lost_ms = NULL,
+             outvoted_lately = 0",
     )
     .bind(node.to_string())
     .bind(reference)
@@ -675,7 +683,8 @@ pub(crate) async fn node(database: &Database, node: NodeId) -> Result<Option<Nod
     row.as_ref().map(node_row).transpose()
 }
 
-pub(crate) async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
+/// Every node that is known.
+pub async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
     let rows = sqlx::query("SELECT * FROM nodes ORDER BY reference DESC, id")
         .fetch_all(database.read())
         .await?;
@@ -684,6 +693,14 @@ pub(crate) async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> 
 
 pub(crate) async fn references(database: &Database) -> Result<Vec<NodeId>, DbError> {
     let rows = sqlx::query("SELECT id FROM nodes WHERE reference = 1")
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(|row| parse(row, "id")).collect()
+}
+
+/// Nodes that the balancer took the role of a reference from.
+pub(crate) async fn lost_references(database: &Database) -> Result<Vec<NodeId>, DbError> {
+    let rows = sqlx::query("SELECT id FROM nodes WHERE role_lost_ms IS NOT NULL")
         .fetch_all(database.read())
         .await?;
     rows.iter().map(|row| parse(row, "id")).collect()
@@ -770,7 +787,9 @@ pub(crate) async fn set_speeds(
 /// Micro-points that verification took from a node.
 pub(crate) async fn forfeited(database: &Database, node: NodeId) -> Result<i64, DbError> {
     Ok(sqlx::query_scalar(
-        "SELECT coalesce(sum(share), 0) FROM attempts WHERE node = ? AND verdict = 'failed'",
+        "SELECT coalesce(sum(share), 0)
+             + coalesce((SELECT held_forfeited FROM nodes WHERE id = ?1), 0)
+         FROM attempts WHERE node = ?1 AND verdict = 'failed'",
     )
     .bind(node.to_string())
     .fetch_one(database.read())
@@ -977,6 +996,11 @@ fn node_row(row: &SqliteRow) -> Result<NodeRow, DbError> {
         tokens_per_second: row.try_get("tokens_per_second")?,
         prefill_tokens_per_second: row.try_get("prefill_tokens_per_second")?,
         lapses: row.try_get("lapses")?,
+        audits: row.try_get("audits")?,
+        outvoted: row.try_get("outvoted")?,
+        canaries_met: row.try_get("canaries_met")?,
+        canaries_missed: row.try_get("canaries_missed")?,
+        role_lost: row.try_get("role_lost")?,
     })
 }
 
@@ -1000,15 +1024,15 @@ fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
     })
 }
 
-fn blob(ids: &[u32]) -> Vec<u8> {
+pub(crate) fn blob(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own types have text keys and finite numbers")
 }
 
-fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
+pub(crate) fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|_| DbError::Content(format!("a job's {column}")))
 }

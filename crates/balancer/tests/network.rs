@@ -18,6 +18,8 @@ mod embeddings;
 mod nodes;
 #[path = "network/program.rs"]
 mod program;
+#[path = "network/references.rs"]
+mod references;
 #[path = "network/templates.rs"]
 mod templates;
 #[path = "network/verdicts.rs"]

@@ -341,6 +341,7 @@ fn judge(
             backend: String::new(),
             positions: scored.positions,
             mismatches: scored.mismatches,
+            log_probabilities: scored.log_probabilities,
             vectors: Vec::new(),
             elapsed_ms: scored.elapsed_ms,
         };
@@ -352,12 +353,15 @@ fn judge(
             reason: Some(claim.reason),
             is_end: &|token| tokenizer.is_end(token),
             stop_at: None,
+            sampling: SAMPLING,
+            seed: job.seed,
         };
         let judged = verdict(
             0..claim.output.len() as u32,
             &structure,
             &[&report, &report],
             limits,
+            false,
         );
         statuses.push(judged.status);
     }

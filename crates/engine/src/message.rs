@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use infera_protocol::requirements::Gpu;
 use infera_protocol::{
-    FinishReason, JobSeed, Mismatch, ModelId, Profile, Sampling, TokenOutput, Vector,
+    FinishReason, JobSeed, LogProbabilities, Mismatch, ModelId, Profile, Sampling, TokenOutput,
+    Vector,
 };
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -219,6 +220,8 @@ pub struct Scored {
     pub id: u64,
     pub positions: u32,
     pub mismatches: Vec<Mismatch>,
+    /// Of the claimed tokens, one for each.
+    pub log_probabilities: LogProbabilities,
     pub elapsed_ms: u32,
 }
 

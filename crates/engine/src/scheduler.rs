@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use infera_protocol::{FinishReason, JobSeed, Mismatch, Sampling, TokenOutput};
-use infera_verify::{choose, choose_among, log_probabilities, needed, score};
+use infera_protocol::{FinishReason, JobSeed, LogProbabilities, Mismatch, Sampling, TokenOutput};
+use infera_verify::{choose, choose_among, log_probabilities, log_probability, needed, score};
 use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
@@ -93,7 +93,8 @@ enum Task {
     Score {
         claimed: Vec<u32>,
         mismatches: Vec<Mismatch>,
-        scored: usize,
+        /// Of what was scored.
+        log_probabilities: LogProbabilities,
     },
 }
 
@@ -199,7 +200,7 @@ impl<M: Forward> Scheduler<M> {
         let task = Task::Score {
             claimed: request.output,
             mismatches: Vec::new(),
-            scored: 0,
+            log_probabilities: LogProbabilities::default(),
         };
         let prompt = request.prompt.len();
         self.waiting.push_back(Sequence::new(
@@ -524,26 +525,30 @@ impl<M: Forward> Scheduler<M> {
                 Task::Score {
                     claimed,
                     mismatches,
-                    scored,
+                    log_probabilities,
                 },
-                Judgement::Scored(mismatch),
+                Judgement::Scored {
+                    log_probability,
+                    mismatch,
+                },
             ) => {
                 mismatches.extend(mismatch);
-                *scored += 1;
-                if *scored == claimed.len() {
+                log_probabilities.push(log_probability);
+                if log_probabilities.len() == claimed.len() {
                     let elapsed = sequence
                         .started
                         .map_or(0, |started| milliseconds(started, now));
                     emit(Event::Scored(Scored {
                         id: sequence.id,
-                        positions: *scored as u32,
+                        positions: claimed.len() as u32,
                         mismatches: std::mem::take(mismatches),
+                        log_probabilities: std::mem::take(log_probabilities),
                         elapsed_ms: elapsed,
                     }));
                     sequence.ended = true;
                 }
             }
-            (Task::Generate { .. }, Judgement::Scored(_))
+            (Task::Generate { .. }, Judgement::Scored { .. })
             | (Task::Score { .. }, Judgement::Next(_)) => {}
         }
     }
@@ -574,7 +579,11 @@ fn wanted(plan: &[Feed]) -> impl Iterator<Item = (usize, usize)> {
 /// What a row of logits means.
 enum Judgement {
     Next(TokenOutput),
-    Scored(Option<Mismatch>),
+    Scored {
+        /// Of the claimed token.
+        log_probability: f64,
+        mismatch: Option<Mismatch>,
+    },
 }
 
 impl Endings {
@@ -631,7 +640,9 @@ impl Sequence {
     fn first_wanted(&self) -> usize {
         match self.task {
             Task::Generate { .. } => self.tokens.len() - 1,
-            Task::Score { scored, .. } => self.prompt - 1 + scored,
+            Task::Score {
+                log_probabilities, ..
+            } => self.prompt - 1 + log_probabilities.len(),
         }
     }
 
@@ -690,11 +701,14 @@ impl Sequence {
             Task::Score { claimed, .. } => {
                 let token = claimed[position];
                 let own = score(logits, &self.sampling, &self.seed, position as u32, token);
-                Judgement::Scored((own.token != token).then_some(Mismatch {
-                    position: position as u32,
-                    token: own.token,
-                    margin: own.margin,
-                }))
+                Judgement::Scored {
+                    log_probability: log_probability(logits, token),
+                    mismatch: (own.token != token).then_some(Mismatch {
+                        position: position as u32,
+                        token: own.token,
+                        margin: own.margin,
+                    }),
+                }
             }
         }
     }

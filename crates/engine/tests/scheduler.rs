@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
 use infera_engine::message::{Event, Failure, FailureCode, Generate, PREFILLED_EVERY, Score};
 use infera_engine::scheduler::{Endings, Scheduler, StopWatch};
-use infera_protocol::{FinishReason, JobSeed, Sampling};
+use infera_protocol::{FinishReason, JobSeed, LogProbabilities, Sampling};
 use proptest::prelude::*;
 
 const VOCABULARY: usize = 50;
@@ -310,6 +310,20 @@ fn scoring_finds_exactly_the_changed_tokens() {
         (clean.positions as usize, clean.mismatches.len()),
         (tokens.len(), 0)
     );
+    let computed = clean.log_probabilities.surprises();
+    assert_eq!(computed.len(), tokens.len());
+    for (position, surprise) in computed.enumerate() {
+        let context = [honest.prompt.as_slice(), &tokens[..position]].concat();
+        let logits = logits(&context);
+        let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+        let expected = sum.ln() - f64::from(logits[tokens[position] as usize]);
+        let rounding = LogProbabilities::rounding(clean.log_probabilities.0[position]);
+        let off = (surprise - expected).abs();
+        assert!(
+            off <= rounding + 1e-6,
+            "{position}: {surprise} for {expected}"
+        );
+    }
     let last = tokens.len() - 1;
     let own = tokens[last];
     tokens[last] = (own + 1) % VOCABULARY as u32;
@@ -322,6 +336,9 @@ fn scoring_finds_exactly_the_changed_tokens() {
         ),
         (last, own)
     );
+    let (before, of_changed) = (&clean.log_probabilities.0, &changed.log_probabilities.0);
+    assert_eq!(before[..last], of_changed[..last]);
+    assert_ne!(before[last], of_changed[last]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::{AuditId, Hash, JobSeed, ModelId};
 use crate::job::Sampling;
+use crate::log_probabilities::LogProbabilities;
 use crate::vector::{Vector, vectors_hash};
 
 /// What a reference node gets. It does not say whose output it is; of an embedding it does not
@@ -39,7 +40,8 @@ pub struct Mismatch {
 }
 
 /// A reference's answer: its own token at each position, written as the differences from the
-/// claimed ones, or its own vectors.
+/// claimed ones, or its own vectors. What shows that it computed at all are the vectors, or the
+/// log-probabilities: nobody can guess them, and no two references may be far apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditReport {
     pub audit: AuditId,
@@ -50,6 +52,9 @@ pub struct AuditReport {
     pub positions: u32,
     /// In order of position.
     pub mismatches: Vec<Mismatch>,
+    /// Of the claimed tokens, one for each; none of an embedding.
+    #[serde(default, skip_serializing_if = "LogProbabilities::is_empty")]
+    pub log_probabilities: LogProbabilities,
     /// Of an embedding: one for each text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vectors: Vec<Vector>,
@@ -60,7 +65,7 @@ pub struct AuditReport {
 impl AuditReport {
     /// What a reference commits to before any report is opened; `salt` is 32 random bytes.
     pub fn commitment(&self, salt: &Hash) -> Hash {
-        let mut digest = Digest::new("infera/audit-report/v1")
+        let mut digest = Digest::new("infera/audit-report/v2")
             .fixed(self.audit.as_bytes())
             .fixed(self.model.as_bytes())
             .bytes(self.backend.as_bytes())
@@ -73,10 +78,14 @@ impl AuditReport {
                 .u32(mismatch.token)
                 .f32(mismatch.margin);
         }
-        if !self.vectors.is_empty() {
-            digest = digest.fixed(vectors_hash(&self.vectors).as_bytes());
+        digest = digest.length(self.log_probabilities.len());
+        for bits in &self.log_probabilities.0 {
+            digest = digest.u16(*bits);
         }
-        digest.fixed(salt.as_bytes()).finish()
+        digest
+            .fixed(vectors_hash(&self.vectors).as_bytes())
+            .fixed(salt.as_bytes())
+            .finish()
     }
 }
 
@@ -104,6 +113,7 @@ mod tests {
                 token: 4,
                 margin: 0.5,
             }],
+            log_probabilities: LogProbabilities(vec![7]),
             vectors: Vec::new(),
             elapsed_ms: 7,
         };
@@ -116,6 +126,9 @@ mod tests {
         assert_ne!(commitment, other.commitment(&salt));
         other.mismatches[0].margin = 0.5;
         other.vectors = vec![Vector(vec![0.0])];
+        assert_ne!(commitment, other.commitment(&salt));
+        other = report.clone();
+        other.log_probabilities = LogProbabilities(vec![8]);
         assert_ne!(commitment, other.commitment(&salt));
         other = report;
         other.positions = 11;

@@ -246,9 +246,10 @@ pub struct AuditReveal {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Points {
     pub confirmed: i64,
-    /// Earned, but not yet verified.
+    /// Earned, but not yet verified; of a reference node, not yet confirmed by what its own work
+    /// was found to be worth.
     pub pending: i64,
-    /// Lost because verification failed.
+    /// Lost because verification failed, or with a reference node's role.
     pub forfeited: i64,
 }
 

@@ -121,17 +121,13 @@ pub fn score(
 }
 
 /// The natural logarithm of the probability of `chosen` at temperature 1, and the `top` most
-/// likely tokens with theirs, best first, ties by id. Computed in f64.
+/// likely tokens with theirs, best first, ties by id.
 pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(u32, f32)>) {
-    let largest = f64::from(logits.iter().copied().map(defined).fold(f32::MIN, f32::max));
-    let sum: f64 = logits
-        .iter()
-        .map(|logit| libm::exp(f64::from(defined(*logit)) - largest))
-        .sum();
-    let normaliser = largest + libm::log(sum);
-    let log_probability = |logit: f32| {
-        let value = f64::from(defined(logit)) - normaliser;
-        value.clamp(f64::from(f32::MIN), 0.0) as f32
+    let softmax = Softmax::new(logits);
+    let log_probability = |logit| {
+        softmax
+            .log_probability(logit)
+            .clamp(f64::from(f32::MIN), 0.0) as f32
     };
     let mut most_likely = if top == 0 {
         Vec::new()
@@ -148,6 +144,68 @@ pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (f32, Vec<(
             .map(|(id, logit)| (id, log_probability(logit)))
             .collect(),
     )
+}
+
+/// The natural logarithm of a token's probability at temperature 1, before any filter: what a
+/// reference reports of a claimed token ([`infera_protocol::LogProbabilities`]). Its error is
+/// below a millionth of one minus the probability, so that even that of a token that is nearly
+/// certain has as many digits as 16 bits hold.
+pub fn log_probability(logits: &[f32], token: u32) -> f64 {
+    logits
+        .get(token as usize)
+        .map_or(f64::from(f32::MIN), |logit| {
+            Softmax::new(logits).log_probability(*logit)
+        })
+}
+
+/// What turns logits into log-probabilities.
+struct Softmax {
+    largest: f64,
+    /// The logarithm of the sum of all weights, where that of the largest is 1.
+    log_sum: f64,
+}
+
+impl Softmax {
+    fn new(logits: &[f32]) -> Self {
+        const LANES: usize = 8;
+        let largest = logits.iter().copied().map(defined).fold(f32::MIN, f32::max);
+        let mut sums = [0.0_f64; LANES];
+        for block in logits.chunks(LANES) {
+            for (sum, logit) in sums.iter_mut().zip(block) {
+                *sum += f64::from(weight(defined(*logit) - largest));
+            }
+        }
+        Self {
+            largest: f64::from(largest),
+            log_sum: libm::log(sums.iter().sum()),
+        }
+    }
+
+    fn log_probability(&self, logit: f32) -> f64 {
+        f64::from(defined(logit)) - self.largest - self.log_sum
+    }
+}
+
+/// `exp(x)` for `x` up to 0, to about `1e-7` of it. Additions and multiplications alone, so that
+/// the compiler can do several at once, and all platforms agree. A vocabulary has up to 300,000
+/// tokens, and a reference does this for each of them at each position.
+fn weight(x: f32) -> f32 {
+    /// Adding it rounds to a whole number, which stands in the last bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.max(-87.0);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let power = rounded - ROUND;
+    // The logarithm of 2 in two parts, the first with so few bits that the product is exact.
+    let rest = x - power * 0.693_359_4 + power * 2.121_944_4e-4;
+    let series = ((((1.987_569_1e-4 * rest + 1.398_199_9e-3) * rest + 8.333_452e-3) * rest
+        + 4.166_579_6e-2)
+        * rest
+        + 1.666_666_5e-1)
+        * rest
+        + 0.5;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let scale = f32::from_bits(exponent.wrapping_add(127) << 23);
+    (series * rest * rest + rest + 1.0) * scale
 }
 
 /// A token and its logit over the temperature.

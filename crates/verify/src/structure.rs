@@ -1,6 +1,6 @@
 //! What can be told from an output without running the model (gate G0).
 
-use infera_protocol::{FinishReason, Vector};
+use infera_protocol::{FinishReason, JobSeed, Sampling, Vector};
 
 /// An output and the rules it must keep.
 pub struct Structure<'a> {
@@ -18,6 +18,8 @@ pub struct Structure<'a> {
     /// How many tokens there are up to and including the one that completed a stop string, if one
     /// did, in the decoded output.
     pub stop_at: Option<u32>,
+    pub sampling: Sampling,
+    pub seed: JobSeed,
 }
 
 /// A rule that an output breaks. Positions count from 0.
@@ -192,6 +194,8 @@ mod tests {
             reason,
             is_end: &|token| token == END,
             stop_at,
+            sampling: Sampling::GREEDY,
+            seed: JobSeed::from_bytes([0; 32]),
         })
     }
 
@@ -217,6 +221,8 @@ mod tests {
             reason: Some(FinishReason::Length),
             is_end: &|_| false,
             stop_at: None,
+            sampling: Sampling::GREEDY,
+            seed: JobSeed::from_bytes([0; 32]),
         };
         assert_eq!(judge_structure(&structure), Ok(()));
     }

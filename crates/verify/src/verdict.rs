@@ -1,10 +1,13 @@
 //! From the references' margins, or distances of vectors, to a verdict (gate G1).
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
-use infera_protocol::{AuditId, AuditReport, Mismatch, Profile, Vector};
+use infera_protocol::{AuditId, AuditReport, LogProbabilities, Mismatch, Profile, Vector};
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::largest_agreeing;
+use crate::noise::noise;
 use crate::structure::{Structure, VectorShape, judge_structure, judge_vectors};
 
 /// The limits of a numerics profile. For vectors a margin is the distance of two.
@@ -178,6 +181,12 @@ pub enum ReportFault {
     Margin,
     #[error("its vectors are not of this model's shape, or not one for each text")]
     Vectors,
+    #[error("its log-probabilities are no numbers, or not one for each token")]
+    LogProbabilities,
+    #[error("the log-probability at position {position} contradicts its choice there")]
+    Contradiction { position: u32 },
+    #[error("its log-probabilities are not those of the other reference nodes")]
+    Apart,
 }
 
 /// One reference's part in a verdict.
@@ -214,7 +223,10 @@ pub struct Verdict {
 /// A broken rule of structure fails the output whatever the references say. Otherwise at least two
 /// usable reports are needed. Two decide when both are clean or both fail; three or more decide by
 /// a strict majority of failing or not failing. Anything else is undecided. A malformed report is
-/// left out and named.
+/// left out and named, and so are all but the largest set of reports whose log-probabilities agree
+/// ([`crate::Agreement`]): who computed nothing agrees with nobody, or with its like. So while
+/// others `can_be_asked`, that set must lead by two reports, so that two who are lazy in the same way
+/// do not outvote the one who computed; else by one.
 ///
 /// An alarm does not punish: three references see the same rounding of the worker, so their
 /// agreement on an alarm makes it no less likely to be honest.
@@ -223,10 +235,30 @@ pub fn verdict(
     structure: &Structure,
     reports: &[&AuditReport],
     thresholds: &Thresholds,
+    can_be_asked: bool,
 ) -> Verdict {
+    let mut faults: Vec<_> = reports
+        .iter()
+        .map(|report| check_report(structure, report).err())
+        .collect();
+    let sound: Vec<_> = (0..reports.len())
+        .filter(|at| faults[*at].is_none())
+        .collect();
+    let computed: Vec<_> = sound
+        .iter()
+        .map(|at| reports[*at].log_probabilities.0.as_slice())
+        .collect();
+    let lead = if can_be_asked { 2 } else { 1 };
+    let agreeing = largest_agreeing(&computed, thresholds, lead);
+    for (at, agrees) in sound.into_iter().zip(agreeing) {
+        if !agrees {
+            faults[at] = Some(ReportFault::Apart);
+        }
+    }
     let references: Vec<_> = reports
         .iter()
-        .map(|report| judge_report(&segment, structure, report, thresholds))
+        .zip(faults)
+        .map(|(report, fault)| judge_report(&segment, report, fault, thresholds))
         .collect();
     let (status, reason) = match judge_structure(structure) {
         Err(fault) => (
@@ -239,6 +271,30 @@ pub fn verdict(
         status,
         reason,
         references,
+    }
+}
+
+impl Verdict {
+    /// Reports that were discarded, or whose finding the others outvoted: of two that contradict
+    /// each other one must be wrong.
+    pub fn outvoted(&self) -> impl Iterator<Item = AuditId> {
+        let found = |wanted| {
+            let findings = self.references.iter().filter_map(|one| one.finding);
+            findings.filter(|finding| *finding == wanted).count()
+        };
+        let (clean, failing) = (found(Finding::Clean), found(Finding::Fail));
+        let passing = clean + found(Finding::Alarm);
+        let outvoted = match failing.cmp(&passing) {
+            Ordering::Greater => Some(Finding::Clean),
+            Ordering::Less => Some(Finding::Fail),
+            Ordering::Equal => None,
+        };
+        self.references
+            .iter()
+            .filter(move |one| {
+                one.fault.is_some() || (outvoted.is_some() && one.finding == outvoted)
+            })
+            .map(|one| one.audit)
     }
 }
 
@@ -296,31 +352,27 @@ const VECTORS: Terms = Terms {
 
 fn judge_report(
     segment: &Range<u32>,
-    structure: &Structure,
     report: &AuditReport,
+    fault: Option<ReportFault>,
     thresholds: &Thresholds,
 ) -> ReferenceResult {
-    let mut result = ReferenceResult {
+    let statistics = fault.is_none().then(|| {
+        let mismatches = report
+            .mismatches
+            .iter()
+            .copied()
+            .filter(|mismatch| segment.contains(&mismatch.position));
+        token_statistics(segment.len() as u32, mismatches, thresholds)
+    });
+    ReferenceResult {
         audit: report.audit,
-        statistics: None,
-        finding: None,
-        fault: None,
-    };
-    if let Err(fault) = check_report(structure, report) {
-        result.fault = Some(fault);
-        return result;
+        statistics,
+        finding: statistics.map(|statistics| statistics.finding(thresholds)),
+        fault,
     }
-    let mismatches = report
-        .mismatches
-        .iter()
-        .copied()
-        .filter(|mismatch| segment.contains(&mismatch.position));
-    let statistics = token_statistics(segment.len() as u32, mismatches, thresholds);
-    result.finding = Some(statistics.finding(thresholds));
-    result.statistics = Some(statistics);
-    result
 }
 
+/// Checks a report by itself; the first fault is returned.
 fn check_report(structure: &Structure, report: &AuditReport) -> Result<(), ReportFault> {
     let expected = structure.output.len() as u32;
     if report.positions != expected {
@@ -343,7 +395,55 @@ fn check_report(structure: &Structure, report: &AuditReport) -> Result<(), Repor
             return Err(ReportFault::Margin);
         }
     }
-    Ok(())
+    let computed = &report.log_probabilities;
+    if computed.len() != structure.output.len() || !computed.are_sound() {
+        return Err(ReportFault::LogProbabilities);
+    }
+    contradiction(structure, report).map_or(Ok(()), |position| {
+        Err(ReportFault::Contradiction { position })
+    })
+}
+
+/// The first position where a log-probability cannot be that of the choice that was made there.
+///
+/// A claimed token that is the own choice had the largest logit plus noise, and no noise is below
+/// [`LEAST_NOISE`], so that its logit was not far below the largest; the largest of `n` has a
+/// probability of at least `1/n`. At temperature 0 there is no noise, and a mismatch's margin is the
+/// lead of another token's logit.
+fn contradiction(structure: &Structure, report: &AuditReport) -> Option<u32> {
+    /// Far more than any rounding, and far less than any guess.
+    const SLACK: f64 = 0.01;
+    const LEAST_NOISE: f64 = -3.2;
+    let Structure { sampling, seed, .. } = structure;
+    let temperature = f64::from(sampling.temperature);
+    let greedy = temperature <= 0.0;
+    let open = libm::log(f64::from(structure.vocabulary));
+    let mut mismatches = report.mismatches.iter().peekable();
+    let computed = &report.log_probabilities;
+    (0..)
+        .zip(structure.output)
+        .zip(computed.surprises().zip(&computed.0))
+        .find_map(|((position, claimed), (surprise, bits))| {
+            let rounding = LogProbabilities::rounding(*bits) + SLACK;
+            let own = mismatches.next_if(|mismatch| mismatch.position == position);
+            let fits = match own {
+                Some(mismatch) if greedy => {
+                    // Probabilities below what 16 bits hold are written as the lowest.
+                    let lead = f64::from(mismatch.margin).min(60_000.0);
+                    surprise + rounding >= lead * 0.999
+                }
+                Some(_) => true,
+                None => {
+                    let gift = if greedy {
+                        0.0
+                    } else {
+                        temperature * (f64::from(noise(seed, position, *claimed)) - LEAST_NOISE)
+                    };
+                    surprise - rounding <= open + gift
+                }
+            };
+            (!fits).then_some(position)
+        })
 }
 
 fn decide(references: &[ReferenceResult], terms: &Terms) -> (Status, String) {
@@ -361,8 +461,15 @@ fn decide(references: &[ReferenceResult], terms: &Terms) -> (Status, String) {
     let total = usable.len();
     let passing = total - failing;
     if total < 2 {
+        let apart = references
+            .iter()
+            .filter(|reference| reference.fault == Some(ReportFault::Apart))
+            .count();
         let malformed = references.len() - total;
         let reason = match malformed {
+            _ if apart > 0 => "The reference nodes computed different probabilities, so another \
+                               one is asked."
+                .to_owned(),
             0 => "Not enough reference nodes have reported yet.".to_owned(),
             _ => format!(
                 "{} in an unusable way, so another reference node is asked.",

@@ -50,7 +50,7 @@ async fn a_streamed_answer_is_verified_and_paid() {
     assert_eq!(balances["escrow"], 0);
     assert_eq!(worker.points().await.confirmed, cost * 80 / 100);
     for reference in references {
-        assert_eq!(balances[&format!("node:{reference}:confirmed")], cost / 10);
+        assert_eq!(balances[&format!("node:{reference}:held")], cost / 10);
     }
 }
 

@@ -124,7 +124,7 @@ async fn vectors_are_answered_verified_and_paid_for_their_input() {
     assert_eq!((balances["client:ann"], balances["escrow"]), (-COST, 0));
     assert_eq!(worker.points().await.confirmed, COST * 80 / 100);
     for reference in &references {
-        assert_eq!(balances[&format!("node:{reference}:confirmed")], COST / 10);
+        assert_eq!(balances[&format!("node:{reference}:held")], COST / 10);
     }
     let record = settled_record(&mut worker).await;
     assert_eq!((record.input_tokens, record.output_tokens), (5, 0));

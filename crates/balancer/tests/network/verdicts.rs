@@ -48,10 +48,7 @@ async fn a_cheat_forfeits_its_points_and_the_client_is_refunded() {
         -2 * (cost / 10),
         "honest references are paid all the same"
     );
-    assert_eq!(
-        balances[&format!("node:{}:confirmed", references[0])],
-        cost / 10
-    );
+    assert_eq!(balances[&format!("node:{}:held", references[0])], cost / 10);
     let points = cheat.points().await;
     assert_eq!(
         (points.confirmed, points.pending, points.forfeited),
@@ -442,7 +439,7 @@ async fn a_reference_sees_its_audits_in_its_history() {
             (WorkKind::Audit, VerdictStatus::Verified)
         );
         assert_eq!(third.history().await, std::slice::from_ref(&record));
-        assert_eq!(third.points().await.confirmed, record.points);
+        assert_eq!(third.points().await.pending, record.points);
         break;
     }
 }

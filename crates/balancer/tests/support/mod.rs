@@ -23,8 +23,8 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
-    JobSpec, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile, TokenOutput, VERSION,
-    Vector,
+    JobSpec, LogProbabilities, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile,
+    TokenOutput, VERSION, Vector,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,12 +99,13 @@ pub(crate) struct Streamed {
     pub done: bool,
 }
 
-/// Settings under which nothing runs out of time by itself.
+/// Settings under which nothing runs out of time by itself, and no canary moves points.
 pub(crate) fn patient() -> Config {
     Config {
         widen_after: Duration::from_millis(20),
         audit_accept: LIMIT,
         work_bits: 0,
+        canary_rate: 0.0,
         ..Config::default()
     }
 }
@@ -690,8 +691,20 @@ impl SimNode {
 
     /// As [`Self::spawn_reference`], with reports that are changed before they are sent.
     pub(crate) fn spawn_reference_with(
-        mut self,
+        self,
         change: impl Fn(&mut AuditReport) + Send + 'static,
+    ) -> JoinHandle<()> {
+        self.spawn_reference_as(move |task| {
+            let mut report = honest_report(task);
+            change(&mut report);
+            report
+        })
+    }
+
+    /// A reference node that reports whatever `answer` says.
+    pub(crate) fn spawn_reference_as(
+        mut self,
+        mut answer: impl FnMut(&AuditTask) -> AuditReport + Send + 'static,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut reports = HashMap::new();
@@ -701,8 +714,7 @@ impl SimNode {
                         let Ok(task) = self.accept(audit).await else {
                             continue;
                         };
-                        let mut report = honest_report(&task);
-                        change(&mut report);
+                        let report = answer(&task);
                         let salt = Hash::from_bytes(Edges::system().random());
                         if self.commit(&report, &salt).await.is_ok() {
                             reports.insert(audit, (report, salt));
@@ -812,6 +824,31 @@ impl Work {
     }
 }
 
+/// The log-probabilities that the simulated model gives to the tokens of an output. Each depends on
+/// all that stands before it. Three of four tokens that it would write are nearly certain.
+pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
+    let mut context = Digest::new("test/sim-context/v1")
+        .tokens(&task.prompt)
+        .finish();
+    (0..)
+        .zip(&task.output)
+        .map(|(position, claimed)| {
+            let drawn = context.as_bytes();
+            let open = f64::from(u16::from_le_bytes([drawn[0], drawn[1]]).max(1)) / 65536.0;
+            let surprise = match *claimed == sim_token(&task.seed, position) {
+                true if drawn[2] < 192 => 0.02 * open,
+                true => open,
+                false => 10.0 + open,
+            };
+            context = Digest::new("test/sim-context/v1")
+                .fixed(drawn)
+                .u32(*claimed)
+                .finish();
+            -surprise
+        })
+        .collect()
+}
+
 /// What a reference that computes exactly finds.
 pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
     let mismatches = (0..)
@@ -821,7 +858,7 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
             (token != *claimed).then_some(Mismatch {
                 position,
                 token,
-                margin: f32::MAX,
+                margin: 9.0,
             })
         })
         .collect();
@@ -831,6 +868,7 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
         backend: "simulated/cpu".to_owned(),
         positions: (task.output.len() + task.texts.len()) as u32,
         mismatches,
+        log_probabilities: sim_log_probabilities(task),
         vectors: if task.texts.is_empty() {
             Vec::new()
         } else {

@@ -9,7 +9,7 @@ use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Decline, Refusal, RefusalCode, VerdictStatus, WorkKind, WorkRecord,
 };
-use infera_protocol::{AuditId, AuditReport, AuditTask, Hash, ModelId, VERSION};
+use infera_protocol::{AuditId, AuditReport, AuditTask, Hash, LogProbabilities, ModelId, VERSION};
 use tokio::time::Instant;
 
 use super::work::MOST_FAILURES;
@@ -162,6 +162,7 @@ impl Controller {
             self.make_report(id, |report| AuditReport {
                 positions: scored.positions,
                 mismatches: scored.mismatches,
+                log_probabilities: scored.log_probabilities,
                 elapsed_ms: scored.elapsed_ms,
                 ..report
             });
@@ -188,6 +189,7 @@ impl Controller {
             backend: self.slots[audit.slot].backend(),
             positions: 0,
             mismatches: Vec::new(),
+            log_probabilities: LogProbabilities::default(),
             vectors: Vec::new(),
             elapsed_ms: 0,
         });

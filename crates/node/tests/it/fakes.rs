@@ -210,6 +210,7 @@ async fn run_engine(
                         id: score.id,
                         positions: score.output.len() as u32,
                         mismatches: Vec::new(),
+                        log_probabilities: score.output.iter().map(|_| -0.5).collect(),
                         elapsed_ms: 3,
                     }));
                 }

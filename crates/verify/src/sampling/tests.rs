@@ -146,6 +146,46 @@ fn log_probabilities_are_those_of_the_softmax() {
     assert_eq!(log_probabilities(&[7.0], 0, 20), (0.0, vec![(0, 0.0)]));
 }
 
+fn exact_log_probability(logits: &[f32], token: usize) -> f64 {
+    let of = |logit: f32| f64::from(logit) - f64::from(logits[token]);
+    let others = (0..logits.len()).filter(|other| *other != token);
+    let rest: f64 = others.map(|other| of(logits[other]).exp()).sum();
+    -rest.ln_1p()
+}
+
+#[test]
+fn a_log_probability_is_that_of_the_softmax_in_f64() {
+    let mut cases: Vec<Vec<f32>> = (0..40)
+        .map(|salt| peaked(1000 + u32::from(salt), salt))
+        .collect();
+    cases.extend([
+        vec![0.0, -3.0],
+        vec![0.0, -20.0],
+        vec![100.0, 99.9],
+        vec![3.0],
+    ]);
+    for logits in cases {
+        for token in 0..logits.len().min(50) {
+            let expected = exact_log_probability(&logits, token);
+            let found = log_probability(&logits, token as u32);
+            let most = 2e-6 * -expected.exp_m1() + 1e-15;
+            assert!((found - expected).abs() <= most, "{found} for {expected}");
+        }
+    }
+    let undefined = [f32::NAN, 1.0, f32::INFINITY];
+    assert!(log_probability(&undefined, 0) < -1e30);
+    assert!(log_probability(&undefined, 1).abs() < 1e-15);
+    assert!(log_probability(&undefined, 9) < -1e30);
+}
+
+proptest! {
+    #[test]
+    fn the_weight_of_a_logit_is_its_exponential(x in -90f32..=0.0) {
+        let expected = f64::from(x).exp();
+        prop_assert!((f64::from(weight(x)) - expected).abs() <= 3e-7 * expected + 1e-37);
+    }
+}
+
 #[test]
 fn honest_rounding_gives_tiny_margins_and_another_seed_large_ones() {
     let sampling = sampling(1.0, 64, 0.95, 0.02);

@@ -1,4 +1,4 @@
-use infera_protocol::{FinishReason, ModelId};
+use infera_protocol::{FinishReason, JobSeed, ModelId, Sampling};
 
 use super::*;
 
@@ -13,7 +13,17 @@ fn structure() -> Structure<'static> {
         reason: Some(FinishReason::Length),
         is_end: &|_| false,
         stop_at: None,
+        sampling: Sampling {
+            temperature: 1.0,
+            ..Sampling::GREEDY
+        },
+        seed: JobSeed::from_bytes([7; 32]),
     }
+}
+
+/// What all who compute find.
+fn computed() -> LogProbabilities {
+    (0..10).map(|position| -0.3 * f64::from(position)).collect()
 }
 
 /// `margins` are in units of P32's scale.
@@ -35,13 +45,14 @@ fn report_in(thresholds: &Thresholds, margins: &[(u32, f32)]) -> AuditReport {
                 margin: margin * thresholds.scale,
             })
             .collect(),
+        log_probabilities: computed(),
         vectors: Vec::new(),
         elapsed_ms: 1,
     }
 }
 
 fn judge(reports: &[&AuditReport]) -> Verdict {
-    verdict(0..10, &structure(), reports, &Thresholds::P32)
+    verdict(0..10, &structure(), reports, &Thresholds::P32, false)
 }
 
 #[test]
@@ -79,7 +90,7 @@ fn a_margin_weighs_by_the_profile_that_it_is_judged_in() {
         let report = report_in(&Thresholds::P32, &[(4, margin / Thresholds::P32.scale)]);
         for (profile, expected) in [(Profile::P32, in_p32), (Profile::P16, in_p16)] {
             let thresholds = Thresholds::of(profile);
-            let judged = verdict(0..10, &structure(), &[&report, &report], &thresholds);
+            let judged = verdict(0..10, &structure(), &[&report, &report], &thresholds, false);
             assert_eq!(judged.status, expected, "{profile}: {margin}");
         }
     }
@@ -157,7 +168,7 @@ fn a_broken_structure_fails_whatever_the_references_say() {
         max_tokens: 9,
         ..structure()
     };
-    let verdict = verdict(0..10, &broken, &[&clean, &clean], &Thresholds::P32);
+    let verdict = verdict(0..10, &broken, &[&clean, &clean], &Thresholds::P32, false);
     assert_eq!(verdict.status, Status::Failed);
     assert_eq!(
         verdict.reason,
@@ -169,7 +180,15 @@ fn a_broken_structure_fails_whatever_the_references_say() {
 #[test]
 fn only_the_segment_is_judged() {
     let fail = report(&[(2, 99.0)]);
-    let of = |segment| verdict(segment, &structure(), &[&fail, &fail], &Thresholds::P32);
+    let of = |segment| {
+        verdict(
+            segment,
+            &structure(),
+            &[&fail, &fail],
+            &Thresholds::P32,
+            false,
+        )
+    };
     assert_eq!(of(0..3).status, Status::Failed);
     let later = of(3..10);
     assert_eq!(later.status, Status::Verified);
@@ -179,7 +198,7 @@ fn only_the_segment_is_judged() {
 #[test]
 fn malformed_reports_are_discarded_and_named() {
     let clean = report(&[]);
-    let cases: [(fn(&mut AuditReport), _); 9] = [
+    let cases: [(fn(&mut AuditReport), _); 13] = [
         (
             |report| report.positions = 9,
             ReportFault::Positions {
@@ -213,6 +232,22 @@ fn malformed_reports_are_discarded_and_named() {
             |report| report.mismatches[0].margin = -1.0,
             ReportFault::Margin,
         ),
+        (
+            |report| report.log_probabilities.push(0.0),
+            ReportFault::LogProbabilities,
+        ),
+        (
+            |report| report.log_probabilities.0.clear(),
+            ReportFault::LogProbabilities,
+        ),
+        (
+            |report| report.log_probabilities.0[9] = 0xffff,
+            ReportFault::LogProbabilities,
+        ),
+        (
+            |report| report.log_probabilities = [-50.0; 10].into_iter().collect(),
+            ReportFault::Contradiction { position: 0 },
+        ),
     ];
     for (change, fault) in cases {
         let mut bad = report(&[(2, 1.0), (4, 1.0)]);
@@ -227,6 +262,117 @@ fn malformed_reports_are_discarded_and_named() {
         );
         assert_eq!(judge(&[&clean, &bad, &clean]).status, Status::Verified);
     }
+}
+
+/// A report of no mismatches by someone who has computed nothing.
+fn lazy(guess: f64) -> AuditReport {
+    AuditReport {
+        log_probabilities: [guess; 10].into_iter().collect(),
+        ..report(&[])
+    }
+}
+
+#[test]
+fn a_report_without_computing_verifies_nothing() {
+    let (clean, fail) = (report(&[]), report(&[(0, 99.0)]));
+    let (lazy, other) = (lazy(0.0), lazy(-0.4));
+    let judged = judge(&[&clean, &lazy]);
+    assert_eq!(judged.status, Status::Undecided);
+    assert_eq!(
+        judged.reason,
+        "The reference nodes computed different probabilities, so another one is asked."
+    );
+    assert_eq!(judge(&[&lazy, &other]).status, Status::Undecided);
+    assert_eq!(judge(&[&lazy, &other, &fail]).status, Status::Undecided);
+    let judged = judge(&[&lazy, &other, &fail, &fail]);
+    assert_eq!(judged.status, Status::Failed, "{}", judged.reason);
+    for at in [0, 1] {
+        assert_eq!(judged.references[at].fault, Some(ReportFault::Apart));
+        assert_eq!(judged.references[at].finding, None);
+    }
+    assert_eq!(judge(&[&clean, &lazy, &clean]).status, Status::Verified);
+}
+
+#[test]
+fn two_who_are_lazy_alike_do_not_outvote_one_who_computes_while_others_can_be_asked() {
+    let (fail, lazy) = (report(&[(0, 99.0)]), lazy(-0.4));
+    let judge = |reports: &[&AuditReport], can_be_asked| {
+        let thresholds = Thresholds::P32;
+        verdict(0..10, &structure(), reports, &thresholds, can_be_asked)
+    };
+    let status = |reports: &[&AuditReport], asked| judge(reports, asked).status;
+    assert_eq!(status(&[&fail, &lazy, &lazy], true), Status::Undecided);
+    assert_eq!(status(&[&fail, &lazy, &fail], true), Status::Undecided);
+    let decided = [&fail, &lazy, &fail, &fail];
+    assert_eq!(status(&decided, true), Status::Failed);
+    assert_eq!(judge(&decided, true).outvoted().count(), 1);
+    assert_eq!(status(&[&fail, &lazy, &fail], false), Status::Failed);
+    assert_eq!(
+        status(&[&lazy, &fail, &lazy, &fail, &fail], false),
+        Status::Failed
+    );
+}
+
+#[test]
+fn who_was_outvoted_is_named() {
+    let named = |reports: &[&AuditReport]| {
+        let reports: Vec<_> = (0..)
+            .zip(reports)
+            .map(|(number, report)| AuditReport {
+                audit: AuditId::from_bytes([number; 16]),
+                ..(*report).clone()
+            })
+            .collect();
+        let reports: Vec<_> = reports.iter().collect();
+        let judged = judge(&reports);
+        let outvoted: Vec<_> = judged.outvoted().map(|id| id.as_bytes()[0]).collect();
+        outvoted
+    };
+    let (clean, alarm, fail) = (report(&[]), report(&[(0, 30.0)]), report(&[(0, 99.0)]));
+    let lazy = lazy(-0.4);
+    assert!(named(&[&clean, &clean]).is_empty());
+    assert_eq!(named(&[&clean, &lazy, &clean]), [1]);
+    assert_eq!(named(&[&clean, &fail, &alarm]), [1]);
+    assert_eq!(named(&[&clean, &fail, &fail]), [0]);
+    assert!(
+        named(&[&alarm, &fail, &fail]).is_empty(),
+        "an alarm is no vote"
+    );
+    assert_eq!(named(&[&clean, &lazy]), [0, 1], "nobody knows yet");
+}
+
+#[test]
+fn at_temperature_0_choices_and_log_probabilities_must_fit() {
+    let greedy = Structure {
+        sampling: Sampling::GREEDY,
+        ..structure()
+    };
+    let check = |margins: &[(u32, f32)], values: [f64; 10]| {
+        let mut report = report(&[]);
+        for (position, margin) in margins {
+            report.mismatches.push(Mismatch {
+                position: *position,
+                token: 6,
+                margin: *margin,
+            });
+        }
+        report.log_probabilities = values.into_iter().collect();
+        check_report(&greedy, &report)
+    };
+    let with = |at: usize, value: f64| {
+        let mut values = [-0.1; 10];
+        values[at] = value;
+        values
+    };
+    let contradicts = |position| Err(ReportFault::Contradiction { position });
+    assert_eq!(check(&[], with(0, -0.1)), Ok(()));
+    // The most likely of 100 tokens has at least a hundredth.
+    assert_eq!(check(&[], with(4, -4.6)), Ok(()));
+    assert_eq!(check(&[], with(4, -4.7)), contradicts(4));
+    assert_eq!(check(&[(3, 2.0)], with(3, -2.13)), Ok(()));
+    assert_eq!(check(&[(3, 2.0)], with(3, -1.9)), contradicts(3));
+    assert_eq!(check(&[(3, 2.0)], with(3, 0.0)), contradicts(3));
+    assert_eq!(check(&[(3, f32::MAX)], with(3, -1e9)), Ok(()));
 }
 
 const SHAPE: VectorShape = VectorShape { texts: 2, width: 2 };
@@ -245,6 +391,7 @@ fn embedding_report(vectors: Vec<Vector>) -> AuditReport {
     AuditReport {
         positions: 2,
         mismatches: Vec::new(),
+        log_probabilities: LogProbabilities::default(),
         vectors,
         ..report(&[])
     }
