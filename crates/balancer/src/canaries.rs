@@ -344,13 +344,12 @@ impl Core {
             role: "user",
             content: text.clone(),
         }]);
-        let prompt = match self.read_prompt(model, chat).await {
-            Ok(prompts) => Ok(prompts),
+        let prompt = if let Ok(prompts) = self.read_prompt(model, chat).await {
+            Ok(prompts)
+        } else {
             // Not every model has a chat template.
-            Err(_) => {
-                let plain = Input::Prompts(vec![Prompt::Text(text)]);
-                self.read_prompt(model, plain).await
-            }
+            let plain = Input::Prompts(vec![Prompt::Text(text)]);
+            self.read_prompt(model, plain).await
         };
         let prompt = prompt.map(|prompts| prompts.into_iter().next().unwrap_or_default());
         let written = match prompt {
@@ -592,7 +591,7 @@ impl Core {
         let price = job.request.price;
         let cost = ledger::cost(price, job.request.prompt.len() as u32, job.received());
         let share = ledger::reference_share(cost);
-        let judged = self.told(job, shown);
+        let judged = told(job, shown);
         let mut lost = Vec::new();
         let mut write = self.database.write().await?;
         let network = ledger::balance_within(&mut write, &Account::Network).await?;
@@ -654,22 +653,22 @@ impl Core {
         write.commit().await?;
         Ok(lost)
     }
+}
 
-    /// What a reference is told of it: the same as of any other job.
-    fn told(&self, job: &Job, shown: &[Shown<'_>]) -> Verdict {
-        let ids = job.output_ids();
-        let is_end = |id| job.request.model.tokenizer().is_end(id);
-        let structure = job.structure(&ids, job.end, false, &is_end);
-        let mut reports: Vec<_> = shown
-            .iter()
-            .filter(|one| one.standing == Standing::Met)
-            .map(|one| one.report)
-            .collect();
-        // One alone decides nothing elsewhere.
-        reports.extend((reports.len() == 1).then(|| reports[0]));
-        let thresholds = Thresholds::of(job.request.model.profile);
-        infera_verify::verdict(0..job.received(), &structure, &reports, &thresholds, false)
-    }
+/// What a reference is told of it: the same as of any other job.
+fn told(job: &Job, shown: &[Shown<'_>]) -> Verdict {
+    let ids = job.output_ids();
+    let is_end = |id| job.request.model.tokenizer().is_end(id);
+    let structure = job.structure(&ids, job.end, false, &is_end);
+    let mut reports: Vec<_> = shown
+        .iter()
+        .filter(|one| one.standing == Standing::Met)
+        .map(|one| one.report)
+        .collect();
+    // One alone decides nothing elsewhere.
+    reports.extend((reports.len() == 1).then(|| reports[0]));
+    let thresholds = Thresholds::of(job.request.model.profile);
+    infera_verify::verdict(0..job.received(), &structure, &reports, &thresholds, false)
 }
 
 /// A job of the operator's prompts was verified by references that found nothing: keeps it to make

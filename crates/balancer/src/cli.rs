@@ -1,5 +1,6 @@
 //! The commands of `infera-balancer`.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -399,13 +400,14 @@ async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
                 );
                 if row.audits > 0 {
                     let (all, met) = (row.canaries_met + row.canaries_missed, row.canaries_met);
-                    line += &format!(
+                    let _ = write!(
+                        line,
                         "; {} audits, {} contradicted, {met} of {all} canaries met",
                         row.audits, row.outvoted
                     );
                 }
                 if let Some(why) = &row.role_lost {
-                    line += &format!("; no reference any more: {why}");
+                    let _ = write!(line, "; no reference any more: {why}");
                 }
                 line
             })

@@ -342,7 +342,8 @@ async fn a_canary_looks_like_any_other_audit() {
         assert!(jobs < 200, "no canary ever came");
         let job = ask(&network).await;
         network.settled(&job).await;
-        for task in std::mem::take(&mut *seen.lock().unwrap()) {
+        let tasks = std::mem::take(&mut *seen.lock().unwrap());
+        for task in tasks {
             let canary: bool = sqlx::query_scalar(
                 "SELECT EXISTS (SELECT 1 FROM canaries JOIN audits USING (job)
                  WHERE audits.id = ?)",
@@ -510,7 +511,6 @@ async fn lazy_references_verify_no_rubbish_and_honest_ones_keep_their_role() {
 /// --no-capture figures_of_lazy_references`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it measures, for minutes"]
-#[expect(clippy::print_stdout, reason = "it prints what it measured")]
 async fn figures_of_lazy_references() {
     let default = Config {
         canary_rate: Config::default().canary_rate,
