@@ -1,9 +1,10 @@
-//! The project's commands: `cargo xtask demo`, `test`, `lint`, `bench`, `bindings`, `package`.
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `fuzz`, `bench`, `bindings`, `package`.
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
 mod bench;
 mod demo;
 mod desktop;
+mod fuzz;
 mod licences;
 mod lint;
 mod models;
@@ -34,6 +35,8 @@ enum Command {
     Test(TestOptions),
     /// Checks format, clippy's lints, licences and sources of dependencies
     Lint,
+    /// Looks for inputs that break a rule, with coverage as the guide
+    Fuzz(FuzzOptions),
     /// Fetches the demo's model if it is not in the cache, and prints where it is
     Model,
     /// Writes the TypeScript types of the program's API to `ui/src/platform/bindings.ts`
@@ -73,6 +76,27 @@ struct TestOptions {
     fast: bool,
     /// Only tests whose name contains one of these; no lint
     filters: Vec<String>,
+}
+
+#[derive(clap::Args)]
+struct FuzzOptions {
+    /// One target instead of all: the name of a folder in `fuzz/corpus`
+    target: Option<String>,
+    /// How long each target runs
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// How many targets run at once
+    #[arg(long, default_value_t = 2)]
+    at_once: usize,
+    /// Stop at memory that is not the program's own, too; slower
+    #[arg(long)]
+    address: bool,
+    /// Run the target once with this input
+    #[arg(long, value_name = "FILE", requires = "target")]
+    input: Option<PathBuf>,
+    /// Then renew the kept corpus: the inputs that cover most of what any run has covered
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(clap::Args)]
@@ -117,6 +141,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint => lint::run(),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
         Command::Bindings => ui::write_bindings(),
         Command::Bench(options) => bench::run(&options),

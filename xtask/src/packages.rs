@@ -22,6 +22,12 @@ const PYTHON: Package = Package {
     present: |_| succeeds("python3", &["-c", "import venv, ensurepip"]),
 };
 
+const COMPILER: Package = Package {
+    name: "g++",
+    reason: "builds libFuzzer",
+    present: |_| succeeds("c++", &["--version"]),
+};
+
 /// What the desktop program is built with.
 const FOR_DESKTOP: [Package; 3] = [
     Package {
@@ -97,7 +103,7 @@ pub(crate) fn for_build() -> Result<()> {
 }
 
 pub(crate) fn for_tests() -> Result<()> {
-    let mut wanted = vec![PYTHON];
+    let mut wanted = vec![PYTHON, COMPILER];
     wanted.extend(FOR_DESKTOP);
     wanted.extend(FOR_TESTS);
     install(&wanted)?;
@@ -105,6 +111,14 @@ pub(crate) fn for_tests() -> Result<()> {
         install_tauri_driver()?;
     }
     Ok(())
+}
+
+pub(crate) fn for_fuzzing() -> Result<()> {
+    if cfg!(target_os = "linux") {
+        install(&[COMPILER])
+    } else {
+        Ok(())
+    }
 }
 
 /// Lets the tests drive the desktop program's window; kept in our cache.

@@ -1,4 +1,4 @@
-//! Every check of the project: lint, the crates' tests, the whole-system tests.
+//! Every check of the project: lint, fuzzing, the crates' tests, the whole-system tests.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use xtask::network::Binaries;
 use xtask::{Result, process};
 
 use crate::lint::{self, cargo};
-use crate::{TestOptions, models, packages, report, ui};
+use crate::{TestOptions, fuzz, models, packages, report, ui};
 
 const SYSTEM_TESTS: &str = "infera-system-tests";
 /// Needs the system's web view.
@@ -26,6 +26,12 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
         lint::run()?;
         ui::check()?;
     }
+    // What it finds fails the whole, after the tests.
+    let fuzzed = if everything {
+        fuzz::for_tests()
+    } else {
+        Ok(())
+    };
     report::headline("Tests");
     if !options.fast
         && let Err(error) = models::smollm2()
@@ -36,6 +42,11 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
         // The tests' own build makes only the programs of packages with integration tests.
         Binaries::build_with_desktop()?;
     }
+    tests(options, everything)?;
+    fuzzed
+}
+
+fn tests(options: &TestOptions, everything: bool) -> Result<()> {
     let mut words = vec!["--workspace"];
     if options.fast {
         for package in [SYSTEM_TESTS, DESKTOP, "xtask"] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use infera_protocol::requirements::Gpu;
 use infera_protocol::{
     FinishReason, JobSeed, LogProbabilities, Mismatch, ModelId, Profile, Sampling, TokenOutput,
-    Vector,
+    Vector, finite,
 };
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -276,5 +276,6 @@ pub struct Stats {
     pub prompt_tokens: u64,
     pub output_tokens: u64,
     /// Over the last seconds of work; none when nothing ran.
+    #[serde(default, deserialize_with = "finite::number_or_none")]
     pub tokens_per_second: Option<f32>,
 }

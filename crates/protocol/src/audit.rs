@@ -36,6 +36,7 @@ pub struct Mismatch {
     /// The margin by which the claimed token lost (`verification.md` 4.3), in units of the
     /// temperature, or in raw logits at temperature 0. Finite: a token that no perturbation could
     /// explain gets `f32::MAX`.
+    #[serde(deserialize_with = "crate::finite::number")]
     pub margin: f32,
 }
 

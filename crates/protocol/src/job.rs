@@ -2,20 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::ids::{JobId, JobSeed, ModelId};
-use crate::{MAX_TOP_K, digest::Digest};
+use crate::{MAX_TOP_K, finite};
 
 /// How the next token is chosen from the logits. The order is fixed: temperature, top-k, then
 /// min-p and top-p on what is left, then the seeded noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 takes the most likely token.
+    #[serde(deserialize_with = "finite::number")]
     pub temperature: f32,
     /// 1 to 64.
     pub top_k: u32,
     /// In (0, 1]; 1 keeps everything.
+    #[serde(deserialize_with = "finite::number")]
     pub top_p: f32,
     /// In [0, 1]; 0 keeps everything.
+    #[serde(deserialize_with = "finite::number")]
     pub min_p: f32,
 }
 

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod digest;
+pub mod finite;
 pub mod frame;
 pub mod ids;
 pub mod job;

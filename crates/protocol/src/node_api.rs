@@ -294,6 +294,7 @@ pub struct ReferenceFigures {
     pub mismatches: u32,
     /// The largest margin of a mismatch, or distance of two vectors, in units of the profile's
     /// noise scale.
+    #[serde(deserialize_with = "crate::finite::number")]
     pub largest_margin: f32,
 }
 

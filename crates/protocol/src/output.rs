@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CHUNK_TOKENS;
 use crate::digest::Digest;
+use crate::finite;
 use crate::ids::{Hash, JobId, NodeId};
 use crate::job::FinishReason;
 use crate::signature::{BadSignature, NodeKey, Signature};
@@ -14,10 +15,18 @@ use crate::vector::{Vector, vectors_hash};
 pub struct TokenOutput {
     pub id: u32,
     /// Natural logarithm of the token's probability at temperature 1, when the job asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "finite::number_or_none"
+    )]
     pub logprob: Option<f32>,
     /// The most likely tokens with their log probabilities, best first, as many as asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "finite::of_tokens"
+    )]
     pub alternatives: Vec<(u32, f32)>,
 }
 
