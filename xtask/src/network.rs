@@ -144,6 +144,8 @@ pub struct BalancerOptions {
     pub lease: Option<Duration>,
     /// The contents of `balancer.toml`.
     pub settings: String,
+    /// Names and values, besides our own environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for BalancerOptions {
@@ -152,6 +154,7 @@ impl Default for BalancerOptions {
             policy: "practice".to_owned(),
             lease: None,
             settings: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -195,6 +198,7 @@ impl Balancer {
         if let Some(lease) = self.options.lease {
             command.arg("--lease-ms").arg(lease.as_millis().to_string());
         }
+        command.envs(self.options.environment.iter().cloned());
         let process = Process::start("the balancer", command, &self.log())?;
         self.url = process.line_after("Listening on ", START_LIMIT)?;
         self.process = Some(process);
@@ -207,6 +211,10 @@ impl Balancer {
 
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        is_running(&mut self.process)
     }
 
     /// An error with the last lines of the balancer's log.
@@ -345,6 +353,8 @@ pub struct NodeOptions {
     pub sequences: Option<u32>,
     /// Runs as the desktop program, in a window.
     pub window: bool,
+    /// Names and values, besides our own environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl NodeOptions {
@@ -354,6 +364,7 @@ impl NodeOptions {
             device: "cpu".to_owned(),
             sequences: None,
             window: false,
+            environment: Vec::new(),
         }
     }
 }
@@ -411,6 +422,7 @@ impl Node {
         if let Some(sequences) = self.options.sequences {
             command.args(["--sequences", &sequences.to_string()]);
         }
+        command.envs(self.options.environment.iter().cloned());
         let process = Process::start(&format!("node {}", self.name), command, &self.log())?;
         let id = process.line_after("Node ", START_LIMIT)?;
         if id != self.id {
@@ -455,10 +467,7 @@ impl Node {
     }
 
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(match &mut self.process {
-            Some(process) => process.ended()?.is_none(),
-            None => false,
-        })
+        is_running(&mut self.process)
     }
 
     /// Runs one of its commands and gives what it prints.
@@ -518,6 +527,13 @@ impl Node {
     }
 }
 
+fn is_running(process: &mut Option<Process>) -> Result<bool> {
+    Ok(match process {
+        Some(process) => process.ended()?.is_none(),
+        None => false,
+    })
+}
+
 fn fault(who: &str, what: &str, log: &Path) -> crate::Error {
     let lines = process::last_lines(log, 15);
     format!("{who} {what}; its log is {}:\n{lines}", log.display()).into()
@@ -535,7 +551,7 @@ pub fn target() -> Result<PathBuf> {
 }
 
 /// `target/debug`, or where else the running program lies.
-fn profile_folder() -> Result<PathBuf> {
+pub fn profile_folder() -> Result<PathBuf> {
     let program = env::current_exe()?;
     let folder = program.parent().ok_or("this program lies in no folder")?;
     Ok(if folder.ends_with("deps") {
