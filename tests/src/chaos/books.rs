@@ -36,8 +36,11 @@ pub(crate) struct Attempt {
 
 pub(crate) struct NodeRecord {
     pub(crate) id: String,
+    pub(crate) reference: bool,
+    /// Outputs or reports that were found wrong.
     pub(crate) failures: i64,
-    pub(crate) banned: bool,
+    /// Jobs lost, less those verified since.
+    pub(crate) lapses: i64,
 }
 
 /// How many jobs are not at their end.
@@ -140,14 +143,15 @@ async fn attempts(connection: &mut SqliteConnection) -> Result<Vec<Attempt>> {
 }
 
 async fn nodes(connection: &mut SqliteConnection) -> Result<Vec<NodeRecord>> {
-    let rows = sqlx::query("SELECT id, failures, banned_until_ms FROM nodes")
+    let rows = sqlx::query("SELECT id, reference, failures, lapses FROM nodes")
         .fetch_all(connection)
         .await?;
     let node = |row: &sqlx::sqlite::SqliteRow| {
         Ok(NodeRecord {
             id: row.try_get("id")?,
+            reference: row.try_get("reference")?,
             failures: row.try_get("failures")?,
-            banned: row.try_get::<i64, _>("banned_until_ms")? > 0,
+            lapses: row.try_get("lapses")?,
         })
     };
     rows.iter().map(node).collect()

@@ -16,8 +16,9 @@ use crate::{MODEL, Streamed};
 
 /// No answer takes so long, whatever befalls the network.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
-/// Between an answer and the next question, in milliseconds.
+/// Between an answer and the next question, in milliseconds; and after one that did not come.
 const THINKING_MS: (u64, u64) = (0, 400);
+const WAITING_MS: (u64, u64) = (500, 2000);
 
 /// A question whose answer is known.
 #[derive(Debug, Clone)]
@@ -59,6 +60,8 @@ pub(crate) enum End {
 /// What one client saw of one answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
+    /// The client's number.
+    pub(crate) client: usize,
     pub(crate) manner: Manner,
     pub(crate) end: End,
     pub(crate) job: Option<String>,
@@ -67,10 +70,12 @@ pub(crate) struct Observation {
     /// Of a whole answer, as counted for the client.
     pub(crate) tokens: Option<u64>,
     pub(crate) first_token: Option<Duration>,
+    pub(crate) began_at: Instant,
     pub(crate) ended_at: Instant,
 }
 
 pub(crate) struct Honest {
+    pub(crate) number: usize,
     pub(crate) key: String,
     pub(crate) known: Arc<Vec<Known>>,
     pub(crate) link: Arc<Link>,
@@ -84,10 +89,13 @@ impl Honest {
         while !stop.load(Ordering::Relaxed) {
             let manner = self.manner();
             let seen = self.ask(manner);
+            let (least, most) = match seen.end {
+                End::Whole | End::HungUp => THINKING_MS,
+                _ => WAITING_MS,
+            };
             if tell.send(seen).is_err() {
                 return;
             }
-            let (least, most) = THINKING_MS;
             std::thread::sleep(Duration::from_millis(self.dice.between(least, most)));
         }
     }
@@ -117,11 +125,12 @@ impl Honest {
             }
         });
         let Seen {
+            begun,
             first_token,
             answer,
-            ..
         } = seen;
         Observation {
+            client: self.number,
             manner,
             differs: if end == End::Whole {
                 answer.text != known.text || answer.completion_tokens != Some(known.tokens)
@@ -132,6 +141,7 @@ impl Honest {
             job: answer.job,
             tokens: answer.completion_tokens,
             first_token,
+            began_at: begun,
             ended_at: Instant::now(),
         }
     }
@@ -187,7 +197,8 @@ impl<'a> Watch<'a> {
     }
 
     fn is_disturbed(&self) -> bool {
-        !self.fair || self.faults != self.link.faults() || self.changes != self.weather.changes()
+        let fair = self.fair && self.link.is_fair();
+        !fair || self.faults != self.link.faults() || self.changes != self.weather.changes()
     }
 }
 

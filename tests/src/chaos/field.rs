@@ -24,7 +24,14 @@ use crate::{INPUT_PRICE, MODEL, OUTPUT_PRICE};
 const FEED_FORWARD: u64 = 3072;
 /// Times that suit a storm of minutes: what is lost is soon another's.
 const LEASE: Duration = Duration::from_secs(2);
+/// What the network may lose on references, in micro-points: the price of a few answers.
+pub(crate) const SUBSIDY_CAP: i64 = 100_000;
+/// Whoever attacks has many addresses, and time for the work that an identity costs.
 const SETTINGS: &str = "\
+work_bits = 8
+nodes_per_address = 1000
+new_nodes_per_address = 1000000
+lapse_pause = 5000
 queue = 15000
 reassign = 20000
 audit_accept = 3000
@@ -107,7 +114,7 @@ impl Field {
 
         let balancer_options = BalancerOptions {
             lease: Some(LEASE),
-            settings: SETTINGS.to_owned(),
+            settings: format!("{SETTINGS}subsidy_cap = {SUBSIDY_CAP}\n"),
             environment: environment(Part::Balancer),
             ..BalancerOptions::default()
         };

@@ -16,6 +16,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// Of a slow link: what passes at once, and the pause after it.
 const SLOW_BYTES: usize = 512;
 const SLOW_PAUSE: Duration = Duration::from_millis(100);
+/// A balancer that is frozen takes connections late; one that is down refuses them at once.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A port of its own that leads to the balancer. Dropping it closes it.
 pub(crate) struct Link {
@@ -117,11 +119,11 @@ fn join(near: TcpStream, state: &Arc<State>) -> Result<()> {
     if state.weather() == CUT {
         return Ok(());
     }
-    let far = TcpStream::connect_timeout(&state.to, Duration::from_secs(5))?;
+    let far = TcpStream::connect_timeout(&state.to, PATIENCE)?;
     for stream in [&near, &far] {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TICK))?;
-        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
     }
     let there = (near.try_clone()?, far.try_clone()?, Arc::clone(state));
     let carrier = thread::spawn(move || carry(&there.0, &there.1, &there.2));

@@ -131,6 +131,7 @@ pub fn run(options: &Options) -> Result<Table> {
         ended_by_themselves: std::mem::take(&mut field.ended_by_themselves),
         internal_errors: hostile.internal_errors.load(Ordering::Relaxed),
         hostile_nodes: hostile.nodes.load(Ordering::Relaxed),
+        lazy: NodeKey::from_secret(&hostile.lazy).id().to_string(),
         honest: names(&field),
         books: Books::read(&field.database())?,
     };
@@ -199,6 +200,7 @@ fn learn(field: &Field, key: &str, seed: u64) -> Result<Vec<Known>> {
 
 fn honest(field: &Field, keys: &Keys, known: &Arc<Vec<Known>>, seed: u64, number: usize) -> Honest {
     Honest {
+        number,
         key: keys.honest[number].clone(),
         known: Arc::clone(known),
         link: Arc::clone(&field.links[NODES + number]),

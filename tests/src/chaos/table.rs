@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::books::Books;
 use super::clients::{End, LIMIT, Observation};
+use super::field::SUBSIDY_CAP;
 use super::schedule::{Disturbance, Step};
 
 /// Everything that was seen.
@@ -28,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) ended_by_themselves: Vec<String>,
     pub(crate) internal_errors: u64,
     pub(crate) hostile_nodes: u64,
+    /// The id of the lazy reference.
+    pub(crate) lazy: String,
     /// Of the honest nodes: id and name.
     pub(crate) honest: HashMap<String, String>,
     pub(crate) books: Books,
@@ -184,12 +187,12 @@ fn streams(rows: &mut Rows, seen: &Seen) {
     );
     let every = || seen.undisturbed.iter().chain(all).chain(&seen.afterwards);
     let silently = every().filter_map(|one| match &one.end {
-        End::BrokenSilently(how) => Some(format!("{:?}: {how}", one.manner)),
+        End::BrokenSilently(how) => Some(format!("{}: {how}", told(one, seen))),
         _ => None,
     });
     rows.zero("broken without a word", &silently.collect::<Vec<_>>());
     let stuck = every().filter(|one| one.end == End::Stuck);
-    let stuck: Vec<_> = stuck.map(|one| format!("{:?}", one.manner)).collect();
+    let stuck: Vec<_> = stuck.map(|one| told(one, seen)).collect();
     rows.zero("no end within 90 s", &stuck);
     debug_assert_eq!(LIMIT.as_secs(), 90, "the row above names it");
 
@@ -203,15 +206,17 @@ fn streams(rows: &mut Rows, seen: &Seen) {
         differ().filter(caught).count(),
     );
     let altered = differ().filter(|one| !caught(one));
-    let altered: Vec<_> = altered
-        .map(|one| format!("{:?} {:?}", one.manner, one.job))
-        .collect();
+    let altered: Vec<_> = altered.map(|one| told(one, seen)).collect();
     rows.zero("altered", &altered);
 
-    let drought = longest_drought(seen);
+    let (from, drought) = longest_drought(seen);
     rows.demand(
         "longest time without a whole answer",
-        format!("{:.1} s", drought.as_secs_f64()),
+        format!(
+            "{:.1} s (from {:.1} s on)",
+            drought.as_secs_f64(),
+            from.as_secs_f64()
+        ),
         "at most 45 s",
         drought <= LONGEST_DROUGHT,
     );
@@ -293,28 +298,57 @@ fn points(rows: &mut Rows, seen: &Seen) {
     let earned = books.held_by("node:");
     rows.tell("clients charged (micro-points)", charged);
     rows.tell("nodes earned", earned);
-    let minted = (earned - charged).max(0);
-    rows.demand("minted", minted, "0", minted == 0);
+    rows.tell("of it paid by the network", (earned - charged).max(0));
+    let minted = (earned - charged - SUBSIDY_CAP).max(0);
+    rows.demand("minted beyond its cap of 100,000", minted, "0", minted == 0);
+    debug_assert_eq!(SUBSIDY_CAP, 100_000, "the row above names it");
 }
 
 fn nodes(rows: &mut Rows, seen: &Seen) {
-    let honest = seen.books.nodes.iter().filter_map(|node| {
-        let name = seen.honest.get(&node.id)?;
-        let punished = node.failures > 0 || node.banned;
-        punished.then(|| format!("{name}: {} failures", node.failures))
-    });
-    rows.zero("honest nodes punished", &honest.collect::<Vec<_>>());
-    let found_out =
-        seen.books.nodes.iter().filter(|node| {
-            !seen.honest.contains_key(&node.id) && (node.failures > 0 || node.banned)
-        });
-    rows.tell("hostile nodes punished", found_out.count());
+    let (mut honest, mut lost, mut hostile) = (Vec::new(), Vec::new(), 0);
+    for node in &seen.books.nodes {
+        let Some(name) = seen.honest.get(&node.id) else {
+            hostile += usize::from(node.failures > 0 || node.lapses > 0);
+            continue;
+        };
+        if node.failures > 0 {
+            honest.push(format!("{name}: {}", node.failures));
+        }
+        if node.lapses > 0 {
+            lost.push(format!("{name} {}", node.lapses));
+        }
+    }
+    rows.zero("honest nodes found wrong", &honest);
+    rows.tell("jobs that honest nodes have lost of late", lost.join(", "));
+    rows.tell("hostile nodes found wrong, or paused", hostile);
+    let lazy = seen.books.nodes.iter().find(|node| node.id == seen.lazy);
+    let trusted = lazy.is_some_and(|node| node.reference);
+    let figure = if trusted {
+        "still trusted"
+    } else {
+        "not trusted any more"
+    };
+    rows.tell("the lazy reference", figure);
     rows.zero(
         "processes that ended by themselves",
         &seen.ended_by_themselves,
     );
     let errors = seen.internal_errors;
     rows.demand("status 500 for hostile calls", errors, "0", errors == 0);
+}
+
+/// Who saw it, how and when: to be found among the disturbances and in the logs.
+fn told(one: &Observation, seen: &Seen) -> String {
+    let from = one.began_at.saturating_duration_since(seen.storm_began);
+    let to = one.ended_at.saturating_duration_since(seen.storm_began);
+    let job = one.job.as_deref().unwrap_or("no job told");
+    format!(
+        "client {} {:?} {:.1} to {:.1} s, {job}",
+        one.client + 1,
+        one.manner,
+        from.as_secs_f64(),
+        to.as_secs_f64()
+    )
 }
 
 fn count(all: &[Observation], which: impl Fn(&End) -> bool) -> usize {
@@ -347,21 +381,21 @@ fn some(found: &[String]) -> String {
     list
 }
 
-/// The longest time in which no client got a whole answer.
-fn longest_drought(seen: &Seen) -> Duration {
+/// The longest time in which no client got a whole answer: from when, after the storm's begin, and
+/// how long.
+fn longest_drought(seen: &Seen) -> (Duration, Duration) {
     let mut times: Vec<_> = seen
         .storm
         .iter()
         .filter(|one| one.end == End::Whole)
-        .map(|one| one.ended_at)
+        .map(|one| one.ended_at.max(seen.storm_began))
         .chain([seen.storm_began, seen.storm_ended])
         .collect();
     times.sort_unstable();
-    times
+    let gaps = times
         .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .max()
-        .unwrap_or_default()
+        .map(|pair| (pair[0] - seen.storm_began, pair[1] - pair[0]));
+    gaps.max_by_key(|(_, length)| *length).unwrap_or_default()
 }
 
 fn median_and_95th(times: &mut [Duration]) -> String {
