@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod browser;
 #[cfg(target_os = "linux")]
+pub mod chaos;
+#[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod engine;
 pub mod npm;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
-    Session, SessionRequest, claim_digest, do_work, session_digest,
+    Release, Session, SessionRequest, claim_digest, do_work, session_digest,
 };
+use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobSpec, ModelId,
@@ -30,36 +31,44 @@ pub type Answer = (Vec<TokenOutput>, FinishReason);
 /// What a simulated node says to a job.
 pub type Conduct = Box<dyn FnMut(&JobSpec) -> Result<Answer> + Send>;
 
-pub struct SimulatedNode {
-    key: NodeKey,
+/// A node's calls to the balancer, and nothing more.
+pub struct NodeCalls {
+    pub key: NodeKey,
     model: ModelId,
-    conduct: Conduct,
     base: String,
     agent: Agent,
     token: String,
+}
+
+/// A node's work on one job: it keeps the chain of commitments.
+pub struct Writing {
+    pub spec: JobSpec,
+    chain: ChunkChain,
+}
+
+pub struct SimulatedNode {
+    calls: NodeCalls,
+    conduct: Conduct,
     /// Reports that wait until every reference has committed.
     sealed: HashMap<AuditId, (AuditReport, Hash)>,
 }
 
-impl SimulatedNode {
-    /// Opens a session as a node that has `model` loaded. As a reference node, it finds every
-    /// output right.
-    pub fn connect(base: &str, key: NodeKey, model: ModelId, conduct: Conduct) -> Result<Self> {
+impl NodeCalls {
+    /// Opens a session as a node that has `model` loaded.
+    pub fn connect(base: &str, key: NodeKey, model: ModelId) -> Result<Self> {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .build()
             .new_agent();
-        let mut node = Self {
+        let mut calls = Self {
             key,
             model,
-            conduct,
             base: format!("{base}/node/v1"),
             agent,
             token: String::new(),
-            sealed: HashMap::new(),
         };
-        let id = node.key.id();
+        let id = calls.key.id();
         let hello = ChallengeRequest {
             version: VERSION,
             node: id,
@@ -67,70 +76,24 @@ impl SimulatedNode {
         let Challenge {
             challenge,
             work_bits,
-        } = node.post("challenge", &hello)?;
+        } = calls.post("challenge", &hello)?;
         let proof = SessionRequest {
             version: VERSION,
             node: id,
             challenge,
-            signature: node.key.sign(session_digest(&id, &challenge)),
+            signature: calls.key.sign(session_digest(&id, &challenge)),
             software: "simulated".to_owned(),
             hardware: hardware(),
             work: do_work(&id, &challenge, work_bits),
             instance: None,
         };
-        let session: Session = node.post("session", &proof)?;
-        node.token = session.token;
-        Ok(node)
-    }
-
-    /// Works until told to stop.
-    pub fn work(mut self, stop: &AtomicBool) -> Result<()> {
-        let events = self.events()?;
-        self.tell_state()?;
-        let mut told = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            match events.recv_timeout(Duration::from_millis(200)) {
-                Ok(event) => self.react(event)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err("the events ended".into()),
-            }
-            if told.elapsed() > SIGN_OF_LIFE {
-                self.tell_state()?;
-                told = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    fn react(&mut self, event: NodeEvent) -> Result<()> {
-        match event {
-            NodeEvent::Offer(offer) => {
-                let Some(spec) = self.claim(&offer)? else {
-                    return Ok(());
-                };
-                let answer = (self.conduct)(&spec)?;
-                self.deliver(&spec, answer)?;
-                self.tell_state()
-            }
-            NodeEvent::Audit { audit, .. } => self.check(audit),
-            NodeEvent::Reveal { audit } => {
-                if let Some((report, salt)) = self.sealed.remove(&audit) {
-                    self.post::<()>(
-                        &format!("audits/{audit}/report"),
-                        &AuditReveal { report, salt },
-                    )?;
-                }
-                self.tell_state()
-            }
-            NodeEvent::Withdrawn { .. }
-            | NodeEvent::Cancel { .. }
-            | NodeEvent::Settled(_)
-            | NodeEvent::Reset => Ok(()),
-        }
+        let session: Session = calls.post("session", &proof)?;
+        calls.token = session.token;
+        Ok(calls)
     }
 
     /// None when another node was first.
-    fn claim(&self, offer: &Offer) -> Result<Option<JobSpec>> {
+    pub fn claim(&self, offer: &Offer) -> Result<Option<JobSpec>> {
         let mut nonce = [0; 32];
         nonce[..16].copy_from_slice(offer.job.as_bytes());
         nonce[16..20].copy_from_slice(&offer.attempt.to_le_bytes());
@@ -152,63 +115,31 @@ impl SimulatedNode {
         }
     }
 
-    fn deliver(&self, spec: &JobSpec, (tokens, reason): Answer) -> Result<()> {
-        let mut chain = ChunkChain::new(spec.job, spec.attempt, spec.start());
-        let mut commits: Vec<_> = tokens
-            .iter()
-            .filter_map(|token| chain.push(token.id))
-            .collect();
-        commits.extend(chain.close_last());
-        let (end, head) = (chain.position(), chain.head());
-        let finish = Finish::sign(&self.key, spec.job, spec.attempt, reason, end, head, (1, 1));
-        let batch = OutputBatch {
+    pub fn output(&self, spec: &JobSpec, batch: &OutputBatch) -> Result<OutputAck> {
+        self.post(&format!("jobs/{}/output", spec.job), batch)
+    }
+
+    pub fn release(&self, spec: &JobSpec) -> Result<()> {
+        let release = Release {
             version: VERSION,
             attempt: spec.attempt,
-            position: spec.start(),
-            tokens,
-            commits,
-            finish: Some(finish),
-            prefilled: 0,
+            reason: "simulated".to_owned(),
         };
-        let _: serde_json::Value = self.post(&format!("jobs/{}/output", spec.job), &batch)?;
-        Ok(())
+        self.post(&format!("jobs/{}/release", spec.job), &release)
     }
 
-    fn check(&mut self, audit: AuditId) -> Result<()> {
-        let task: AuditTask = self.post(&format!("audits/{audit}/accept"), &json!({}))?;
-        let report = AuditReport {
-            audit,
-            model: task.model,
-            backend: "simulated".to_owned(),
-            positions: task.output.len() as u32,
-            mismatches: Vec::new(),
-            // Any that its like report too.
-            log_probabilities: task.output.iter().map(|_| -0.5).collect(),
-            vectors: Vec::new(),
-            elapsed_ms: 1,
-        };
-        let salt = Hash::from_bytes(*self.key.id().as_bytes());
-        let commitment = report.commitment(&salt);
-        let commit = AuditCommit {
-            commitment,
-            signature: self.key.sign(audit_commit_digest(audit, commitment)),
-        };
-        self.sealed.insert(audit, (report, salt));
-        self.post(&format!("audits/{audit}/commit"), &commit)
-    }
-
-    fn tell_state(&self) -> Result<()> {
+    pub fn tell_state(&self, free_slots: u32) -> Result<()> {
         let state = NodeState {
             models: vec![self.model],
             context_tokens: Vec::new(),
-            free_slots: 1,
+            free_slots,
             paused: None,
             hardware: hardware(),
         };
         self.post("state", &state)
     }
 
-    fn events(&self) -> Result<Receiver<NodeEvent>> {
+    pub fn events(&self) -> Result<Receiver<NodeEvent>> {
         let response = self
             .agent
             .get(format!("{}/events", self.base))
@@ -232,7 +163,7 @@ impl SimulatedNode {
     }
 
     /// Posts and reads the answer; no body is read as `null`.
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let (status, text) = self.send(path, body)?;
         if !(200..300).contains(&status) {
             return Err(format!("{path} got HTTP {status}: {text}").into());
@@ -252,6 +183,126 @@ impl SimulatedNode {
         let mut response = request.send(&serde_json::to_vec(body)?[..])?;
         let text = response.body_mut().read_to_string()?;
         Ok((response.status().as_u16(), text))
+    }
+}
+
+impl Writing {
+    pub fn new(spec: JobSpec) -> Self {
+        let chain = ChunkChain::new(spec.job, spec.attempt, spec.start());
+        Self { spec, chain }
+    }
+
+    /// The next tokens, which may be none, without an end.
+    pub fn batch(&mut self, tokens: Vec<TokenOutput>) -> OutputBatch {
+        let position = self.chain.position();
+        let commits = tokens
+            .iter()
+            .filter_map(|token| self.chain.push(token.id))
+            .collect();
+        OutputBatch {
+            version: VERSION,
+            attempt: self.spec.attempt,
+            position,
+            tokens,
+            commits,
+            finish: None,
+            prefilled: 0,
+        }
+    }
+
+    /// The last tokens, with the signed end.
+    pub fn last_batch(&mut self, key: &NodeKey, (tokens, reason): Answer) -> OutputBatch {
+        let mut batch = self.batch(tokens);
+        batch.commits.extend(self.chain.close_last());
+        let (end, head) = (self.chain.position(), self.chain.head());
+        let (job, attempt) = (self.spec.job, self.spec.attempt);
+        batch.finish = Some(Finish::sign(key, job, attempt, reason, end, head, (1, 1)));
+        batch
+    }
+}
+
+impl SimulatedNode {
+    /// Opens a session as a node that has `model` loaded. As a reference node, it finds every
+    /// output right.
+    pub fn connect(base: &str, key: NodeKey, model: ModelId, conduct: Conduct) -> Result<Self> {
+        Ok(Self {
+            calls: NodeCalls::connect(base, key, model)?,
+            conduct,
+            sealed: HashMap::new(),
+        })
+    }
+
+    /// Works until told to stop.
+    pub fn work(mut self, stop: &AtomicBool) -> Result<()> {
+        let events = self.calls.events()?;
+        self.calls.tell_state(1)?;
+        let mut told = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            match events.recv_timeout(Duration::from_millis(200)) {
+                Ok(event) => self.react(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err("the events ended".into()),
+            }
+            if told.elapsed() > SIGN_OF_LIFE {
+                self.calls.tell_state(1)?;
+                told = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn react(&mut self, event: NodeEvent) -> Result<()> {
+        match event {
+            NodeEvent::Offer(offer) => {
+                let Some(spec) = self.calls.claim(&offer)? else {
+                    return Ok(());
+                };
+                let answer = (self.conduct)(&spec)?;
+                let mut writing = Writing::new(spec);
+                let batch = writing.last_batch(&self.calls.key, answer);
+                self.calls.output(&writing.spec, &batch)?;
+                self.calls.tell_state(1)
+            }
+            NodeEvent::Audit { audit, .. } => self.check(audit),
+            NodeEvent::Reveal { audit } => {
+                if let Some((report, salt)) = self.sealed.remove(&audit) {
+                    self.calls.post::<()>(
+                        &format!("audits/{audit}/report"),
+                        &AuditReveal { report, salt },
+                    )?;
+                }
+                self.calls.tell_state(1)
+            }
+            NodeEvent::Withdrawn { .. }
+            | NodeEvent::Cancel { .. }
+            | NodeEvent::Settled(_)
+            | NodeEvent::Reset => Ok(()),
+        }
+    }
+
+    fn check(&mut self, audit: AuditId) -> Result<()> {
+        let task: AuditTask = self
+            .calls
+            .post(&format!("audits/{audit}/accept"), &json!({}))?;
+        let report = AuditReport {
+            audit,
+            model: task.model,
+            backend: "simulated".to_owned(),
+            positions: task.output.len() as u32,
+            mismatches: Vec::new(),
+            // Any that its like report too.
+            log_probabilities: task.output.iter().map(|_| -0.5).collect(),
+            vectors: Vec::new(),
+            elapsed_ms: 1,
+        };
+        let salt = Hash::from_bytes(*self.calls.key.id().as_bytes());
+        let commitment = report.commitment(&salt);
+        let commit = AuditCommit {
+            commitment,
+            signature: self.calls.key.sign(audit_commit_digest(audit, commitment)),
+        };
+        self.sealed.insert(audit, (report, salt));
+        self.calls.post(&format!("audits/{audit}/commit"), &commit)
     }
 }
 

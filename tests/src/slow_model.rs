@@ -16,18 +16,23 @@ const ALIGNMENT: usize = 32;
 /// A model that writes what the tiny one writes, many times slower. Made once, and kept
 /// where cargo puts what it builds.
 pub fn slow_model() -> Result<PathBuf> {
+    slow_model_of(FEED_FORWARD)
+}
+
+/// The same with feed-forward layers of this width, which the time for a token grows with.
+pub(crate) fn slow_model_of(feed_forward: u64) -> Result<PathBuf> {
     let folder = network::target()?.join("tmp");
-    let file = folder.join(format!("slow-llama-{FEED_FORWARD}.gguf"));
+    let file = folder.join(format!("slow-llama-{feed_forward}.gguf"));
     if !file.exists() {
         fs::create_dir_all(&folder)?;
         let part = tempfile::NamedTempFile::new_in(&folder)?;
-        fs::write(part.path(), widened()?)?;
+        fs::write(part.path(), widened(feed_forward)?)?;
         part.persist(&file)?;
     }
     Ok(file)
 }
 
-fn widened() -> Result<Vec<u8>> {
+fn widened(feed_forward: u64) -> Result<Vec<u8>> {
     let file = fs::read(tiny_model())?;
     let gguf = Gguf::open(&tiny_model())?;
     let views: Vec<_> = gguf.views().collect();
@@ -37,11 +42,11 @@ fn widened() -> Result<Vec<u8>> {
     let key = b"llama.feed_forward_length";
     // The value follows its type's number.
     let value = find(&wide, key)? + key.len() + 4;
-    wide[value..value + 4].copy_from_slice(&(FEED_FORWARD as u32).to_le_bytes());
+    wide[value..value + 4].copy_from_slice(&(feed_forward as u32).to_le_bytes());
 
     let mut data = Vec::new();
     for view in &views {
-        let (dims, bytes) = widen(view);
+        let (dims, bytes) = widen(view, feed_forward);
         wide.extend(string(&view.info.name));
         wide.extend((dims.len() as u32).to_le_bytes());
         wide.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
@@ -56,23 +61,23 @@ fn widened() -> Result<Vec<u8>> {
 }
 
 /// A tensor's shape and bytes with zeros where the feed-forward layers have grown.
-fn widen(view: &TensorView<'_>) -> (Vec<u64>, Vec<u8>) {
+fn widen(view: &TensorView<'_>, feed_forward: u64) -> (Vec<u64>, Vec<u8>) {
     let mut dims = view.info.dims.clone();
     let mut bytes = view.bytes.to_vec();
     let value_bytes = bytes.len() / view.info.values() as usize;
     if view.info.name.ends_with("ffn_down.weight") {
         let row_bytes = dims[0] as usize * value_bytes;
         let rows = view.bytes.chunks_exact(row_bytes);
-        dims[0] = FEED_FORWARD;
+        dims[0] = feed_forward;
         bytes = rows
             .flat_map(|row| {
                 let mut row = row.to_vec();
-                row.resize(FEED_FORWARD as usize * value_bytes, 0);
+                row.resize(feed_forward as usize * value_bytes, 0);
                 row
             })
             .collect();
     } else if view.info.name.contains("ffn_gate") || view.info.name.contains("ffn_up") {
-        dims[1] = FEED_FORWARD;
+        dims[1] = feed_forward;
         bytes.resize((dims[0] * dims[1]) as usize * value_bytes, 0);
     }
     (dims, bytes)

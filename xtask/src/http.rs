@@ -43,12 +43,24 @@ impl Answer {
     }
 }
 
+/// What came of asking for a stream.
+pub enum Opened {
+    Stream(Events),
+    /// An answer with another status than 2xx.
+    Refused(Answer),
+}
+
 impl Client {
     pub fn new(base: &str, key: Option<&str>) -> Self {
+        Self::with_limit(base, key, Duration::from_mins(10))
+    }
+
+    /// With a limit to how long an answer may take, from the call to its last byte.
+    pub fn with_limit(base: &str, key: Option<&str>, limit: Duration) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_mins(10)))
+            .timeout_global(Some(limit))
             .max_idle_connections(0)
             .build()
             .new_agent();
@@ -78,15 +90,24 @@ impl Client {
 
     /// Opens a stream of events. Dropping it hangs up.
     pub fn stream(&self, path: &str, body: &Value) -> Result<Events> {
+        match self.open(path, body)? {
+            Opened::Stream(events) => Ok(events),
+            Opened::Refused(answer) => {
+                Err(format!("HTTP {}: {}", answer.status, answer.text).into())
+            }
+        }
+    }
+
+    /// As [`Client::stream`], for who wants to know how it was refused.
+    pub fn open(&self, path: &str, body: &Value) -> Result<Opened> {
         let response = self.send(path, body.to_string().as_bytes())?;
         if !response.status().is_success() {
-            let answer = whole(response)?;
-            return Err(format!("HTTP {}: {}", answer.status, answer.text).into());
+            return Ok(Opened::Refused(whole(response)?));
         }
-        Ok(Events {
+        Ok(Opened::Stream(Events {
             lines: BufReader::with_capacity(256, response.into_body().into_reader()),
             ended: false,
-        })
+        }))
     }
 
     fn send(&self, path: &str, body: &[u8]) -> Result<Response<Body>> {

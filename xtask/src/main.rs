@@ -1,7 +1,9 @@
-//! The project's commands: `cargo xtask demo`, `test`, `lint`, `fuzz`, `bench`, `bindings`, `package`.
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `fuzz`, `bench`, `chaos`,
+//! `bindings`, `package`.
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
 mod bench;
+mod chaos;
 mod demo;
 mod desktop;
 mod fuzz;
@@ -43,6 +45,8 @@ enum Command {
     Bindings,
     /// Measures one thing
     Bench(BenchOptions),
+    /// Lets a storm of faults and attacks pass over a small network, and says what became of it
+    Chaos(ChaosOptions),
     /// Makes the packages that people install on this system
     Package(PackageOptions),
 }
@@ -121,6 +125,22 @@ struct BenchOptions {
 }
 
 #[derive(clap::Args)]
+struct ChaosOptions {
+    /// From the clients' first question to the end of the storm
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Whence every disturbance and question follows; drawn and printed without it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Tell every disturbance
+    #[arg(long)]
+    verbose: bool,
+    /// Keep the data folders even when all is well
+    #[arg(long)]
+    keep_data: bool,
+}
+
+#[derive(clap::Args)]
 struct PackageOptions {
     /// Package the dev build's programs as they are, to look at the packages without a long build
     #[arg(long)]
@@ -145,6 +165,7 @@ fn main() -> ExitCode {
         Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
         Command::Bindings => ui::write_bindings(),
         Command::Bench(options) => bench::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Package(options) => package::run(&options),
     };
     match outcome {

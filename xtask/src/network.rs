@@ -144,6 +144,8 @@ pub struct BalancerOptions {
     pub lease: Option<Duration>,
     /// The contents of `balancer.toml`.
     pub settings: String,
+    /// Names and values, besides our own environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for BalancerOptions {
@@ -153,6 +155,7 @@ impl Default for BalancerOptions {
             lease: None,
             // Whoever counts points counts those of clients' jobs.
             settings: "canary_rate = 0.0\n".to_owned(),
+            environment: Vec::new(),
         }
     }
 }
@@ -196,6 +199,7 @@ impl Balancer {
         if let Some(lease) = self.options.lease {
             command.arg("--lease-ms").arg(lease.as_millis().to_string());
         }
+        command.envs(self.options.environment.iter().cloned());
         let process = Process::start("the balancer", command, &self.log())?;
         self.url = process.line_after("Listening on ", START_LIMIT)?;
         self.process = Some(process);
@@ -208,6 +212,10 @@ impl Balancer {
 
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        is_running(&mut self.process)
     }
 
     /// An error with the last lines of the balancer's log.
@@ -346,6 +354,8 @@ pub struct NodeOptions {
     pub sequences: Option<u32>,
     /// Runs as the desktop program, in a window.
     pub window: bool,
+    /// Names and values, besides our own environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl NodeOptions {
@@ -355,6 +365,7 @@ impl NodeOptions {
             device: "cpu".to_owned(),
             sequences: None,
             window: false,
+            environment: Vec::new(),
         }
     }
 }
@@ -412,6 +423,7 @@ impl Node {
         if let Some(sequences) = self.options.sequences {
             command.args(["--sequences", &sequences.to_string()]);
         }
+        command.envs(self.options.environment.iter().cloned());
         let process = Process::start(&format!("node {}", self.name), command, &self.log())?;
         let id = process.line_after("Node ", START_LIMIT)?;
         if id != self.id {
@@ -456,10 +468,7 @@ impl Node {
     }
 
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(match &mut self.process {
-            Some(process) => process.ended()?.is_none(),
-            None => false,
-        })
+        is_running(&mut self.process)
     }
 
     /// Runs one of its commands and gives what it prints.
@@ -519,6 +528,13 @@ impl Node {
     }
 }
 
+fn is_running(process: &mut Option<Process>) -> Result<bool> {
+    Ok(match process {
+        Some(process) => process.ended()?.is_none(),
+        None => false,
+    })
+}
+
 fn fault(who: &str, what: &str, log: &Path) -> crate::Error {
     let lines = process::last_lines(log, 15);
     format!("{who} {what}; its log is {}:\n{lines}", log.display()).into()
@@ -536,7 +552,7 @@ pub fn target() -> Result<PathBuf> {
 }
 
 /// `target/debug`, or where else the running program lies.
-fn profile_folder() -> Result<PathBuf> {
+pub fn profile_folder() -> Result<PathBuf> {
     let program = env::current_exe()?;
     let folder = program.parent().ok_or("this program lies in no folder")?;
     Ok(if folder.ends_with("deps") {

@@ -175,12 +175,29 @@ pub fn run(mut command: Command) -> Result<()> {
 /// SIGKILL to a process that need not be a child of ours.
 #[cfg(unix)]
 pub fn kill(pid: u32) -> Result<()> {
-    use rustix::process::{Pid, Signal, kill_process};
+    signal(pid, rustix::process::Signal::KILL)
+}
+
+/// SIGSTOP: the process keeps everything, and does nothing.
+#[cfg(unix)]
+pub fn freeze(pid: u32) -> Result<()> {
+    signal(pid, rustix::process::Signal::STOP)
+}
+
+/// SIGCONT: the process goes on, if it was frozen.
+#[cfg(unix)]
+pub fn thaw(pid: u32) -> Result<()> {
+    signal(pid, rustix::process::Signal::CONT)
+}
+
+#[cfg(unix)]
+fn signal(pid: u32, signal: rustix::process::Signal) -> Result<()> {
+    use rustix::process::{Pid, kill_process};
     let pid = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or("no such process id")?;
-    Ok(kill_process(pid, Signal::KILL)?)
+    Ok(kill_process(pid, signal)?)
 }
 
 /// The ids of a process's own children.

@@ -1,0 +1,450 @@
+//! Hostile nodes and clients. All are bounded in number and time, and speak to one balancer only.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use infera_protocol::node_api::{NodeEvent, Offer};
+use infera_protocol::{FinishReason, JobId, JobSpec, ModelId, NodeKey, TokenOutput};
+use serde_json::{Value, json};
+use xtask::Result;
+use xtask::http::Client;
+
+use super::dice::Dice;
+use super::schedule::{Deed, Nuisance};
+use crate::engine::Engine;
+use crate::simulated::{NodeCalls, SimulatedNode, Writing};
+use crate::{MODEL, Streamed};
+
+/// How often a node that holds a job shows that it lives.
+const BEAT: Duration = Duration::from_millis(700);
+/// A made-up answer has tokens from here to there: none ends a text in the test models.
+const WORDS: (u64, u64) = (50, 600);
+/// By this the colluding worker knows its client's jobs: nobody else asks for so many tokens.
+const COLLUDING_TOKENS: u32 = 163;
+const THROWAWAYS: usize = 4;
+
+/// What hostile parties know.
+pub(crate) struct Hostile {
+    pub(crate) balancer: String,
+    pub(crate) model: ModelId,
+    /// Of a client that hangs up and floods.
+    pub(crate) flood_key: String,
+    /// Of the client that colludes with nodes.
+    pub(crate) colluding_key: String,
+    /// A reference that the operator trusts.
+    pub(crate) lazy: [u8; 32],
+    pub(crate) engine: PathBuf,
+    pub(crate) model_file: PathBuf,
+    /// Set when all is over.
+    pub(crate) over: AtomicBool,
+    /// Answers with a status of 500, which no call may have.
+    pub(crate) internal_errors: AtomicU64,
+    /// How many nodes there have been.
+    pub(crate) nodes: AtomicU64,
+}
+
+/// Who acts until when, with its own luck.
+struct Actor {
+    hostile: Arc<Hostile>,
+    until: Instant,
+    dice: Dice,
+}
+
+impl Hostile {
+    /// Lets nodes do their deed for so long.
+    pub(crate) fn send_nodes(
+        self: &Arc<Self>,
+        deed: Deed,
+        lasts: Duration,
+        mut dice: Dice,
+    ) -> Vec<JoinHandle<()>> {
+        if deed == Deed::Mint {
+            return self.collude(lasts, dice);
+        }
+        let count = match deed {
+            Deed::Hold | Deed::Lapse | Deed::Release => 3,
+            Deed::Drip | Deed::Lie => 2,
+            Deed::Lazy | Deed::Mint => 1,
+        };
+        let one = |_| {
+            let secret = if deed == Deed::Lazy {
+                self.lazy
+            } else {
+                dice.bytes()
+            };
+            let actor = self.actor(lasts, &mut dice);
+            self.nodes.fetch_add(1, Ordering::Relaxed);
+            thread::spawn(move || actor.be_node(&secret, deed))
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Lets a client be a nuisance for so long.
+    pub(crate) fn send_clients(
+        self: &Arc<Self>,
+        nuisance: Nuisance,
+        lasts: Duration,
+        mut dice: Dice,
+    ) -> JoinHandle<()> {
+        let mut actor = self.actor(lasts, &mut dice);
+        thread::spawn(move || {
+            // The balancer may be down or refuse: then this one has failed, which is well.
+            let _ = match nuisance {
+                Nuisance::Silence => actor.keep_silent(),
+                Nuisance::HangUps => actor.hang_up(),
+                Nuisance::Huge => actor.send_huge(),
+                Nuisance::Garbage => actor.send_garbage(),
+                Nuisance::Challenges => actor.ask_for_challenges(),
+            };
+        })
+    }
+
+    /// A client, a worker and throwaway identities. The worker writes all of its client's job but
+    /// the end, and the others hand it on until the network gives up.
+    fn collude(self: &Arc<Self>, lasts: Duration, mut dice: Dice) -> Vec<JoinHandle<()>> {
+        let played = Arc::new(Mutex::new(HashSet::new()));
+        let client = self.actor(lasts, &mut dice);
+        let mut threads = vec![thread::spawn(move || client.be_colluding_client())];
+        for number in 0..=THROWAWAYS {
+            let secret = dice.bytes();
+            let actor = self.actor(lasts, &mut dice);
+            let played = Arc::clone(&played);
+            self.nodes.fetch_add(1, Ordering::Relaxed);
+            threads.push(thread::spawn(move || {
+                if number == 0 {
+                    actor.be_colluding_worker(&secret, &played);
+                } else {
+                    actor.be_throwaway(&secret, &played);
+                }
+            }));
+        }
+        threads
+    }
+
+    fn actor(self: &Arc<Self>, lasts: Duration, dice: &mut Dice) -> Actor {
+        Actor {
+            hostile: Arc::clone(self),
+            until: Instant::now() + lasts,
+            dice: Dice::new(dice.next(), "actor"),
+        }
+    }
+}
+
+impl Actor {
+    fn goes_on(&self) -> bool {
+        Instant::now() < self.until && !self.hostile.over.load(Ordering::Relaxed)
+    }
+
+    /// Acts as a node again and again: the balancer may go down on the way.
+    fn be_node(mut self, secret: &[u8; 32], deed: Deed) {
+        while self.goes_on() {
+            let _ = match deed {
+                Deed::Lazy => self.check_lazily(secret),
+                _ => self.misbehave(secret, deed),
+            };
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn misbehave(&mut self, secret: &[u8; 32], deed: Deed) -> Result<()> {
+        let (calls, events) = self.join(secret)?;
+        let mut held: Vec<Writing> = Vec::new();
+        let mut beat = Instant::now();
+        while self.goes_on() {
+            if let Some(offer) = next_offer(&events)?
+                && let Some(spec) = calls.claim(&offer)?
+            {
+                match deed {
+                    Deed::Hold | Deed::Drip => held.push(Writing::new(spec)),
+                    Deed::Release => calls.release(&spec)?,
+                    Deed::Lie => self.lie(&calls, spec)?,
+                    Deed::Lapse | Deed::Lazy | Deed::Mint => {}
+                }
+            }
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                held.retain_mut(|writing| {
+                    let words = usize::from(deed == Deed::Drip);
+                    let batch = writing.batch(self.words(words));
+                    calls.output(&writing.spec, &batch).is_ok()
+                });
+                calls.tell_state(4)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lie(&mut self, calls: &NodeCalls, spec: JobSpec) -> Result<()> {
+        let count = spec.max_tokens - spec.start();
+        let answer = (self.words(count as usize), FinishReason::Length);
+        let mut writing = Writing::new(spec);
+        let batch = writing.last_batch(&calls.key, answer);
+        calls.output(&writing.spec, &batch).map(drop)
+    }
+
+    fn check_lazily(&self, secret: &[u8; 32]) -> Result<()> {
+        let Hostile {
+            balancer, model, ..
+        } = &*self.hostile;
+        // It is never offered a job.
+        let conduct = Box::new(|_: &JobSpec| Ok((Vec::new(), FinishReason::Length)));
+        let node = SimulatedNode::connect(balancer, NodeKey::from_secret(secret), *model, conduct)?;
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let work = scope.spawn(|| node.work(&stop));
+            while self.goes_on() && !work.is_finished() {
+                thread::sleep(Duration::from_millis(50));
+            }
+            stop.store(true, Ordering::Relaxed);
+            work.join().map_err(|_| "the lazy reference panicked")?
+        })
+    }
+
+    fn be_colluding_worker(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
+        while self.goes_on() {
+            let _ = self.write_almost_all(secret, played);
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Writes what is true, so that it is verified; of its client's jobs without the end.
+    fn write_almost_all(&self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) -> Result<()> {
+        let Hostile {
+            engine, model_file, ..
+        } = &*self.hostile;
+        let mut engine = Engine::start(engine, model_file, &json!("cpu"))?;
+        let (calls, events) = self.join(secret)?;
+        let mut beat = Instant::now();
+        while self.goes_on() {
+            if let Some(offer) = next_offer(&events)?
+                && let Some(spec) = calls.claim(&offer)?
+            {
+                let (mut tokens, reason) = engine.generate(&spec, spec.seed)?;
+                let mut writing = Writing::new(spec);
+                if writing.spec.max_tokens == COLLUDING_TOKENS {
+                    tokens.pop();
+                    lock(played).insert(writing.spec.job);
+                    let batch = writing.batch(tokens);
+                    calls.output(&writing.spec, &batch)?;
+                    calls.release(&writing.spec)?;
+                } else {
+                    let batch = writing.last_batch(&calls.key, (tokens, reason));
+                    calls.output(&writing.spec, &batch)?;
+                }
+            }
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                calls.tell_state(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn be_throwaway(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
+        while self.goes_on() {
+            let _ = self.hand_on(secret, played);
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn hand_on(&self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) -> Result<()> {
+        let (calls, events) = self.join(secret)?;
+        let mut beat = Instant::now();
+        while self.goes_on() {
+            if let Some(offer) = next_offer(&events)?
+                && lock(played).contains(&offer.job)
+                && let Some(spec) = calls.claim(&offer)?
+            {
+                calls.release(&spec)?;
+            }
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                calls.tell_state(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn be_colluding_client(self) {
+        let key = &self.hostile.colluding_key;
+        let client = Client::with_limit(&self.hostile.balancer, Some(key), Duration::from_secs(30));
+        while self.goes_on() {
+            let request = story(COLLUDING_TOKENS);
+            // It gets an error or an answer; either way it asks for more.
+            let _ = client
+                .stream("/v1/chat/completions", &request)
+                .and_then(Streamed::read);
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn join(&self, secret: &[u8; 32]) -> Result<(NodeCalls, Receiver<NodeEvent>)> {
+        let key = NodeKey::from_secret(secret);
+        let calls = NodeCalls::connect(&self.hostile.balancer, key, self.hostile.model)?;
+        let events = calls.events()?;
+        calls.tell_state(4)?;
+        Ok((calls, events))
+    }
+
+    fn words(&mut self, count: usize) -> Vec<TokenOutput> {
+        let word = |_| TokenOutput {
+            id: self.dice.between(WORDS.0, WORDS.1) as u32,
+            logprob: None,
+            alternatives: Vec::new(),
+        };
+        (0..count).map(word).collect()
+    }
+
+    fn keep_silent(&mut self) -> Result<()> {
+        let mut open = Vec::new();
+        for _ in 0..60 {
+            let mut stream = self.connect()?;
+            let said: &[u8] = match self.dice.below(3) {
+                0 => b"",
+                1 => b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n",
+                _ => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            };
+            stream.write_all(said)?;
+            open.push(stream);
+        }
+        while self.goes_on() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn hang_up(&mut self) -> Result<()> {
+        let body = story(30).to_string();
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.hostile.flood_key,
+            body.len()
+        );
+        for _ in 0..400 {
+            if !self.goes_on() {
+                break;
+            }
+            let mut stream = self.connect()?;
+            stream.write_all(request.as_bytes())?;
+            thread::sleep(Duration::from_micros(self.dice.below(30_000)));
+        }
+        Ok(())
+    }
+
+    fn send_huge(&mut self) -> Result<()> {
+        let flood = self.client(Some(&self.hostile.flood_key));
+        let stranger = self.client(None);
+        for _ in 0..3 {
+            if !self.goes_on() {
+                break;
+            }
+            let mut request = story(10);
+            let digits = "7".repeat(self.dice.between(50_000, 400_000) as usize);
+            request["messages"][0]["content"] = digits.into();
+            self.note(flood.post("/v1/chat/completions", &request)?.status);
+            let body = vec![b' '; self.dice.between(1 << 20, 12 << 20) as usize];
+            for path in ["/v1/chat/completions", "/node/v1/state"] {
+                // It may be cut off before all is sent.
+                if let Ok(answer) = stranger.post_bytes(path, &body) {
+                    self.note(answer.status);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send_garbage(&mut self) -> Result<()> {
+        let client = self.client(Some(&self.hostile.flood_key));
+        let job = "00".repeat(16);
+        let paths = [
+            "/v1/chat/completions".to_owned(),
+            "/v1/completions".to_owned(),
+            "/v1/embeddings".to_owned(),
+            "/node/v1/challenge".to_owned(),
+            "/node/v1/session".to_owned(),
+            "/node/v1/state".to_owned(),
+            format!("/node/v1/jobs/{job}/claim"),
+            format!("/node/v1/jobs/{job}/output"),
+            format!("/node/v1/audits/{job}/report"),
+        ];
+        let valid = story(10).to_string().into_bytes();
+        for _ in 0..200 {
+            if !self.goes_on() {
+                break;
+            }
+            let path = &paths[self.dice.below(paths.len() as u64) as usize];
+            let mut body = valid.clone();
+            for _ in 0..=self.dice.below(4) {
+                let place = self.dice.below(body.len() as u64) as usize;
+                match self.dice.below(3) {
+                    0 => body[place] = self.dice.next() as u8,
+                    1 => body.truncate(place.max(1)),
+                    _ => body.insert(place, b'['),
+                }
+            }
+            self.note(client.post_bytes(path, &body)?.status);
+        }
+        Ok(())
+    }
+
+    fn ask_for_challenges(&mut self) -> Result<()> {
+        let client = self.client(None);
+        for _ in 0..1500 {
+            if !self.goes_on() {
+                break;
+            }
+            let node = NodeKey::from_secret(&self.dice.bytes()).id();
+            let body = json!({ "version": infera_protocol::VERSION, "node": node });
+            self.note(client.post("/node/v1/challenge", &body)?.status);
+        }
+        Ok(())
+    }
+
+    fn note(&self, status: u16) {
+        if status == 500 {
+            self.hostile.internal_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn client(&self, key: Option<&str>) -> Client {
+        Client::with_limit(&self.hostile.balancer, key, Duration::from_secs(30))
+    }
+
+    fn connect(&self) -> Result<TcpStream> {
+        let address = self.hostile.balancer.trim_start_matches("http://");
+        let stream = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))?;
+        stream.set_write_timeout(Some(Duration::from_secs(2)))?;
+        Ok(stream)
+    }
+}
+
+/// None when none comes for a moment; an error when the stream of events has ended.
+fn next_offer(events: &Receiver<NodeEvent>) -> Result<Option<Offer>> {
+    match events.recv_timeout(Duration::from_millis(50)) {
+        Ok(NodeEvent::Offer(offer)) => Ok(Some(offer)),
+        Ok(_) | Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err("the events ended".into()),
+    }
+}
+
+fn story(max_tokens: u32) -> Value {
+    json!({
+        "model": MODEL,
+        "messages": [{ "role": "user", "content": "Tell me a long story about a whale." }],
+        "temperature": 0.8,
+        "max_tokens": max_tokens,
+        "stream": true,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
