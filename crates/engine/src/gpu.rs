@@ -748,6 +748,10 @@ impl Forward for Gpu {
     fn forward(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, Failure> {
         let mut logits = Vec::new();
         self.run(segments, &mut |buffer, _| {
+    fn name(&self) -> &str {
+        self.gguf.name()
+    }
+
             logits.extend(self.read_logits(buffer)?);
             Ok(())
         })?;

@@ -46,8 +46,9 @@ pub struct Load {
     pub context_tokens: Option<u32>,
     /// How many sequences may run at once; more wait.
     pub sequences: u32,
-    /// Of the device's memory, for weights, KV cache and working space together; none where it is
-    /// not known.
+    /// Of the device's memory, for weights, KV cache and working space together. Where it is not
+    /// known, the engine takes no more than half of the RAM on the CPU, and on a GPU 1 GiB for the
+    /// KV cache.
     pub memory_bytes: Option<u64>,
     /// A folder for what tuning finds. Without one a GPU's kernels are cut up as the defaults say.
     pub tunings: Option<PathBuf>,
@@ -232,6 +233,16 @@ impl Failure {
         Self {
             code: FailureCode::Internal,
             message: format!("The device failed: {error}"),
+    /// A model's results are no numbers.
+    pub(crate) fn undefined(model: &str) -> Self {
+        Self {
+            code: FailureCode::BadModel,
+            message: format!(
+                "The model `{model}` computes undefined numbers: nothing can be chosen among them"
+            ),
+        }
+    }
+
         }
     }
 }
@@ -239,7 +250,7 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The file is missing, damaged, or of an architecture we lack.
+    /// The file is missing, damaged, or of an architecture we lack; or what it computes is no number.
     BadModel,
     /// No such device.
     NoDevice,

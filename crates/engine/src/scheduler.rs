@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use infera_protocol::{FinishReason, JobSeed, Mismatch, Sampling, TokenOutput};
-use infera_verify::{choose, choose_among, log_probabilities, needed, score};
+use infera_verify::{choose, choose_among, is_defined, log_probabilities, needed, score};
 use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
@@ -486,6 +486,10 @@ impl<M: Forward> Scheduler<M> {
     ) {
         let context = self.context();
         let sequence = &mut self.running[index];
+        if sequence.ended {
+            // An earlier row of this step was undefined.
+            return;
+        }
         sequence.prefilled.get_or_insert(now);
         match (&mut sequence.task, judgement) {
             (
@@ -536,6 +540,10 @@ impl<M: Forward> Scheduler<M> {
                     sequence.ended = true;
                 }
             }
+            (_, Judgement::Undefined) => {
+                sequence.ended = true;
+                emit(failed(sequence.id, Failure::undefined(self.model.name())));
+            }
             (Task::Generate { .. }, Judgement::Scored(_))
             | (Task::Score { .. }, Judgement::Next(_)) => {}
         }
@@ -568,6 +576,8 @@ fn wanted(plan: &[Feed]) -> impl Iterator<Item = (usize, usize)> {
 enum Judgement {
     Next(TokenOutput),
     Scored(Option<Mismatch>),
+    /// All of them are undefined.
+    Undefined,
 }
 
 impl Endings {
@@ -663,6 +673,9 @@ impl Sequence {
     }
 
     fn choose(&self, row: usize, best: &[(u32, f32)]) -> Judgement {
+        if !is_defined(best) {
+            return Judgement::Undefined;
+        }
         let position = self.position(row) as u32;
         let token = choose_among(best, &self.sampling, &self.seed, position);
         Judgement::Next(TokenOutput {
@@ -673,6 +686,9 @@ impl Sequence {
     }
 
     fn judge(&self, row: usize, logits: &[f32]) -> Judgement {
+        if !logits.iter().any(|logit| logit.is_finite()) {
+            return Judgement::Undefined;
+        }
         let position = self.position(row);
         match &self.task {
             Task::Generate { logprobs, .. } => {

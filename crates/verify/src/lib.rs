@@ -15,7 +15,9 @@ mod structure;
 mod verdict;
 
 pub use noise::noise;
-pub use sampling::{Scored, best, choose, choose_among, log_probabilities, needed, score};
+pub use sampling::{
+    Scored, best, choose, choose_among, is_defined, log_probabilities, needed, score,
+};
 pub use structure::{
     Structure, StructureFault, VectorFault, VectorShape, judge_structure, judge_vectors,
 };

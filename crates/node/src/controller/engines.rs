@@ -32,6 +32,7 @@ pub(super) struct Slot {
     /// What it said before it died.
     last_words: Option<String>,
     backoff: Backoff,
+    load_fault: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +70,7 @@ impl Slot {
             deaths: 0,
             last_words: None,
             backoff: Backoff::new(entropy),
+            load_fault: None,
         }
     }
 
@@ -109,6 +111,11 @@ impl Slot {
     }
 
     pub(super) fn restart_at(&self) -> Option<Instant> {
+    /// Why its last engine did not load the model; none where it did.
+    pub(super) fn load_fault(&self) -> Option<&str> {
+        self.load_fault.as_deref()
+    }
+
         match self.phase {
             Phase::Waiting { until, .. } => Some(until),
             _ => None,
@@ -219,7 +226,11 @@ impl Slot {
 
 impl Controller {
     pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
+    /// Not before the hardware is known: how much memory a model may have depends on it.
         for index in 0..self.slots.len() {
+        if self.hardware.is_none() {
+            return;
+        }
             let slot = &mut self.slots[index];
             let due = match slot.phase {
                 Phase::Off => true,
@@ -278,7 +289,7 @@ impl Controller {
         }
         match event {
             EngineInput::Started(Ok(engine)) => self.on_engine_started(index, epoch, engine),
-            EngineInput::Started(Err(error)) => self.slots[index].died(error.to_string()),
+            EngineInput::Started(Err(error)) => self.on_engine_died(index, error.to_string()),
             EngineInput::Event(event) => self.on_engine_event(index, event),
             EngineInput::Ended => self.on_engine_ended(index),
         }
@@ -331,10 +342,13 @@ impl Controller {
             slot.phase = Phase::Off;
             slot.deaths = 0;
             slot.backoff.reset();
-        } else if !matches!(slot.phase, Phase::Broken { .. }) {
+        } else if !slot.is_stopped() {
             tracing::warn!(model = %slot.name(None), "the engine ended by itself");
             let said = slot.last_words.take();
-            slot.died(said.unwrap_or_else(|| EngineError::Ended.to_string()));
+            self.on_engine_died(
+                index,
+                said.unwrap_or_else(|| EngineError::Ended.to_string()),
+            );
         }
         for work in self.work_in_engine(index) {
             self.engine_failed(work, "the engine stopped");
@@ -342,6 +356,30 @@ impl Controller {
     }
 
     fn on_engine_event(&mut self, index: usize, event: Event) {
+    /// Work waits for the next engine, unless this one did not even load the model.
+    fn on_engine_died(&mut self, index: usize, message: String) {
+        let slot = &mut self.slots[index];
+        let was_ready = slot.phase == Phase::Ready;
+        slot.died(message.clone());
+        if !was_ready {
+            self.hand_back_slot(index, message);
+        }
+    }
+
+    /// Nothing computes a slot's work any more, nor will soon: it is somebody else's.
+    fn hand_back_slot(&mut self, index: usize, load_fault: String) {
+        let reason = format!("the engine cannot load the model: {load_fault}");
+        self.slots[index].load_fault = Some(load_fault);
+        let jobs = self.jobs.iter().filter(|(_, job)| job.slot == index);
+        for key in jobs.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.release(key, &reason);
+        }
+        let audits = self.audits.iter().filter(|(_, audit)| audit.slot == index);
+        for audit in audits.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.decline(audit, &reason);
+        }
+    }
+
         let slot = &mut self.slots[index];
         match event {
             Event::Started { version } => tracing::debug!(version, "the engine has started"),
@@ -375,6 +413,7 @@ impl Controller {
                     slot.phase = Phase::Ready;
                     slot.loaded = Some(loaded);
                 }
+                    slot.load_fault = None;
             }
             Event::Tokens { id, tokens } => self.on_tokens(id, tokens),
             Event::Finished(finished) => {
@@ -398,7 +437,10 @@ impl Controller {
             } => {
                 if let Some(work) = self.in_engine.remove(&id) {
                     tracing::warn!(%error, code = ?error.code, "the engine failed at its work");
-                    if error.code == FailureCode::BadRequest {
+                    // Both would fail again.
+                    let is_final =
+                        matches!(error.code, FailureCode::BadRequest | FailureCode::BadModel);
+                    if is_final {
                         self.give_up(work, &error.message);
                     } else {
                         self.engine_failed(work, &error.message);
@@ -413,7 +455,7 @@ impl Controller {
     fn on_load_failed(&mut self, index: usize, error: Failure) {
         let slot = &mut self.slots[index];
         tracing::error!(%error, code = ?error.code, "the engine failed");
-        if !matches!(slot.phase, Phase::Loading { .. }) {
+        if !matches!(slot.phase, Phase::Loading { .. } | Phase::Tuning { .. }) {
             slot.last_words = Some(error.message);
             return;
         }
@@ -421,15 +463,14 @@ impl Controller {
             FailureCode::BadModel | FailureCode::NoDevice | FailureCode::OutOfMemory => {
                 slot.commands = None;
                 slot.phase = Phase::Broken {
-                    message: error.message,
+                    message: error.message.clone(),
                 };
             }
             FailureCode::DeviceLost
+                self.hand_back_slot(index, error.message);
             | FailureCode::BadRequest
             | FailureCode::NotLoaded
-            | FailureCode::Internal => {
-                slot.died(error.message);
-            }
+            | FailureCode::Internal => self.on_engine_died(index, error.message),
         }
     }
 
