@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use infera_engine::child::{self, Confine};
 use infera_node::data_dir::DataDir;
 
 /// Answer AI requests with this machine's idle GPU, and earn points
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::Engine { quiet }) = arguments.command {
         infera_desktop::log_to_parent(quiet);
-        return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+        return child::run(std::io::stdin(), std::io::stdout(), Confine::Process);
     }
     let data = match arguments.data {
         Some(folder) => Ok(DataDir::new(folder)),

@@ -10,6 +10,8 @@ use infera_protocol::{
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::confinement::Bound;
+
 /// From the node to its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -176,6 +178,8 @@ pub struct Loaded {
     pub load_ms: u64,
     /// Weights on the device.
     pub weight_bytes: u64,
+    /// What the child has given up.
+    pub bounds: Vec<Bound>,
 }
 
 impl Loaded {
@@ -229,10 +233,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
-        Self {
-            code: FailureCode::Internal,
-            message: format!("The device failed: {error}"),
     /// A model's results are no numbers.
     pub(crate) fn undefined(model: &str) -> Self {
         Self {
@@ -243,6 +243,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
+        Self {
+            code: FailureCode::Internal,
+            message: format!("The device failed: {error}"),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use infera_engine::{child, device};
+use infera_engine::child::{self, Confine};
+use infera_engine::device;
 use infera_engine::message::{
     Command, DeviceChoice, Embed, Embedded, Event, Failure, FailureCode, Generate, Load, Loaded,
     Score,
@@ -22,7 +23,7 @@ use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
 fn told(commands: &[Command], count: usize) -> Vec<Event> {
     let (input, mut to_child) = std::io::pipe().unwrap();
     let (mut from_child, output) = std::io::pipe().unwrap();
-    let child = std::thread::spawn(move || child::run(input, output));
+    let child = std::thread::spawn(move || child::run(input, output, Confine::Nothing));
     let mut tell = |command: &Command| {
         let frame = frame::encode(command).unwrap();
         to_child.write_all(&frame).unwrap();

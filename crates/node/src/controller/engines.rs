@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use infera_engine::confinement::describe;
 use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
 use infera_protocol::node_api::ModelOffer;
 use infera_protocol::{ModelId, Profile};
@@ -31,8 +32,8 @@ pub(super) struct Slot {
     deaths: u32,
     /// What it said before it died.
     last_words: Option<String>,
-    backoff: Backoff,
     load_fault: Option<String>,
+    backoff: Backoff,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,8 +70,8 @@ impl Slot {
             loaded: None,
             deaths: 0,
             last_words: None,
-            backoff: Backoff::new(entropy),
             load_fault: None,
+            backoff: Backoff::new(entropy),
         }
     }
 
@@ -110,12 +111,12 @@ impl Slot {
         )
     }
 
-    pub(super) fn restart_at(&self) -> Option<Instant> {
     /// Why its last engine did not load the model; none where it did.
     pub(super) fn load_fault(&self) -> Option<&str> {
         self.load_fault.as_deref()
     }
 
+    pub(super) fn restart_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { until, .. } => Some(until),
             _ => None,
@@ -225,12 +226,12 @@ impl Slot {
 }
 
 impl Controller {
-    pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
     /// Not before the hardware is known: how much memory a model may have depends on it.
-        for index in 0..self.slots.len() {
+    pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
         if self.hardware.is_none() {
             return;
         }
+        for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             let due = match slot.phase {
                 Phase::Off => true,
@@ -355,7 +356,6 @@ impl Controller {
         }
     }
 
-    fn on_engine_event(&mut self, index: usize, event: Event) {
     /// Work waits for the next engine, unless this one did not even load the model.
     fn on_engine_died(&mut self, index: usize, message: String) {
         let slot = &mut self.slots[index];
@@ -380,6 +380,7 @@ impl Controller {
         }
     }
 
+    fn on_engine_event(&mut self, index: usize, event: Event) {
         let slot = &mut self.slots[index];
         match event {
             Event::Started { version } => tracing::debug!(version, "the engine has started"),
@@ -408,12 +409,13 @@ impl Controller {
                         device = loaded.device.name,
                         reason = loaded.device.reason,
                         load_ms = loaded.load_ms,
+                        bounds = describe(&loaded.bounds),
                         "the model is loaded"
                     );
                     slot.phase = Phase::Ready;
+                    slot.load_fault = None;
                     slot.loaded = Some(loaded);
                 }
-                    slot.load_fault = None;
             }
             Event::Tokens { id, tokens } => self.on_tokens(id, tokens),
             Event::Finished(finished) => {
@@ -465,9 +467,9 @@ impl Controller {
                 slot.phase = Phase::Broken {
                     message: error.message.clone(),
                 };
+                self.hand_back_slot(index, error.message);
             }
             FailureCode::DeviceLost
-                self.hand_back_slot(index, error.message);
             | FailureCode::BadRequest
             | FailureCode::NotLoaded
             | FailureCode::Internal => self.on_engine_died(index, error.message),

@@ -296,6 +296,7 @@ fn loaded(profile: Profile, embeds: bool) -> Loaded {
         vocabulary: 2000,
         load_ms: 1,
         weight_bytes: 1,
+        bounds: Vec::new(),
     }
 }
 
