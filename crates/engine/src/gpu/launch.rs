@@ -3,9 +3,9 @@
 use cubecl::client::Client;
 use cubecl::prelude::*;
 
-use super::Tuning;
 use super::inputs::Tasks;
 use super::memory::{Buffer, Part};
+use super::{Tuning, assumptions};
 use crate::kernels::attention::{self, grouped_attention, merge_chunks, step_attention};
 use crate::kernels::cooperative::{self, Fragment, cooperative_matmul};
 use crate::kernels::gather::{self, gather_rows};
@@ -46,7 +46,8 @@ pub(super) fn launch_norm(
         planes: tuning.planes,
         add,
     };
-    // SAFETY: the caller's rows, each with the weight's length.
+    assumptions::hold_for_norm(norm, [x, y], rows);
+    // SAFETY: the caller's rows, each with the weight's length; see `assumptions`.
     unsafe {
         rms_norm::launch_unchecked(
             client,
@@ -92,6 +93,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         nothing,
         ..
     } = *product;
+    assumptions::hold_for_product(part, product);
     let layout = &part.layout;
     let y_stride = product.y_stride as u32;
     let other = product.other.unwrap_or(nothing);
@@ -223,7 +225,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         norm: norm.map(|norm| norm.weight.words / 4),
         planes: tuning.planes && norm.is_some(),
     };
-    // SAFETY: the planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
+    // SAFETY: see `assumptions`. The planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
     // and `y` rows of `y_stride` values that hold the part's; units over the edge store nothing.
     unsafe {
         tiled_matmul::launch_unchecked(
@@ -305,6 +307,7 @@ pub(super) fn launch_best_blocks(
 
 /// `y[i] = x[index[i]]`, rows of `width` values each.
 pub(super) fn launch_gather(client: &Client, [x, index, y]: [&Buffer; 3], width: usize) {
+    assumptions::hold_for_gather([x, index, y], width);
     // SAFETY: the caller's rows: `index` names some of `x`'s, and `y` has as many as `index` names.
     unsafe {
         gather_rows::launch_unchecked(
