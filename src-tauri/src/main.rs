@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use infera_engine::child::{self, Confine};
 use infera_model::rendering::{self, LimitedMemory};
 use infera_node::data_dir::DataDir;
 
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Engine { quiet }) => {
             infera_desktop::log_to_parent(quiet);
-            return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+            return child::run(std::io::stdin(), std::io::stdout(), Confine::Process);
         }
         Some(Command::Render) => {
             return rendering::child::run(std::io::stdin(), std::io::stdout());

@@ -265,6 +265,11 @@ impl CpuModel {
         self.set.name()
     }
 
+    /// What errors call it.
+    pub fn name(&self) -> &str {
+        self.gguf.name()
+    }
+
     pub fn vocabulary(&self) -> usize {
         self.config.vocabulary as usize
     }

@@ -13,6 +13,7 @@ use infera_model::{
 use infera_protocol::{frame, shown};
 
 use crate::bandwidth::read_bandwidth;
+use crate::confinement::{Confinement, Needs};
 use crate::decoder::{Decoder, Progress};
 use crate::device;
 use crate::embedder::Embedder;
@@ -39,15 +40,26 @@ enum Model {
     Embedder(Box<Embedding>),
 }
 
+/// Whether the child gives up what it does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confine {
+    /// For good, and with it the whole process, of which the caller is the only thread.
+    Process,
+    /// For tests within a process of their own.
+    Nothing,
+}
+
 /// Serves commands until `Shutdown`. When the input ends without one, the parent is gone, and
 /// the process ends at once, whatever it is doing.
-pub fn run(input: impl Read + Send + 'static, output: impl Write) -> ExitCode {
-    let (sender, commands) = mpsc::channel();
-    std::thread::spawn(move || read_commands(input, &sender));
+pub fn run(input: impl Read + Send + 'static, output: impl Write, confine: Confine) -> ExitCode {
     let mut output = Output(output);
-    match serve(&commands, &mut output) {
+    match greet_and_serve(input, &mut output, confine) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,
         Ok(Ending::DeviceLost) => ExitCode::from(DEVICE_LOST),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            tracing::info!("the node no longer takes the engine's output");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(%error, "the node no longer takes the engine's output");
             ExitCode::FAILURE
@@ -55,10 +67,41 @@ pub fn run(input: impl Read + Send + 'static, output: impl Write) -> ExitCode {
     }
 }
 
-fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::Result<Ending> {
+/// What the first command needs is all that the process may have from then on. Until it is there,
+/// there is no other thread.
+fn greet_and_serve(
+    input: impl Read + Send + 'static,
+    output: &mut Output<impl Write>,
+    confine: Confine,
+) -> io::Result<Ending> {
     output.send(&Event::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })?;
+    let mut input = Input::new(input);
+    let Some(first) = input.next() else {
+        return Ok(Ending::Asked);
+    };
+    let needs = match &first {
+        Command::Load(load) => Needs {
+            model: Some(load.path.clone()),
+            tunings: load.tunings.clone(),
+        },
+        _ => Needs::default(),
+    };
+    let confinement = match confine {
+        Confine::Process => Confinement::enter(&needs),
+        Confine::Nothing => Confinement::default(),
+    };
+    let (sender, commands) = mpsc::channel();
+    std::thread::spawn(move || read_commands(first, input, &sender));
+    serve(&commands, output, &confinement)
+}
+
+fn serve(
+    commands: &Receiver<Command>,
+    output: &mut Output<impl Write>,
+    confinement: &Confinement,
+) -> io::Result<Ending> {
     let mut model: Option<Model> = None;
     loop {
         let idle = match &model {
@@ -71,6 +114,7 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
         } else {
             commands.try_recv()
         };
+        confinement.begin_act();
         match command {
             Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return Ok(Ending::Asked),
             Ok(Command::Load(load)) => {
@@ -79,7 +123,10 @@ fn serve(commands: &Receiver<Command>, output: &mut Output<impl Write>) -> io::R
                 match open(&load, output) {
                     Ok((loaded, ready)) => {
                         model = Some(ready);
-                        output.send(&Event::Loaded(loaded))?;
+                        output.send(&Event::Loaded(Loaded {
+                            bounds: confinement.bounds.clone(),
+                            ..loaded
+                        }))?;
                     }
                     Err(error) => output.send(&Event::Failed { id: None, error })?,
                 }
@@ -210,6 +257,7 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
         vocabulary: tokenizer.vocabulary(),
         load_ms: 0,
         weight_bytes: 0,
+        bounds: Vec::new(),
     };
     let model = if loaded.embeds {
         let embedder = Embedder::load(&gguf, &opened, &mut |done| loading(done, output))?;
@@ -262,30 +310,51 @@ impl From<ModelError> for Failure {
     }
 }
 
-fn read_commands(mut input: impl Read, commands: &Sender<Command>) {
-    let mut decoder = frame::Decoder::default();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = match input.read(&mut buffer) {
-            Ok(0) => return parent_is_gone(),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return parent_is_gone(),
-        };
-        decoder.push(&buffer[..read]);
+/// Hands commands on until the last; `first` has been read already.
+fn read_commands(first: Command, mut input: Input<impl Read>, commands: &Sender<Command>) {
+    let mut next = Some(first);
+    while let Some(command) = next {
+        let last = command == Command::Shutdown;
+        if commands.send(command).is_err() || last {
+            return;
+        }
+        next = input.next();
+    }
+    parent_is_gone();
+}
+
+/// The parent's frames.
+struct Input<R> {
+    from: R,
+    decoder: frame::Decoder,
+    buffer: Vec<u8>,
+}
+
+impl<R: Read> Input<R> {
+    fn new(from: R) -> Self {
+        Self {
+            from,
+            decoder: frame::Decoder::default(),
+            buffer: vec![0; 64 << 10],
+        }
+    }
+
+    /// None when the parent is gone, or says what is no command.
+    fn next(&mut self) -> Option<Command> {
         loop {
-            match decoder.message::<Command>() {
-                Ok(Some(command)) => {
-                    let last = command == Command::Shutdown;
-                    if commands.send(command).is_err() || last {
-                        return;
-                    }
-                }
-                Ok(None) => break,
+            match self.decoder.message::<Command>() {
+                Ok(Some(command)) => return Some(command),
+                Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, "the node sent what is no command");
-                    return parent_is_gone();
+                    return None;
                 }
+            }
+            match self.from.read(&mut self.buffer) {
+                Ok(0) => return None,
+                Ok(read) => self.decoder.push(&self.buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
             }
         }
     }

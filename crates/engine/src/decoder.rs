@@ -55,8 +55,7 @@ impl Decoder {
         };
         if opened.gpu.is_none() {
             let blocks = memory::kv_blocks(&Demand {
-                // Untouched memory costs nothing: the system hands it out page by page.
-                limit_bytes: load.memory_bytes.or(Some(u64::MAX)),
+                limit_bytes: load.memory_bytes.or_else(|| Some(memory::ram_share())),
                 ..demand
             })?;
             let model = CpuModel::load(

@@ -128,7 +128,11 @@ impl Embedder {
             .map_err(|error| Failure::device(&error))?
             .try_into_vec()
             .map_err(|error| Failure::device(&format!("{error:?}")))?;
-        Ok(unit_length(&pooled))
+        if pooled.iter().all(|value| value.is_finite()) {
+            Ok(unit_length(&pooled))
+        } else {
+            Err(Failure::undefined(self.tokens.model()))
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::message::Failure;
 
 /// A model as the scheduler sees it.
 pub trait Forward {
+    /// What errors call the model.
+    fn name(&self) -> &str;
+
     fn vocabulary(&self) -> usize;
 
     /// Prompt and output together.
@@ -36,6 +39,10 @@ pub trait Forward {
 }
 
 impl<M: Forward + ?Sized> Forward for Box<M> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
     fn vocabulary(&self) -> usize {
         (**self).vocabulary()
     }
@@ -66,6 +73,10 @@ impl<M: Forward + ?Sized> Forward for Box<M> {
 }
 
 impl Forward for CpuModel {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
     fn vocabulary(&self) -> usize {
         self.vocabulary()
     }

@@ -6,6 +6,7 @@
 //! value. Only in profile P16, and where tuning found them faster, long prompts are multiplied by
 //! cooperative matrices, in f16 and in the driver's order.
 
+mod assumptions;
 mod cut;
 mod graph;
 mod inputs;
@@ -29,6 +30,7 @@ use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
 
+use self::assumptions::{Limits, Sizes};
 use self::cut::{Most, Run, cut};
 use self::graph::Graphs;
 use self::inputs::{Inputs, Packer, Piece};
@@ -86,6 +88,7 @@ pub struct Gpu {
     /// Of the device, in profile P16.
     fragment: Option<Fragment>,
     graphs: RefCell<Graphs>,
+    limits: Limits,
 }
 
 /// What a model is loaded with.
@@ -131,25 +134,24 @@ impl Gpu {
         let client = Device::Wgpu(device).client();
         let attention = config.attention(&gguf)?;
         let pass_rows = pass_rows(&config);
-        let context = context.min(config.context as usize);
         let profile = options.profile;
-        let piece = match profile {
-            Profile::P32 => 4,
-            Profile::P16 => 8,
-        };
-        if !config.head_dim.is_multiple_of(piece) {
-            return Err(Failure {
-                code: FailureCode::BadModel,
-                message: format!(
-                    "`{}` cannot be run on a GPU in {profile}: the width of its heads, {}, is not a multiple of {piece}",
-                    gguf.file(),
-                    config.head_dim
-                ),
-            });
-        }
         let blocks = options
             .blocks
             .min(most_blocks(&config, profile, opened.max_binding_bytes));
+        // No sequence is longer than all blocks.
+        let context = context
+            .min(config.context as usize)
+            .min(blocks.saturating_mul(BLOCK_TOKENS));
+        let limits = Limits::of(&client, opened.max_binding_bytes);
+        let sizes = Sizes {
+            config: &config,
+            profile,
+            tuning: &options.tuning,
+            device: limits,
+            context,
+            pass_rows,
+        };
+        sizes.check(gguf.file())?;
         let loader = Loader {
             client: &client,
             gguf: &gguf,
@@ -191,6 +193,7 @@ impl Gpu {
                     .then(|| tune::fragment(&client))
                     .flatten(),
                 graphs: RefCell::default(),
+                limits,
             }
         });
         let model = model.and_then(|model| match block_on(client.sync_buffers(model.kept())) {
@@ -203,6 +206,19 @@ impl Gpu {
         // Gives back to the driver what weights came through, or all of a model that there is not.
         let _ = client.memory_cleanup();
         model
+    }
+
+    /// Whether its kernels may be cut up so.
+    fn allows(&self, tuning: &Tuning) -> bool {
+        let sizes = Sizes {
+            config: &self.config,
+            profile: self.profile,
+            tuning,
+            device: self.limits,
+            context: self.context,
+            pass_rows: self.pass_rows,
+        };
+        sizes.check(self.gguf.file()).is_ok()
     }
 
     /// How its kernels are cut up now.
@@ -709,7 +725,10 @@ impl Gpu {
                     partials: &self.scratch.partials,
                     extents: &self.scratch.extents,
                     query_stride: self.scratch.queries.stride,
-                    window: attention.window.unwrap_or_default(),
+                    // One beyond the context sees all, and a sum with it has its bits.
+                    window: attention
+                        .window
+                        .map_or(0, |window| window.min(self.context as u32)),
                     softcap: config.attention_softcap.unwrap_or(1.0),
                 },
                 tasks,
@@ -729,6 +748,10 @@ impl Gpu {
 }
 
 impl Forward for Gpu {
+    fn name(&self) -> &str {
+        self.gguf.name()
+    }
+
     fn vocabulary(&self) -> usize {
         self.config.vocabulary as usize
     }

@@ -5,6 +5,7 @@
 
 pub mod bandwidth;
 pub mod child;
+pub mod confinement;
 pub mod decoder;
 pub mod device;
 pub mod embedder;

@@ -26,6 +26,21 @@ pub struct Demand {
     pub sequences: usize,
 }
 
+/// This machine's RAM, or what a container leaves of it; none where the system does not say.
+pub fn ram_bytes() -> Option<u64> {
+    use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+    let memory = MemoryRefreshKind::nothing().with_ram();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory)).ok()?;
+    let container = system.cgroup_limits().map(|limits| limits.total_memory);
+    let all = system.total_memory().min(container.unwrap_or(u64::MAX));
+    (all > 0).then_some(all)
+}
+
+/// What a model may take of the RAM where nobody says: half of it, and never without a bound.
+pub(crate) fn ram_share() -> u64 {
+    ram_bytes().map_or(UNKNOWN, |all| all / 2)
+}
+
 /// KV blocks to allocate: enough for every sequence to fill its context, or as many as fit.
 ///
 /// Fails with the number of missing bytes where not even one sequence of 2048 tokens fits (or of

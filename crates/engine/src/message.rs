@@ -12,6 +12,8 @@ use infera_protocol::{
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::confinement::Bound;
+
 /// From the node to its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -49,8 +51,9 @@ pub struct Load {
     pub context_tokens: Option<u32>,
     /// How many sequences may run at once; more wait.
     pub sequences: u32,
-    /// Of the device's memory, for weights, KV cache and working space together; none where it is
-    /// not known.
+    /// Of the device's memory, for weights, KV cache and working space together. Where it is not
+    /// known, the engine takes no more than half of the RAM on the CPU, and on a GPU 1 GiB for the
+    /// KV cache.
     pub memory_bytes: Option<u64>,
     /// A folder for what tuning finds. Without one a GPU's kernels are cut up as the defaults say.
     pub tunings: Option<PathBuf>,
@@ -187,6 +190,8 @@ pub struct Loaded {
     pub load_ms: u64,
     /// Weights on the device.
     pub weight_bytes: u64,
+    /// What the child has given up.
+    pub bounds: Vec<Bound>,
 }
 
 impl Loaded {
@@ -242,6 +247,16 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A model's results are no numbers.
+    pub(crate) fn undefined(model: &str) -> Self {
+        Self {
+            code: FailureCode::BadModel,
+            message: format!(
+                "The model `{model}` computes undefined numbers: nothing can be chosen among them"
+            ),
+        }
+    }
+
     pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
         Self {
             code: FailureCode::Internal,
@@ -253,7 +268,7 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The file is missing, damaged, or of an architecture we lack.
+    /// The file is missing, damaged, or of an architecture we lack; or what it computes is no number.
     BadModel,
     /// No such device.
     NoDevice,

@@ -194,6 +194,10 @@ impl Plain {
 }
 
 impl Forward for Plain {
+    fn name(&self) -> &str {
+        self.embedding.model()
+    }
+
     fn vocabulary(&self) -> usize {
         self.shape.vocabulary
     }

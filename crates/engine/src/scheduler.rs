@@ -12,7 +12,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use infera_protocol::{FinishReason, JobSeed, LogProbabilities, Mismatch, Sampling, TokenOutput};
-use infera_verify::{choose, choose_among, log_probabilities, log_probability, needed, score};
+use infera_verify::{
+    choose, choose_among, is_defined, log_probabilities, log_probability, needed, score,
+};
 use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
@@ -494,6 +496,10 @@ impl<M: Forward> Scheduler<M> {
     ) {
         let context = self.context();
         let sequence = &mut self.running[index];
+        if sequence.ended {
+            // An earlier row of this step was undefined.
+            return;
+        }
         sequence.prefilled.get_or_insert(now);
         match (&mut sequence.task, judgement) {
             (
@@ -548,6 +554,10 @@ impl<M: Forward> Scheduler<M> {
                     sequence.ended = true;
                 }
             }
+            (_, Judgement::Undefined) => {
+                sequence.ended = true;
+                emit(failed(sequence.id, Failure::undefined(self.model.name())));
+            }
             (Task::Generate { .. }, Judgement::Scored { .. })
             | (Task::Score { .. }, Judgement::Next(_)) => {}
         }
@@ -584,6 +594,8 @@ enum Judgement {
         log_probability: f64,
         mismatch: Option<Mismatch>,
     },
+    /// All of them are undefined.
+    Undefined,
 }
 
 impl Endings {
@@ -638,7 +650,7 @@ impl Sequence {
 
     /// The first token after which logits are used.
     fn first_wanted(&self) -> usize {
-        match self.task {
+        match &self.task {
             Task::Generate { .. } => self.tokens.len() - 1,
             Task::Score {
                 log_probabilities, ..
@@ -682,6 +694,9 @@ impl Sequence {
     }
 
     fn choose(&self, row: usize, best: &[(u32, f32)]) -> Judgement {
+        if !is_defined(best) {
+            return Judgement::Undefined;
+        }
         let position = self.position(row) as u32;
         let token = choose_among(best, &self.sampling, &self.seed, position);
         Judgement::Next(TokenOutput {
@@ -692,6 +707,9 @@ impl Sequence {
     }
 
     fn judge(&self, row: usize, logits: &[f32]) -> Judgement {
+        if !logits.iter().any(|logit| logit.is_finite()) {
+            return Judgement::Undefined;
+        }
         let position = self.position(row);
         match &self.task {
             Task::Generate { logprobs, .. } => {

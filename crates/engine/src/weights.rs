@@ -191,6 +191,11 @@ impl Embedding {
         }
     }
 
+    /// The name of the model that it belongs to.
+    pub(crate) fn model(&self) -> &str {
+        self.gguf.name()
+    }
+
     /// `[ids, width]`. Every id must be below the table's rows.
     pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor<2>, LengthMismatch> {
         let mut values = vec![0.0; ids.len() * self.width];

@@ -1,13 +1,21 @@
 //! The engine's side of the pipe: commands in, events out.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and one that is left out says so"
+)]
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use infera_engine::child;
+use infera_engine::child::{self, Confine};
+use infera_engine::device;
 use infera_engine::message::{
-    Command, DeviceChoice, Embed, Embedded, Event, FailureCode, Generate, Load, Loaded,
+    Command, DeviceChoice, Embed, Embedded, Event, Failure, FailureCode, Generate, Load, Loaded,
+    Score,
 };
+use infera_model::gguf::Gguf;
 use infera_protocol::frame::{self, Decoder};
 use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
 
@@ -15,7 +23,7 @@ use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
 fn told(commands: &[Command], count: usize) -> Vec<Event> {
     let (input, mut to_child) = std::io::pipe().unwrap();
     let (mut from_child, output) = std::io::pipe().unwrap();
-    let child = std::thread::spawn(move || child::run(input, output));
+    let child = std::thread::spawn(move || child::run(input, output, Confine::Nothing));
     let mut tell = |command: &Command| {
         let frame = frame::encode(command).unwrap();
         to_child.write_all(&frame).unwrap();
@@ -41,14 +49,35 @@ fn told(commands: &[Command], count: usize) -> Vec<Event> {
     events
 }
 
-fn load(file: &str) -> Command {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
-        .join(file);
+        .join(file)
+}
+
+fn load(file: &str) -> Command {
     Command::Load(Load {
         sequences: 2,
-        ..Load::new(path, DeviceChoice::Cpu)
+        ..Load::new(golden(file), DeviceChoice::Cpu)
     })
+}
+
+/// A golden file in which all values of an f32 tensor are this one.
+fn filled(file: &str, tensor: &str, value: f32, folder: &Path) -> PathBuf {
+    let mut bytes: Arc<[u8]> = std::fs::read(golden(file)).unwrap().into();
+    let gguf = Gguf::from_bytes(Arc::clone(&bytes), file).unwrap();
+    let values = gguf.tensor(tensor).unwrap().bytes.as_ptr_range();
+    let places = [values.start, values.end].map(|at| at.addr() - bytes.as_ptr().addr());
+    drop(gguf);
+    for place in Arc::get_mut(&mut bytes).unwrap()[places[0]..places[1]]
+        .as_chunks_mut()
+        .0
+    {
+        *place = value.to_le_bytes();
+    }
+    let path = folder.join(file);
+    std::fs::write(&path, bytes).unwrap();
+    path
 }
 
 fn generate(id: u64) -> Command {
@@ -56,12 +85,7 @@ fn generate(id: u64) -> Command {
         id,
         prompt: vec![1, 2, 3],
         output: Vec::new(),
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-        },
+        sampling: Sampling::GREEDY,
         max_tokens: 2,
         stop: Vec::new(),
         logprobs: None,
@@ -201,4 +225,100 @@ fn many_texts_are_told_while_they_are_embedded() {
 fn a_decoder_gives_no_vectors() {
     let events = told(&[load("qwen3.gguf"), embed(1, &[&[5]])], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::NotLoaded));
+}
+
+/// Weights that are finite, and so large that what they compute is not.
+#[test]
+fn what_a_model_computes_is_a_number_or_an_error_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled("llama3.gguf", "output_norm.weight", 3e38, folder.path());
+    let name = Gguf::open(&path).unwrap().name().to_owned();
+    let software = DeviceChoice::Named("llvmpipe".to_owned());
+    let devices = match device::open(&software) {
+        Ok(_) => vec![DeviceChoice::Cpu, software],
+        Err(failure) => {
+            eprintln!("skipped on software Vulkan: {failure}");
+            vec![DeviceChoice::Cpu]
+        }
+    };
+    for device in devices {
+        let load = |profile| {
+            Command::Load(Load {
+                profile,
+                ..Load::new(path.clone(), device.clone())
+            })
+        };
+        let Command::Generate(plain) = generate(1) else {
+            unreachable!()
+        };
+        let probabilities = Generate {
+            id: 2,
+            logprobs: Some(1),
+            ..plain.clone()
+        };
+        let score = Score {
+            id: 3,
+            prompt: plain.prompt.clone(),
+            output: vec![0, 0],
+            sampling: plain.sampling,
+            seed: plain.seed,
+        };
+        for profile in Profile::ALL {
+            let commands = [
+                load(profile),
+                Command::Generate(plain.clone()),
+                Command::Generate(probabilities.clone()),
+                Command::Score(score.clone()),
+            ];
+            let events = told(&commands, 5);
+            let mut failed = [0; 3];
+            for event in &events[2..] {
+                let Event::Failed {
+                    id: Some(id),
+                    error:
+                        Failure {
+                            code: FailureCode::BadModel,
+                            message,
+                        },
+                } = event
+                else {
+                    panic!("{device:?}, {profile}: {event:?}");
+                };
+                assert!(message.contains(&name), "{message}");
+                failed[*id as usize - 1] += 1;
+            }
+            assert_eq!(failed, [1; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_file_with_a_weight_that_is_no_number_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, tensor) in [
+        ("llama3.gguf", "blk.0.attn_norm.weight"),
+        ("bert.gguf", "blk.0.layer_output_norm.bias"),
+    ] {
+        let path = filled(file, tensor, f32::NAN, folder.path());
+        let events = told(&[Command::Load(Load::new(path, DeviceChoice::Cpu))], 2);
+        let Event::Failed { id: None, error } = &events[1] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(error.code, FailureCode::BadModel);
+        assert!(error.message.contains(tensor), "{error}");
+    }
+}
+
+#[test]
+fn a_vector_that_is_no_vector_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(
+        "bert.gguf",
+        "blk.0.layer_output_norm.weight",
+        3e38,
+        folder.path(),
+    );
+    let load = Command::Load(Load::new(path, DeviceChoice::Cpu));
+    let events = told(&[load, embed(1, &[&[5, 6]])], 3);
+    assert_eq!(failed(&events[2]), (Some(1), FailureCode::BadModel));
 }

@@ -23,6 +23,9 @@ struct Arithmetic {
     cells: Vec<u32>,
     fed: Rc<Cell<usize>>,
     fails: Rc<Cell<bool>>,
+    /// From this position on all logits are undefined, as an infinity or a NaN among a model's
+    /// numbers makes them.
+    undefined_from: Rc<Cell<usize>>,
 }
 
 thread_local! {
@@ -40,11 +43,16 @@ impl Arithmetic {
             cells: vec![u32::MAX; blocks * BLOCK_TOKENS],
             fed: Rc::default(),
             fails: Rc::default(),
+            undefined_from: Rc::new(Cell::new(usize::MAX)),
         }
     }
 }
 
 impl Forward for Arithmetic {
+    fn name(&self) -> &'static str {
+        "Arithmetic"
+    }
+
     fn vocabulary(&self) -> usize {
         VOCABULARY
     }
@@ -77,7 +85,12 @@ impl Forward for Arithmetic {
                 self.cells[cell(position)] = *token;
                 if segment.wanted.contains(&index) {
                     let history: Vec<u32> = (0..=position).map(|at| self.cells[cell(at)]).collect();
-                    rows.extend(logits(&history));
+                    let mut logits = logits(&history);
+                    if position >= self.undefined_from.get() {
+                        let undefined = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+                        logits.fill(undefined[position % 3]);
+                    }
+                    rows.extend(logits);
                 }
             }
             self.fed.set(self.fed.get() + segment.tokens.len());
@@ -512,6 +525,78 @@ fn a_failed_pass_fails_all_and_the_next_request_starts_afresh() {
         64,
         "what a lost device held is not read"
     );
+}
+
+/// Beside it others go on as if nothing had been.
+#[test]
+fn undefined_logits_fail_the_sequence_by_the_models_name() {
+    let other = alone(&request(7, &[2], 30));
+    for logprobs in [None, Some(3)] {
+        let model = Arithmetic::new(40);
+        model.undefined_from.set(20);
+        let mut scheduler = over(model, 2);
+        let mut events = Vec::new();
+        let id = long_output(&[1, 2, 3], 40) + 1000;
+        let long = Generate {
+            id,
+            logprobs,
+            ..request(id - 1000, &[1, 2, 3], 40)
+        };
+        let short = request(7, &[2], 15);
+        for request in [&long, &short] {
+            scheduler.generate(request, &mut |event| events.push(event));
+        }
+        run(&mut scheduler, &mut events);
+        let (tokens, reason) = output(&events, id);
+        assert_eq!((tokens.len(), reason), (18, None));
+        let failures: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Failed { id, error } => Some((*id, error)),
+                _ => None,
+            })
+            .collect();
+        let [(failed, error)] = failures.as_slice() else {
+            panic!("{failures:?}");
+        };
+        assert_eq!((*failed, error.code), (Some(id), FailureCode::BadModel));
+        assert!(error.message.contains("`Arithmetic`"), "{error}");
+        let (tokens, reason) = output(&events, 7);
+        assert_eq!(tokens, other.0[..tokens.len()]);
+        assert!(reason.is_some());
+        assert_eq!(scheduler.stats().kv_bytes, 0);
+        assert!(scheduler.failure().is_none(), "the device is not to blame");
+    }
+}
+
+#[test]
+fn an_output_of_undefined_logits_is_not_scored() {
+    let model = Arithmetic::new(40);
+    let undefined_from = Rc::clone(&model.undefined_from);
+    let mut scheduler = over(model, 1);
+    let mut score = |id| {
+        let mut events = Vec::new();
+        let task = Score {
+            id,
+            prompt: vec![1, 2, 3],
+            // What a choice among undefined logits was: the lowest id, again and again.
+            output: vec![END; 40],
+            sampling: Sampling::GREEDY,
+            seed: JobSeed::from_bytes([1; 32]),
+        };
+        scheduler.score(task, &mut |event| events.push(event));
+        run(&mut scheduler, &mut events);
+        events
+    };
+    assert!(matches!(score(1).as_slice(), [Event::Scored(_)]));
+    for from in [0, 2, 30] {
+        undefined_from.set(from);
+        let events = score(2);
+        assert!(
+            matches!(&events[..], [Event::Failed { id: Some(2), error }] if error.code == FailureCode::BadModel),
+            "{events:?}"
+        );
+    }
 }
 
 /// 100,000 decode steps with jobs coming and going: every block comes back.

@@ -158,6 +158,10 @@ const READ: [&str; 26] = [
 /// Metadata that tells how the model came about and changes no output.
 const HARMLESS: [&str; 2] = ["rope.scaling.finetuned", "tensor_data_layout"];
 
+/// Values of a layer's row: far more than any model has, and so few that sizes made of it do not
+/// overflow.
+const MOST_WIDTH: u64 = 1 << 24;
+
 /// Layers of Gemma 3 27B, whose attention scale differs from the others' and is in no metadata.
 const GEMMA3_27B_LAYERS: u32 = 62;
 
@@ -305,6 +309,15 @@ impl Config {
             self.vocabulary,
         ];
         rule(!positive.contains(&0), "one of its sizes is 0")?;
+        let widths = [
+            u64::from(self.embedding),
+            u64::from(self.feed_forward),
+            (u64::from(self.heads) + 2 * u64::from(self.kv_heads)) * u64::from(self.head_dim),
+        ];
+        rule(
+            widths.into_iter().all(|width| width <= MOST_WIDTH),
+            "one of its layers is wider than 16777216 values",
+        )?;
         rule(
             self.heads.is_multiple_of(self.kv_heads),
             "its key and value heads do not divide its query heads",

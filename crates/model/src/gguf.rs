@@ -9,6 +9,7 @@ pub mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,15 +80,12 @@ impl Gguf {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(failed)?;
+        let file = open_regular(path).map_err(failed)?;
         let name = path.file_name().map_or_else(
             || path.display().to_string(),
             |name| name.to_string_lossy().into_owned(),
         );
         let details = file.metadata().map_err(failed)?;
-        if !details.is_file() {
-            return Err(ModelError::malformed(&name, "it is not a regular file"));
-        }
         if details.len() == 0 {
             return Err(ModelError::malformed(&name, "it is empty"));
         }
@@ -309,6 +307,16 @@ impl Gguf {
             head_bytes: parsed.head_bytes,
             data_start: parsed.data_start,
         })
+    }
+}
+
+/// Opens a file to read it, and nothing else: to open a pipe would wait for whoever writes to it.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        let fault = "it is not a regular file";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, fault))
     }
 }
 

@@ -25,10 +25,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads all weights once, to hash them.
+    /// Reads all weights once, to hash them and to see that they are finite.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let head = Gguf::head_from_bytes(gguf.head(), gguf.file())?;
-        Self::new(head, hash_weights(gguf))
+        Self::new(head, hash_weights(gguf)?)
     }
 
     /// Checks the bytes with the same parser that reads model files.
@@ -258,6 +258,33 @@ mod tests {
             )
         });
         assert_ne!(id_of(&sentence_pieces(llama_metadata(tensors))), id);
+    }
+
+    #[test]
+    fn a_file_with_a_weight_that_is_not_finite_is_refused_by_the_tensors_name() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = [1.0; 32];
+            values[31] = bad;
+            let norm = GgufBuilder::new().f32_tensor("output_norm.weight", &[32], &values);
+            let gguf = tiny();
+            let rest = gguf
+                .views()
+                .filter(|view| view.info.name != "output_norm.weight");
+            let tensors = rest.fold(norm, |file, view| {
+                file.tensor(
+                    &view.info.name,
+                    view.info.kind,
+                    &view.info.dims,
+                    view.bytes.to_vec(),
+                )
+            });
+            let file = sentence_pieces(llama_metadata(tensors)).build();
+            let gguf = Gguf::from_bytes(file, "bad.gguf").unwrap();
+            let expected = "`bad.gguf` is not a usable GGUF file: the tensor `output_norm.weight` \
+                            has values that are infinite or not numbers; get a sound copy of it.";
+            assert_eq!(Manifest::of(&gguf).unwrap_err().to_string(), expected);
+            assert_eq!(Head::from_gguf(&gguf).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

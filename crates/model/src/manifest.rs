@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use crate::config::Kind;
 use crate::error::ModelError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TensorView};
+use crate::quant::is_finite;
 
 const CONFIG: &str = "infera/model-config/v2";
 
@@ -25,9 +26,9 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads the whole file, on all cores.
+    /// Reads the whole file, on all cores. A weight that is not finite is an error.
     pub fn of(gguf: &Gguf) -> Result<Self, ModelError> {
-        Self::with_weights(gguf, &Kind::from_gguf(gguf)?, hash_weights(gguf))
+        Self::with_weights(gguf, &Kind::from_gguf(gguf)?, hash_weights(gguf)?)
     }
 
     /// For a head, whose weights are known by their hash.
@@ -66,14 +67,18 @@ impl Manifest {
     }
 }
 
-/// Hashes each tensor by itself, so that all cores work, then the tensors by name.
-pub(crate) fn hash_weights(gguf: &Gguf) -> Hash {
+/// Blocks that are looked at and hashed while they are in a core's cache.
+const BLOCKS_AT_ONCE: usize = 4096;
+
+/// Hashes each tensor by itself, so that all cores work, then the tensors by name. A file with a
+/// weight that is not finite is refused: one is enough to make every answer undefined.
+pub(crate) fn hash_weights(gguf: &Gguf) -> Result<Hash, ModelError> {
     let mut tensors: Vec<_> = gguf.views().collect();
     tensors.sort_by(|left, right| left.info.name.cmp(&right.info.name));
-    let hashes: Vec<_> = tensors
+    let hashes = tensors
         .par_iter()
-        .map(|tensor| blake3::hash(tensor.bytes))
-        .collect();
+        .map(|tensor| hash_finite(tensor).ok_or_else(|| not_finite(gguf, tensor)))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut digest = Digest::new("infera/model-weights/v1").length(tensors.len());
     for (tensor, hash) in tensors.iter().zip(&hashes) {
         digest = digest
@@ -85,5 +90,26 @@ pub(crate) fn hash_weights(gguf: &Gguf) -> Hash {
         }
         digest = digest.fixed(hash.as_bytes());
     }
-    digest.finish()
+    Ok(digest.finish())
+}
+
+/// None where a value is not finite.
+fn hash_finite(tensor: &TensorView<'_>) -> Option<blake3::Hash> {
+    let kind = tensor.info.kind;
+    let mut hasher = blake3::Hasher::new();
+    for blocks in tensor.bytes.chunks(BLOCKS_AT_ONCE * kind.block_bytes()) {
+        if !is_finite(kind, blocks) {
+            return None;
+        }
+        hasher.update(blocks);
+    }
+    Some(hasher.finalize())
+}
+
+fn not_finite(gguf: &Gguf, tensor: &TensorView<'_>) -> ModelError {
+    let name = &tensor.info.name;
+    let fault = format!(
+        "the tensor `{name}` has values that are infinite or not numbers; get a sound copy of it"
+    );
+    ModelError::malformed(gguf.file(), fault)
 }

@@ -164,6 +164,52 @@ pub fn dequantize(
     Ok(())
 }
 
+/// Whether all values of whole blocks are finite. Of quantised values that depends on their block's
+/// scale and minimum alone: the largest product of them is far below what `f32` holds.
+pub fn is_finite(kind: TensorType, bytes: &[u8]) -> bool {
+    match kind {
+        // What is not finite has the largest exponent.
+        TensorType::F32 => {
+            let values = bytes.as_chunks::<4>().0.iter();
+            let exponents = values.map(|value| u32::from_le_bytes(*value) & 0x7f80_0000);
+            exponents.fold(0, u32::max) < 0x7f80_0000
+        }
+        TensorType::F16 => largest_bits(bytes, 0x7c00) < 0x7c00,
+        TensorType::BF16 => largest_bits(bytes, 0x7f80) < 0x7f80,
+        TensorType::Q4_0 => all::<18>(bytes, |block| is_finite_half::<0>(block)),
+        TensorType::Q4_1 => all::<20>(bytes, |block| are_finite_halves(block)),
+        TensorType::Q5_0 => all::<22>(bytes, |block| is_finite_half::<0>(block)),
+        TensorType::Q5_1 => all::<24>(bytes, |block| are_finite_halves(block)),
+        TensorType::Q8_0 => all::<34>(bytes, |block| is_finite_half::<0>(block)),
+        TensorType::Q4K => all::<144>(bytes, |block| are_finite_halves(block)),
+        TensorType::Q5K => all::<176>(bytes, |block| are_finite_halves(block)),
+        TensorType::Q6K => all::<210>(bytes, |block| is_finite_half::<208>(block)),
+    }
+}
+
+/// Of the 16-bit values' bits that `mask` leaves.
+fn largest_bits(bytes: &[u8], mask: u16) -> u16 {
+    let values = bytes.as_chunks::<2>().0.iter();
+    let bits = values.map(|value| u16::from_le_bytes(*value) & mask);
+    bits.fold(0, u16::max)
+}
+
+/// Whether a test holds for all blocks. It is made for every one, so that the compiler can make it
+/// for several at once.
+fn all<const BYTES: usize>(bytes: &[u8], test: impl Fn(&[u8; BYTES]) -> bool) -> bool {
+    let blocks = bytes.as_chunks::<BYTES>().0;
+    blocks.iter().fold(true, |all, block| all & test(block))
+}
+
+fn is_finite_half<const AT: usize>(block: &[u8]) -> bool {
+    f16::from_le_bytes([block[AT], block[AT + 1]]).is_finite()
+}
+
+/// The first two.
+fn are_finite_halves(block: &[u8]) -> bool {
+    is_finite_half::<0>(block) & is_finite_half::<2>(block)
+}
+
 fn each<const N: usize>(bytes: &[u8], values: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
     for (bytes, value) in bytes.as_chunks::<N>().0.iter().zip(values) {
         *value = convert(*bytes);

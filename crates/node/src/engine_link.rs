@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use infera_engine::message::{Command, Event};
+use infera_engine::message::{Command, Embed, Event, Failure, FailureCode, Generate, Load, Score};
 use infera_model::rendering::{Limits, Renderer};
-use infera_protocol::frame::{self, Decoder};
+use infera_protocol::frame::{self, Decoder, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
@@ -161,7 +161,7 @@ async fn attend(
         result = read_events(stdout, &events) => if let Err(fault) = result {
             tracing::error!(%fault, "the engine's messages cannot be read; it is ended");
         },
-        () = write_commands(stdin, commands) => {
+        () = write_commands(stdin, commands, &events) => {
             if let Ok(status) = tokio::time::timeout(END_LIMIT, child.wait()).await {
                 tracing::debug!(?status, "the engine has ended");
                 return;
@@ -199,15 +199,21 @@ async fn read_events(
     }
 }
 
-/// Returns when the child is to end and has been told so.
-async fn write_commands(mut stdin: ChildStdin, mut commands: mpsc::UnboundedReceiver<Command>) {
+/// Returns when the child is to end and has been told so. What cannot be written is answered here:
+/// whoever sent it waits.
+async fn write_commands(
+    mut stdin: ChildStdin,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    events: &mpsc::UnboundedSender<Event>,
+) {
     loop {
-        let command = commands.recv().await;
-        let last = matches!(command, None | Some(Command::Shutdown));
-        let frame = match frame::encode(&command.unwrap_or(Command::Shutdown)) {
+        let command = commands.recv().await.unwrap_or(Command::Shutdown);
+        let last = command == Command::Shutdown;
+        let frame = match frame::encode(&command) {
             Ok(frame) => frame,
             Err(error) => {
-                tracing::error!(%error, "a command to the engine is dropped");
+                tracing::debug!(%error, "a command cannot be written to the engine; it is answered");
+                let _ = events.send(unwritable(&command, &error));
                 continue;
             }
         };
@@ -222,5 +228,37 @@ async fn write_commands(mut stdin: ChildStdin, mut commands: mpsc::UnboundedRece
             // It has ended: the reading side sees that too, and says so.
             return std::future::pending().await;
         }
+    }
+}
+
+/// The answer to a command that no frame can hold.
+fn unwritable(command: &Command, error: &FrameError) -> Event {
+    let (id, code, what) = match command {
+        Command::Load(Load { path, .. }) if path.to_str().is_none() => {
+            let what = format!(
+                "The model file {path:?} cannot be loaded: its path is not Unicode; rename the \
+                 file or its folder"
+            );
+            (None, FailureCode::BadModel, what)
+        }
+        Command::Generate(Generate { id, .. })
+        | Command::Score(Score { id, .. })
+        | Command::Embed(Embed { id, .. }) => (
+            Some(*id),
+            FailureCode::BadRequest,
+            format!("The request cannot be handed to the engine: {error}"),
+        ),
+        _ => (
+            None,
+            FailureCode::Internal,
+            format!("A command cannot be handed to the engine: {error}"),
+        ),
+    };
+    Event::Failed {
+        id,
+        error: Failure {
+            code,
+            message: what,
+        },
     }
 }

@@ -93,14 +93,13 @@ struct Card {
 }
 
 fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
-    use sysinfo::{CpuRefreshKind, Gpus, MemoryRefreshKind, RefreshKind, System};
-    let refresh = RefreshKind::nothing()
-        .with_cpu(CpuRefreshKind::nothing())
-        .with_memory(MemoryRefreshKind::nothing().with_ram());
+    use sysinfo::{CpuRefreshKind, Gpus, RefreshKind, System};
+    let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
     let mut hardware = Hardware {
         os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
         free_disk_bytes: free_disk(data),
         cpu: "unknown".to_owned(),
+        ram_bytes: infera_engine::memory::ram_bytes(),
         ..Hardware::default()
     };
     if let Ok(system) = System::new_with_specifics(refresh) {
@@ -109,7 +108,6 @@ fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
             cpu.brand().trim().clone_into(&mut hardware.cpu);
         }
         hardware.cpu_cores = (!cpus.is_empty()).then_some(cpus.len() as u32);
-        hardware.ram_bytes = Some(system.total_memory()).filter(|bytes| *bytes > 0);
     }
     let cards = Gpus::new_with_refreshed_list().map_or_else(
         |_| Vec::new(),

@@ -24,7 +24,8 @@ pub use agreement::{Agreement, largest_agreeing};
 pub use canary::{Canary, CanaryFault, certain_places};
 pub use noise::noise;
 pub use sampling::{
-    Scored, best, choose, choose_among, log_probabilities, log_probability, needed, score,
+    Scored, best, choose, choose_among, is_defined, log_probabilities, log_probability, needed,
+    score,
 };
 pub use structure::{
     Structure, StructureFault, VectorFault, VectorShape, judge_structure, judge_vectors,

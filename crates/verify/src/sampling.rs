@@ -61,6 +61,12 @@ pub fn best(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     at_least(logits, nth_largest(logits, count))
 }
 
+/// Whether there is anything to choose, given what [`best`] gives. Where every logit is undefined,
+/// all are the lowest there is, and a choice among them would mean nothing.
+pub fn is_defined(best: &[(u32, f32)]) -> bool {
+    best.first().is_some_and(|(_, logit)| *logit > f32::MIN)
+}
+
 /// Compares a claimed token with the own choice. Implements the minimal-perturbation margin: for
 /// the claimed token `c` and the kept set `A`,
 ///

@@ -252,7 +252,7 @@ impl Scratch {
 
 /// Of the residual stream, of attention's result, of query, key and value together, and of the
 /// feed-forward layer.
-fn widths(config: &Config) -> [usize; 4] {
+pub(super) fn widths(config: &Config) -> [usize; 4] {
     [
         config.embedding,
         config.heads * config.head_dim,
@@ -269,7 +269,7 @@ pub(super) fn pass_rows(config: &Config) -> usize {
 }
 
 /// Chunks of attention that there is room for.
-fn chunks(context: usize) -> usize {
+pub(super) fn chunks(context: usize) -> usize {
     CHUNKS.max(context.div_ceil(CHUNK))
 }
 

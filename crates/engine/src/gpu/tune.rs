@@ -260,7 +260,8 @@ impl Gpu {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Failure> {
         let kept = Kept::of(folder, opened, &self.gguf, self.profile);
-        if let Some(known) = kept.read(&self.tuning, &self.met()) {
+        let known = kept.read(&self.tuning, &self.met());
+        if let Some(known) = known.filter(|known| self.allows(known)) {
             self.work_as(known);
             return Ok(());
         }
@@ -302,7 +303,11 @@ impl Gpu {
             if begun.elapsed() > limit {
                 break;
             }
-            self.work_as(best.after(*step));
+            let candidate = best.after(*step);
+            if !self.allows(&candidate) {
+                continue;
+            }
+            self.work_as(candidate);
             match self.time_passes() {
                 Ok((logits, cost)) if self.is_near(&logits, &expected) && cost < fastest => {
                     fastest = cost;

@@ -36,6 +36,30 @@ fn every_type_gives_the_same_bits_as_the_reference() {
     assert!(golden.is_empty());
 }
 
+/// Of every type, each bit pattern in each place that can make a value infinite or undefined.
+#[test]
+fn what_is_not_finite_is_seen_in_every_type() {
+    for kind in TensorType::ALL {
+        let block = kind.block_bytes();
+        let sound = vec![0x11; 3 * block];
+        assert!(is_finite(kind, &sound), "{kind}");
+        for at in 0..3 * block - 1 {
+            for bits in [0x7c00_u16, 0xfc00, 0x7e01, 0x7f80, 0xffff] {
+                let mut bytes = sound.clone();
+                bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+                let mut values = vec![0.0; 3 * kind.block_values()];
+                dequantize(kind, &bytes, &mut values).unwrap();
+                let expected = values.iter().all(|value| value.is_finite());
+                assert_eq!(
+                    is_finite(kind, &bytes),
+                    expected,
+                    "{kind}, {bits:x} at {at}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn lengths_that_do_not_fit_are_refused() {
     for kind in TensorType::ALL {

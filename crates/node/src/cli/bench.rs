@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use infera_engine::confinement::{self, Bound};
 use infera_engine::gpu::selftest::{self, Check};
 use infera_engine::message::{Command, DeviceChoice, Event, Generate};
 use infera_node::state::rate;
@@ -69,6 +70,8 @@ struct Figures {
     read_gb_s: f64,
     prefill: Vec<Prefill>,
     decode: Vec<Decode>,
+    /// What the engine has given up.
+    bounds: Vec<Bound>,
 }
 
 #[derive(Serialize)]
@@ -248,6 +251,7 @@ impl Measuring {
             read_gb_s,
             prefill,
             decode,
+            bounds: loaded.bounds,
         })
     }
 
@@ -336,6 +340,7 @@ fn describe(figures: &Figures) -> String {
         ),
         format!("load     {} ms", figures.load_ms),
         format!("memory   {} MB", figures.memory_bytes / 1_000_000),
+        format!("bounds   {}", confinement::describe(&figures.bounds)),
         format!("reads    {:.1} GB of it in a second", figures.read_gb_s),
         format!(
             "first token of the first request after {:.0} ms",

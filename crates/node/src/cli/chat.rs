@@ -30,6 +30,9 @@ pub(super) struct Chat {
     /// Where to compute: auto, cpu, or a part of a GPU's name
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
+    /// Limit the context to so many tokens [default: the model's own, or what half of the RAM holds]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
     /// Ask this once instead of holding a conversation
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -50,7 +53,7 @@ pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
         arguments.profile,
         arguments.device,
         1,
-        None,
+        arguments.context,
     )
     .await?;
     say(&format!(

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use infera_engine::child::{self, Confine};
 use infera_engine::message::DeviceChoice;
 use infera_model::rendering;
 use infera_node::data_dir::DataDir;
@@ -167,7 +168,7 @@ pub(crate) fn main() -> ExitCode {
         _ => "error",
     });
     if let Command::Engine { .. } = command {
-        return infera_engine::child::run(std::io::stdin(), std::io::stdout());
+        return child::run(std::io::stdin(), std::io::stdout(), Confine::Process);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, select_all};
 use infera_engine::message::DeviceChoice;
+use infera_model::gguf::open_regular;
 use infera_node::app::api::AppState;
 use infera_node::app::settings::{DeviceSetting, Preferences};
 use infera_node::app::{App, AppConfig, KeySource, Overrides};
@@ -267,7 +268,15 @@ fn readable(path: &Path) -> Result<PathBuf, Fault> {
         )
     };
     let absolute = path.canonicalize().map_err(missing)?;
-    std::fs::File::open(&absolute).map_err(missing)?;
+    open_regular(&absolute).map_err(missing)?;
+    if absolute.to_str().is_none() {
+        // Neither the settings nor the engine's messages can hold it.
+        return Err(Fault::with_advice(
+            &format!("the path of the model file {absolute:?} is not Unicode"),
+            NOT_STARTED,
+            "rename the file or its folder",
+        ));
+    }
     Ok(absolute)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use infera_engine::confinement::describe;
 use infera_engine::message::{Command, Event, Failure, FailureCode, Load, Loaded};
 use infera_protocol::node_api::ModelOffer;
 use infera_protocol::{ModelId, Profile, shown};
@@ -31,6 +32,7 @@ pub(super) struct Slot {
     deaths: u32,
     /// What it said before it died.
     last_words: Option<String>,
+    load_fault: Option<String>,
     backoff: Backoff,
 }
 
@@ -68,6 +70,7 @@ impl Slot {
             loaded: None,
             deaths: 0,
             last_words: None,
+            load_fault: None,
             backoff: Backoff::new(entropy),
         }
     }
@@ -118,6 +121,11 @@ impl Slot {
             self.phase,
             Phase::Off | Phase::Broken { .. } | Phase::Waiting { .. }
         )
+    }
+
+    /// Why its last engine did not load the model; none where it did.
+    pub(super) fn load_fault(&self) -> Option<&str> {
+        self.load_fault.as_deref()
     }
 
     pub(super) fn restart_at(&self) -> Option<Instant> {
@@ -230,7 +238,11 @@ impl Slot {
 }
 
 impl Controller {
+    /// Not before the hardware is known: how much memory a model may have depends on it.
     pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
+        if self.hardware.is_none() {
+            return;
+        }
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             let due = match slot.phase {
@@ -290,7 +302,7 @@ impl Controller {
         }
         match event {
             EngineInput::Started(Ok(engine)) => self.on_engine_started(index, epoch, engine),
-            EngineInput::Started(Err(error)) => self.slots[index].died(error.to_string()),
+            EngineInput::Started(Err(error)) => self.on_engine_died(index, error.to_string()),
             EngineInput::Event(event) => self.on_engine_event(index, event),
             EngineInput::Ended => self.on_engine_ended(index),
         }
@@ -343,13 +355,40 @@ impl Controller {
             slot.phase = Phase::Off;
             slot.deaths = 0;
             slot.backoff.reset();
-        } else if !matches!(slot.phase, Phase::Broken { .. }) {
+        } else if !slot.is_stopped() {
             tracing::warn!(model = %slot.name(None), "the engine ended by itself");
             let said = slot.last_words.take();
-            slot.died(said.unwrap_or_else(|| EngineError::Ended.to_string()));
+            self.on_engine_died(
+                index,
+                said.unwrap_or_else(|| EngineError::Ended.to_string()),
+            );
         }
         for work in self.work_in_engine(index) {
             self.engine_failed(work, "the engine stopped");
+        }
+    }
+
+    /// Work waits for the next engine, unless this one did not even load the model.
+    fn on_engine_died(&mut self, index: usize, message: String) {
+        let slot = &mut self.slots[index];
+        let was_ready = slot.phase == Phase::Ready;
+        slot.died(message.clone());
+        if !was_ready {
+            self.hand_back_slot(index, message);
+        }
+    }
+
+    /// Nothing computes a slot's work any more, nor will soon: it is somebody else's.
+    fn hand_back_slot(&mut self, index: usize, load_fault: String) {
+        let reason = format!("the engine cannot load the model: {load_fault}");
+        self.slots[index].load_fault = Some(load_fault);
+        let jobs = self.jobs.iter().filter(|(_, job)| job.slot == index);
+        for key in jobs.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.release(key, &reason);
+        }
+        let audits = self.audits.iter().filter(|(_, audit)| audit.slot == index);
+        for audit in audits.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.decline(audit, &reason);
         }
     }
 
@@ -382,9 +421,11 @@ impl Controller {
                         device = loaded.device.name,
                         reason = loaded.device.reason,
                         load_ms = loaded.load_ms,
+                        bounds = describe(&loaded.bounds),
                         "the model is loaded"
                     );
                     slot.phase = Phase::Ready;
+                    slot.load_fault = None;
                     slot.loaded = Some(loaded);
                 }
             }
@@ -411,7 +452,10 @@ impl Controller {
             } => {
                 if let Some(work) = self.in_engine.remove(&id) {
                     tracing::warn!(%error, code = ?error.code, "the engine failed at its work");
-                    if error.code == FailureCode::BadRequest {
+                    // Both would fail again.
+                    let is_final =
+                        matches!(error.code, FailureCode::BadRequest | FailureCode::BadModel);
+                    if is_final {
                         self.give_up(work, &error.message);
                     } else {
                         self.engine_failed(work, &error.message);
@@ -426,7 +470,7 @@ impl Controller {
     fn on_load_failed(&mut self, index: usize, error: Failure) {
         let slot = &mut self.slots[index];
         tracing::error!(%error, code = ?error.code, "the engine failed");
-        if !matches!(slot.phase, Phase::Loading { .. }) {
+        if !matches!(slot.phase, Phase::Loading { .. } | Phase::Tuning { .. }) {
             slot.last_words = Some(error.message);
             return;
         }
@@ -434,15 +478,14 @@ impl Controller {
             FailureCode::BadModel | FailureCode::NoDevice | FailureCode::OutOfMemory => {
                 slot.commands = None;
                 slot.phase = Phase::Broken {
-                    message: error.message,
+                    message: error.message.clone(),
                 };
+                self.hand_back_slot(index, error.message);
             }
             FailureCode::DeviceLost
             | FailureCode::BadRequest
             | FailureCode::NotLoaded
-            | FailureCode::Internal => {
-                slot.died(error.message);
-            }
+            | FailureCode::Internal => self.on_engine_died(index, error.message),
         }
     }
 

@@ -173,6 +173,12 @@ impl Controller {
             );
             return;
         }
+        if let Some(fault) = self.slots[slot].load_fault() {
+            // It broke while the claim was under way.
+            let reason = format!("the engine cannot load the model: {fault}");
+            self.hand_back(key, &reason);
+            return;
+        }
         tracing::info!(job = %key.job, attempt = key.attempt, "a job begins");
         let job = Job {
             production: Production::new(spec),

@@ -214,6 +214,12 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
         needed_bytes: None,
         fault: None,
     };
+    if path.to_str().is_none() {
+        file.fault = Some(format!(
+            "The path {path:?} is not Unicode; rename the file or its folder."
+        ));
+        return file;
+    }
     let gguf = match Gguf::open(path) {
         Ok(gguf) => gguf,
         Err(error) => {

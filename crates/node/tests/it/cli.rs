@@ -28,6 +28,37 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// Of a program that must not wait for anything.
+fn output_soon(mut command: Command) -> Output {
+    let (sender, ended) = std::sync::mpsc::channel();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::spawn(move || {
+        let read = |mut from: Box<dyn std::io::Read>| {
+            let mut all = Vec::new();
+            from.read_to_end(&mut all).map(|_| all)
+        };
+        let stdout = read(Box::new(stdout.unwrap()));
+        let stderr = read(Box::new(stderr.unwrap()));
+        let _ = sender.send((stdout, stderr));
+    });
+    match ended.recv_timeout(Duration::from_secs(30)) {
+        Ok((stdout, stderr)) => Output {
+            status: child.wait().unwrap(),
+            stdout: stdout.unwrap(),
+            stderr: stderr.unwrap(),
+        },
+        Err(error) => {
+            child.kill().unwrap();
+            panic!("{command:?} still runs: {error}");
+        }
+    }
+}
+
 /// It failed with this code and said so in three parts, the first holding `part`.
 fn assert_fault(output: &Output, code: i32, part: &str) {
     let error = text(&output.stderr);
@@ -308,4 +339,71 @@ fn a_question_is_answered_in_either_profile() {
     let model = tiny_model();
     let words = ["chat", model.to_str().unwrap(), "--profile", "p8"];
     assert_eq!(output(&mut program(&words)).status.code(), Some(2));
+}
+
+/// A name that no frame can hold, and what would wait for a writer if it were opened.
+#[cfg(unix)]
+#[test]
+fn a_model_file_that_cannot_be_used_is_named_and_nobody_waits() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let strange = folder.path().join(OsStr::from_bytes(b"bad\xff.gguf"));
+    std::fs::copy(tiny_model(), &strange).unwrap();
+    let pipe = folder.path().join("pipe.gguf");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (path, name, fault) in [
+        (&strange, "bad\\xFF.gguf", "is not Unicode"),
+        (&pipe, "pipe.gguf", "not a regular file"),
+    ] {
+        for words in [
+            &["chat", "--device", "cpu", "--prompt", "hi"][..],
+            &["bench", "--device", "cpu"],
+            &["run", "--balancer", "http://127.0.0.1:9", "--model"],
+        ] {
+            let mut command = program(words);
+            command.arg(path).env("INFERA_DATA", folder.path());
+            let output = output_soon(command);
+            assert_fault(&output, 1, name);
+            assert!(text(&output.stderr).contains(fault), "{output:?}");
+        }
+    }
+}
+
+/// The key-value cache of this context alone would need 6 TB.
+#[test]
+fn a_huge_context_is_cut_to_the_memory_that_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("huge.gguf");
+    let mut bytes = std::fs::read(tiny_model()).unwrap();
+    let key = b"llama.context_length";
+    let at = bytes
+        .windows(key.len())
+        .position(|bytes| bytes == key)
+        .unwrap()
+        + key.len();
+    // The type, u32, then the value.
+    assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
+    bytes[at + 4..at + 8].copy_from_slice(&4_000_000_000_u32.to_le_bytes());
+    std::fs::write(&model, bytes).unwrap();
+    let chat = |more: &[&str]| {
+        let mut command = program(&["chat", "--device", "cpu", "--prompt", "hi"]);
+        command.args(["--max-tokens", "2"]).args(more).arg(&model);
+        output_soon(command)
+    };
+    for more in [&[][..], &["--context", "500"]] {
+        let output = chat(more);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let output = chat(&["--context", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("the model's context 1"), "{error}");
 }

@@ -144,3 +144,35 @@ async fn texts_that_the_engine_refuses_are_handed_back() {
     })
     .await;
 }
+
+/// And the audit with them.
+#[tokio::test]
+async fn texts_for_an_engine_that_cannot_start_again_are_handed_back_at_once() {
+    let balancer = FakeBalancer::default();
+    balancer.books().reference = true;
+    let engine = FakeEngine::default();
+    engine.script().embeds = true;
+    engine.script().holds_vectors = true;
+    let rig = Rig::start(balancer, engine).await;
+    rig.until_ready().await;
+    let audit = rig.balancer.book_audit(1);
+    rig.balancer.books().audits.get_mut(&audit).unwrap().texts = vec![1, 2];
+    rig.balancer.announce(audit);
+    rig.until("the audit is in the engine", || {
+        let snapshots = rig.node.snapshots();
+        !snapshots.borrow().work.is_empty()
+    })
+    .await;
+    rig.engine.script().load_failure = Some(failure(FailureCode::BadModel, "tiny.gguf is cut off"));
+    rig.engine.script().die_at = [0].into();
+    let job = rig.balancer.book_embedding(1);
+    rig.balancer.offer(job);
+    rig.until("both are handed back", || {
+        let books = rig.balancer.books();
+        let released = books.jobs[&job].released.as_deref();
+        let declined = books.audits[&audit].declined.as_deref();
+        let names = |why: &str| why.contains("tiny.gguf is cut off");
+        released.is_some_and(names) && declined.is_some_and(names)
+    })
+    .await;
+}

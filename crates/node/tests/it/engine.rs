@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infera_engine::message::{Command, DeviceChoice, Event, Generate, Load};
+use infera_engine::message::{
+    Command, DeviceChoice, Embed, Event, FailureCode, Generate, Load, Loaded,
+};
 use infera_node::engine_link::{ChildEngine, Engine, EngineError, EngineLink, EngineProcesses};
 use infera_protocol::{JobSeed, Sampling};
 
@@ -48,9 +50,48 @@ async fn ended(engine: &mut Engine) {
 
 #[tokio::test]
 async fn it_loads_and_generates() {
+    let loaded = load_and_generate(DeviceChoice::Cpu).await;
+    assert!(!loaded.device.reason.is_empty());
+}
+
+/// The driver, its compiler and its threads have what they need.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn it_is_confined_and_works_all_the_same_on_the_cpu_and_on_software_vulkan() {
+    let software = DeviceChoice::Named("llvmpipe".to_owned());
+    let mut devices = vec![DeviceChoice::Cpu];
+    match infera_engine::device::open(&software) {
+        Ok(_) => devices.push(software),
+        Err(failure) => eprintln!("skipped on software Vulkan: {failure}"),
+    }
+    for device in devices {
+        let loaded = load_and_generate(device).await;
+        let missing: Vec<_> = loaded
+            .bounds
+            .iter()
+            .filter(|bound| bound.fault.is_some())
+            .collect();
+        let of: Vec<_> = loaded.bounds.iter().map(|bound| &bound.of[..]).collect();
+        let expected = [
+            "memory",
+            "processor time",
+            "core dumps",
+            "privileges",
+            "files",
+            "network",
+            "other programs",
+        ];
+        assert_eq!(of, expected);
+        if !missing.is_empty() {
+            eprintln!("skipped in part: this kernel does not bound {missing:?}");
+        }
+    }
+}
+
+async fn load_and_generate(device: DeviceChoice) -> Loaded {
     let mut engine = start().await;
     let send = |command| engine.commands.send(command).unwrap();
-    send(Command::Load(Load::new(tiny_model(), DeviceChoice::Cpu)));
+    send(Command::Load(Load::new(tiny_model(), device)));
     send(Command::Generate(Generate {
         id: 7,
         prompt: vec![1, 2, 3],
@@ -66,7 +107,6 @@ async fn it_loads_and_generates() {
         _ => None,
     })
     .await;
-    assert!(!loaded.device.reason.is_empty());
     let mut tokens = 0;
     let finished = loop {
         let next = event(&mut engine, Some).await;
@@ -83,6 +123,37 @@ async fn it_loads_and_generates() {
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
         .unwrap();
+    loaded
+}
+
+/// Whatever the command was, whoever sent it waits for the answer.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_command_that_cannot_be_written_is_answered() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut engine = start().await;
+    let send = |command| engine.commands.send(command).unwrap();
+    let path = PathBuf::from(OsStr::from_bytes(b"/models/bad\xff.gguf"));
+    send(Command::Load(Load::new(path, DeviceChoice::Cpu)));
+    send(Command::Embed(Embed {
+        id: 9,
+        texts: vec![vec![u32::MAX; 10 << 20]],
+    }));
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        let next = tokio::time::timeout(Duration::from_secs(30), engine.events.recv());
+        if let Event::Failed { id, error } = next.await.unwrap().unwrap() {
+            answers.push((id, error));
+        }
+    }
+    let [(None, load), (Some(9), embed)] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(load.code, FailureCode::BadModel);
+    assert!(load.message.contains("bad\\xFF.gguf"), "{load}");
+    assert_eq!(embed.code, FailureCode::BadRequest);
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
 pub(crate) const MODEL_P16: ModelId = ModelId::from_bytes([16; 32]);
 pub(crate) const SECRET: [u8; 32] = [5; 32];
 const TOKEN_TIME: Duration = Duration::from_millis(10);
+const PROBE_TIME: Duration = Duration::from_millis(1);
 
 /// What the fake engine produces at an output position.
 pub(crate) fn token_at(position: u32) -> u32 {
@@ -97,9 +98,13 @@ impl Entropy for CountingEntropy {
 pub(crate) struct FakeMachine(pub(crate) Mutex<Hardware>);
 
 impl HardwareProbe for FakeMachine {
+    /// Takes longer than to start an engine, as a real one does.
     fn probe(&self) -> BoxFuture<'static, Hardware> {
         let hardware = self.0.lock().unwrap().clone();
-        Box::pin(async move { hardware })
+        Box::pin(async move {
+            tokio::time::sleep(PROBE_TIME).await;
+            hardware
+        })
     }
 
     fn free_disk(&self) -> BoxFuture<'static, Option<u64>> {
@@ -121,6 +126,8 @@ pub(crate) struct EngineScript {
     pub(crate) running: u32,
     /// What each was told to load its model in.
     pub(crate) profiles: Vec<Profile>,
+    /// What each was told that it may take.
+    pub(crate) memory_bytes: Vec<Option<u64>>,
     pub(crate) cancels: u32,
     /// `Generate.output.len()` of each request, in order.
     pub(crate) continued_from: Vec<usize>,
@@ -185,6 +192,7 @@ async fn run_engine(
                 Some(Command::Load(load)) => {
                     let mut script = script.lock().unwrap();
                     script.profiles.push(load.profile);
+                    script.memory_bytes.push(load.memory_bytes);
                     let _ = events.send(match script.load_failure.clone() {
                         Some(error) => Event::Failed { id: None, error },
                         None => Event::Loaded(loaded(load.profile, &script)),
@@ -206,13 +214,20 @@ async fn run_engine(
                     }
                 }
                 Some(Command::Score(score)) => {
-                    let _ = events.send(Event::Scored(Scored {
-                        id: score.id,
-                        positions: score.output.len() as u32,
-                        mismatches: Vec::new(),
-                        log_probabilities: score.output.iter().map(|_| -0.5).collect(),
-                        elapsed_ms: 3,
-                    }));
+                    let fault = script.lock().unwrap().fail_requests.clone();
+                    let _ = events.send(match fault {
+                        Some(error) => Event::Failed {
+                            id: Some(score.id),
+                            error,
+                        },
+                        None => Event::Scored(Scored {
+                            id: score.id,
+                            positions: score.output.len() as u32,
+                            mismatches: Vec::new(),
+                            log_probabilities: score.output.iter().map(|_| -0.5).collect(),
+                            elapsed_ms: 3,
+                        }),
+                    });
                 }
                 Some(Command::Embed(Embed { id, texts })) => {
                     let mut script = script.lock().unwrap();
@@ -308,6 +323,7 @@ fn loaded(profile: Profile, script: &EngineScript) -> Loaded {
         vocabulary: 2000,
         load_ms: 1,
         weight_bytes: 1,
+        bounds: Vec::new(),
     }
 }
 

@@ -184,6 +184,12 @@ async fn a_model_that_cannot_be_loaded_is_named_and_tried_again_on_resume() {
 }
 
 #[tokio::test]
+async fn the_first_load_knows_how_much_memory_it_may_use() {
+    let rig = Rig::ready().await;
+    assert_eq!(rig.engine.script().memory_bytes, [Some(16 << 30)]);
+}
+
+#[tokio::test]
 async fn an_engine_that_keeps_dying_is_started_ever_more_slowly() {
     let engine = FakeEngine::default();
     engine.script().load_failure = Some(failure(FailureCode::Internal, "the driver crashed"));

@@ -6,6 +6,7 @@ use infera_engine::message::FailureCode;
 use infera_node::state::StateKind;
 use infera_protocol::FinishReason;
 use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus};
+use tokio::time::Instant;
 
 use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig, failure, token_at};
 
@@ -197,20 +198,56 @@ async fn after_three_deaths_the_job_is_somebody_elses() {
     rig.until_ready().await;
 }
 
+/// Of all ways in which the next engine does not load the model.
+#[tokio::test]
+async fn the_job_of_an_engine_that_cannot_start_again_is_handed_back_at_once() {
+    for code in [
+        FailureCode::BadModel,
+        FailureCode::NoDevice,
+        FailureCode::OutOfMemory,
+        FailureCode::DeviceLost,
+        FailureCode::Internal,
+    ] {
+        let rig = Rig::ready().await;
+        rig.engine.script().die_at = [40].into();
+        rig.engine.script().load_failure = Some(failure(code, "tiny.gguf is cut off"));
+        let job = rig.balancer.book(1, 1000);
+        rig.balancer.offer(job);
+        rig.until_tokens(job, 40).await;
+        let begun = Instant::now();
+        rig.until("the release", || {
+            rig.balancer.books().jobs[&job].released.is_some()
+        })
+        .await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{code:?}");
+        let books = rig.balancer.books();
+        assert_eq!(books.jobs[&job].tokens.len(), 40);
+        let why = books.jobs[&job].released.as_deref().unwrap();
+        assert!(why.contains("tiny.gguf is cut off"), "{why}");
+        drop(books);
+        tokio::time::resume();
+    }
+}
+
 #[tokio::test]
 async fn what_the_engine_refuses_is_handed_back_at_once() {
-    let rig = Rig::ready().await;
-    rig.engine.script().fail_requests = Some(failure(
-        FailureCode::BadRequest,
-        "the prompt is over the context",
-    ));
-    let job = rig.balancer.book(1, 100);
-    rig.balancer.offer(job);
-    rig.until("the release", || {
-        rig.balancer.books().jobs[&job].released.is_some()
-    })
-    .await;
-    assert_eq!(rig.engine.script().continued_from, [0]);
+    for (code, why) in [
+        (FailureCode::BadRequest, "the prompt is over the context"),
+        (FailureCode::BadModel, "`tiny` computes undefined numbers"),
+    ] {
+        let rig = Rig::ready().await;
+        rig.engine.script().fail_requests = Some(failure(code, why));
+        let job = rig.balancer.book(1, 100);
+        rig.balancer.offer(job);
+        rig.until("the release", || {
+            rig.balancer.books().jobs[&job].released.is_some()
+        })
+        .await;
+        assert_eq!(rig.engine.script().continued_from, [0]);
+        let released = rig.balancer.books().jobs[&job].released.clone();
+        assert_eq!(released.as_deref(), Some(why));
+        tokio::time::resume();
+    }
 }
 
 #[tokio::test]

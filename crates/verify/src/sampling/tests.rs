@@ -60,6 +60,14 @@ fn undefined_logits_count_as_the_lowest() {
 }
 
 #[test]
+fn where_every_logit_is_undefined_there_is_no_choice() {
+    assert!(!is_defined(&best(&[f32::NAN; 4], 2)));
+    assert!(!is_defined(&best(&[f32::INFINITY, f32::NEG_INFINITY], 2)));
+    assert!(!is_defined(&best(&[], 2)));
+    assert!(is_defined(&best(&[f32::NAN, -3.0, f32::INFINITY], 1)));
+}
+
+#[test]
 fn the_filters_apply_in_order() {
     let logits = [0.0, 4.0, 2.0, 3.0, 2.0, -1.0];
     assert_eq!(
