@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 
 use crate::device::Opened;
 use crate::gpu::memory::{Buffer, kept, zeros};
+use crate::kernels::launch;
 use crate::kernels::read::{UNITS, read_all};
 use crate::message::Failure;
 
@@ -52,7 +53,7 @@ fn time(client: &Client, input: &Buffer, output: &Buffer, reads: u32) -> Result<
     for _ in 0..reads {
         // SAFETY: `input` has so many pieces, `output` a word for each unit.
         unsafe {
-            read_all::launch_unchecked(
+            launch!(read_all(
                 client,
                 CubeCount::Static(CUBES, 1, 1),
                 CubeDim::new_1d(UNITS),
@@ -60,7 +61,7 @@ fn time(client: &Client, input: &Buffer, output: &Buffer, reads: u32) -> Result<
                 output.words(),
                 input.words as u32 / 4,
                 CUBES * UNITS,
-            );
+            ));
         }
     }
     block_on(client.sync_buffers([&output.handle])).map_err(|error| Failure::device(&error))?;

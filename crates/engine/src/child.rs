@@ -56,6 +56,10 @@ pub fn run(input: impl Read + Send + 'static, output: impl Write, confine: Confi
     match greet_and_serve(input, &mut output, confine) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,
         Ok(Ending::DeviceLost) => ExitCode::from(DEVICE_LOST),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            tracing::info!("the node no longer takes the engine's output");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(%error, "the node no longer takes the engine's output");
             ExitCode::FAILURE

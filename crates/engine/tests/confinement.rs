@@ -17,6 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use infera_engine::confinement::{Bound, Confinement, Needs, describe};
+use infera_engine::device;
+use infera_engine::gpu::Tuning;
+use infera_engine::gpu::selftest::selftest;
+use infera_engine::message::DeviceChoice;
+use infera_model::quant::TensorType;
 
 /// Where the child finds what it is to try.
 const FOLDER: &str = "INFERA_TEST_CONFINED_IN";
@@ -45,9 +50,13 @@ impl Stage {
 
     /// What the child tells of each thing that it tried: `ok`, or the kind of error.
     fn child(&self, switch: Option<&str>) -> BTreeMap<String, String> {
+        self.run("a_confined_child", switch)
+    }
+
+    fn run(&self, name: &str, switch: Option<&str>) -> BTreeMap<String, String> {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "a_confined_child", "--ignored", "--nocapture"])
+            .args(["--exact", name, "--ignored", "--nocapture"])
             .arg("--test-threads=1")
             .env(FOLDER, self.path())
             .env("HOME", self.path().join("home"))
@@ -300,6 +309,43 @@ fn a_confined_process_has_limits_of_memory_and_processor_time() {
     let ram = infera_engine::memory::ram_bytes().unwrap();
     assert!(number("Max data size") <= ram.max(2 << 30));
     assert!((3600..3600 * 1024).contains(&number("Max cpu time")));
+}
+
+#[test]
+#[ignore = "the other tests start it"]
+fn a_confined_selftest() {
+    if std::env::var_os(FOLDER).is_none() {
+        return;
+    }
+    let confinement = Confinement::enter(&Needs::default());
+    println!("{MARK}bounds = {}", describe(&confinement.bounds));
+    let opened = match device::open(&DeviceChoice::Named("llvmpipe".to_owned())) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            println!("{MARK}device = {failure}");
+            return;
+        }
+    };
+    let mut tuning = Tuning::software();
+    // The widest columns take long to compile.
+    tuning.shapes.truncate(2);
+    let device = opened.gpu.unwrap();
+    let checks = selftest(&device, &tuning, &[TensorType::Q4K], &mut |_| {});
+    let failed = checks.iter().filter(|check| !check.pass).count();
+    println!("{MARK}checks = {}", checks.len());
+    println!("{MARK}failed checks = {failed}");
+}
+
+/// The driver finds its libraries, compiles and computes.
+#[test]
+fn a_confined_process_computes_what_it_should_on_software_vulkan() {
+    let told = Stage::new().run("a_confined_selftest", None);
+    if let Some(failure) = told.get("device") {
+        eprintln!("skipped: {failure}");
+        return;
+    }
+    assert!(told["checks"].parse::<u32>().unwrap() > 5);
+    assert_eq!(told["failed checks"], "0");
 }
 
 #[test]

@@ -202,7 +202,7 @@ async fn write_commands(
         let frame = match frame::encode(&command) {
             Ok(frame) => frame,
             Err(error) => {
-                tracing::error!(%error, "a command cannot be written to the engine");
+                tracing::debug!(%error, "a command cannot be written to the engine; it is answered");
                 let _ = events.send(unwritable(&command, &error));
                 continue;
             }

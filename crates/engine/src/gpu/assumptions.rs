@@ -255,26 +255,34 @@ impl Sizes<'_> {
     /// Fails with the first assumption that does not hold; `file` is what the failure calls the
     /// model.
     pub(super) fn check(&self, file: &str) -> Result<(), Failure> {
-        for assumption in ASSUMPTIONS {
+        match self.faults().next() {
+            None => Ok(()),
+            Some(fault) => Err(Failure {
+                code: FailureCode::BadModel,
+                message: format!(
+                    "`{file}` cannot be run on this GPU in {}: {fault}",
+                    self.profile
+                ),
+            }),
+        }
+    }
+
+    /// Of each assumption that does not hold.
+    fn faults(&self) -> impl Iterator<Item = String> {
+        ASSUMPTIONS.iter().filter_map(|assumption| {
             let size = (assumption.size)(self);
-            let rule = (assumption.rule)(self);
-            let fault = match rule {
+            let rule = match (assumption.rule)(self) {
                 Rule::AtMost(most) if size > most => format!("at most {most}"),
                 Rule::MultipleOf(of) if of == 0 || !size.is_multiple_of(of) => {
                     format!("a multiple of {of}")
                 }
-                Rule::AtMost(_) | Rule::MultipleOf(_) => continue,
+                Rule::AtMost(_) | Rule::MultipleOf(_) => return None,
             };
-            return Err(Failure {
-                code: FailureCode::BadModel,
-                message: format!(
-                    "`{file}` cannot be run on this GPU in {}: for the kernel `{}`, {} must be \
-                     {fault}, and this model has {size}",
-                    self.profile, assumption.kernel, assumption.what
-                ),
-            });
-        }
-        Ok(())
+            let Assumption { kernel, what, .. } = assumption;
+            Some(format!(
+                "for the kernel `{kernel}`, {what} must be {rule}, and this model has {size}"
+            ))
+        })
     }
 }
 
@@ -373,16 +381,19 @@ mod tests {
         Config::from_gguf(&Gguf::open(Path::new(path)).unwrap()).unwrap()
     }
 
-    fn check(config: &Config, context: usize) -> Result<(), Failure> {
-        let sizes = Sizes {
+    fn of<T>(config: &Config, context: usize, ask: impl Fn(Sizes<'_>) -> T) -> T {
+        ask(Sizes {
             config,
             profile: Profile::P16,
             tuning: &Tuning::hardware(),
             device: DEVICE,
             context,
             pass_rows: 512,
-        };
-        sizes.check("x.gguf")
+        })
+    }
+
+    fn faults(config: &Config, context: usize) -> Vec<String> {
+        of(config, context, |sizes| sizes.faults().collect())
     }
 
     #[test]
@@ -397,7 +408,7 @@ mod tests {
             vocabulary: 128_256,
             ..tiny()
         };
-        check(&usual, 131_072).unwrap();
+        assert_eq!(faults(&usual, 131_072), Vec::<String>::new());
         let cases = [
             (
                 "rope_and_store",
@@ -520,17 +531,20 @@ mod tests {
             ),
         ];
         for (kernel, part, config) in cases {
-            let failure = check(&config, 4096).unwrap_err();
+            let found = faults(&config, 4096);
+            let is_it = |fault: &String| {
+                fault.contains(&format!("the kernel `{kernel}`")) && fault.contains(part)
+            };
+            assert!(found.iter().any(is_it), "{kernel}, {part}: {found:?}");
+            let failure = of(&config, 4096, |sizes| sizes.check("x.gguf")).unwrap_err();
             assert_eq!(failure.code, FailureCode::BadModel);
-            let message = failure.message;
-            let is_expected = message.contains(kernel) && message.contains(part);
-            // A size that breaks one assumption may break an earlier one of the list.
-            assert!(is_expected, "{kernel}, {part}: {message}");
-            assert!(message.contains("`x.gguf`"), "{message}");
+            assert!(failure.message.contains("`x.gguf`"), "{failure}");
         }
-        let far = check(&usual, 17_000_000).unwrap_err().message;
-        assert!(far.contains("the chunks of the context"), "{far}");
-        let far = check(&usual, 4_000_000).unwrap_err().message;
-        assert!(far.contains("merge_chunks"), "{far}");
+        let [chunks, bytes] = &faults(&usual, 17_000_000)[..] else {
+            panic!("a context of 17 million breaks two");
+        };
+        assert!(chunks.contains("the chunks of the context"), "{chunks}");
+        assert!(bytes.contains("merge_chunks"), "{bytes}");
+        assert_eq!(faults(&usual, 4_000_000).len(), 1);
     }
 }

@@ -10,6 +10,7 @@ use crate::kernels::attention::{self, grouped_attention, merge_chunks, step_atte
 use crate::kernels::cooperative::{self, Fragment, cooperative_matmul};
 use crate::kernels::gather::{self, gather_rows};
 use crate::kernels::gemm::{self, shared_matmul};
+use crate::kernels::launch;
 use crate::kernels::matmul::{self, Epilogue, tiled_matmul};
 use crate::kernels::norm::{self, rms_norm};
 use crate::kernels::pack::{self, TILE};
@@ -49,7 +50,7 @@ pub(super) fn launch_norm(
     assumptions::hold_for_norm(norm, [x, y], rows);
     // SAFETY: the caller's rows, each with the weight's length; see `assumptions`.
     unsafe {
-        rms_norm::launch_unchecked(
+        launch!(rms_norm(
             client,
             CubeCount::Static(rows as u32, 1, 1),
             CubeDim::new_1d(shape.units as u32),
@@ -61,7 +62,7 @@ pub(super) fn launch_norm(
             norm.epsilon,
             shape.units as u32,
             shape,
-        );
+        ));
     }
 }
 
@@ -115,7 +116,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             .next_multiple_of(2);
         // SAFETY: as below.
         unsafe {
-            serial_matmul::launch_unchecked(
+            launch!(serial_matmul(
                 client,
                 CubeCount::Static(layout.tiles.div_ceil(tiles) as u32, column_cubes, 1),
                 CubeDim::new_1d(TILE as u32),
@@ -138,7 +139,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 serial::code(epilogue),
                 u32::from(part.bias.is_some()),
                 shape,
-            );
+            ));
         }
         return;
     };
@@ -152,7 +153,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             };
             // SAFETY: as below.
             unsafe {
-                cooperative_matmul::launch_unchecked(
+                launch!(cooperative_matmul(
                     client,
                     CubeCount::Static(
                         layout.tiles.div_ceil(cooperative::TILES) as u32,
@@ -175,7 +176,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                     y_stride,
                     part.at as u32,
                     shape,
-                );
+                ));
             }
             return;
         }
@@ -187,7 +188,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
         };
         // SAFETY: as below.
         unsafe {
-            shared_matmul::launch_unchecked(
+            launch!(shared_matmul(
                 client,
                 CubeCount::Static(
                     layout.tiles.div_ceil(gemm::TILES) as u32,
@@ -211,7 +212,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 y_stride,
                 part.at as u32,
                 shape,
-            );
+            ));
         }
         return;
     }
@@ -228,7 +229,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
     // SAFETY: see `assumptions`. The planes have the part's tiles and blocks, `x` `columns` rows of as many blocks,
     // and `y` rows of `y_stride` values that hold the part's; units over the edge store nothing.
     unsafe {
-        tiled_matmul::launch_unchecked(
+        launch!(tiled_matmul(
             client,
             CubeCount::Static(layout.tiles.div_ceil(tiles) as u32, column_cubes, 1),
             CubeDim::new_1d((TILE * splits) as u32),
@@ -251,7 +252,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             epsilon,
             (TILE * splits) as u32,
             shape,
-        );
+        ));
     }
 }
 
@@ -281,7 +282,7 @@ pub(super) fn launch_best_blocks(
     // SAFETY: the buffers have these sizes, and a row that is worth it has more blocks than are
     // copied.
     unsafe {
-        block_keys::launch_unchecked(
+        launch!(block_keys(
             client,
             cubes.clone(),
             units,
@@ -289,8 +290,8 @@ pub(super) fn launch_best_blocks(
             keys.words(),
             vocabulary as u32,
             stride as u32,
-        );
-        copy_best_blocks::launch_unchecked(
+        ));
+        launch!(copy_best_blocks(
             client,
             cubes,
             units,
@@ -300,7 +301,7 @@ pub(super) fn launch_best_blocks(
             vocabulary as u32,
             stride as u32,
             (count + 1) as u32,
-        );
+        ));
     }
     best
 }
@@ -310,7 +311,7 @@ pub(super) fn launch_gather(client: &Client, [x, index, y]: [&Buffer; 3], width:
     assumptions::hold_for_gather([x, index, y], width);
     // SAFETY: the caller's rows: `index` names some of `x`'s, and `y` has as many as `index` names.
     unsafe {
-        gather_rows::launch_unchecked(
+        launch!(gather_rows(
             client,
             CubeCount::Static(index.words as u32, 1, 1),
             CubeDim::new_1d(gather::UNITS),
@@ -318,7 +319,7 @@ pub(super) fn launch_gather(client: &Client, [x, index, y]: [&Buffer; 3], width:
             index.words(),
             y.fours(),
             (width / 4) as u32,
-        );
+        ));
     }
 }
 
@@ -356,7 +357,7 @@ pub(super) fn launch_rope(
 ) {
     // SAFETY: `place` names blocks that there are, and `queries` has as many rows as it.
     unsafe {
-        rope_and_store::launch_unchecked(
+        launch!(rope_and_store(
             client,
             CubeCount::Static(
                 (place.words / 2) as u32,
@@ -380,7 +381,7 @@ pub(super) fn launch_rope(
             rope.epsilon,
             rope.shape.units as u32,
             rope.shape,
-        );
+        ));
     }
 }
 
@@ -426,7 +427,7 @@ pub(super) fn launch_attention(
     match &on.queries {
         // SAFETY: the caller's promise.
         Queries::Ready(queries) => unsafe {
-            grouped_attention::launch_unchecked(
+            launch!(grouped_attention(
                 client,
                 cubes,
                 units,
@@ -445,11 +446,11 @@ pub(super) fn launch_attention(
                 shape.pieces() as u32,
                 shape.units as u32,
                 shape,
-            );
+            ));
         },
         // SAFETY: the caller's promise.
         Queries::Within(rope) => unsafe {
-            step_attention::launch_unchecked(
+            launch!(step_attention(
                 client,
                 cubes,
                 units,
@@ -475,7 +476,7 @@ pub(super) fn launch_attention(
                 shape.units as u32,
                 shape,
                 rope.shape,
-            );
+            ));
         },
     }
     let Some(merges) = &tasks.merges else {
@@ -484,7 +485,7 @@ pub(super) fn launch_attention(
     let heads = kv_heads * shape.group;
     // SAFETY: the caller's promise.
     unsafe {
-        merge_chunks::launch_unchecked(
+        launch!(merge_chunks(
             client,
             CubeCount::Static((merges.words / 3) as u32, heads as u32, 1),
             units,
@@ -496,6 +497,6 @@ pub(super) fn launch_attention(
             heads as u32,
             (shape.head_dim / 4) as u32,
             shape.units,
-        );
+        ));
     }
 }

@@ -10,6 +10,7 @@ use infera_model::quant::{TensorType, dequantize};
 use rayon::prelude::*;
 
 use crate::kernels::clear;
+use crate::kernels::launch;
 use crate::kernels::pack::{BLOCK, Layout, TILE};
 use crate::kernels::repack::{self, repack_rows};
 use crate::message::{Failure, FailureCode};
@@ -87,14 +88,14 @@ pub(crate) fn zeros(client: &Client, words: usize) -> Buffer {
     let cubes = pieces.div_ceil(clear::UNITS).clamp(1, CLEARING_CUBES);
     // SAFETY: the buffer has so many pieces.
     unsafe {
-        clear::clear::launch_unchecked(
+        launch!(clear::clear(
             client,
             CubeCount::Static(cubes, 1, 1),
             CubeDim::new_1d(clear::UNITS),
             buffer.fours(),
             pieces,
             cubes * clear::UNITS,
-        );
+        ));
     }
     buffer
 }
@@ -278,7 +279,7 @@ impl Part {
             };
             // SAFETY: `raw` has these tiles' rows, and the planes the layout's sizes.
             unsafe {
-                repack_rows::launch_unchecked(
+                launch!(repack_rows(
                     client,
                     CubeCount::Static(units.div_ceil(repack::UNITS), 1, 1),
                     CubeDim::new_1d(repack::UNITS),
@@ -292,7 +293,7 @@ impl Part {
                     layout.high_at as u32,
                     layout.supers_at as u32,
                     layout.kind,
-                );
+                ));
             }
         }
         Self {

@@ -73,7 +73,7 @@ impl Shape {
 
 /// Grid: tasks by key heads. `window` positions are seen, one's own included. `piece_count` and
 /// `unit_count` repeat the pieces and units for loops that no compiler shall unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn grouped_attention(
     queries: &[Vector<f32, Four>],
     keys: &[Vector<u32, Four>],
@@ -116,7 +116,7 @@ pub fn grouped_attention(
 /// itself; the one that looks at the row's own position writes its key and value to the cache.
 ///
 /// Grid: as above. `qkv`, `angles` and both norms as in [`super::rope`].
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn step_attention(
     qkv: &[f32],
     angles: &[f32],
@@ -539,7 +539,7 @@ fn attend(
 /// a chunk's maximum and sum. `merges` `[cubes, 3]`: a row, its first task, and how many it has.
 ///
 /// Grid: rows by heads.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn merge_chunks(
     partials: &[Vector<f32, Four>],
     extents: &[f32],

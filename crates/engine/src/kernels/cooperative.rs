@@ -65,7 +65,7 @@ pub struct Shape {
 }
 
 /// Grid: row tiles by [`TILES`], columns by [`COLUMNS`].
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn cooperative_matmul(
     quants: &[Vector<u32, Four>],
     side: &[u32],

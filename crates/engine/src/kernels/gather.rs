@@ -10,7 +10,7 @@ use super::Four;
 pub const UNITS: u32 = 64;
 
 /// Grid: one cube a row of `y`.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn gather_rows(
     x: &[Vector<u32, Four>],
     index: &[u32],

@@ -44,7 +44,7 @@ pub struct Shape {
 
 /// Grid: row tiles by [`TILES`], columns by [`COLUMNS`]. `fours` is 8 by the number of halves that
 /// have scales of their own, for a loop that no compiler shall unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn shared_matmul(
     quants: &[Vector<u32, Four>],
     side: &[u32],

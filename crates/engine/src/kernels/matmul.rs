@@ -232,7 +232,7 @@ pub(super) fn store(
 /// Grid: `row_tiles` by `tiles`, `columns` by the shape's. `rows` are those stored: half of the
 /// tiles' where gate and up alternate. `norm` are the norm's weights; `unit_count` repeats the units
 /// for a loop that no compiler shall unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn tiled_matmul(
     quants: &[Vector<u32, Four>],
     side: &[u32],

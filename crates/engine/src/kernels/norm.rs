@@ -24,7 +24,7 @@ pub struct Shape {
 
 /// Grid: one cube a row of `y`. `unit_count` repeats `units` for a loop that no compiler shall
 /// unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn rms_norm(
     x: &[Vector<f32, Four>],
     weight: &[Vector<f32, Four>],

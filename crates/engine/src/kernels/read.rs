@@ -9,7 +9,7 @@ pub const UNITS: u32 = 64;
 
 /// Grid: as many cubes as may be. Of all units, unit `u` reads the 16-byte pieces `u`,
 /// `u + units`, ... of `input`, and writes their exclusive or to `output[u]`.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn read_all(input: &[Vector<u32, Four>], output: &mut [u32], pieces: u32, units: u32) {
     let unit = CUBE_POS_X * UNITS + UNIT_POS_X;
     let mut mixed = 0u32;

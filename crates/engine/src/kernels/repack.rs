@@ -120,7 +120,7 @@ fn scale_bits(raw: &[u32], row: usize, at: usize, sub: usize, #[comptime] kind: 
 }
 
 /// Grid: units for `tiles * 8` rows by `ceil(blocks / 8)`, in cubes of [`UNITS`].
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn repack_rows(
     raw: &[u32],
     quants: &mut [Vector<u32, Four>],

@@ -38,7 +38,7 @@ impl Shape {
 
 /// Grid: rows by `heads + 2 * kv_heads`. `unit_count` repeats `units` for a loop that no compiler
 /// shall unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn rope_and_store(
     qkv: &[f32],
     place: &[u32],

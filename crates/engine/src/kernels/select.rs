@@ -25,7 +25,7 @@ pub const UNITS: u32 = 64;
 /// row's blocks; those behind them are 0, lower than any block.
 ///
 /// Grid: `stride / UNITS` cubes, rounded up, by rows.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn block_keys(logits: &[u32], keys: &mut [u32], vocabulary: u32, stride: u32) {
     let block = CUBE_POS_X * UNITS + UNIT_POS_X;
     if block < stride {
@@ -53,7 +53,7 @@ fn rising(bits: u32) -> u32 {
 /// the vocabulary's end is 0. There are at least `count` blocks.
 ///
 /// Grid: as [`block_keys`].
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn copy_best_blocks(
     logits: &[u32],
     keys: &[Vector<u32, Four>],

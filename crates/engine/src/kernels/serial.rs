@@ -64,7 +64,7 @@ const GELU: u32 = 1;
 /// Grid: row tiles by `tiles_each` (even, at most [`TILES`]), `columns` by the shape's.
 /// `epilogue` is a [`code`], `biased` 1 or 0. `fill` repeats a group's columns
 /// times 8, for loops that no compiler shall unroll.
-#[cube(launch_unchecked)]
+#[cube(launch, launch_unchecked)]
 pub fn serial_matmul(
     quants: &[Vector<u32, Four>],
     side: &[u32],

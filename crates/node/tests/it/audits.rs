@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use infera_engine::message::FailureCode;
 use infera_protocol::node_api::NodeEvent;
 
-use crate::fakes::{FakeBalancer, FakeEngine, Rig};
+use crate::fakes::{FakeBalancer, FakeEngine, Rig, failure};
 
 async fn reference() -> Rig {
     let balancer = FakeBalancer::default();
@@ -142,4 +143,21 @@ async fn the_balancer_may_start_over() {
         rig.balancer.books().audits[&audit].reported
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_audit_of_undefined_numbers_is_declined_and_never_without_mismatches() {
+    let rig = reference().await;
+    let why = "The model `tiny` computes undefined numbers";
+    rig.engine.script().fail_requests = Some(failure(FailureCode::BadModel, why));
+    let audit = rig.balancer.book_audit(1);
+    rig.balancer.announce(audit);
+    rig.until("the decline", || {
+        rig.balancer.books().audits[&audit].declined.is_some()
+    })
+    .await;
+    rig.after(Duration::from_secs(30)).await;
+    let books = rig.balancer.books();
+    assert_eq!(books.audits[&audit].declined.as_deref(), Some(why));
+    assert_eq!(books.audits[&audit].commitment, None);
 }

@@ -43,7 +43,7 @@ pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
 pub(crate) const MODEL_P16: ModelId = ModelId::from_bytes([16; 32]);
 pub(crate) const SECRET: [u8; 32] = [5; 32];
 const TOKEN_TIME: Duration = Duration::from_millis(10);
-const PROBE_TIME: Duration = Duration::from_millis(50);
+const PROBE_TIME: Duration = Duration::from_millis(10);
 
 /// What the fake engine produces at an output position.
 pub(crate) fn token_at(position: u32) -> u32 {
@@ -203,12 +203,16 @@ async fn run_engine(
                     }
                 }
                 Some(Command::Score(score)) => {
-                    let _ = events.send(Event::Scored(Scored {
-                        id: score.id,
-                        positions: score.output.len() as u32,
-                        mismatches: Vec::new(),
-                        elapsed_ms: 3,
-                    }));
+                    let fault = script.lock().unwrap().fail_requests.clone();
+                    let _ = events.send(match fault {
+                        Some(error) => Event::Failed { id: Some(score.id), error },
+                        None => Event::Scored(Scored {
+                            id: score.id,
+                            positions: score.output.len() as u32,
+                            mismatches: Vec::new(),
+                            elapsed_ms: 3,
+                        }),
+                    });
                 }
                 Some(Command::Embed(Embed { id, texts })) => {
                     let mut script = script.lock().unwrap();
