@@ -17,8 +17,6 @@ mod windows;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(target_os = "linux")]
 use self::linux as system;
 #[cfg(target_os = "macos")]
@@ -26,6 +24,7 @@ use self::macos as system;
 #[cfg(windows)]
 use self::windows as system;
 use crate::memory::ram_bytes;
+pub use crate::message::Bound;
 
 const SWITCH: &str = "INFERA_ENGINE_CONFINED";
 
@@ -36,15 +35,6 @@ pub struct Needs {
     pub model: Option<PathBuf>,
     /// A folder to write to.
     pub tunings: Option<PathBuf>,
-}
-
-/// Something that the child gave up, or could not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    /// `files`, `network`, `programs`, `memory`.
-    pub of: String,
-    /// Why it is not in force.
-    pub fault: Option<String>,
 }
 
 /// The bounds of this process.

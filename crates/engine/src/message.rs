@@ -12,8 +12,6 @@ use infera_protocol::{
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::confinement::Bound;
-
 /// From the node to its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -192,6 +190,15 @@ pub struct Loaded {
     pub weight_bytes: u64,
     /// What the child has given up.
     pub bounds: Vec<Bound>,
+}
+
+/// Something that the child gave up, or could not ([`crate::confinement`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// `files`, `network`, `programs`, `memory`.
+    pub of: String,
+    /// Why it is not in force.
+    pub fault: Option<String>,
 }
 
 impl Loaded {

@@ -506,9 +506,10 @@ fn a_checked_kernel_does_not_write_behind_its_buffer() {
     };
     let client = Device::Wgpu(opened.gpu.unwrap()).client();
     let handle = client.create(cubecl::bytes::Bytes::from_elems(vec![7_u32; 256]));
-    // The first 64 bytes of it, of which it is to clear 1024.
+    // The first 64 bytes, of which the kernel is told that they are 1024.
+    let first = handle.clone().offset_end(1024 - 64);
     // SAFETY: there are as many.
-    let buffer = unsafe { BufferArg::from_raw_parts(handle.clone(), 4) };
+    let buffer = unsafe { BufferArg::from_raw_parts(first, 4) };
     clear::launch(
         &client,
         CubeCount::Static(1, 1, 1),

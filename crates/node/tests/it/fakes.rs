@@ -43,7 +43,7 @@ pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
 pub(crate) const MODEL_P16: ModelId = ModelId::from_bytes([16; 32]);
 pub(crate) const SECRET: [u8; 32] = [5; 32];
 const TOKEN_TIME: Duration = Duration::from_millis(10);
-const PROBE_TIME: Duration = Duration::from_millis(1);
+const PROBE_TIME: Duration = Duration::from_millis(10);
 
 /// What the fake engine produces at an output position.
 pub(crate) fn token_at(position: u32) -> u32 {

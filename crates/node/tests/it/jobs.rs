@@ -367,6 +367,8 @@ async fn a_restarted_program_delivers_what_it_owes_and_hands_back_the_rest() {
     // From here on the balancer gets everything, but the node never hears so.
     rig.balancer.books().lose_answers = u32::MAX;
     rig.until_finished(done).await;
+    // A chunk more than was acknowledged.
+    rig.until_tokens(open, 160).await;
     let owed = rig.store.open_attempts().await.unwrap();
     assert_eq!(owed.len(), 2);
     assert!(owed.iter().any(|open| open.finish.is_some()));
