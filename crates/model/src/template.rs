@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
@@ -120,6 +121,13 @@ impl ChatTemplate {
         }
     }
 
+    /// A fault of the template's when the evaluator panics at it.
+    fn caught<T>(&self, work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
+        // Unwind safe: what `work` changes is its own and dropped.
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| Err(self.fault("it makes the evaluator of templates fail")))
+    }
+
     fn broken(&self, error: &Error) -> ModelError {
         self.fault(match error.kind() {
             ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
@@ -141,6 +149,10 @@ impl ChatTemplate {
 impl Compiled {
     /// Constants are computed here, so this too may take any time and memory.
     pub(crate) fn new(template: &ChatTemplate) -> Result<Self, ModelError> {
+        template.caught(|| Self::compile(template))
+    }
+
+    fn compile(template: &ChatTemplate) -> Result<Self, ModelError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
@@ -164,6 +176,16 @@ impl Compiled {
     }
 
     pub(crate) fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<String, ModelError> {
+        self.template
+            .caught(|| self.apply(messages, add_generation_prompt, now))
+    }
+
+    fn apply(
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
@@ -417,6 +439,17 @@ mod tests {
             let text = render(source, &[]).unwrap_err().to_string();
             assert!(text.contains("`x.gguf`") && text.contains(fault), "{text}");
         }
+    }
+
+    #[test]
+    fn a_template_at_which_the_evaluator_panics_is_refused() {
+        let mut compiled = Compiled::new(&template("{{ panic() }}")).unwrap();
+        let panic = || -> Value { panic!("a fault of the evaluator") };
+        compiled.environment.add_function("panic", panic);
+        let error = compiled.render(&[], true, leap_day()).unwrap_err();
+        assert!(matches!(error, ModelError::BadTemplate { .. }), "{error}");
+        // Its fault with an empty list turned round, as of version 3.0.5.
+        let _ = render("{% for message in messages[::-1] %}{% endfor %}", &[]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Sampling and verdicts, from any logits and any reports.
 
-use infera_protocol::{AuditReport, FinishReason, JobSeed, MAX_TOP_K, Profile, Sampling, Vector};
+use infera_protocol::{
+    AuditReport, FinishReason, JobSeed, LogProbabilities, MAX_TOP_K, Profile, Sampling, Vector,
+};
 use infera_verify::{
     Finding, Status, Structure, Thresholds, VectorShape, Verdict, best, choose, choose_among,
-    judge_structure, judge_vectors, log_probabilities, needed, noise, score, vectors_verdict,
-    verdict,
+    judge_structure, judge_vectors, log_probabilities, log_probability, needed, noise, score,
+    vectors_verdict, verdict,
 };
 use serde_json::json;
 
@@ -53,8 +55,10 @@ fn sampling(mut bytes: Bytes<'_>) {
     let other = score(&logits, &sampling, &seed, position, claimed);
     assert_eq!(other.token, chosen);
     assert!(other.margin >= 0.0 && other.margin.is_finite());
-    let (log_probability, top) = log_probabilities(&logits, claimed, 20);
-    assert!(log_probability <= 0.0 && log_probability.is_finite());
+    let exact = log_probability(&logits, claimed);
+    assert!(exact <= 0.0 && exact.is_finite());
+    let (rounded, top) = log_probabilities(&logits, claimed, 20);
+    assert!(rounded <= 0.0 && rounded.is_finite());
     assert_eq!(top.len(), logits.len().min(20));
     assert!(top.iter().all(|(_, log)| *log <= 0.0 && log.is_finite()));
     assert!(top.windows(2).all(|pair| pair[0].1 >= pair[1].1));
@@ -138,11 +142,22 @@ fn tokens(bytes: &mut Bytes<'_>) {
         reason,
         is_end: &|token| token == END,
         stop_at: bytes.bool().then(|| bytes.u8().into()),
+        sampling: Sampling {
+            temperature: bytes.of(&[0.0, 0.7, 2.0]),
+            ..Sampling::GREEDY
+        },
+        seed: JobSeed::from_bytes([bytes.u8(); 32]),
     };
     let length = output.len() as u32;
     let start = bytes.up_to(40) as u32 % (length + 1);
+    let shared = computed(bytes, length);
     let reports: Vec<AuditReport> = (0..bytes.up_to(5))
         .filter_map(|_| {
+            let tokens = length + u32::from(bytes.u8() > 220);
+            let computed = match bytes.up_to(2) {
+                0 => computed(bytes, tokens),
+                _ => shared.clone(),
+            };
             let mismatches: Vec<_> = (0..bytes.up_to(6))
                 .map(|_| {
                     let margin = match bytes.up_to(3) {
@@ -155,11 +170,14 @@ fn tokens(bytes: &mut Bytes<'_>) {
                 })
                 .collect();
             let positions = length + u32::from(bytes.u8() > 220);
-            report(positions, &json!(mismatches), &[])
+            report(positions, &json!(mismatches), &computed, &[])
         })
         .collect();
     let references: Vec<_> = reports.iter().collect();
-    let judged = verdict(start..length, &structure, &references, &thresholds);
+    let can_be_asked = bytes.bool();
+    let segment = start..length;
+    let judged = verdict(segment, &structure, &references, &thresholds, can_be_asked);
+    assert!(judged.outvoted().count() <= reports.len());
     let broken = judge_structure(&structure).is_err();
     check(&judged, reports.len(), broken);
 }
@@ -199,7 +217,7 @@ fn vectors(bytes: &mut Bytes<'_>) {
             } else {
                 vectors(bytes)
             };
-            report(shape.texts, &json!([]), &own)
+            report(shape.texts, &json!([]), &LogProbabilities::default(), &own)
         })
         .collect();
     let references: Vec<_> = reports.iter().collect();
@@ -208,14 +226,29 @@ fn vectors(bytes: &mut Bytes<'_>) {
     check(&judged, reports.len(), broken);
 }
 
+/// Log-probabilities: of tokens, or any bits.
+fn computed(bytes: &mut Bytes<'_>, length: u32) -> LogProbabilities {
+    if bytes.u8() > 220 {
+        return LogProbabilities((0..length).map(|_| bytes.u16()).collect());
+    }
+    let surprises = (0..length).map(|_| -f64::from(bytes.u8()) / 16.0);
+    surprises.collect()
+}
+
 /// A report as it comes from a node; none where JSON does not hold what was asked for.
-fn report(positions: u32, mismatches: &serde_json::Value, own: &[Vector]) -> Option<AuditReport> {
+fn report(
+    positions: u32,
+    mismatches: &serde_json::Value,
+    computed: &LogProbabilities,
+    own: &[Vector],
+) -> Option<AuditReport> {
     let report = json!({
         "audit": "01".repeat(16),
         "model": "02".repeat(32),
         "backend": "cpu/avx2",
         "positions": positions,
         "mismatches": mismatches,
+        "log_probabilities": computed,
         "vectors": own,
         "elapsed_ms": 1,
     });
