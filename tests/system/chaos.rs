@@ -7,7 +7,6 @@ use infera_system_tests::chaos::{self, Options};
 use xtask::Result;
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the table says what is wrong")]
 fn a_storm_of_three_minutes_loses_nothing_mints_nothing_and_blocks_nobody() -> Result<()> {
     let table = chaos::run(&Options {
         length: Duration::from_mins(3),

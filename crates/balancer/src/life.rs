@@ -207,7 +207,7 @@ impl World {
             let edges = Edges::system();
             let started = Balancer::start(database, config, Policy::practice(), edges).await;
             let core = started.unwrap().0;
-            let streams = join(&core).await;
+            let streams = join(&core);
             (core, streams)
         });
         self.process = Some(Process {
@@ -400,7 +400,7 @@ fn describe(job: &Job) -> String {
     )
 }
 
-async fn join(core: &Arc<Core>) -> Vec<Subscription> {
+fn join(core: &Arc<Core>) -> Vec<Subscription> {
     let mut streams = Vec::new();
     for number in WORKERS.into_iter().chain(REFERENCES) {
         let admission = Admission {

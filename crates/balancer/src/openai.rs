@@ -28,7 +28,7 @@ pub(crate) struct ApiError {
     pub message: String,
     pub retry_after_s: Option<u64>,
     /// What there is of an answer that broke off: the client gets it, and pays for what of it passes.
-    pub partial: Option<String>,
+    pub partial: Option<Box<str>>,
 }
 
 /// A request to generate text.
@@ -99,7 +99,7 @@ impl ApiError {
     /// The same error with the text that came before it.
     pub(crate) fn with_partial(self, text: String) -> Self {
         Self {
-            partial: (!text.is_empty()).then_some(text),
+            partial: (!text.is_empty()).then(|| text.into()),
             ..self
         }
     }

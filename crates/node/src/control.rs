@@ -69,7 +69,7 @@ const MOST_CONNECTIONS: usize = 128;
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a command's request may take to arrive, and an upload from one piece to the next.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
-const UPLOAD_SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const UPLOAD_SILENCE_LIMIT: Duration = Duration::from_mins(1);
 /// After a connection could not be taken: too many files are open, for instance.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 

@@ -236,8 +236,9 @@ fn unwritable(command: &Command, error: &FrameError) -> Event {
     let (id, code, what) = match command {
         Command::Load(Load { path, .. }) if path.to_str().is_none() => {
             let what = format!(
-                "The model file {path:?} cannot be loaded: its path is not Unicode; rename the \
-                 file or its folder"
+                "The model file {} cannot be loaded: its path is not Unicode; rename the \
+                 file or its folder",
+                path.display()
             );
             (None, FailureCode::BadModel, what)
         }

@@ -188,7 +188,7 @@ mod tests {
     fn only_colours_pass_where_the_program_has_some() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, Form::Coloured);
-        write!(writer, "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;x\x07\n").unwrap();
+        writeln!(writer, "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;x\x07").unwrap();
         let seen = "\x1b[1;31mred\x1b[0m\\u{1b}[2J\\u{1b}]0;x\\u{7}\n";
         assert_eq!(String::from_utf8(out).unwrap(), seen);
     }

@@ -260,7 +260,8 @@ fn whole(client: &Client, known: &Known, seen: &mut Seen) -> Result<End> {
     }
     let body = answer.json()?;
     let text = body["choices"][0]["message"]["content"].as_str();
-    seen.answer.text = text.ok_or("the answer has no text")?.to_owned();
+    text.ok_or("the answer has no text")?
+        .clone_into(&mut seen.answer.text);
     seen.answer.completion_tokens = body["usage"]["completion_tokens"].as_u64();
     seen.answer.job = body["infera"]["job_id"].as_str().map(str::to_owned);
     Ok(End::Whole)

@@ -28,7 +28,7 @@ impl Dice {
 
     /// From 0 to `end`, without `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// From `least` to `most`, both possible.

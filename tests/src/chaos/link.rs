@@ -105,7 +105,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
             Ok((near, _)) => {
                 let state = Arc::clone(state);
                 // A connection that breaks is what its two ends see.
-                thread::spawn(move || drop(join(near, &state)));
+                thread::spawn(move || drop(join(&near, &state)));
             }
             // Nobody comes just now, or there is no room for more.
             Err(_) => thread::sleep(TICK / 4),
@@ -114,20 +114,20 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
 }
 
 /// Carries both directions until either end has closed.
-fn join(near: TcpStream, state: &Arc<State>) -> Result<()> {
+fn join(near: &TcpStream, state: &Arc<State>) -> Result<()> {
     near.set_nonblocking(false)?;
     if state.weather() == CUT {
         return Ok(());
     }
     let far = TcpStream::connect_timeout(&state.to, PATIENCE)?;
-    for stream in [&near, &far] {
+    for stream in [near, &far] {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TICK))?;
         stream.set_write_timeout(Some(PATIENCE))?;
     }
     let there = (near.try_clone()?, far.try_clone()?, Arc::clone(state));
     let carrier = thread::spawn(move || carry(&there.0, &there.1, &there.2));
-    carry(&far, &near, state);
+    carry(&far, near, state);
     // The other direction has ended too: both streams are shut.
     let _ = carrier.join();
     Ok(())

@@ -90,7 +90,11 @@ pub fn run(options: &Options) -> Result<Table> {
     }
     let undisturbed: Vec<_> = observations.try_iter().collect();
 
-    let steps = schedule(options.seed, options.length - calm, &field.reach());
+    let steps = schedule(
+        options.seed,
+        options.length.saturating_sub(calm),
+        &field.reach(),
+    );
     let hostile = Arc::new(hostile(&field, &keys, options.seed)?);
     let actors = storm(&mut field, &steps, storm_began, &hostile, options)?;
     hostile.over.store(true, Ordering::Relaxed);
@@ -237,7 +241,10 @@ fn storm(
     hostile: &Arc<Hostile>,
     options: &Options,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let end = began + (options.length - options.length / UNDISTURBED_PART);
+    let end = began
+        + options
+            .length
+            .saturating_sub(options.length / UNDISTURBED_PART);
     let mut actors = Vec::new();
     let mut next = 0;
     let mut under_way: Vec<(Instant, Disturbance)> = Vec::new();

@@ -118,7 +118,7 @@ pub(crate) fn schedule(seed: u64, length: Duration, reach: &Reach) -> Vec<Step> 
         };
         let (least, most) = what.seconds();
         let lasts = Duration::from_millis(dice.between(1000 * least, 1000 * most));
-        let lasts = lasts.min(length - at);
+        let lasts = lasts.min(length.saturating_sub(at));
         steps.push(Step { at, lasts, what });
     }
 }

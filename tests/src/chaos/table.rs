@@ -112,6 +112,10 @@ impl Rows {
         self.demand(what, figure, "0", found.is_empty());
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "figures are made where they are given"
+    )]
     fn demand(
         &mut self,
         what: &'static str,
@@ -228,7 +232,7 @@ fn streams(rows: &mut Rows, seen: &Seen) {
         .collect();
     let mut figure = format!("{whole} of {}", seen.afterwards.len());
     if let Some(one) = others.first() {
-        figure += &format!(" ({:?})", one.end);
+        figure = format!("{figure} ({:?})", one.end);
     }
     rows.demand(
         "answers whole after the storm",

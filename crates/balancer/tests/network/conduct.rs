@@ -459,7 +459,7 @@ async fn an_answer_without_a_limit_is_sized_to_the_nodes_that_are_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ring_widens_by_need_and_the_others_hear_nothing() {
     let network = Network::start(Config {
-        widen_after: Duration::from_secs(60),
+        widen_after: Duration::from_mins(1),
         ..patient()
     })
     .await;

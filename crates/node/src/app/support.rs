@@ -96,15 +96,12 @@ impl Private {
             let begins = !(before.is_alphanumeric() || before == '_' || in_path);
             let found = home(rest)
                 .or_else(|| begins.then(|| self.named(rest).or_else(|| by_form(rest)))?);
-            let length = match found {
-                Some((length, stands_for)) => {
-                    out += &stands_for;
-                    length
-                }
-                None => {
-                    out.push(next);
-                    next.len_utf8()
-                }
+            let length = if let Some((length, stands_for)) = found {
+                out += &stands_for;
+                length
+            } else {
+                out.push(next);
+                next.len_utf8()
             };
             before = rest[..length].chars().next_back().unwrap_or(next);
             rest = &rest[length..];

@@ -190,7 +190,7 @@ fn check_table(check: &Check) -> String {
         };
         lines.push(format!("{}{rest}", coloured(word, colour)));
         if let Some(remedy) = row.remedy() {
-            lines.push(format!("      {}", shown::line(&remedy)));
+            lines.push(format!("      {}", shown::line(remedy)));
         }
     }
     lines.join("\n")

@@ -272,7 +272,10 @@ fn readable(path: &Path) -> Result<PathBuf, Fault> {
     if absolute.to_str().is_none() {
         // Neither the settings nor the engine's messages can hold it.
         return Err(Fault::with_advice(
-            &format!("the path of the model file {absolute:?} is not Unicode"),
+            &format!(
+                "the path of the model file {} is not Unicode",
+                absolute.display()
+            ),
             NOT_STARTED,
             "rename the file or its folder",
         ));

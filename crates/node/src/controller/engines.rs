@@ -303,7 +303,7 @@ impl Controller {
         match event {
             EngineInput::Started(Ok(engine)) => self.on_engine_started(index, epoch, engine),
             EngineInput::Started(Err(error)) => self.on_engine_died(index, error.to_string()),
-            EngineInput::Event(event) => self.on_engine_event(index, event),
+            EngineInput::Event(event) => self.on_engine_event(index, *event),
             EngineInput::Ended => self.on_engine_ended(index),
         }
     }
@@ -329,7 +329,7 @@ impl Controller {
                 event,
             };
             while let Some(event) = engine.events.recv().await {
-                let _ = input.send(to_input(EngineInput::Event(event)));
+                let _ = input.send(to_input(EngineInput::Event(Box::new(event))));
             }
             let _ = input.send(to_input(EngineInput::Ended));
         });

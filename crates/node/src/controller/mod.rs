@@ -93,7 +93,7 @@ enum Input {
 
 enum EngineInput {
     Started(Result<Engine, EngineError>),
-    Event(Event),
+    Event(Box<Event>),
     Ended,
 }
 

@@ -216,7 +216,8 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     };
     if path.to_str().is_none() {
         file.fault = Some(format!(
-            "The path {path:?} is not Unicode; rename the file or its folder."
+            "The path {} is not Unicode; rename the file or its folder.",
+            path.display()
         ));
         return file;
     }
