@@ -14,6 +14,8 @@ pub(crate) struct Books {
     pub(crate) nodes: Vec<NodeRecord>,
     /// Balances in micro-points, added up from all postings.
     pub(crate) accounts: BTreeMap<String, i64>,
+    /// What nodes got for the operator's own jobs, which the network pays.
+    pub(crate) own_jobs: i64,
 }
 
 pub(crate) struct Job {
@@ -36,18 +38,21 @@ pub(crate) struct Attempt {
 
 pub(crate) struct NodeRecord {
     pub(crate) id: String,
-    pub(crate) reference: bool,
-    /// Outputs or reports that were found wrong.
+    /// Outputs that were found wrong.
     pub(crate) failures: i64,
     /// Jobs lost, less those verified since.
     pub(crate) lapses: i64,
+    /// Why it is no reference any more.
+    pub(crate) role_lost: Option<String>,
 }
 
-/// How many jobs are not at their end.
+/// How many jobs of clients are not at their end. The operator's own go on for ever.
 pub(crate) fn open_jobs(database: &Path) -> Result<i64> {
     Runtime::new()?.block_on(async {
         let mut connection = connect(database).await?;
-        let count = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE state <> 'done'");
+        let count = sqlx::query_scalar(
+            "SELECT count(*) FROM jobs WHERE state <> 'done' AND client <> '#canaries'",
+        );
         Ok(count.fetch_one(&mut connection).await?)
     })
 }
@@ -62,6 +67,7 @@ impl Books {
                 attempts: attempts(connection).await?,
                 nodes: nodes(connection).await?,
                 accounts: accounts(connection).await?,
+                own_jobs: own_jobs(connection).await?,
             })
         })
     }
@@ -143,15 +149,15 @@ async fn attempts(connection: &mut SqliteConnection) -> Result<Vec<Attempt>> {
 }
 
 async fn nodes(connection: &mut SqliteConnection) -> Result<Vec<NodeRecord>> {
-    let rows = sqlx::query("SELECT id, reference, failures, lapses FROM nodes")
+    let rows = sqlx::query("SELECT id, failures, lapses, role_lost FROM nodes")
         .fetch_all(connection)
         .await?;
     let node = |row: &sqlx::sqlite::SqliteRow| {
         Ok(NodeRecord {
             id: row.try_get("id")?,
-            reference: row.try_get("reference")?,
             failures: row.try_get("failures")?,
             lapses: row.try_get("lapses")?,
+            role_lost: row.try_get("role_lost")?,
         })
     };
     rows.iter().map(node).collect()
@@ -163,6 +169,16 @@ async fn accounts(connection: &mut SqliteConnection) -> Result<BTreeMap<String, 
             .fetch_all(connection)
             .await?;
     Ok(rows.into_iter().collect())
+}
+
+async fn own_jobs(connection: &mut SqliteConnection) -> Result<i64> {
+    // A job's keys begin with its id, so this range is read from the index.
+    let sum = sqlx::query_scalar(
+        "SELECT coalesce(sum(postings.amount), 0) FROM jobs JOIN postings
+             ON postings.key >= 'job:' || jobs.id || ':' AND postings.key < 'job:' || jobs.id || ';'
+         WHERE jobs.client = '#canaries' AND postings.account LIKE 'node:%'",
+    );
+    Ok(sum.fetch_one(connection).await?)
 }
 
 #[cfg(test)]

@@ -50,3 +50,34 @@ impl Clock {
         Ok(self.file.write_all_at(&seconds.to_le_bytes(), 0)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_process_sees_its_own_clock() {
+        let Some(library) = Clock::library().unwrap() else {
+            // It is built with all tests, and not with this one alone.
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::new(&library, folder.path().join("clock")).unwrap();
+        for offset in [0i64, -3600, 86_400] {
+            clock.set(offset).unwrap();
+            let mut date = Command::new("date");
+            date.arg("+%s").envs(clock.environment());
+            let told: i64 = xtask::process::output(date)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let expected = now.as_secs() as i64 + offset;
+            assert!(told.abs_diff(expected) < 60, "{told} instead of {expected}");
+        }
+    }
+}

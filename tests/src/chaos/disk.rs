@@ -79,3 +79,26 @@ impl Drop for Disk {
         let _ = unmount(&self.folder, UnmountFlags::DETACH);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_takes_nothing_until_it_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        if hide_mounts().is_err() {
+            // Only root may mount.
+            return;
+        }
+        let disk = Disk::mount(folder.path(), 1 << 20).unwrap();
+        let file = folder.path().join("file");
+        disk.fill();
+        let full = std::fs::write(&file, [1; 8192]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        disk.empty().unwrap();
+        std::fs::write(&file, [1; 8192]).unwrap();
+        drop(disk);
+        assert!(!file.exists());
+    }
+}

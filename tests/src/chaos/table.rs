@@ -302,8 +302,10 @@ fn points(rows: &mut Rows, seen: &Seen) {
     let earned = books.held_by("node:");
     rows.tell("clients charged (micro-points)", charged);
     rows.tell("nodes earned", earned);
-    rows.tell("of it paid by the network", (earned - charged).max(0));
-    let minted = (earned - charged - SUBSIDY_CAP).max(0);
+    rows.tell("of it for the operator's own jobs", books.own_jobs);
+    let subsidy = (earned - charged - books.own_jobs).max(0);
+    rows.tell("and beyond what clients were charged", subsidy);
+    let minted = (subsidy - SUBSIDY_CAP).max(0);
     rows.demand("minted beyond its cap of 100,000", minted, "0", minted == 0);
     debug_assert_eq!(SUBSIDY_CAP, 100_000, "the row above names it");
 }
@@ -318,6 +320,9 @@ fn nodes(rows: &mut Rows, seen: &Seen) {
         if node.failures > 0 {
             honest.push(format!("{name}: {}", node.failures));
         }
+        if let Some(why) = &node.role_lost {
+            honest.push(format!("{name}: {why}"));
+        }
         if node.lapses > 0 {
             lost.push(format!("{name} {}", node.lapses));
         }
@@ -326,12 +331,8 @@ fn nodes(rows: &mut Rows, seen: &Seen) {
     rows.tell("jobs that honest nodes have lost of late", lost.join(", "));
     rows.tell("hostile nodes found wrong, or paused", hostile);
     let lazy = seen.books.nodes.iter().find(|node| node.id == seen.lazy);
-    let trusted = lazy.is_some_and(|node| node.reference);
-    let figure = if trusted {
-        "still trusted"
-    } else {
-        "not trusted any more"
-    };
+    let found_out = lazy.and_then(|node| node.role_lost.as_deref());
+    let figure = found_out.unwrap_or("still trusted");
     rows.tell("the lazy reference", figure);
     rows.zero(
         "processes that ended by themselves",
