@@ -36,6 +36,7 @@ use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
 use crate::openai::ApiError;
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
+use crate::standstill::{self, Standstill};
 use crate::store::{self, JobEnd, StoredJob};
 use crate::{ledger, metrics};
 
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) queues: Queues,
     pub(crate) prompts: Prompts,
     pub(crate) canaries: Canaries,
+    pub(crate) standstill: Standstill,
     /// Set when open answers must come to their end, because the program does.
     ending: watch::Sender<bool>,
     turns: AtomicU64,
@@ -146,12 +148,14 @@ impl Balancer {
             queues: Queues::default(),
             prompts: Prompts::default(),
             canaries: Canaries::default(),
+            standstill: Standstill::new(Instant::now()),
             ending: watch::Sender::new(false),
             turns: AtomicU64::new(1),
             scarce: Mutex::default(),
             live: Mutex::default(),
         });
         tokio::spawn(match_up(Arc::downgrade(&core), core.nodes.changes()));
+        tokio::spawn(beat(Arc::downgrade(&core)));
         core.catalog.refresh(&core.database).await?;
         core.recover().await?;
         let mut write = core.database.write().await?;
@@ -351,6 +355,7 @@ impl Core {
             ));
         }
         let now = Instant::now();
+        self.forgive(&mut job, now);
         if !job.is_open_to(node, claim.attempt, now) {
             return Err(taken());
         }
@@ -432,6 +437,7 @@ impl Core {
         };
         let mut job = live.state.lock().await;
         let now = Instant::now();
+        self.forgive(&mut job, now);
         let accepted = match job.check_output(node, batch, now) {
             Ok(accepted) => accepted,
             Err(refused) => {
@@ -449,18 +455,18 @@ impl Core {
         {
             let output = job.stored_with(&accepted);
             let commitment = accepted.commitment(attempt);
-            let mut write = self.database.write().await.map_err(unavailable)?;
-            store::save_output(
-                &mut write,
-                id,
-                &output,
-                attempt.number,
-                commitment,
-                accepted.finish(),
-            )
-            .await
-            .map_err(unavailable)?;
-            write.commit().await.map_err(unavailable)?;
+            let written = async {
+                let mut write = self.database.write().await?;
+                let finish = accepted.finish();
+                store::save_output(&mut write, id, &output, attempt.number, commitment, finish)
+                    .await?;
+                write.commit().await
+            };
+            if let Err(error) = written.await {
+                // Its node may send it again: that it came late is not the node's fault.
+                self.standstill.note(Instant::now());
+                return Err(unavailable(error));
+            }
         }
         job.apply(accepted, &self.lease_terms(), now);
         let ack = job.ack();
@@ -482,7 +488,9 @@ impl Core {
             return Err(lease_ended());
         };
         let mut job = live.state.lock().await;
-        let attempt = job.held_by(node, release.attempt, Instant::now())?;
+        let now = Instant::now();
+        self.forgive(&mut job, now);
+        let attempt = job.held_by(node, release.attempt, now)?;
         if attempt.finish.is_some() {
             return Err(lease_ended());
         }
@@ -530,6 +538,7 @@ impl Core {
                     Ok(None) => break,
                     Err(error) => {
                         tracing::error!(job = %live.id, %error, "the job has to wait for the database");
+                        self.standstill.note(Instant::now());
                         Pause {
                             until: Some(Instant::now() + DATABASE_PAUSE),
                             waits: None,
@@ -607,6 +616,7 @@ impl Core {
         self.note_delivery(job).await?;
         loop {
             let now = Instant::now();
+            self.forgive(job, now);
             match &job.stage {
                 Stage::Running(attempt) => {
                     if attempt.finish.is_some() {
@@ -745,6 +755,16 @@ impl Core {
             until: Some(due.map_or(seeking.until, |due| due.min(seeking.until))),
             waits: lacks.then_some(Waits::Worker),
         }))
+    }
+
+    /// What a node could not deliver because the balancer did not take it costs no lease.
+    fn forgive(&self, job: &mut Job, now: Instant) {
+        if let Stage::Running(attempt) = &mut job.stage
+            && let Some(trouble) = self.standstill.latest(now)
+            && trouble >= attempt.claimed_at
+        {
+            attempt.lease_until = attempt.lease_until.max(trouble + self.config.lease);
+        }
     }
 
     fn withdraw(&self, node: NodeId, job: JobId, attempt: u32) {
@@ -1213,6 +1233,15 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
             // The runtime ends, and the caller with it.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// Shows that the process runs.
+async fn beat(core: Weak<Core>) {
+    while let Some(core) = core.upgrade() {
+        core.standstill.beat(Instant::now());
+        drop(core);
+        tokio::time::sleep(standstill::BEAT).await;
     }
 }
 

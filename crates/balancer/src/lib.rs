@@ -30,6 +30,7 @@ mod queues;
 mod receipts;
 mod references;
 mod server;
+mod standstill;
 mod store;
 
 pub use catalog::{CatalogError, add as add_model, remove as remove_model};

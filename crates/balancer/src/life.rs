@@ -247,7 +247,13 @@ impl World {
                         Some(live) => !matches!(live.state.lock().await.stage, Stage::Done),
                         None => false,
                     };
-                    tokio::time::advance(Duration::from_secs(31)).await;
+                    // Not in one step: a process that stood still takes no lease.
+                    for _ in 0..62 {
+                        tokio::time::advance(Duration::from_millis(500)).await;
+                        for _ in 0..3 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
                     held
                 }
                 Step::Leave => client.take().is_some(),

@@ -1,9 +1,5 @@
 //! The engine's side of the pipe: commands in, events out.
-#![expect(
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on has failed, and one that is left out says so"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -475,10 +475,16 @@ fn a_long_prompt_tells_how_far_it_is_and_a_known_beginning_counts() {
     assert!(told[&901][0].1 > 96, "{told:?}");
     assert!(!told.contains_key(&stream), "it is written already");
     for told in told.values() {
-        assert!(told[0].0.saturating_sub(begun) >= PREFILLED_EVERY, "{told:?}");
+        assert!(
+            told[0].0.saturating_sub(begun) >= PREFILLED_EVERY,
+            "{told:?}"
+        );
         for pair in told.windows(2) {
             assert!(pair[0].1 < pair[1].1, "{told:?}");
-            assert!(pair[1].0.saturating_sub(pair[0].0) >= PREFILLED_EVERY, "{told:?}");
+            assert!(
+                pair[1].0.saturating_sub(pair[0].0) >= PREFILLED_EVERY,
+                "{told:?}"
+            );
         }
     }
 }

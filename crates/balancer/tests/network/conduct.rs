@@ -196,6 +196,19 @@ async fn who_loses_a_job_gets_no_other_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_that_stood_still_takes_no_job_from_its_node() {
+    let network = Network::start(hasty()).await;
+    let mut worker = SimNode::worker(&network, 1).await;
+    let answer = network.chat(&json!({}));
+    let mut work = worker.take().await;
+    worker.write(&mut work, 8).await.unwrap();
+    // Several times the lease.
+    network.stand_still(Duration::from_secs(2)).await;
+    worker.write_all(&mut work).await.unwrap();
+    assert_eq!(answer.await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_has_one_slot_whatever_it_says() {
     let network = Network::start(patient()).await;
     let mut stranger = SimNode::join(&network, 1, 1000, crate::support::hardware()).await;

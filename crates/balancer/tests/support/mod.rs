@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -42,6 +42,8 @@ pub(crate) const PRICE: Price = Price {
 };
 /// The simulated model's answers have so many tokens, the end token included.
 pub(crate) const ANSWER_TOKENS: u32 = 71;
+/// Of the balancer.
+const THREADS: usize = 2;
 /// How long a test waits for something that should happen at once.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -259,6 +261,22 @@ impl Network {
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
+        }
+    }
+
+    /// Lets nothing of the balancer run for a while, as if its process was stopped.
+    pub(crate) async fn stand_still(&self, time: Duration) {
+        let all = Arc::new(Barrier::new(THREADS));
+        let stopped = (0..THREADS).map(|_| {
+            let all = Arc::clone(&all);
+            self.runtime.as_ref().unwrap().spawn(async move {
+                // Each thread waits in one of these.
+                all.wait();
+                std::thread::sleep(time);
+            })
+        });
+        for thread in stopped.collect::<Vec<_>>() {
+            thread.await.unwrap();
         }
     }
 
@@ -1070,7 +1088,7 @@ async fn serve(
     edges: Edges,
 ) -> (Runtime, SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(THREADS)
         .enable_all()
         .build()
         .unwrap();
