@@ -232,13 +232,16 @@ async fn write_commands(
 }
 
 /// The answer to a command that no frame can hold.
+#[expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "what is not Unicode shows only so"
+)]
 fn unwritable(command: &Command, error: &FrameError) -> Event {
     let (id, code, what) = match command {
         Command::Load(Load { path, .. }) if path.to_str().is_none() => {
             let what = format!(
-                "The model file {} cannot be loaded: its path is not Unicode; rename the \
-                 file or its folder",
-                path.display()
+                "The model file {path:?} cannot be loaded: its path is not Unicode; rename the \
+                 file or its folder"
             );
             (None, FailureCode::BadModel, what)
         }

@@ -72,7 +72,7 @@ static HOSTILE: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
         ),
         (
             "indentation",
-            "{{ ('\\n' * 9999999) | indent(99999) | length }}",
+            "{{ ('x\\n' * 9999999) | indent(99999) | length }}",
         ),
     ]
     .map(|(name, source)| (name, source.to_owned()))

@@ -259,6 +259,10 @@ async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {
 }
 
 /// The file's full path, if it can be read.
+#[expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "what is not Unicode shows only so"
+)]
 fn readable(path: &Path) -> Result<PathBuf, Fault> {
     let missing = |error: std::io::Error| {
         Fault::with_advice(
@@ -272,10 +276,7 @@ fn readable(path: &Path) -> Result<PathBuf, Fault> {
     if absolute.to_str().is_none() {
         // Neither the settings nor the engine's messages can hold it.
         return Err(Fault::with_advice(
-            &format!(
-                "the path of the model file {} is not Unicode",
-                absolute.display()
-            ),
+            &format!("the path of the model file {absolute:?} is not Unicode"),
             NOT_STARTED,
             "rename the file or its folder",
         ));

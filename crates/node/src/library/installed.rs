@@ -199,6 +199,10 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
+#[expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "what is not Unicode shows only so"
+)]
 fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut file = InstalledFile {
@@ -216,8 +220,7 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
     };
     if path.to_str().is_none() {
         file.fault = Some(format!(
-            "The path {} is not Unicode; rename the file or its folder.",
-            path.display()
+            "The path {path:?} is not Unicode; rename the file or its folder."
         ));
         return file;
     }
