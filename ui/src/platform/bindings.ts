@@ -411,11 +411,12 @@ finish_first?: boolean, };
 export type Period = "day" | "week" | "month";
 export type Points = { confirmed: number, 
 /**
- * Earned, but not yet verified.
+ * Earned, but not yet verified; of a reference node, not yet confirmed by what its own work
+ * was found to be worth.
  */
 pending: number, 
 /**
- * Lost because verification failed.
+ * Lost because verification failed, or with a reference node's role.
  */
 forfeited: number, };
 export type PointSums = { confirmed: number, pending: number, forfeited: number, };
