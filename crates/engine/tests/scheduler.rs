@@ -457,7 +457,7 @@ fn prefilled(scheduler: &mut Scheduler<Arithmetic>) -> HashMap<u64, Vec<(Duratio
 
 #[test]
 fn a_long_prompt_tells_how_far_it_is_and_a_known_beginning_counts() {
-    let mut scheduler = over(Arithmetic::new(80), 2);
+    let mut scheduler = over(Arithmetic::new(80), 3);
     let ignore = &mut |_| ();
     let long: Vec<u32> = (0..290).map(|index| index % 40 + 1).collect();
     scheduler.generate(&request(900, &long, 1), ignore);
@@ -467,7 +467,7 @@ fn a_long_prompt_tells_how_far_it_is_and_a_known_beginning_counts() {
     let stream = long_output(&[1], 60);
     scheduler.generate(&request(stream, &[1], 60), ignore);
     scheduler.step(ignore);
-    let known: Vec<u32> = [&long[..96], &[7; 400]].concat();
+    let known: Vec<u32> = [&long[..96], &[7; 190]].concat();
     scheduler.generate(&request(901, &known, 1), ignore);
     scheduler.generate(&request(902, &[8; 290], 1), ignore);
     let begun = NOW.get();
