@@ -588,20 +588,12 @@ impl Core {
             .post(&mut write, now_ms)
             .await?;
         store::set_cost(&mut write, job.id, settlement.charge).await?;
-        for earning in &settlement.earnings {
-            let judged = judgment
-                .attempts
-                .iter()
-                .find(|judged| judged.past.number == earning.attempt);
-            // What failed keeps its share, as what was forfeited.
-            if earning.paid < earning.share
-                && judged.is_some_and(|judged| judged.verdict != VerdictStatus::Failed)
-            {
-                store::set_share(&mut write, job.id, earning.attempt, earning.paid).await?;
-            }
-        }
-        for judged in &judgment.attempts {
+        for (judged, earning) in judgment.attempts.iter().zip(&settlement.earnings) {
             let node = judged.past.node;
+            // What failed keeps its share, as what was forfeited.
+            if earning.paid < earning.share && judged.verdict != VerdictStatus::Failed {
+                store::set_share(&mut write, job.id, judged.past.number, earning.paid).await?;
+            }
             store::judge_attempt(
                 &mut write,
                 job.id,
@@ -690,7 +682,8 @@ impl Core {
         Ok(())
     }
 
-    /// What the client is charged and the workers are paid; `got` if the client has the output.
+    /// What the client is charged and the workers are paid, in the order of the judged attempts;
+    /// `got` if the client has the output.
     fn settlement(&self, job: &Job, judgment: &Judgment, got: bool) -> Settlement {
         let passed = |judged: &&JudgedAttempt| got && judged.verdict != VerdictStatus::Failed;
         let charge = job.charge(
@@ -712,7 +705,6 @@ impl Core {
                 1.0
             };
             Earning {
-                attempt: judged.past.number,
                 node: judged.past.node,
                 share: judged.past.share,
                 paid: if passed(&judged) {

@@ -249,6 +249,7 @@ impl Core {
         job.restore_output(&output);
         job.end = reason(&stock.ended);
         job.delivered = true;
+        job.delivery_noted = true;
         job.excluded = seen;
         job.stage = Stage::Auditing(Audits {
             needed,

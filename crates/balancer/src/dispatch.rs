@@ -4,6 +4,7 @@
 //! clients change the job under its lock, write to the database first, and wake the driver.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -26,8 +27,8 @@ use crate::config::Config;
 use crate::db::{Database, DbError};
 use crate::edges::Edges;
 use crate::job::{
-    Attempt, Audits, Job, LeaseTerms, LiveJob, PastAttempt, Place, Progress, Request, Seeking,
-    Stage, VerdictView, lease_ended, refusal,
+    Attempt, Audits, Job, LiveJob, PastAttempt, Place, Progress, Request, Seeking, Stage,
+    VerdictView, lease_ended, refusal,
 };
 use crate::joining::Challenges;
 use crate::keys::Client;
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) policy: Policy,
     pub(crate) edges: Edges,
+    started_ms: i64,
     pub(crate) nodes: Nodes,
     pub(crate) challenges: Challenges,
     pub(crate) bodies: Bodies,
@@ -127,7 +129,8 @@ impl Balancer {
         policy: Policy,
         edges: Edges,
     ) -> Result<Self, CatalogError> {
-        let first_event = u64::try_from(edges.now_ms()).unwrap_or(0) * 1000 + 1;
+        let started_ms = edges.now_ms();
+        let first_event = u64::try_from(started_ms).unwrap_or(0) * 1000 + 1;
         let trust = Trust {
             newcomer_jobs: config.newcomer_jobs,
             least_tokens_per_second: config.least_tokens_per_second,
@@ -140,6 +143,7 @@ impl Balancer {
             config,
             policy,
             edges,
+            started_ms,
             nodes,
             challenges,
             bodies,
@@ -186,8 +190,11 @@ impl Balancer {
             {
                 tracing::warn!(%error, "old texts could not be deleted");
             }
+            // What cannot be taken up of earlier runs was said at the start.
+            let long_ago_ms = self.0.edges.now_ms() - STRAY_AFTER.as_millis() as i64;
+            let strays = self.0.started_ms..long_ago_ms;
             if round.is_multiple_of(20)
-                && let Err(error) = self.0.take_up_strays().await
+                && let Err(error) = self.0.take_up_open_jobs(strays).await
             {
                 tracing::warn!(%error, "jobs without a driver could not be looked for");
             }
@@ -275,15 +282,6 @@ impl Core {
 
     pub(crate) fn seeking(&self, now: Instant, patience: Duration) -> Seeking {
         Seeking::new(now, patience, self.config.first_ring)
-    }
-
-    fn lease_terms(&self) -> LeaseTerms {
-        LeaseTerms {
-            lease: self.config.lease,
-            lease_per_prompt_token: self.config.lease_per_prompt_token,
-            least_tokens_per_second: self.config.least_tokens_per_second,
-            least_prefill_per_second: self.config.least_prefill_per_second,
-        }
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<Arc<LiveJob>> {
@@ -380,11 +378,9 @@ impl Core {
                 "This job was not offered to this node. Wait for an offer",
             ));
         }
-        let search = search(&job, Newcomers::One);
-        if let Some(fault) = self
-            .nodes
-            .claim_fault(node, &search, now, self.edges.now_ms())
-        {
+        let (model, context) = (job.request.model.id, job.context_needed());
+        let now_ms = self.edges.now_ms();
+        if let Some(fault) = self.nodes.claim_fault(node, model, context, now, now_ms) {
             return Err(refusal(RefusalCode::NotEligible, fault));
         }
         let others: Vec<_> = seeking
@@ -394,21 +390,15 @@ impl Core {
             .copied()
             .collect();
         let prompt = job.request.prompt.len() as u32 + job.received();
-        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now).with_terms(
-            &self.lease_terms(),
+        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now).with_lease(
+            &self.config,
             prompt,
             self.nodes.prefill_speed(node),
         );
         let mut write = self.database.write().await.map_err(unavailable)?;
-        store::insert_attempt(
-            &mut write,
-            &job,
-            &attempt,
-            &claim.nonce,
-            self.edges.now_ms(),
-        )
-        .await
-        .map_err(unavailable)?;
+        store::insert_attempt(&mut write, &job, &attempt, &claim.nonce, now_ms)
+            .await
+            .map_err(unavailable)?;
         write.commit().await.map_err(unavailable)?;
         job.nonces.insert(claim.nonce);
         job.attempts = claim.attempt;
@@ -468,7 +458,7 @@ impl Core {
                 return Err(unavailable(error));
             }
         }
-        job.apply(accepted, &self.lease_terms(), now);
+        job.apply(accepted, &self.config, now);
         let ack = job.ack();
         if ack.finished {
             live.wake.notify_one();
@@ -548,11 +538,10 @@ impl Core {
             };
             if let Some(waits) = pause.waits {
                 self.queues.join(waits, &live);
-                let most = match waits {
-                    Waits::Reference => self.config.audit_queue,
-                    Waits::Worker => usize::MAX,
-                };
-                if let Some(job) = self.queues.crowded_out(live.model, waits, most) {
+                let most = self.config.audit_queue;
+                if waits == Waits::Reference
+                    && let Some(job) = self.queues.crowded_out(live.model, most)
+                {
                     job.crowded_out.store(true, Ordering::Relaxed);
                     job.wake.notify_one();
                 }
@@ -571,7 +560,9 @@ impl Core {
                 () = live.wake.notified() => {}
                 () = sleep => {}
             }
-            self.queues.leave(&live);
+            if let Some(waits) = pause.waits {
+                self.queues.leave(waits, &live);
+            }
         }
         {
             let mut inner = self.lock();
@@ -749,10 +740,10 @@ impl Core {
         let spare_at = (newcomers == Newcomers::No && lacks).then_some(spare_at);
         // There is nobody to widen the ring to.
         let widen_at = seeking.widen_at.filter(|_| !lacks);
-        let due = [widen_at, spare_at, seeking.again_at, Some(job.deadline)];
-        let due = due.into_iter().flatten().min();
+        let due = [widen_at, spare_at, seeking.again_at];
+        let last = seeking.until.min(job.deadline);
         Ok(Some(Pause {
-            until: Some(due.map_or(seeking.until, |due| due.min(seeking.until))),
+            until: due.into_iter().flatten().chain([last]).min(),
             waits: lacks.then_some(Waits::Worker),
         }))
     }
@@ -807,7 +798,7 @@ impl Core {
         let speeds = attempt.speeds(prompt, produced);
         let forgiven = self
             .nodes
-            .is_among_known(past.node, job.request.model.id, now);
+            .is_newcomer_among_known(past.node, job.request.model.id, now);
         // Who takes a job and gives nothing back keeps others from it.
         let lapsed = match how {
             AttemptEnd::Finished | AttemptEnd::Stopped => false,
@@ -1004,23 +995,19 @@ impl Core {
         for node in store::lost_references(&self.database).await? {
             self.nodes.lose_role(node);
         }
-        for stored in store::open_jobs(&self.database, i64::MAX).await? {
-            self.take_up(&stored).await?;
-        }
-        Ok(())
+        self.take_up_open_jobs(0..i64::MAX).await
     }
 
-    /// Takes up jobs that are in the database and that nobody drives: the database wrote them and
-    /// then said that it had not.
-    async fn take_up_strays(self: &Arc<Self>) -> Result<(), CatalogError> {
-        let before = self.edges.now_ms() - STRAY_AFTER.as_millis() as i64;
-        let open = store::open_job_ids(&self.database, before).await?;
-        let stray = |id: &JobId| self.job(*id).is_none();
-        if !open.iter().any(stray) {
-            return Ok(());
-        }
-        for stored in store::open_jobs(&self.database, before).await? {
-            if stray(&stored.id) {
+    /// Takes up jobs that were written within this time and that nobody drives: an earlier run's, or
+    /// those of a commit that failed and could not be looked up.
+    async fn take_up_open_jobs(
+        self: &Arc<Self>,
+        written_ms: Range<i64>,
+    ) -> Result<(), CatalogError> {
+        for id in store::open_jobs(&self.database, written_ms).await? {
+            if self.job(id).is_none()
+                && let Some(stored) = store::open_job(&self.database, id).await?
+            {
                 self.take_up(&stored).await?;
             }
         }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::canaries::OpenCanary;
 use crate::catalog::ServedModel;
+use crate::config::Config;
 use crate::ledger::{self, RunBooks};
 use crate::openai::ApiError;
 use crate::store::tokens_hash;
@@ -264,30 +265,16 @@ pub(crate) struct AcceptedOutput {
     pub durable: bool,
 }
 
-/// How long a node may hold a job, and for what.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LeaseTerms {
-    /// Without a new token.
-    pub lease: Duration,
-    /// Until the first token also for each token of the prompt.
-    pub lease_per_prompt_token: Duration,
-    pub least_tokens_per_second: f64,
-    /// What is taken of a node whose speed is not known.
-    pub least_prefill_per_second: f64,
-}
-
 /// A node whose speed was measured may be so much slower for once.
 const SLOWER_THAN_MEASURED: f64 = 3.0;
 
-impl LeaseTerms {
-    /// How long a node may take for `prompt` tokens while it tells of progress;
-    /// `prefill_per_second` is what was measured of it.
-    fn prefill(&self, prompt: u32, prefill_per_second: Option<f64>) -> Duration {
-        let least = self.least_prefill_per_second;
-        let speed = prefill_per_second.map_or(least, |speed| speed / SLOWER_THAN_MEASURED);
-        let slow = Duration::from_secs_f64(f64::from(prompt) / speed.clamp(least / 10.0, least));
-        self.lease + slow.max(self.lease_per_prompt_token * prompt)
-    }
+/// How long a node may take for `prompt` tokens while it tells of progress; `prefill_per_second` is
+/// what was measured of it.
+fn prefill_time(config: &Config, prompt: u32, prefill_per_second: Option<f64>) -> Duration {
+    let least = config.least_prefill_per_second;
+    let speed = prefill_per_second.map_or(least, |speed| speed / SLOWER_THAN_MEASURED);
+    let slow = Duration::from_secs_f64(f64::from(prompt) / speed.clamp(least / 10.0, least));
+    config.lease + slow.max(config.lease_per_prompt_token * prompt)
 }
 
 /// Token ids become text here; stop strings end it.
@@ -551,7 +538,7 @@ impl Job {
     ///
     /// Only new tokens renew the lease, and only as long as they come at the least speed; before the
     /// first one, progress in the prompt does, within the time that the prompt may take.
-    pub(crate) fn apply(&mut self, step: AcceptedOutput, terms: &LeaseTerms, now: Instant) {
+    pub(crate) fn apply(&mut self, step: AcceptedOutput, config: &Config, now: Instant) {
         let received = self.received() + step.tokens.len() as u32;
         let Stage::Running(attempt) = &mut self.stage else {
             return;
@@ -564,12 +551,12 @@ impl Job {
             let first = *attempt.first_token.get_or_insert(now);
             attempt.last_token = Some(now);
             let written = f64::from(received - attempt.start);
-            let enough = Duration::from_secs_f64(written / terms.least_tokens_per_second);
-            attempt.lease_until = (now + terms.lease).min(first + terms.lease + enough);
+            let enough = Duration::from_secs_f64(written / config.least_tokens_per_second);
+            attempt.lease_until = (now + config.lease).min(first + config.lease + enough);
         } else if step.prefilled > attempt.prefilled && attempt.first_token.is_none() {
             let left = self.request.prompt.len() as u32 + attempt.start;
             let left = left.saturating_sub(step.prefilled);
-            let until = now + terms.lease + terms.lease_per_prompt_token * left;
+            let until = now + config.lease + config.lease_per_prompt_token * left;
             attempt.lease_until = attempt.lease_until.max(until.min(attempt.prefill_until));
         }
         attempt.prefilled = attempt.prefilled.max(step.prefilled);
@@ -886,14 +873,14 @@ impl Attempt {
     }
 
     /// A claim's first lease, for `prompt` tokens of prompt and earlier output.
-    pub(crate) fn with_terms(
+    pub(crate) fn with_lease(
         mut self,
-        terms: &LeaseTerms,
+        config: &Config,
         prompt: u32,
         prefill_per_second: Option<f64>,
     ) -> Self {
-        self.lease_until = self.claimed_at + terms.lease + terms.lease_per_prompt_token * prompt;
-        self.prefill_until = self.claimed_at + terms.prefill(prompt, prefill_per_second);
+        self.lease_until = self.claimed_at + config.lease + config.lease_per_prompt_token * prompt;
+        self.prefill_until = self.claimed_at + prefill_time(config, prompt, prefill_per_second);
         self
     }
 

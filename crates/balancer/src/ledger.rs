@@ -140,7 +140,6 @@ pub(crate) struct RunBooks {
 /// What one attempt of a run earned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Earning {
-    pub attempt: u32,
     pub node: NodeId,
     /// What is pending.
     pub share: i64,
@@ -352,7 +351,6 @@ mod tests {
         let (_folder, database) = database().await;
         let books = books(1);
         let earning = Earning {
-            attempt: 1,
             node: node(1),
             share: worker_share(1003),
             paid: worker_share(1003),
@@ -388,8 +386,7 @@ mod tests {
     async fn a_client_pays_for_what_passed_and_gets_the_rest_back() {
         let (_folder, database) = database().await;
         let books = books(1);
-        let earning = |attempt, worker, share, paid| Earning {
-            attempt,
+        let earning = |worker, share, paid| Earning {
             node: node(worker),
             share,
             paid,
@@ -397,7 +394,7 @@ mod tests {
         let mut settlement = Settlement {
             held: 1000,
             charge: 375,
-            earnings: vec![earning(1, 1, 300, 300), earning(2, 2, 500, 0)],
+            earnings: vec![earning(1, 300, 300), earning(2, 500, 0)],
             references: vec![(node(3), 100), (node(4), 100)],
         };
         assert_eq!(settlement.subsidy(), 125);
@@ -464,7 +461,7 @@ mod tests {
                         settlement.charge += if failed { 0 } else { gross };
                         entries.push(books.earned(attempt, node(worker), share));
                         let paid = if failed { 0 } else { share };
-                        settlement.earnings.push(Earning { attempt, node: node(worker), share, paid });
+                        settlement.earnings.push(Earning { node: node(worker), share, paid });
                     }
                     entries.insert(0, books.hold(settlement.held + extra));
                     entries.push(books.unspent(extra));

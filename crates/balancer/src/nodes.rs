@@ -487,7 +487,12 @@ impl Nodes {
     }
 
     /// Whether a node is a newcomer while known nodes with this model are here.
-    pub(crate) fn is_among_known(&self, node: NodeId, model: ModelId, now: Instant) -> bool {
+    pub(crate) fn is_newcomer_among_known(
+        &self,
+        node: NodeId,
+        model: ModelId,
+        now: Instant,
+    ) -> bool {
         let inner = self.lock();
         let is_newcomer = |live: &LiveNode| live.is_newcomer(self.trust);
         let known = |live: &LiveNode| {
@@ -542,20 +547,20 @@ impl Nodes {
         for list in [&mut known, &mut newcomers] {
             list.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
         }
-        match (known_are_here, search.newcomers) {
-            (true, Newcomers::No) => newcomers.clear(),
-            (true, Newcomers::Spare) if !known.is_empty() => newcomers.clear(),
-            (true, Newcomers::One) if !known.is_empty() => {
-                newcomers.truncate(1);
-                let rest = known.split_off(1);
-                known.append(&mut newcomers);
-                newcomers = rest;
-            }
-            _ => {}
+        if known_are_here {
+            newcomers.truncate(match search.newcomers {
+                Newcomers::Spare | Newcomers::One if known.is_empty() => usize::MAX,
+                Newcomers::One => 1,
+                Newcomers::No | Newcomers::Spare => 0,
+            });
+            // Beside the best one.
+            let place = known.len().min(1);
+            known.splice(place..place, newcomers);
+        } else {
+            known.append(&mut newcomers);
         }
         known
             .into_iter()
-            .chain(newcomers)
             .map(|(_, _, _, candidate)| candidate)
             .collect()
     }
@@ -565,12 +570,9 @@ impl Nodes {
         let inner = self.lock();
         let mut room = Room::default();
         for live in inner.nodes.values() {
-            if live.fits(
-                model,
-                now,
-                self.timeout,
-                if live.reference { i64::MAX } else { now_ms },
-            ) {
+            // No ban keeps a reference from checking.
+            let bans_of_ms = if live.reference { i64::MAX } else { now_ms };
+            if live.fits(model, now, self.timeout, bans_of_ms) {
                 let free = live.free(self.trust) as usize;
                 if live.reference {
                     room.references += free;
@@ -604,7 +606,8 @@ impl Nodes {
     pub(crate) fn claim_fault(
         &self,
         node: NodeId,
-        search: &Search<'_>,
+        model: ModelId,
+        context: u32,
         now: Instant,
         now_ms: i64,
     ) -> Option<&'static str> {
@@ -620,9 +623,9 @@ impl Nodes {
             Some(
                 "The node gets no jobs for a while, because its last output failed verification or it lost jobs that it had claimed",
             )
-        } else if !live.fits(search.model, now, Duration::MAX, now_ms) {
+        } else if !live.fits(model, now, Duration::MAX, now_ms) {
             Some("The node has said that it is paused, or that the model is not loaded")
-        } else if live.context(search.model) < search.context {
+        } else if live.context(model) < context {
             Some("The job is longer than the context that the node has told")
         } else if live.running >= live.most_slots(self.trust) {
             Some(

@@ -1,6 +1,7 @@
 //! Jobs that wait for a worker or a reference, each model's in their order. Who waits sleeps: it is
 //! woken when there is room for it, not at every change of a node.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,14 +39,13 @@ impl Queues {
         queue.waiting.insert(job.turn, Arc::clone(job));
     }
 
-    pub(crate) fn leave(&self, job: &LiveJob) {
-        let mut queues = self.lock();
-        for waits in [Waits::Worker, Waits::Reference] {
-            if let Some(queue) = queues.get_mut(&(job.model, waits)) {
-                queue.waiting.remove(&job.turn);
+    pub(crate) fn leave(&self, waits: Waits, job: &LiveJob) {
+        if let Entry::Occupied(mut queue) = self.lock().entry((job.model, waits)) {
+            queue.get_mut().waiting.remove(&job.turn);
+            if queue.get().waiting.is_empty() {
+                queue.remove();
             }
         }
-        queues.retain(|_, queue| !queue.waiting.is_empty());
     }
 
     /// What is waited for.
@@ -93,16 +93,11 @@ impl Queues {
         }
     }
 
-    /// The job that has to go when more than `most` of a model wait: the first of the key that has
-    /// the most of them.
-    pub(crate) fn crowded_out(
-        &self,
-        model: ModelId,
-        waits: Waits,
-        most: usize,
-    ) -> Option<Arc<LiveJob>> {
+    /// The job that has to go when more than `most` of a model wait for references: the first of the
+    /// key that has the most of them.
+    pub(crate) fn crowded_out(&self, model: ModelId, most: usize) -> Option<Arc<LiveJob>> {
         let queues = self.lock();
-        let queue = queues.get(&(model, waits))?;
+        let queue = queues.get(&(model, Waits::Reference))?;
         if queue.waiting.len() <= most {
             return None;
         }

@@ -1,5 +1,7 @@
 //! Jobs, attempts, audits and nodes in the database.
 
+use std::ops::Range;
+
 use infera_protocol::node_api::{Price, ReferenceFigures, VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{
     AuditId, AuditReport, Finish, Hash, JobId, NodeId, Sampling, digest::Digest,
@@ -492,66 +494,64 @@ pub(crate) async fn settle_audit(
     Ok(())
 }
 
-/// The jobs made before this moment that are not done.
-pub(crate) async fn open_job_ids(
+/// The jobs written within this time that are not done, oldest first.
+pub(crate) async fn open_jobs(
     database: &Database,
-    before_ms: i64,
+    written_ms: Range<i64>,
 ) -> Result<Vec<JobId>, DbError> {
-    let rows = sqlx::query("SELECT id FROM jobs WHERE state <> 'done' AND created_ms < ?")
-        .bind(before_ms)
-        .fetch_all(database.read())
-        .await?;
+    let rows = sqlx::query(
+        "SELECT id FROM jobs WHERE state <> 'done' AND created_ms >= ? AND created_ms < ?
+         ORDER BY created_ms",
+    )
+    .bind(written_ms.start)
+    .bind(written_ms.end)
+    .fetch_all(database.read())
+    .await?;
     rows.iter().map(|row| parse(row, "id")).collect()
 }
 
-/// The same jobs whole, with their attempts and audits.
-pub(crate) async fn open_jobs(
-    database: &Database,
-    before_ms: i64,
-) -> Result<Vec<StoredJob>, DbError> {
-    let open = "SELECT * FROM jobs WHERE state <> 'done' AND created_ms < ? ORDER BY created_ms";
-    let rows = sqlx::query(open)
-        .bind(before_ms)
+/// One of them whole, with its attempts and audits, unless it is done by now.
+pub(crate) async fn open_job(database: &Database, id: JobId) -> Result<Option<StoredJob>, DbError> {
+    let row = sqlx::query("SELECT * FROM jobs WHERE state <> 'done' AND id = ?")
+        .bind(id.to_string())
+        .fetch_optional(database.read())
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let attempts = sqlx::query("SELECT * FROM attempts WHERE job = ? ORDER BY attempt")
+        .bind(id.to_string())
         .fetch_all(database.read())
         .await?;
-    let mut jobs = Vec::new();
-    for row in rows {
-        let id: JobId = parse(&row, "id")?;
-        let attempts = sqlx::query("SELECT * FROM attempts WHERE job = ? ORDER BY attempt")
-            .bind(id.to_string())
-            .fetch_all(database.read())
-            .await?;
-        let audits = sqlx::query("SELECT * FROM audits WHERE job = ? ORDER BY offered_ms")
-            .bind(id.to_string())
-            .fetch_all(database.read())
-            .await?;
-        jobs.push(StoredJob {
-            id,
-            client: row.try_get("client")?,
-            model: row.try_get("model")?,
-            prompt: tokens(row.try_get::<Option<Vec<u8>>, _>("prompt")?.as_deref()),
-            texts: texts(&row)?,
-            sampling: from_json(&row, "sampling")?,
-            max_tokens: row.try_get("max_tokens")?,
-            stop: from_json(&row, "stop")?,
-            seed: row.try_get("seed")?,
-            price: Price {
-                input: row.try_get("input_price")?,
-                output: row.try_get("output_price")?,
-            },
-            keep: row.try_get("keep")?,
-            run: row.try_get("run")?,
-            auditing: row.try_get::<String, _>("state")? == "auditing",
-            failed: row.try_get::<Option<String>, _>("ended")?.as_deref() == Some("failed"),
-            output: tokens(row.try_get::<Option<Vec<u8>>, _>("output")?.as_deref()),
-            attempts: attempts
-                .iter()
-                .map(stored_attempt)
-                .collect::<Result<_, _>>()?,
-            audits: audits.iter().map(stored_audit).collect::<Result<_, _>>()?,
-        });
-    }
-    Ok(jobs)
+    let audits = sqlx::query("SELECT * FROM audits WHERE job = ? ORDER BY offered_ms")
+        .bind(id.to_string())
+        .fetch_all(database.read())
+        .await?;
+    Ok(Some(StoredJob {
+        id,
+        client: row.try_get("client")?,
+        model: row.try_get("model")?,
+        prompt: tokens(row.try_get::<Option<Vec<u8>>, _>("prompt")?.as_deref()),
+        texts: texts(&row)?,
+        sampling: from_json(&row, "sampling")?,
+        max_tokens: row.try_get("max_tokens")?,
+        stop: from_json(&row, "stop")?,
+        seed: row.try_get("seed")?,
+        price: Price {
+            input: row.try_get("input_price")?,
+            output: row.try_get("output_price")?,
+        },
+        keep: row.try_get("keep")?,
+        run: row.try_get("run")?,
+        auditing: row.try_get::<String, _>("state")? == "auditing",
+        failed: row.try_get::<Option<String>, _>("ended")?.as_deref() == Some("failed"),
+        output: tokens(row.try_get::<Option<Vec<u8>>, _>("output")?.as_deref()),
+        attempts: attempts
+            .iter()
+            .map(stored_attempt)
+            .collect::<Result<_, _>>()?,
+        audits: audits.iter().map(stored_audit).collect::<Result<_, _>>()?,
+    }))
 }
 
 pub(crate) async fn attempt_state(

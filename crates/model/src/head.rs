@@ -154,6 +154,23 @@ mod tests {
         llama_tensors(sentence_pieces(llama_metadata(GgufBuilder::new())))
     }
 
+    fn file_with_output_norm(values: [f32; 32]) -> GgufBuilder {
+        let norm = GgufBuilder::new().f32_tensor("output_norm.weight", &[32], &values);
+        let gguf = tiny();
+        let rest = gguf
+            .views()
+            .filter(|view| view.info.name != "output_norm.weight");
+        let tensors = rest.fold(norm, |file, view| {
+            file.tensor(
+                &view.info.name,
+                view.info.kind,
+                &view.info.dims,
+                view.bytes.to_vec(),
+            )
+        });
+        sentence_pieces(llama_metadata(tensors))
+    }
+
     #[test]
     fn a_head_has_the_id_of_the_whole_file() {
         let gguf = tiny();
@@ -244,20 +261,7 @@ mod tests {
             changed(new().bool("tokenizer.ggml.add_bos_token", false)),
             id
         );
-        let norm = new().f32_tensor("output_norm.weight", &[32], &[1.0; 32]);
-        let gguf = Gguf::from_bytes(file().build(), "x").unwrap();
-        let rest = gguf
-            .views()
-            .filter(|view| view.info.name != "output_norm.weight");
-        let tensors = rest.fold(norm, |file, view| {
-            file.tensor(
-                &view.info.name,
-                view.info.kind,
-                &view.info.dims,
-                view.bytes.to_vec(),
-            )
-        });
-        assert_ne!(id_of(&sentence_pieces(llama_metadata(tensors))), id);
+        assert_ne!(id_of(&file_with_output_norm([1.0; 32])), id);
     }
 
     #[test]
@@ -265,20 +269,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = [1.0; 32];
             values[31] = bad;
-            let norm = GgufBuilder::new().f32_tensor("output_norm.weight", &[32], &values);
-            let gguf = tiny();
-            let rest = gguf
-                .views()
-                .filter(|view| view.info.name != "output_norm.weight");
-            let tensors = rest.fold(norm, |file, view| {
-                file.tensor(
-                    &view.info.name,
-                    view.info.kind,
-                    &view.info.dims,
-                    view.bytes.to_vec(),
-                )
-            });
-            let file = sentence_pieces(llama_metadata(tensors)).build();
+            let file = file_with_output_norm(values).build();
             let gguf = Gguf::from_bytes(file, "bad.gguf").unwrap();
             let expected = "`bad.gguf` is not a usable GGUF file: the tensor `output_norm.weight` \
                             has values that are infinite or not numbers; get a sound copy of it.";

@@ -91,6 +91,17 @@ async fn honest_references(network: &Network, numbers: &[u8]) {
     }
 }
 
+/// Asks until a node is no reference any more, in fewer than so many jobs. All are verified.
+async fn verified_until_the_role_is_lost(network: &Network, id: NodeId, most: usize) {
+    let mut jobs = 0;
+    while row(network, id).await.reference {
+        jobs += 1;
+        assert!(jobs < most, "it is still a reference");
+        let job = ask(network).await;
+        assert_eq!(network.settled(&job).await["verdict"], "verified");
+    }
+}
+
 async fn row(network: &Network, node: NodeId) -> NodeRow {
     let rows = list_nodes(&network.database).await.unwrap();
     rows.into_iter().find(|row| row.node == node).unwrap()
@@ -171,13 +182,7 @@ async fn a_reference_that_the_others_contradict_again_and_again_loses_its_role()
     SimNode::worker(&network, 1)
         .await
         .spawn_worker(Conduct::Honest);
-    let mut jobs = 0;
-    while row(&network, id).await.reference {
-        jobs += 1;
-        assert!(jobs < 40, "it is still a reference");
-        let job = ask(&network).await;
-        assert_eq!(network.settled(&job).await["verdict"], "verified");
-    }
+    verified_until_the_role_is_lost(&network, id, 40).await;
     let row = row(&network, id).await;
     assert_eq!(row.outvoted, 2);
     assert_eq!(
@@ -579,12 +584,6 @@ async fn a_reference_that_cries_wrong_at_everything_loses_its_role() {
     SimNode::worker(&network, 1)
         .await
         .spawn_worker(Conduct::Honest);
-    let mut jobs = 0;
-    while row(&network, id).await.reference {
-        jobs += 1;
-        assert!(jobs < 60, "it is still a reference");
-        let job = ask(&network).await;
-        assert_eq!(network.settled(&job).await["verdict"], "verified");
-    }
+    verified_until_the_role_is_lost(&network, id, 60).await;
     assert!(row(&network, id).await.role_lost.is_some());
 }

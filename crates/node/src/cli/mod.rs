@@ -234,7 +234,7 @@ fn start_logging(level: &str) {
             "warn,infera={level},infera_node={level},infera_engine={level}"
         ))
     });
-    let has_colour = terminal::has_colour(&std::io::stderr());
+    let has_colour = infera_terminal::has_colour(&std::io::stderr());
     let form = if has_colour {
         shown::Form::Coloured
     } else {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use infera_protocol::shown;
+use infera_terminal::has_colour;
 
 /// Something went wrong: what happened, what it means, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +140,6 @@ pub(super) fn points(micro: i64) -> String {
     } else {
         format!("{sign}{digits}.{decimals}")
     }
-}
-
-pub(super) fn has_colour(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A word in a colour, where there are colours.
