@@ -157,16 +157,14 @@ impl Core {
         reveal: &AuditReveal,
     ) -> Result<(), Refusal> {
         let Some(live) = self.audited_job(id) else {
-            let state = store::audit_state(&self.database, id)
-                .await
-                .map_err(unavailable)?;
-            // Its answer may have been lost on the way.
-            return match state {
-                Some((owner, step)) if owner == node && step == "reported" => Ok(()),
-                _ => Err(self.refuse_old_audit(node, id).await?),
-            };
+            return self.repeated_report(node, id).await;
         };
         let mut job = live.state.lock().await;
+        if !matches!(job.stage, Stage::Auditing(_)) {
+            // It was settled while this call waited for it.
+            drop(job);
+            return self.repeated_report(node, id).await;
+        }
         let fits = report_fits(&job, id, &reveal.report);
         let audit = find(&mut job, node, id)?;
         match audit.step {
@@ -747,6 +745,18 @@ impl Core {
         match record {
             Ok(record) => self.nodes.send(node, &NodeEvent::Settled(record)),
             Err(error) => tracing::warn!(%error, "a record could not be read"),
+        }
+    }
+
+    /// A report on what is settled: harmless if it is there, since its answer may have been lost on
+    /// the way.
+    async fn repeated_report(&self, node: NodeId, id: AuditId) -> Result<(), Refusal> {
+        let state = store::audit_state(&self.database, id)
+            .await
+            .map_err(unavailable)?;
+        match state {
+            Some((owner, step)) if owner == node && step == "reported" => Ok(()),
+            _ => Err(self.refuse_old_audit(node, id).await?),
         }
     }
 

@@ -739,6 +739,40 @@ fn a_claim_that_was_written_and_reported_as_failed_holds() {
     world.end(&life);
 }
 
+/// A node whose answer was lost sends its report again, just when the last one settles the job.
+#[test]
+fn a_report_that_is_sent_again_while_its_job_is_settled_is_harmless() {
+    let mut world = World::new();
+    for step in [Step::Claim(1), Step::Finish] {
+        assert!(world.take((step, None)));
+    }
+    let job = world.job;
+    let core = Arc::clone(&world.process().core);
+    let live = core.job(job).unwrap();
+    let drawn = world.process().runtime.block_on(async {
+        let job = live.state.lock().await;
+        let Stage::Auditing(audits) = &job.stage else {
+            panic!("it is being checked");
+        };
+        (audits.drawn[0].id, audits.drawn[0].node)
+    });
+    assert!(world.take((Step::Check, None)));
+    world.process().runtime.block_on(async {
+        let (audit, node) = drawn;
+        let report = AuditReport {
+            audit,
+            ..report(&*live.state.lock().await, &[])
+        };
+        let salt = Hash::from_bytes([5; 32]);
+        let reveal = AuditReveal { report, salt };
+        // As it still is for whoever asked a moment before.
+        core.register_audit(audit, node, &live);
+        core.report_audit(node, audit, &reveal).await.unwrap();
+        let strangers = core.report_audit(id(1), audit, &reveal).await;
+        assert!(strangers.is_err());
+    });
+}
+
 /// A client that hangs up at any await of its request leaves no place taken and no job behind.
 #[test]
 fn a_client_may_hang_up_at_any_point() {
