@@ -253,6 +253,11 @@ impl World {
                         for _ in 0..3 {
                             tokio::task::yield_now().await;
                         }
+                        // The database works in real time: it must not seem slow.
+                        while !core.database.is_idle() {
+                            tokio::task::yield_now().await;
+                            std::thread::sleep(Duration::from_micros(50));
+                        }
                     }
                     held
                 }
