@@ -23,8 +23,7 @@ use crate::canaries;
 use crate::db::DbError;
 use crate::dispatch::{Core, Pause, unavailable};
 use crate::job::{
-    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Speeds, Stage, VerdictView,
-    refusal,
+    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Stage, VerdictView, refusal,
 };
 use crate::ledger::{self, Account, Earning, Settlement};
 use crate::metrics;
@@ -146,6 +145,7 @@ impl Core {
         audit.step = AuditStep::Committed;
         audit.commitment = Some(commit.commitment);
         audit.until = None;
+        audit.place = None;
         live.wake.notify_one();
         Ok(())
     }
@@ -192,7 +192,6 @@ impl Core {
         audit.step = AuditStep::Reported;
         audit.report = Some(reveal.report.clone());
         audit.until = None;
-        self.nodes.end_work(node, Speeds::default());
         live.wake.notify_one();
         Ok(())
     }
@@ -324,6 +323,7 @@ impl Core {
                     link: u64::MAX,
                     commitment: audit.commitment,
                     report: audit.report.clone(),
+                    place: None,
                 }
             })
             .collect();
@@ -470,7 +470,7 @@ impl Core {
         write.commit().await?;
         audit.step = AuditStep::Closed;
         audit.until = Some(Instant::now() + self.config.audit_accept);
-        self.nodes.end_work(audit.node, Speeds::default());
+        audit.place = None;
         Ok(())
     }
 
@@ -504,7 +504,7 @@ impl Core {
             return Ok(());
         }
         let nodes = chosen.clone();
-        let drawn: Vec<_> = chosen
+        let mut drawn: Vec<_> = chosen
             .into_iter()
             .map(|node| Audit {
                 id: AuditId::from_bytes(self.edges.random()),
@@ -514,6 +514,7 @@ impl Core {
                 link: u64::MAX,
                 commitment: None,
                 report: None,
+                place: None,
             })
             .collect();
         let mut write = self.database.write().await?;
@@ -527,9 +528,9 @@ impl Core {
         let least_met = references::least_met(&mut write, &nodes).await?;
         write.commit().await?;
         self.draw_canary(job, least_met);
-        for audit in &drawn {
+        for audit in &mut drawn {
             self.register_audit(audit.id, audit.node, live);
-            self.nodes.begin_work(audit.node);
+            audit.place = Some(self.nodes.take_place(audit.node));
         }
         if let Stage::Auditing(audits) = &mut job.stage {
             audits.drawn.extend(drawn);

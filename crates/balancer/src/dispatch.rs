@@ -61,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) policy: Policy,
     pub(crate) edges: Edges,
     started_ms: i64,
-    pub(crate) nodes: Nodes,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) challenges: Challenges,
     pub(crate) bodies: Bodies,
     pub(crate) catalog: Catalog,
@@ -135,7 +135,12 @@ impl Balancer {
             newcomer_jobs: config.newcomer_jobs,
             least_tokens_per_second: config.least_tokens_per_second,
         };
-        let nodes = Nodes::new(config.node_timeout, config.event_buffer, first_event, trust);
+        let nodes = Arc::new(Nodes::new(
+            config.node_timeout,
+            config.event_buffer,
+            first_event,
+            trust,
+        ));
         let challenges = Challenges::new(edges.random(), Instant::now());
         let bodies = Bodies::new(config.body_bytes, config.body_wait);
         let core = Arc::new(Core {
@@ -390,11 +395,8 @@ impl Core {
             .copied()
             .collect();
         let prompt = job.request.prompt.len() as u32 + job.received();
-        let attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now).with_lease(
-            &self.config,
-            prompt,
-            self.nodes.prefill_speed(node),
-        );
+        let mut attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now)
+            .with_lease(&self.config, prompt, self.nodes.prefill_speed(node));
         let mut write = self.database.write().await.map_err(unavailable)?;
         store::insert_attempt(&mut write, &job, &attempt, &claim.nonce, now_ms)
             .await
@@ -402,8 +404,8 @@ impl Core {
         write.commit().await.map_err(unavailable)?;
         job.nonces.insert(claim.nonce);
         job.attempts = claim.attempt;
+        attempt.place = Some(self.nodes.take_place(node));
         job.stage = Stage::Running(Box::new(attempt));
-        self.nodes.begin_work(node);
         self.nodes.end_offer(node, id);
         for other in others {
             self.withdraw(other, id, claim.attempt);
@@ -847,9 +849,9 @@ impl Core {
             let record = store::attempt_record(&self.database, job.id, past.number).await;
             self.tell_record(past.node, record);
         }
+        self.nodes.measure(past.node, speeds);
         job.past.push(past);
         job.stage = Stage::Seeking(self.seeking(now, self.config.reassign));
-        self.nodes.end_work(past.node, speeds);
         metrics::attempt_ended(ended);
         Ok(())
     }

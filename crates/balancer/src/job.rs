@@ -191,6 +191,8 @@ pub(crate) struct Attempt {
     pub last_token: Option<Instant>,
     /// Without its vectors, which are the job's.
     pub finish: Option<Finish>,
+    /// The node's; not for what an earlier run of the balancer began.
+    pub place: Option<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +228,9 @@ pub(crate) struct Audit {
     pub link: u64,
     pub commitment: Option<Hash>,
     pub report: Option<infera_protocol::AuditReport>,
+    /// The node's, until it has computed what it commits to: an audit that waits for another one's
+    /// must not take the place that this needs.
+    pub place: Option<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -869,6 +874,7 @@ impl Attempt {
             first_token: None,
             last_token: None,
             finish: None,
+            place: None,
         }
     }
 

@@ -344,6 +344,7 @@ impl World {
                     .unwrap();
             assert_eq!((state.as_str(), delivered), ("done", true), "{life:?}");
             assert_eq!(core.places_held(), 0, "{life:?}");
+            assert_eq!(core.nodes.places_taken(), 0, "{life:?}");
             assert_eq!(core.live_jobs(), 0, "{life:?}");
         });
     }

@@ -11,7 +11,7 @@ use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::job::{Speeds, refusal};
+use crate::job::{Place, Speeds, refusal};
 use crate::joining::Opening;
 
 /// How many more offers a node gets at once than it has free slots: others may be faster.
@@ -444,25 +444,36 @@ impl Nodes {
         }
     }
 
-    /// The node has taken a job or was asked for an audit.
-    pub(crate) fn begin_work(&self, node: NodeId) {
+    /// The node has taken a job or was asked for an audit, which takes one of its places.
+    pub(crate) fn take_place(self: &Arc<Self>, node: NodeId) -> Place {
         if let Some(live) = self.lock().nodes.get_mut(&node) {
             live.taken += 1;
             live.running += 1;
         }
+        let nodes = Arc::clone(self);
+        Place::new(move || nodes.give_back(node))
     }
 
-    /// What [`Self::begin_work`] counted is over; `measured` as far as it was.
-    pub(crate) fn end_work(&self, node: NodeId, measured: Speeds) {
-        let mut inner = self.lock();
-        if let Some(live) = inner.nodes.get_mut(&node) {
+    fn give_back(&self, node: NodeId) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
             live.taken = live.taken.saturating_sub(1);
             live.running = live.running.saturating_sub(1);
             live.round += 1;
+        }
+        self.announce();
+    }
+
+    /// How many places of all nodes are taken.
+    #[cfg(test)]
+    pub(crate) fn places_taken(&self) -> u32 {
+        self.lock().nodes.values().map(|live| live.running).sum()
+    }
+
+    /// A node's work was measured.
+    pub(crate) fn measure(&self, node: NodeId, measured: Speeds) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
             live.speeds = live.speeds.after(measured);
         }
-        drop(inner);
-        self.announce();
     }
 
     /// A job of the node has passed.
@@ -966,12 +977,12 @@ mod tests {
         Hash::from_bytes([number; 32])
     }
 
-    fn nodes() -> Nodes {
+    fn nodes() -> Arc<Nodes> {
         let trust = Trust {
             newcomer_jobs: 10,
             least_tokens_per_second: 0.5,
         };
-        Nodes::new(Duration::from_secs(30), 4, 1000, trust)
+        Arc::new(Nodes::new(Duration::from_secs(30), 4, 1000, trust))
     }
 
     fn admission() -> Admission {
@@ -1226,7 +1237,7 @@ mod tests {
         );
         join(&nodes, 5, admission(), state(1));
         assert_eq!(availability(), Availability::Free);
-        nodes.begin_work(id(5));
+        let _place = nodes.take_place(id(5));
         assert_eq!(availability(), Availability::Busy(1));
         assert_eq!(
             nodes.availability(MODEL, 100, now + Duration::from_secs(31), 0),
@@ -1245,7 +1256,7 @@ mod tests {
             };
             join(&nodes, number, admission, state(2));
         }
-        nodes.begin_work(id(2));
+        let _place = nodes.take_place(id(2));
         let all = found(&nodes, 1, &[9], Newcomers::No);
         assert_eq!(all, [id(3), id(1), id(2)]);
         assert_eq!(found(&nodes, 1, &[3, 1], Newcomers::No), [id(2)]);
@@ -1270,10 +1281,10 @@ mod tests {
         assert_eq!(found(&nodes, 1, &[], Newcomers::Spare), [id(3)]);
         let beside = found(&nodes, 1, &[], Newcomers::One);
         assert_eq!((beside.len(), beside[0]), (2, id(3)));
-        nodes.begin_work(id(3));
+        let _known = nodes.take_place(id(3));
         assert_eq!(found(&nodes, 1, &[], Newcomers::No), []);
         assert_eq!(found(&nodes, 1, &[], Newcomers::Spare).len(), 2);
-        nodes.begin_work(id(1));
+        let _newcomer = nodes.take_place(id(1));
         assert_eq!(found(&nodes, 1, &[], Newcomers::Spare), [id(2)]);
         // What it says of its slots changes nothing.
         nodes.set_state(id(1), state(1000), true);
@@ -1301,7 +1312,7 @@ mod tests {
         assert_eq!(nodes.longest_context(MODEL, Instant::now()), Some(99));
         join(&nodes, 2, admission(), state(1));
         assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(2)]);
-        nodes.begin_work(id(2));
+        let _place = nodes.take_place(id(2));
         assert_eq!(availability(100), Availability::Busy(1));
         assert_eq!(availability(99), Availability::Free);
     }
@@ -1381,9 +1392,7 @@ mod tests {
             join(&nodes, number, reference, state(8));
         }
         // One has much to do, and is drawn as often as the idle ones.
-        for _ in 0..5 {
-            nodes.begin_work(id(1));
-        }
+        let mut places: Vec<_> = (0..5).map(|_| nodes.take_place(id(1))).collect();
         let mut first = [0; 5];
         for lot in 0..200 {
             let drawn = nodes.references(MODEL, &[lot; 32], Instant::now());
@@ -1391,11 +1400,12 @@ mod tests {
             first[usize::from(drawn[0].as_bytes()[0])] += 1;
         }
         assert!(first[1..].iter().all(|count| *count > 25), "{first:?}");
-        for _ in 0..3 {
-            nodes.begin_work(id(1));
-        }
+        places.extend((0..3).map(|_| nodes.take_place(id(1))));
         let free = nodes.references(MODEL, &[1; 32], Instant::now());
         assert!(!free.contains(&id(1)), "it has no free slot");
+        places.pop();
+        let free = nodes.references(MODEL, &[1; 32], Instant::now());
+        assert!(free.contains(&id(1)), "a place is free again");
         assert_eq!(nodes.references_here(MODEL, Instant::now()).len(), 4);
     }
 

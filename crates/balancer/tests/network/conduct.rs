@@ -1,14 +1,17 @@
 //! Strangers who hold, lapse, mint and flood, beside people who do their part.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use infera_balancer::Config;
 use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus};
-use infera_protocol::{FinishReason, JobId};
+use infera_protocol::{FinishReason, Hash, JobId};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Conduct, Network, SimNode, Work, code, hasty, patient, until};
+use crate::support::{
+    Conduct, Network, SimNode, Work, code, hardware, hasty, honest_report, key, patient, until,
+};
 
 /// A worker that has proved itself where one verified job is enough.
 async fn known_worker(network: &Network, number: u8) -> SimNode {
@@ -400,6 +403,34 @@ async fn too_few_references_are_told_at_once_and_not_waited_for() {
     SimNode::reference(&network, 202).await.spawn_reference();
     let receipt = network.settled(&work.spec.job.to_string()).await;
     assert_eq!(receipt["verdict"], "verified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_waits_for_another_reference_keeps_no_place() {
+    let network = Network::start(patient()).await;
+    network.trust(key(201).id()).await;
+    let mut reference = SimNode::join(&network, 201, 1, hardware()).await;
+    let mut worker = SimNode::worker(&network, 1).await;
+    for _ in 0..3 {
+        let answer = network.chat(&json!({}));
+        let mut work = worker.take().await;
+        worker.write_all(&mut work).await.unwrap();
+        worker.tell(1, None).await;
+        assert_eq!(answer.await.unwrap().0, 200);
+    }
+    // It has one place, and computes for one job after the other, whose second reference is not
+    // there yet. Were the place kept, two such references could wait for each other for ever.
+    let mut seen = HashSet::new();
+    while seen.len() < 3 {
+        let NodeEvent::Audit { audit, .. } = reference.event().await else {
+            continue;
+        };
+        let task = reference.accept(audit).await.unwrap();
+        let salt = Hash::from_bytes([7; 32]);
+        let report = honest_report(&task);
+        reference.commit(&report, &salt).await.unwrap();
+        assert!(seen.insert(audit), "each is asked for once");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
