@@ -32,6 +32,7 @@ use crate::job::{
 };
 use crate::joining::Challenges;
 use crate::keys::Client;
+use crate::ledger::{Earning, RunBooks, Settlement};
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
 use crate::openai::ApiError;
@@ -1030,8 +1031,7 @@ impl Core {
             None => None,
         };
         let Some(model) = model else {
-            tracing::error!(job = %id, "the job's model is gone, so it stays as it is");
-            return Ok(());
+            return Ok(self.give_up(stored).await?);
         };
         let seed = stored
             .seed
@@ -1103,6 +1103,39 @@ impl Core {
         for audit in &stored.audits {
             self.register_audit(audit.id, audit.node, &live);
         }
+        Ok(())
+    }
+
+    /// Ends a job whose model cannot be used any more, and gives the client everything back.
+    async fn give_up(&self, stored: &StoredJob) -> Result<(), DbError> {
+        const REASON: &str =
+            "The network cannot use the model any more. Nothing was charged and nothing is paid.";
+        let now_ms = self.edges.now_ms();
+        let books = RunBooks {
+            job: stored.id,
+            run: stored.run,
+            client: stored.client.clone(),
+        };
+        let of_run = stored.attempts.iter().filter(|of| of.run == stored.run);
+        let earnings: Vec<_> = of_run
+            .map(|attempt| Earning {
+                node: attempt.node,
+                share: attempt.share,
+                paid: 0,
+            })
+            .collect();
+        let pending: i64 = earnings.iter().map(|earning| earning.share).sum();
+        let mut write = self.database.write().await?;
+        let settlement = Settlement {
+            held: ledger::held_within(&mut write, stored.id).await? + pending,
+            charge: 0,
+            earnings,
+            references: Vec::new(),
+        };
+        books.settled(&settlement).post(&mut write, now_ms).await?;
+        store::give_up_job(&mut write, stored, REASON, now_ms).await?;
+        write.commit().await?;
+        tracing::error!(job = %stored.id, "the job's model cannot be used, so it was given up");
         Ok(())
     }
 

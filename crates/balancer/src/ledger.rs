@@ -287,6 +287,21 @@ pub(crate) async fn balance_within(
     Ok(balance.unwrap_or(0))
 }
 
+/// What the escrow holds of a job's money.
+pub(crate) async fn held_within(write: &mut Write<'_>, job: JobId) -> Result<i64, DbError> {
+    // Every key of a job's entries begins so, and `;` follows on `:`.
+    let (from, to) = (format!("job:{job}:"), format!("job:{job};"));
+    let held: Option<i64> = sqlx::query_scalar(
+        "SELECT sum(amount) FROM postings WHERE key >= ? AND key < ? AND account = ?",
+    )
+    .bind(from)
+    .bind(to)
+    .bind(Account::Escrow.name())
+    .fetch_one(&mut **write)
+    .await?;
+    Ok(held.unwrap_or(0))
+}
+
 /// What an account holds now.
 pub(crate) async fn balance(database: &Database, account: &Account) -> Result<i64, DbError> {
     let balance: Option<i64> = sqlx::query_scalar("SELECT balance FROM balances WHERE account = ?")

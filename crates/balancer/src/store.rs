@@ -293,6 +293,47 @@ pub(crate) async fn restart_job(
     Ok(())
 }
 
+/// The job cannot go on, and nothing of its run is paid.
+pub(crate) async fn give_up_job(
+    write: &mut Write<'_>,
+    job: &StoredJob,
+    reason: &str,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    let id = job.id.to_string();
+    sqlx::query(
+        "UPDATE attempts SET ended = coalesce(ended, 'cancelled'), ended_ms = coalesce(ended_ms, ?1),
+             share = 0, verdict = ?2, reason = ?3
+         WHERE job = ?4 AND run = ?5",
+    )
+    .bind(now_ms)
+    .bind(verdict_name(VerdictStatus::SampledOut))
+    .bind(reason)
+    .bind(&id)
+    .bind(job.run)
+    .execute(&mut **write)
+    .await?;
+    sqlx::query(
+        "UPDATE audits SET step = 'expired'
+         WHERE job = ? AND run = ? AND step IN ('offered', 'accepted', 'committed')",
+    )
+    .bind(&id)
+    .bind(job.run)
+    .execute(&mut **write)
+    .await?;
+    sqlx::query(
+        "UPDATE jobs SET ended = coalesce(ended, 'failed'), error = coalesce(error, ?1), cost = 0,
+             finished_ms = coalesce(finished_ms, ?2), delivered = 1
+         WHERE id = ?3",
+    )
+    .bind(reason)
+    .bind(now_ms)
+    .bind(&id)
+    .execute(&mut **write)
+    .await?;
+    settle_job(write, job.id, VerdictStatus::SampledOut, reason, now_ms).await
+}
+
 /// The client has its answer, or has gone.
 pub(crate) async fn deliver_job(write: &mut Write<'_>, job: JobId) -> Result<(), DbError> {
     sqlx::query("UPDATE jobs SET delivered = 1 WHERE id = ?")

@@ -498,6 +498,39 @@ async fn a_restart_mid_job_loses_nothing_and_pays_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_model_that_cannot_be_used_any_more_are_given_back() {
+    let mut network = Network::start(patient()).await;
+    let mut worker = SimNode::worker(&network, 1).await;
+    let answer = network.chat(&json!({}));
+    let mut checked = worker.take().await;
+    worker.write_all(&mut checked).await.unwrap();
+    answer.await.unwrap();
+    worker.tell(1, None).await;
+    let answer = network.stream(&json!({}));
+    let mut open = worker.take().await;
+    worker.write(&mut open, 40).await.unwrap();
+    assert_ne!(network.balances().await["escrow"], 0);
+    network.kill();
+    drop(answer.await);
+    // As if a new version of the program read its head otherwise.
+    network.spoil_model_heads().await;
+    network.revive().await;
+    for job in [checked.spec.job, open.spec.job] {
+        let receipt = network.settled(&job.to_string()).await;
+        assert_eq!(receipt["verdict"], "sampled_out");
+        let reason = receipt["reason"].as_str().unwrap();
+        assert!(reason.contains("cannot use the model"), "{reason}");
+        assert_eq!(receipt["cost"], 0);
+        assert_eq!(receipt["attempts"][0]["share"], 0);
+    }
+    let balances = network.balances().await;
+    for account in ["client:ann", "escrow"] {
+        assert_eq!(balances[account], 0, "{account}");
+    }
+    assert_eq!(balances[&format!("node:{}:pending", worker.id)], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_after_a_restart_still_holds_its_job() {
     let mut network = Network::start(patient()).await;
     let mut worker = SimNode::worker(&network, 1).await;

@@ -288,6 +288,19 @@ impl Network {
         self.runtime = Some(runtime);
     }
 
+    /// Leaves of every model a head that cannot be read.
+    pub(crate) async fn spoil_model_heads(&self) {
+        let file = self.folder.path().join("balancer.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let writer = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let spoiled = sqlx::query("UPDATE models SET head = x'00'")
+            .execute(&writer)
+            .await
+            .unwrap();
+        assert!(spoiled.rows_affected() > 0);
+        writer.close().await;
+    }
+
     /// Whether any file of the balancer holds these bytes.
     pub(crate) fn keeps(&self, bytes: &[u8]) -> bool {
         std::fs::read_dir(self.folder.path()).unwrap().any(|entry| {
