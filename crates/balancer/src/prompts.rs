@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use infera_model::rendering::{RenderError, Renderer};
-use infera_model::{ChatMessage, ModelError};
+use infera_model::{ChatMessage, ChatText, ModelError};
 use infera_protocol::ModelId;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
@@ -33,6 +33,11 @@ pub(crate) struct Reading {
     pub param: &'static str,
     /// The most tokens of all texts together.
     pub most_in_all: usize,
+}
+
+enum Text {
+    Prompt(Prompt),
+    Chat(ChatText),
 }
 
 impl Default for Prompts {
@@ -64,7 +69,7 @@ impl Prompts {
         } = reading;
         let mut turn = self.keys.take(key.to_owned()).await;
         let texts = match input {
-            Input::Prompts(texts) => texts,
+            Input::Prompts(texts) => texts.into_iter().map(Text::Prompt).collect(),
             Input::Chat(messages) => {
                 let template = self.templates.take(model.id).await;
                 let (renderer, model) = (Arc::clone(renderer), Arc::clone(&model));
@@ -81,7 +86,7 @@ impl Prompts {
                     (turn, render(&renderer, &model, &messages, now_ms))
                 })
                 .await?;
-                vec![Prompt::Text(text?)]
+                vec![Text::Chat(text?)]
             }
         };
         let place = Arc::clone(&self.tokenizing).acquire_owned().await;
@@ -112,14 +117,14 @@ fn render(
     model: &ServedModel,
     messages: &[ChatMessage],
     now_ms: i64,
-) -> Result<String, ApiError> {
+) -> Result<ChatText, ApiError> {
     let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
     let template = model
         .head()
         .chat_template()
         .map_err(|error| ApiError::invalid(Some("messages"), error.to_string()))?;
     renderer
-        .render(template, messages, true, now)
+        .chat(model.tokenizer(), template, messages, now)
         .map_err(|error| match error {
             RenderError::Model(error @ ModelError::MessagesRefused { .. }) => {
                 ApiError::invalid(Some("messages"), error.to_string())
@@ -144,22 +149,26 @@ fn render(
 /// `index` counts texts from 0.
 fn tokenized(
     model: &ServedModel,
-    text: Prompt,
+    text: Text,
     param: &'static str,
     index: usize,
 ) -> Result<Vec<u32>, ApiError> {
+    let (tokenizer, most) = (model.tokenizer(), model.context as usize);
+    let too_long = || {
+        if model.vector_width.is_some() {
+            ApiError::text_too_long(model.context, index, None)
+        } else {
+            ApiError::prompt_too_long(model.context)
+        }
+    };
     match text {
-        Prompt::Text(text) => model
-            .tokenizer()
-            .encode_prompt_within(&text, true, model.context as usize)
-            .ok_or_else(|| {
-                if model.vector_width.is_some() {
-                    ApiError::text_too_long(model.context, index, None)
-                } else {
-                    ApiError::prompt_too_long(model.context)
-                }
-            }),
-        Prompt::Tokens(ids) => match ids.iter().find(|id| **id >= model.vocabulary) {
+        Text::Chat(text) => tokenizer
+            .encode_chat_within(&text, most)
+            .ok_or_else(too_long),
+        Text::Prompt(Prompt::Text(text)) => tokenizer
+            .encode_prompt_within(&text, true, most)
+            .ok_or_else(too_long),
+        Text::Prompt(Prompt::Tokens(ids)) => match ids.iter().find(|id| **id >= model.vocabulary) {
             None => Ok(ids),
             Some(id) => Err(ApiError::invalid(
                 Some(param),

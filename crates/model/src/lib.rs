@@ -24,4 +24,4 @@ pub use manifest::Manifest;
 pub use quant::TensorType;
 pub use stop::{StopMatcher, StopStep};
 pub use template::{ChatMessage, ChatTemplate};
-pub use tokenizer::{StreamDecoder, Tokenizer};
+pub use tokenizer::{ChatText, StreamDecoder, Tokenizer};

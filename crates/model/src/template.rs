@@ -98,6 +98,11 @@ impl ChatTemplate {
         gguf.contains(KEY)
     }
 
+    /// Whether the template's own text holds these bytes.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        std::str::from_utf8(bytes).is_ok_and(|text| self.source.contains(text))
+    }
+
     /// The prompt's text, special tokens included: encode it with `parse_special`. With
     /// `add_generation_prompt` it ends where the assistant's answer begins. `now` is what a
     /// template that writes the date takes for today, in UTC.

@@ -1,6 +1,7 @@
 //! Text to token ids and back, from a model file's metadata.
 
 mod byte_level;
+mod conversation;
 mod sentence_piece;
 mod special;
 mod stream;
@@ -14,6 +15,7 @@ use sentence_piece::SentencePiece;
 use special::{Part, SpecialTokens};
 use word_piece::WordPiece;
 
+pub use conversation::ChatText;
 pub use stream::StreamDecoder;
 
 use crate::error::ModelError;
@@ -32,8 +34,9 @@ const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 const PHI3_KEEPS_SPACE_AFTER: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The texts that end a generation in one model family or another, besides the tokens that the
-/// metadata names. Source: the model families' published tokenizer configurations.
-const END_TEXTS: [&str; 9] = [
+/// metadata names. No file means anything else by them, whatever type it gives their tokens. Source:
+/// the model families' published tokenizer configurations.
+const END_TEXTS: [&str; 7] = [
     "<|endoftext|>",
     "<|im_end|>",
     "<|eot_id|>",
@@ -41,9 +44,10 @@ const END_TEXTS: [&str; 9] = [
     "<|end_of_text|>",
     "<|end|>",
     "<end_of_turn>",
-    "<eos>",
-    "</s>",
 ];
+
+/// These do so as control tokens only: some vocabularies have them as tags of HTML or XML.
+const END_TEXTS_OF_CONTROL: [&str; 2] = ["<eos>", "</s>"];
 
 /// The metadata keys that name a token which ends a generation.
 const END_KEYS: [&str; 3] = [
@@ -113,7 +117,13 @@ impl Tokenizer {
         if texts.is_empty() {
             return Err(ModelError::metadata(gguf.file(), TOKENS, "is empty"));
         }
-        let classes = classes(gguf, texts.len())?;
+        let mut classes = classes(gguf, texts.len())?;
+        let ends = ends(gguf, &texts, &classes)?;
+        for id in &ends {
+            // Files have been made with them as words like any other. What ends an answer is no part
+            // of it, and nobody's text becomes it.
+            classes[*id as usize] = Class::Control;
+        }
         let model = gguf.require(MODEL, gguf.get_str(MODEL)?)?;
         let (encoder, adds_bos_by_default) = match model {
             "gpt2" => {
@@ -150,20 +160,6 @@ impl Tokenizer {
             .collect();
 
         let id = |key: &str| token_id(gguf, key, tokens.len());
-        let mut ends = BTreeSet::new();
-        for key in END_KEYS {
-            ends.extend(id(key)?);
-        }
-        for (text, class, id) in texts
-            .iter()
-            .zip(&classes)
-            .zip(0..)
-            .map(|((text, class), id)| (*text, *class, id))
-        {
-            if class == Class::Control && END_TEXTS.contains(&text) {
-                ends.insert(id);
-            }
-        }
         let special = SpecialTokens::new(texts.iter().copied().zip(classes.iter().copied()))
             .map_err(|fault| ModelError::metadata(gguf.file(), TOKENS, fault))?;
         let mut shares = Box::new([1; 256]);
@@ -219,11 +215,18 @@ impl Tokenizer {
     /// without it, it is text like any other. A user-defined token's text always becomes that
     /// token.
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
-        self.encode_until(text, parse_special, usize::MAX)
+        self.encode_until(text, parse_special, None, usize::MAX)
     }
 
-    /// Stops soon after there are more than `most` ids.
-    fn encode_until(&self, text: &str, parse_special: bool, most: usize) -> Vec<u32> {
+    /// Stops soon after there are more than `most` ids. A `guard` is no part of the text: it stands
+    /// where a special token's name must stay text.
+    fn encode_until(
+        &self,
+        text: &str,
+        parse_special: bool,
+        guard: Option<char>,
+        most: usize,
+    ) -> Vec<u32> {
         let mut ids = Vec::with_capacity((text.len() / 3).min(most) + 1);
         let mut after_special = true;
         for part in self.special.split(text, parse_special) {
@@ -237,10 +240,11 @@ impl Tokenizer {
                 }
                 Part::Text(text) => {
                     let trims = |id: &u32| after_special && self.trimmed_after.contains(id);
+                    let text = conversation::without(guard, text);
                     let text = if ids.last().is_some_and(trims) {
                         text.trim_start()
                     } else {
-                        text
+                        &text
                     };
                     if text.is_empty() {
                         continue;
@@ -274,10 +278,20 @@ impl Tokenizer {
         parse_special: bool,
         most: usize,
     ) -> Option<Vec<u32>> {
-        if self.fewest_tokens(text) > most {
+        self.framed_within(text, parse_special, None, most)
+    }
+
+    fn framed_within(
+        &self,
+        text: &str,
+        parse_special: bool,
+        guard: Option<char>,
+        most: usize,
+    ) -> Option<Vec<u32>> {
+        if self.fewest_tokens(&conversation::without(guard, text)) > most {
             return None;
         }
-        let ids = self.framed(self.encode_until(text, parse_special, most));
+        let ids = self.framed(self.encode_until(text, parse_special, guard, most));
         (ids.len() <= most).then_some(ids)
     }
 
@@ -432,6 +446,21 @@ fn classes(gguf: &Gguf, tokens: usize) -> Result<Vec<Class>, ModelError> {
             })
         })
         .collect()
+}
+
+/// The tokens that end a generation.
+fn ends(gguf: &Gguf, texts: &[&str], classes: &[Class]) -> Result<BTreeSet<u32>, ModelError> {
+    let mut ends = BTreeSet::new();
+    for key in END_KEYS {
+        ends.extend(token_id(gguf, key, texts.len())?);
+    }
+    for ((text, class), id) in texts.iter().zip(classes).zip(0..) {
+        let of_control = *class == Class::Control && END_TEXTS_OF_CONTROL.contains(text);
+        if of_control || END_TEXTS.contains(text) {
+            ends.insert(id);
+        }
+    }
+    Ok(ends)
 }
 
 fn token_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, ModelError> {

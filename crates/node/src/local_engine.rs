@@ -131,8 +131,10 @@ impl ModelText {
         let this = self.clone();
         blocking(move || {
             let now = SystemTime::now();
-            let text = this.renderer.render(&this.template, &messages, true, now)?;
-            Ok(this.tokenizer.encode_prompt(&text, true))
+            let chat = this
+                .renderer
+                .chat(&this.tokenizer, &this.template, &messages, now)?;
+            Ok(this.tokenizer.encode_chat(&chat))
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::Class;
 
@@ -22,6 +22,8 @@ const LONGEST_NAME: usize = 1024;
 pub(super) struct SpecialTokens {
     all: Names,
     user_defined: Names,
+    /// All names in order, to find one by its beginning.
+    sorted: Vec<Box<str>>,
 }
 
 struct Names {
@@ -50,13 +52,46 @@ impl SpecialTokens {
                 names.push((text, id, special));
             }
         }
+        let mut sorted: Vec<Box<str>> = names.iter().map(|(text, ..)| (*text).into()).collect();
+        sorted.sort_unstable();
         Ok(Self {
+            sorted,
             all: Names::new(&names)?,
             user_defined: {
                 names.retain(|(.., special)| !special);
                 Names::new(&names)?
             },
         })
+    }
+
+    /// Where names begin in a text, of all tokens that `counts`, and where its end, without the white
+    /// space there, is the beginning of a name that other text may complete. In rising order.
+    pub(super) fn beginnings(&self, text: &str, counts: impl Fn(u32) -> bool) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(name) = self.all.automaton.find(Input::new(text).range(from..)) {
+            if counts(self.all.ids[name.pattern().as_usize()]) {
+                found.push(name.start());
+            }
+            // Another may begin within it.
+            from = name.start() + first_char(&text[name.start()..]);
+        }
+        let end = text.trim_end();
+        let tail = end.len().saturating_sub(LONGEST_NAME);
+        for (start, _) in end.char_indices().skip_while(|(start, _)| *start < tail) {
+            let beginning = &end[start..];
+            let at = self.sorted.partition_point(|name| **name <= *beginning);
+            if self
+                .sorted
+                .get(at)
+                .is_some_and(|name| name.starts_with(beginning))
+            {
+                found.push(start);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Splits a text at the tokens in it, leftmost first and the longest of those. Special tokens
@@ -96,6 +131,11 @@ impl SpecialTokens {
             Some(Part::Text(before))
         })
     }
+}
+
+/// How many bytes the first character of a text has.
+pub(super) fn first_char(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
 }
 
 impl Names {
