@@ -1,4 +1,4 @@
-//! Reads GGUF version 3, the file format that models come in, from a memory map.
+//! Reads GGUF, the file format that models come in, from a memory map.
 //!
 //! A file may come from a stranger: every count, length and offset is checked against the file's
 //! size and against a limit before it is used, and nothing is allocated that the file does not
@@ -17,10 +17,12 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::error::ModelError;
-use crate::quant::TensorType;
+use crate::quant::{self, TensorType};
 
-/// The only version this program reads and writes.
+/// The version this program writes.
 pub const VERSION: u32 = 3;
+/// Those it reads: version 3 only added big-endian files, which are refused.
+const VERSIONS: [u32; 2] = [2, VERSION];
 
 const MAGIC: [u8; 4] = *b"GGUF";
 const MAX_TENSORS: u64 = 1 << 16;
@@ -443,11 +445,11 @@ impl Parsed {
             return Err("it does not begin with the letters GGUF".to_owned());
         }
         let version = reader.u32()?;
-        if version != VERSION {
-            return Err(if version.swap_bytes() == VERSION {
+        if !VERSIONS.contains(&version) {
+            return Err(if VERSIONS.contains(&version.swap_bytes()) {
                 "it is in big-endian byte order, and this program reads little-endian".to_owned()
             } else {
-                format!("its version is {version}, and this program reads version {VERSION}")
+                format!("its version is {version}, and this program reads versions 2 and 3")
             });
         }
         let tensor_count = reader.count("tensors", MAX_TENSORS, 8 + 4 + 8 + 4 + 8)?;
@@ -462,6 +464,7 @@ impl Parsed {
             }
         }
         let alignment = alignment(&metadata)?;
+        refuse_part(&metadata)?;
 
         let mut tensors = Vec::with_capacity(tensor_count);
         for _ in 0..tensor_count {
@@ -497,6 +500,19 @@ fn alignment(metadata: &BTreeMap<String, Entry>) -> Result<u32, Fault> {
         .and_then(|number| u32::try_from(number).ok())
         .filter(|number| number.is_power_of_two() && *number <= MAX_ALIGNMENT)
         .ok_or_else(|| "its alignment is not a power of two up to 1048576".to_owned())
+}
+
+/// A large model may come in several files, of which only all together can be used.
+fn refuse_part(metadata: &BTreeMap<String, Entry>) -> Result<(), Fault> {
+    let number = |key: &str| metadata.get(key)?.value.integer();
+    match number("split.count") {
+        Some(count) if count > 1 => Err(format!(
+            "it is part {} of a model in {count} files, and this program reads models in one. Join the \
+             parts first: `llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf`, of llama.cpp, does it",
+            number("split.no").map_or_else(|| "?".to_owned(), |part| (part + 1).to_string())
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Names are unique, and every tensor has bytes of its own inside the file.
@@ -690,8 +706,12 @@ impl<'a> Reader<'a> {
         let code = self.u32()?;
         let Some(kind) = TensorType::from_code(code) else {
             let known: Vec<_> = TensorType::ALL.iter().map(|kind| kind.name()).collect();
+            let kind = quant::other_type(code).map_or_else(
+                || format!("the unknown type {code}"),
+                |name| format!("the type {name}"),
+            );
             return Err(format!(
-                "the tensor `{name}` has the unknown type {code}; this program reads {}",
+                "the tensor `{name}` has {kind}; this program reads {}",
                 known.join(", ")
             ));
         };

@@ -1,5 +1,7 @@
 //! A model's chat template: messages become the text of a prompt.
 
+mod python;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,11 +46,12 @@ pub struct ChatTemplate {
 /// A template that can be run. It has limits on steps, depth and output, and none on the memory
 /// and time of a step: one can double a text again and again.
 ///
-/// The whitespace rules and the two functions `raise_exception` and `strftime_now` are those of
-/// Hugging Face's transformers, for which the templates are written.
+/// The environment is that of Hugging Face's transformers, for which the templates are written.
 pub(crate) struct Compiled {
     template: ChatTemplate,
     environment: Environment<'static>,
+    /// It reads the content of a message as a list of parts, and would drop a text.
+    reads_parts: bool,
 }
 
 impl ChatTemplate {
@@ -166,18 +169,34 @@ impl Compiled {
             .map_err(|error| template.broken(&error))?;
         environment.set_syntax(syntax);
         environment.set_recursion_limit(MAX_DEPTH);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        python::prepare(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<(), Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message)))
         });
         environment
-            .add_template_owned(NAME, template.source.clone())
+            .add_template_owned(NAME, python::without_generation_tags(&template.source))
             .map_err(|error| template.broken(&error))?;
-        Ok(Self {
+        let mut compiled = Self {
             template: template.clone(),
             environment,
-        })
+            reads_parts: false,
+        };
+        if !compiled.shows_text() {
+            compiled.reads_parts = true;
+            compiled.reads_parts = compiled.shows_text();
+        }
+        Ok(compiled)
+    }
+
+    /// Whether what a person says is in the prompt.
+    fn shows_text(&self) -> bool {
+        const SAMPLE: &str = "A sample that no template holds.";
+        let message = ChatMessage {
+            role: "user".to_owned(),
+            content: SAMPLE.to_owned(),
+        };
+        self.apply(&[message], true, UNIX_EPOCH)
+            .is_ok_and(|text| text.contains(SAMPLE))
     }
 
     pub(crate) fn render(
@@ -198,10 +217,19 @@ impl Compiled {
     ) -> Result<String, ModelError> {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(BASE_FUEL + MESSAGE_FUEL * messages.len() as u64));
-        environment.add_function("strftime_now", move |format: String| strftime(&format, now));
+        environment.add_function("strftime_now", move |format: String| {
+            python::strftime(&format, now)
+        });
+        let content = |text: &str| {
+            if self.reads_parts {
+                Value::from(vec![context! { type => "text", text }])
+            } else {
+                Value::from(text)
+            }
+        };
         let turns: Vec<Value> = messages
             .iter()
-            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
+            .map(|turn| context! { role => turn.role.as_str(), content => content(&turn.content) })
             .collect();
         let mut output = Limited(Vec::new());
         environment
@@ -211,6 +239,9 @@ impl Compiled {
                     context! {
                         messages => turns,
                         add_generation_prompt,
+                        // Defined, and none, as where templates are written for.
+                        tools => (),
+                        documents => (),
                         bos_token => self.template.bos.as_str(),
                         eos_token => self.template.eos.as_str(),
                     },
@@ -269,96 +300,6 @@ impl Write for Limited {
     }
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
-
-/// The date and time codes that chat templates use, in UTC. Other codes stay as they are.
-fn strftime(format: &str, now: SystemTime) -> String {
-    let seconds = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (day, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, date) = civil(day);
-    let month_name = MONTHS[month as usize - 1];
-    let weekday = WEEKDAYS[(day as usize + 4) % 7];
-    let two_digits = |number: u64| format!("{number:02}");
-    let mut text = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            text.push(letter);
-            continue;
-        }
-        let part = match letters.next() {
-            Some('Y') => year.to_string(),
-            Some('y') => two_digits(year % 100),
-            Some('m') => two_digits(month),
-            Some('d') => two_digits(date),
-            Some('B') => month_name.to_owned(),
-            Some('b') => month_name[..3].to_owned(),
-            Some('A') => weekday.to_owned(),
-            Some('a') => weekday[..3].to_owned(),
-            Some('H') => two_digits(second / 3600),
-            Some('M') => two_digits(second / 60 % 60),
-            Some('S') => two_digits(second % 60),
-            Some('%') | None => "%".to_owned(),
-            Some(other) => format!("%{other}"),
-        };
-        text.push_str(&part);
-    }
-    text
-}
-
-/// Year, month and day of the day so many days after 1970-01-01.
-fn civil(mut day: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    // A cycle of 400 years always has 146,097 days; the loop below then ends soon.
-    let mut year = 1970 + day / 146_097 * 400;
-    day %= 146_097;
-    loop {
-        let days = if is_leap(year) { 366 } else { 365 };
-        if day < days {
-            break;
-        }
-        day -= days;
-        year += 1;
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    (year, month, day + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -405,19 +346,22 @@ mod tests {
     }
 
     #[test]
-    fn a_template_can_write_the_date() {
-        let source = "{{ strftime_now('%d %B %Y, %a %b %H:%M:%S %y %m %A %% %q') }}";
-        assert_eq!(
-            render(source, &[]).unwrap(),
-            "29 February 2024, Thu Feb 13:05:09 24 02 Thursday % %q"
-        );
-        let day = |seconds| strftime("%Y-%m-%d", UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(day(0), "1970-01-01");
-        assert_eq!(day(951_868_799), "2000-02-29");
-        assert_eq!(day(951_868_800), "2000-03-01");
-        assert_eq!(day(4_107_542_399), "2100-02-28");
-        assert_eq!(day(4_107_542_400), "2100-03-01");
-        assert_eq!(day(13_569_465_600), "2400-01-01");
+    fn nobody_s_words_vanish_where_a_template_reads_parts() {
+        let parts = "{% for m in messages %}{% for part in m.content %}\
+             {% if part.type == 'text' %}[{{ part.text }}]{% endif %}{% endfor %}{% endfor %}";
+        let hello = [message("user", "hello")];
+        assert_eq!(render(parts, &hello).unwrap(), "[hello]");
+        let either = "{% for m in messages %}{% if m.content is string %}{{ m.content }}\
+             {% else %}{{ m.content[0].text }}{% endif %}{% endfor %}";
+        assert_eq!(render(either, &hello).unwrap(), "hello");
+        assert_eq!(render("{{ messages | length }}", &hello).unwrap(), "1");
+    }
+
+    #[test]
+    fn tools_and_documents_are_none() {
+        let source = "{{ tools is defined and tools is none and documents is none }} \
+             {{ tools is iterable }} {{ 'x' is iterable }} {{ 'y' if tools else 'n' }}";
+        assert_eq!(render(source, &[]).unwrap(), "True False True n");
     }
 
     #[test]

@@ -464,7 +464,10 @@ fn ends(gguf: &Gguf, texts: &[&str], classes: &[Class]) -> Result<BTreeSet<u32>,
 }
 
 fn token_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, ModelError> {
+    /// Converters write this for a token that the model does not have.
+    const NONE: u32 = u32::MAX;
     match gguf.get_u32(key)? {
+        Some(NONE) => Ok(None),
         Some(id) if id as usize >= tokens => {
             let fault = format!("is {id}, and there are {tokens} tokens");
             Err(ModelError::metadata(gguf.file(), key, fault))
@@ -478,7 +481,13 @@ fn read_byte_level(
     texts: &[&str],
     classes: &[Class],
 ) -> Result<(ByteLevel, bool), ModelError> {
-    let pre = gguf.get_str(PRE)?.unwrap_or("default");
+    let Some(pre) = gguf.get_str(PRE)? else {
+        return Err(ModelError::metadata(
+            gguf.file(),
+            PRE,
+            "is missing: the program that made the file did not note how its tokenizer cuts text into words, and a guess would give the model other tokens than it was trained on. Get a newer file of this model",
+        ));
+    };
     let Some(split) = byte_level::split(pre) else {
         return Err(ModelError::metadata(
             gguf.file(),

@@ -314,7 +314,15 @@ fn hostile(bytes: &mut Bytes<'_>) -> Result<Tokenizer, ModelError> {
         .strings("tokenizer.ggml.merges", &merges)
         .str(
             "tokenizer.ggml.pre",
-            bytes.of(&["default", "smollm", "llama3", "qwen2", "x"]),
+            bytes.of(&[
+                "default",
+                "smollm",
+                "llama3",
+                "qwen2",
+                "x",
+                "tekken",
+                "deepseek-v3",
+            ]),
         );
     let scores: Vec<f32> = (0..count)
         .map(|_| match bytes.u8() {

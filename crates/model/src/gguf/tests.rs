@@ -124,8 +124,8 @@ fn broken_headers_are_named() {
             "does not begin with the letters GGUF",
         ),
         (
-            [b"GGUF", &2_u32.to_le_bytes()[..], &file[8..]].concat(),
-            "its version is 2",
+            [b"GGUF", &1_u32.to_le_bytes()[..], &file[8..]].concat(),
+            "its version is 1",
         ),
         (
             [b"GGUF", &3_u32.to_be_bytes()[..], &file[8..]].concat(),
@@ -233,6 +233,10 @@ fn broken_tensors_are_named() {
         (with_dims(&[1 << 40]), "it is cut off: its tensors need"),
         (with_dimensions(0), "0 dimensions"),
         (with_dimensions(5), "5 dimensions"),
+        (
+            with_kind(23),
+            "the type IQ4_XS; this program reads F32, F16",
+        ),
         (with_kind(4), "unknown type 4; this program reads F32, F16"),
         (with_kind(u32::MAX), "unknown type 4294967295"),
         (with_kind(8), "`one` has impossible dimensions"),
@@ -245,6 +249,29 @@ fn broken_tensors_are_named() {
         let error = fault(bytes);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_part_of_a_model_says_so_and_how_to_join_it() {
+    let part = |count: u32| {
+        GgufBuilder::new()
+            .u32("split.no", 1)
+            .u32("split.count", count)
+    };
+    let error = fault(part(3).build());
+    assert!(
+        error.contains("part 2 of a model in 3 files") && error.contains("--merge"),
+        "{error}"
+    );
+    assert!(Gguf::from_bytes(part(1).build(), "whole.gguf").is_ok());
+}
+
+#[test]
+fn version_2_is_read_as_version_3_is() {
+    let mut bytes = two_tensors();
+    bytes[4] = 2;
+    let gguf = Gguf::from_bytes(bytes, "old.gguf").unwrap();
+    assert_eq!(gguf.tensors().len(), 2);
 }
 
 #[test]

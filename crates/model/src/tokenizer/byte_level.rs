@@ -3,12 +3,13 @@
 //! Source: Radford et al., "Language models are unsupervised multitask learners", 2019 (GPT-2),
 //! and the published tokenizer files of the model families named in [`SPLITS`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::LazyLock;
 
+use regex::Regex;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::NFC;
-use tokenizers::utils::SysRegex;
 use tokenizers::{Model, NormalizedString, Normalizer};
 
 use super::Class;
@@ -16,9 +17,8 @@ use super::Class;
 /// How a text is cut into words before the merges, under the names that `tokenizer.ggml.pre` uses.
 pub(super) struct Split {
     names: &'static [&'static str],
-    pattern: &'static str,
-    /// Every digit is a word of its own, before the pattern applies.
-    single_digits: bool,
+    /// Each applies to what the one before it cut: matches, and what is between them.
+    stages: &'static [&'static str],
     /// The text is brought into Unicode's composed form first.
     composed: bool,
     /// A word that is a token is that token, whatever the merges say.
@@ -26,42 +26,105 @@ pub(super) struct Split {
     pub(super) adds_bos: bool,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+// The published patterns end in `\s+(?!\S)|\s+`: of white space before a word, the last character is
+// left to the word. Here it is given back after the match ([`Stage::word`]), so that a search needs no
+// bound: with the look-ahead, a million spaces ended the words of a text.
 
-const SPLITS: [Split; 4] = [
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+";
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+";
+const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+"##;
+
+/// What a row of [`SPLITS`] does not say.
+const PLAIN: Split = Split {
+    names: &[],
+    stages: &[],
+    composed: false,
+    whole_words: false,
+    adds_bos: false,
+};
+
+const SPLITS: [Split; 10] = [
     Split {
-        names: &["default", "gpt-2", "gpt2"],
-        pattern: GPT2,
-        single_digits: false,
-        composed: false,
-        whole_words: false,
-        adds_bos: false,
+        names: &["default"],
+        stages: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+        ..PLAIN
     },
     Split {
-        names: &["smollm"],
-        pattern: GPT2,
-        single_digits: true,
-        composed: false,
-        whole_words: false,
-        adds_bos: false,
+        names: &[
+            "gpt-2",
+            "gpt2",
+            "phi-2",
+            "roberta-bpe",
+            "jina-v2-code",
+            "exaone4",
+            "mpt",
+            "olmo",
+            "modern-bert",
+            "granite-docling",
+        ],
+        stages: &[GPT2],
+        ..PLAIN
     },
     Split {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        pattern: LLAMA3,
-        single_digits: false,
-        composed: false,
+        names: &["smollm", "starcoder", "refact", "command-r"],
+        stages: &[r"\p{N}", GPT2],
+        ..PLAIN
+    },
+    Split {
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "pixtral",
+            "lfm2",
+        ],
+        stages: &[LLAMA3],
         whole_words: true,
         adds_bos: true,
+        ..PLAIN
     },
     Split {
-        names: &["qwen2"],
-        pattern: QWEN2,
-        single_digits: false,
+        names: &["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"],
+        stages: &[LLAMA3],
+        ..PLAIN
+    },
+    Split {
+        names: &["qwen2", "deepseek-r1-qwen"],
+        stages: &[QWEN2],
         composed: true,
-        whole_words: false,
-        adds_bos: false,
+        ..PLAIN
+    },
+    Split {
+        names: &["qwen35"],
+        stages: &[QWEN35],
+        composed: true,
+        ..PLAIN
+    },
+    Split {
+        names: &["tekken"],
+        stages: &[TEKKEN],
+        whole_words: true,
+        adds_bos: true,
+        ..PLAIN
+    },
+    Split {
+        names: &["gpt-4o", "llama4", "minimax-m2"],
+        stages: &[GPT4O],
+        ..PLAIN
+    },
+    Split {
+        names: &["deepseek-v3"],
+        stages: &[
+            r"\p{N}{1,3}",
+            "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+",
+            DEEPSEEK3,
+        ],
+        ..PLAIN
     },
 ];
 
@@ -80,11 +143,23 @@ pub(super) fn split_names() -> Vec<&'static str> {
 
 pub(super) struct ByteLevel {
     split: &'static Split,
-    pattern: SysRegex,
+    stages: Vec<Stage>,
     merges: BPE,
     /// The tokens of words of one byte, which are most words of a text of digits.
     bytes: [Option<u32>; 256],
 }
+
+struct Stage {
+    pattern: Regex,
+    /// White space before a word leaves the word its last character.
+    gives_back: bool,
+    /// But not where it ends in a line's end.
+    keeps_lines: bool,
+}
+
+/// What white space is matched by in patterns where a word has the space before it.
+const SPACE: &str = r"|\s+";
+const LINES: &str = r"|\s*[\r\n]+";
 
 /// So many words of each model are remembered by each thread, at up to 6 KB.
 const REMEMBERED_WORDS: usize = 2048;
@@ -98,8 +173,11 @@ impl ByteLevel {
     ) -> Result<Self, String> {
         // Text must never turn into a control token, so the merges do not know them.
         let mut vocabulary = Vocab::default();
+        let mut unreachable = HashSet::new();
         for ((text, class), id) in texts.iter().zip(classes).zip(0..) {
-            if !matches!(class, Class::Control | Class::Unknown) {
+            if matches!(class, Class::Control | Class::Unknown) {
+                unreachable.insert(*text);
+            } else {
                 vocabulary.entry((*text).to_owned()).or_insert(id);
             }
         }
@@ -115,16 +193,17 @@ impl ByteLevel {
                     .map(|(at, _)| (&merge[..at], &merge[at + 1..]))
                     .ok_or_else(|| format!("has the item `{merge}`, which is not a pair"))?;
                 // The library takes the presence of all three for granted.
-                if [left, right, &[left, right].concat()]
-                    .iter()
-                    .any(|text| !vocabulary.contains_key(*text))
-                {
-                    return Err(format!(
+                let all = [left, right, &[left, right].concat()];
+                let missing = all.iter().find(|text| !vocabulary.contains_key(**text));
+                match missing {
+                    None => Ok(Some((left.to_owned(), right.to_owned()))),
+                    Some(text) if unreachable.contains(*text) => Ok(None),
+                    Some(_) => Err(format!(
                         "has the item `{merge}`, which makes no known token"
-                    ));
+                    )),
                 }
-                Ok((left.to_owned(), right.to_owned()))
             })
+            .filter_map(Result::transpose)
             .collect::<Result<_, _>>()?;
         let bytes = STAND_INS.map(|letter| {
             let mut text = [0; 4];
@@ -136,10 +215,14 @@ impl ByteLevel {
             .cache_capacity(REMEMBERED_WORDS)
             .build()
             .map_err(|error| format!("cannot be used: {error}"))?;
-        let pattern = SysRegex::new(split.pattern).map_err(|error| error.to_string())?;
+        let stages = split
+            .stages
+            .iter()
+            .map(|pattern| Stage::new(pattern))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             split,
-            pattern,
+            stages,
             merges,
             bytes,
         })
@@ -155,45 +238,28 @@ impl ByteLevel {
         if self.split.composed && !text.is_ascii() {
             let mut composed = NormalizedString::from(text);
             if NFC.normalize(&mut composed).is_ok() {
-                self.encode_composed(composed.get(), most, ids);
+                self.encode_part(composed.get(), &self.stages, most, ids);
                 return;
             }
         }
-        self.encode_composed(text, most, ids);
+        self.encode_part(text, &self.stages, most, ids);
     }
 
-    fn encode_composed(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
-        if !self.split.single_digits {
-            self.encode_part(text, most, ids);
+    fn encode_part(&self, text: &str, stages: &[Stage], most: usize, ids: &mut Vec<u32>) {
+        let Some((stage, next)) = stages.split_first().filter(|_| text.len() > 1) else {
+            self.encode_word(text, ids);
             return;
-        }
-        let mut rest = text;
-        while let Some((at, digit)) = rest.char_indices().find(|(_, letter)| letter.is_numeric()) {
-            self.encode_part(&rest[..at], most, ids);
-            if ids.len() > most {
-                return;
-            }
-            let end = at + digit.len_utf8();
-            self.encode_word(&rest[at..end], ids);
-            rest = &rest[end..];
-        }
-        self.encode_part(rest, most, ids);
-    }
-
-    fn encode_part(&self, text: &str, most: usize, ids: &mut Vec<u32>) {
+        };
         let mut done = 0;
-        if text.is_empty() {
-            return;
-        }
-        for (start, end) in self.pattern.find_iter(text) {
-            self.encode_word(&text[done..start], ids);
-            self.encode_word(&text[start..end], ids);
-            done = end;
+        while let Some(word) = stage.word(text, done) {
+            self.encode_part(&text[done..word.start], next, most, ids);
+            self.encode_part(&text[word.clone()], next, most, ids);
+            done = word.end;
             if ids.len() > most {
                 return;
             }
         }
-        self.encode_word(&text[done..], ids);
+        self.encode_part(&text[done..], next, most, ids);
     }
 
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
@@ -214,6 +280,32 @@ impl ByteLevel {
         if let Ok(tokens) = self.merges.tokenize(&stand_ins) {
             ids.extend(tokens.iter().map(|token| token.id));
         }
+    }
+}
+
+impl Stage {
+    fn new(pattern: &str) -> Result<Self, String> {
+        Ok(Self {
+            pattern: Regex::new(pattern).map_err(|error| error.to_string())?,
+            gives_back: pattern.ends_with(SPACE),
+            keeps_lines: pattern.contains(LINES),
+        })
+    }
+
+    /// The next word from a position on.
+    fn word(&self, text: &str, from: usize) -> Option<Range<usize>> {
+        let word = self.pattern.find_at(text, from)?;
+        let mut range = word.range();
+        let last = word.as_str().chars().next_back()?;
+        let is_space = || self.gives_back && word.as_str().chars().all(char::is_whitespace);
+        if range.len() > last.len_utf8()
+            && text[range.end..].starts_with(|next: char| !next.is_whitespace())
+            && !(self.keeps_lines && matches!(last, '\r' | '\n'))
+            && is_space()
+        {
+            range.end -= last.len_utf8();
+        }
+        Some(range)
     }
 }
 

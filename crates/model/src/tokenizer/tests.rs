@@ -395,18 +395,27 @@ fn bad_metadata_is_named() {
             base(
                 new()
                     .str("tokenizer.ggml.model", "gpt2")
-                    .str("tokenizer.ggml.pre", "tekken"),
+                    .str("tokenizer.ggml.pre", "poro-chat"),
             ),
-            "is `tekken`; this program has default, gpt-2, gpt2, smollm, llama-bpe",
+            "is `poro-chat`; this program has default, gpt-2, gpt2, phi-2",
         ),
         (
             base(new().str("tokenizer.ggml.model", "gpt2")),
+            "of `bad.gguf` is missing",
+        ),
+        (
+            base(
+                new()
+                    .str("tokenizer.ggml.model", "gpt2")
+                    .str("tokenizer.ggml.pre", "gpt-2"),
+            ),
             "no metadata `tokenizer.ggml.merges`",
         ),
         (
             base(
                 new()
                     .str("tokenizer.ggml.model", "gpt2")
+                    .str("tokenizer.ggml.pre", "gpt-2")
                     .strings("tokenizer.ggml.merges", &["a zzzzzzzzzzzzzzz"]),
             ),
             "makes no known token",
@@ -415,6 +424,7 @@ fn bad_metadata_is_named() {
             base(
                 new()
                     .str("tokenizer.ggml.model", "gpt2")
+                    .str("tokenizer.ggml.pre", "gpt-2")
                     .strings("tokenizer.ggml.merges", &["ab"]),
             ),
             "is not a pair",
@@ -518,6 +528,10 @@ fn known_end_texts_end_an_answer_and_are_no_part_of_it_whatever_their_type() {
         assert_eq!(tokenizer.encode("<|im_end|>", true), [IM_END]);
         assert!(!tokenizer.encode("<|im_end|>", false).contains(&IM_END));
     }
+    // The number that means none is none.
+    let none = sentence_pieces(GgufBuilder::new().u32("tokenizer.ggml.bos_token_id", u32::MAX));
+    let none = Gguf::from_bytes(none.build(), "none.gguf").unwrap();
+    assert_eq!(Tokenizer::from_gguf(&none).unwrap().bos(), None);
     // A tag of HTML is none, as long as the metadata does not name it.
     let tags = sentence_pieces(
         GgufBuilder::new()
@@ -601,4 +615,81 @@ fn names_are_found_within_names_and_begun_at_the_end() {
     assert_eq!(found("x"), [0usize; 0]);
     assert_eq!(tokens.beginnings("<a>x", |id| id == 2), [0usize; 0]);
     assert_eq!(found("\u{e9}<a"), [2, 3]);
+}
+
+#[derive(serde::Deserialize)]
+struct Splitters {
+    texts: Vec<String>,
+    ids: std::collections::BTreeMap<String, Vec<Vec<u32>>>,
+}
+
+/// One small vocabulary whose merges cross the borders of words on purpose, under another splitter.
+fn splitters(pre: &str) -> Tokenizer {
+    let bytes = include_bytes!("../../tests/data/splitters.gguf").to_vec();
+    let file = Gguf::from_bytes(bytes, "splitters.gguf").unwrap();
+    let texts = file.get_strings(TOKENS).unwrap().unwrap();
+    let gguf = GgufBuilder::new()
+        .str(MODEL, "gpt2")
+        .str(PRE, pre)
+        .strings(TOKENS, &texts)
+        .i32s(TYPES, &file.get_i32s(TYPES).unwrap().unwrap())
+        .strings(MERGES, &file.get_strings(MERGES).unwrap().unwrap());
+    Tokenizer::from_gguf(&Gguf::from_bytes(gguf.build(), "splitters.gguf").unwrap()).unwrap()
+}
+
+/// `tests/data/make_splitters_golden.py` gathers what llama.cpp gives.
+#[test]
+fn texts_are_cut_into_words_as_every_splitter_does() {
+    let golden: Splitters =
+        serde_json::from_str(include_str!("../../tests/data/splitters_golden.json")).unwrap();
+    // Where the published tokenizers compose characters, or count marks among a word's letters,
+    // llama.cpp does not, and we follow those that the models were trained with.
+    let marks = regex::Regex::new(r"\p{M}").unwrap();
+    let differs = |pre: &str, text: &str| {
+        let of_marks = [
+            "qwen2",
+            "qwen35",
+            "tekken",
+            "gpt-4o",
+            "llama4",
+            "minimax-m2",
+        ];
+        of_marks.contains(&pre) && marks.is_match(text)
+    };
+    let mut faults = Vec::new();
+    let mut differing = 0;
+    for (pre, all) in &golden.ids {
+        let tokenizer = splitters(pre);
+        for (text, ids) in golden.texts.iter().zip(all) {
+            let ours = tokenizer.encode(text, false);
+            if ours == *ids {
+                continue;
+            }
+            if differs(pre, text) {
+                differing += 1;
+            } else {
+                faults.push(format!("{pre}: {text:?}: {ours:?} and not {ids:?}"));
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "{}:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    assert_eq!(differing, 18);
+}
+
+#[test]
+fn long_white_space_does_not_end_the_words_of_a_text() {
+    for pre in ["gpt-2", "qwen2", "default", "tekken"] {
+        let tokenizer = splitters(pre);
+        let word = tokenizer.encode("Hello world", false);
+        for space in [" ", "\t", "\n"] {
+            let text = format!("{}\nHello world", space.repeat(1_200_000));
+            let ids = tokenizer.encode(&text, false);
+            assert!(ids.ends_with(&word), "{pre} {space:?}");
+        }
+    }
 }
