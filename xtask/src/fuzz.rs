@@ -29,6 +29,11 @@ const COVERAGE: [&str; 6] = [
 /// Longer and a single input counts as a fault.
 const TIMEOUT_SECONDS: u32 = 25;
 const MEMORY_MIB: u32 = 2048;
+/// The statuses with which `libFuzzer` ends at such an input, and at one that takes more memory.
+const BEYOND_LIMITS: [i32; 2] = [70, 71];
+/// No evaluator bounds what a template may take, so the product runs it in a child that is ended:
+/// one that is beyond the limits here is no fault.
+const ENDED_IN_THE_PRODUCT: &str = "templates";
 /// Inputs of faults that were mended begin so, and are kept whatever they cover.
 const KEPT: &str = "bug-";
 /// The most inputs that a target's corpus keeps besides those.
@@ -215,7 +220,11 @@ impl Fuzzer {
         let status = running.wait_for_end(limit)?;
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         let mut outcome = Outcome::read(&text);
-        if !status.success() {
+        let is_ended = target == ENDED_IN_THE_PRODUCT
+            && status
+                .code()
+                .is_some_and(|code| BEYOND_LIMITS.contains(&code));
+        if !status.success() && !is_ended {
             outcome.fault = Some(format!(
                 "fuzz target {target} found a fault. Its log is {}, whose end is\n{}\nTo see it again:\n  \
                  cargo xtask fuzz {target} --input {}",
@@ -306,9 +315,9 @@ impl Outcome {
             let (_, rest) = line.strip_prefix('#')?.split_once(" cov: ")?;
             rest.split(' ').next()?.parse().ok()
         });
-        let input = log
-            .lines()
-            .find_map(|line| Some(line.split_once("Test unit written to ")?.1));
+        // The last: slow ones before it are only told.
+        let mut lines = log.lines().rev();
+        let input = lines.find_map(|line| Some(line.split_once("Test unit written to ")?.1));
         Self {
             executions: statistic("number_of_executed_units"),
             per_second: statistic("average_exec_per_sec"),

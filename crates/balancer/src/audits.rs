@@ -606,7 +606,8 @@ impl Core {
                 VerdictStatus::Verified => store::add_success(&mut write, node).await?,
                 VerdictStatus::Failed => {
                     let ban = self.config.ban.as_millis() as i64;
-                    let until = store::add_failure(&mut write, node, ban, now_ms).await?;
+                    let until =
+                        store::add_failure(&mut write, node, ban, self.edges.steady_ms()).await?;
                     bans.push((node, until));
                 }
                 VerdictStatus::SampledOut | VerdictStatus::Pending => {}

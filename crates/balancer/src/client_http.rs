@@ -712,14 +712,21 @@ async fn collect(client: &mut JobClient, wait: bool, until: Instant) -> Result<A
             return Ok(answer);
         }
         let progress = tokio::select! {
+            biased;
             progress = client.progress.recv() => progress,
             verdict = known_verdict(&mut client.verdict), if finished => {
-                return match verdict {
-                    Some(VerdictStatus::Failed) => Err(verification_failed()),
-                    _ => Ok(answer),
-                };
+                match verdict {
+                    Some(VerdictStatus::Failed) => return Err(verification_failed()),
+                    Some(VerdictStatus::Pending) if !client.stop_waiting().await => continue,
+                    _ => return Ok(answer),
+                }
             }
-            () = tokio::time::sleep_until(until), if finished => return Ok(answer),
+            () = tokio::time::sleep_until(until), if finished => {
+                if client.stop_waiting().await {
+                    return Ok(answer);
+                }
+                continue;
+            }
         };
         match progress {
             Some(Progress::Started) => {}

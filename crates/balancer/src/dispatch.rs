@@ -112,6 +112,20 @@ enum AttemptEnd {
     Stopped,
 }
 
+impl JobClient {
+    /// The client takes the output that there is as its answer, whatever the verdict will be. False
+    /// when the verdict has come: that output may be void, and another one under way.
+    pub(crate) async fn stop_waiting(&self) -> bool {
+        let mut job = self.job.state.lock().await;
+        let is_open = matches!(job.stage, Stage::Auditing(_));
+        if is_open {
+            // Who waits no longer has nothing written anew.
+            job.client = None;
+        }
+        is_open
+    }
+}
+
 impl Drop for JobClient {
     fn drop(&mut self) {
         let (core, job) = (Arc::clone(&self.core), Arc::clone(&self.job));
@@ -255,8 +269,8 @@ impl Core {
         let longest = jobs.iter().max_by_key(|job| job.context_needed());
         if let Some(job) = longest {
             let model = &job.request.model;
-            let (context, now_ms) = (job.context_needed(), self.edges.now_ms());
-            let availability = self.nodes.availability(model.id, context, now, now_ms);
+            let (context, steady_ms) = (job.context_needed(), self.edges.steady_ms());
+            let availability = self.nodes.availability(model.id, context, now, steady_ms);
             if let Some(error) = no_node(availability, &model.name) {
                 return Err(error);
             }
@@ -320,9 +334,9 @@ impl Core {
         if !relinked.is_empty() {
             self.wake_audited(&relinked.into_iter().collect());
         }
-        let (now, now_ms) = (Instant::now(), self.edges.now_ms());
+        let (now, steady_ms) = (Instant::now(), self.edges.steady_ms());
         for (model, waits) in self.queues.waiting() {
-            let room = self.nodes.room(model, now, now_ms);
+            let room = self.nodes.room(model, now, steady_ms);
             let count = match waits {
                 Waits::Worker => room.workers,
                 Waits::Reference => room.references,
@@ -386,7 +400,8 @@ impl Core {
         }
         let (model, context) = (job.request.model.id, job.context_needed());
         let now_ms = self.edges.now_ms();
-        if let Some(fault) = self.nodes.claim_fault(node, model, context, now, now_ms) {
+        let steady_ms = self.edges.steady_ms();
+        if let Some(fault) = self.nodes.claim_fault(node, model, context, now, steady_ms) {
             return Err(refusal(RefusalCode::NotEligible, fault));
         }
         let others: Vec<_> = seeking
@@ -657,7 +672,7 @@ impl Core {
             return Ok(None);
         }
         let model = Arc::clone(&job.request.model);
-        let now_ms = self.edges.now_ms();
+        let steady_ms = self.edges.steady_ms();
         let tries = job.past.len() as u32;
         if job.losses >= self.config.max_attempts
             || tries >= self.config.max_attempts.saturating_mul(NEWCOMER_TRIES)
@@ -685,7 +700,7 @@ impl Core {
         };
         if seeking.until <= now {
             let context = job.context_needed();
-            let availability = self.nodes.availability(model.id, context, now, now_ms);
+            let availability = self.nodes.availability(model.id, context, now, steady_ms);
             let error = no_node(availability, &model.name).unwrap_or_else(|| busy(&model.name));
             self.end_output(job, Err(error)).await?;
             return Ok(None);
@@ -709,7 +724,9 @@ impl Core {
         } else {
             Newcomers::No
         };
-        let candidates = self.nodes.candidates(&search(job, newcomers), now, now_ms);
+        let candidates = self
+            .nodes
+            .candidates(&search(job, newcomers), now, steady_ms);
         let offer = Offer {
             job: job.id,
             attempt: job.attempts + 1,
@@ -833,7 +850,8 @@ impl Core {
         store::set_speeds(&mut write, past.node, speeds).await?;
         let pause = if lapsed {
             let pause = self.config.lapse_pause.as_millis() as i64;
-            Some(store::add_lapse(&mut write, past.node, pause, now_ms).await?)
+            let steady_ms = self.edges.steady_ms();
+            Some(store::add_lapse(&mut write, past.node, pause, steady_ms).await?)
         } else {
             None
         };

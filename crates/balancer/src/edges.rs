@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use infera_model::rendering::Renderer;
 
@@ -11,6 +11,8 @@ type Random = dyn Fn(&mut [u8]) + Send + Sync;
 /// Where the balancer gets the time of day, its random bytes and its prompts from.
 pub struct Edges {
     now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// When this program's steady clock began, and what the time of day was then.
+    began: Option<(Instant, i64)>,
     random: Box<Random>,
     renderer: Arc<Renderer>,
 }
@@ -22,6 +24,7 @@ impl Edges {
     ) -> Self {
         Self {
             now_ms: Box::new(now_ms),
+            began: None,
             random: Box::new(random),
             renderer: Arc::new(Renderer::here()),
         }
@@ -39,14 +42,27 @@ impl Edges {
 
     /// The machine's clock and its source of randomness.
     pub fn system() -> Self {
-        Self::new(unix_ms, |bytes| {
+        let random = |bytes: &mut [u8]| {
             getrandom::fill(bytes).expect("the operating system gives random bytes once booted");
-        })
+        };
+        Self {
+            began: Some((Instant::now(), unix_ms())),
+            ..Self::new(unix_ms, random)
+        }
     }
 
     /// Unix time in milliseconds.
     pub fn now_ms(&self) -> i64 {
         (self.now_ms)()
+    }
+
+    /// Milliseconds of a clock that was set to Unix time when the program began, and that nobody
+    /// sets: for spans of time that must not end, or last, because somebody set the machine's clock.
+    pub fn steady_ms(&self) -> i64 {
+        match self.began {
+            Some((began, then_ms)) => then_ms.saturating_add(began.elapsed().as_millis() as i64),
+            None => self.now_ms(),
+        }
     }
 
     pub fn random<const N: usize>(&self) -> [u8; N] {

@@ -128,8 +128,8 @@ async fn session(
     let rows = check(&core.policy, &request.hardware);
     let known = async {
         let mut write = core.database.write().await?;
-        let known =
-            store::see_node(&mut write, node, &request.software, core.edges.now_ms()).await?;
+        let (now_ms, steady_ms) = (core.edges.now_ms(), core.edges.steady_ms());
+        let known = store::see_node(&mut write, node, &request.software, now_ms, steady_ms).await?;
         write.commit().await?;
         Ok::<_, DbError>(known)
     };

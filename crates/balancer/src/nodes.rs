@@ -74,6 +74,7 @@ struct LiveNode {
     /// Jobs on offer to it.
     offers: HashSet<JobId>,
     last_heard: Instant,
+    /// By [`Edges::steady_ms`](crate::edges::Edges::steady_ms).
     banned_until_ms: i64,
     /// Jobs of it that passed.
     verified: u32,
@@ -523,7 +524,7 @@ impl Nodes {
         &self,
         search: &Search<'_>,
         now: Instant,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> Vec<Candidate> {
         let inner = self.lock();
         let (mut known, mut newcomers) = (Vec::new(), Vec::new());
@@ -531,7 +532,7 @@ impl Nodes {
         for (node, live) in &inner.nodes {
             if search.excluded.contains(node)
                 || live.reference
-                || !live.fits(search.model, now, self.timeout, now_ms)
+                || !live.fits(search.model, now, self.timeout, steady_ms)
                 || live.context(search.model) < search.context
             {
                 continue;
@@ -577,12 +578,12 @@ impl Nodes {
     }
 
     /// How many jobs and audits of a model could be begun now.
-    pub(crate) fn room(&self, model: ModelId, now: Instant, now_ms: i64) -> Room {
+    pub(crate) fn room(&self, model: ModelId, now: Instant, steady_ms: i64) -> Room {
         let inner = self.lock();
         let mut room = Room::default();
         for live in inner.nodes.values() {
             // No ban keeps a reference from checking.
-            let bans_of_ms = if live.reference { i64::MAX } else { now_ms };
+            let bans_of_ms = if live.reference { i64::MAX } else { steady_ms };
             if live.fits(model, now, self.timeout, bans_of_ms) {
                 let free = live.free(self.trust) as usize;
                 if live.reference {
@@ -620,7 +621,7 @@ impl Nodes {
         model: ModelId,
         context: u32,
         now: Instant,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> Option<&'static str> {
         let inner = self.lock();
         let Some(live) = inner.nodes.get(&node) else {
@@ -630,11 +631,11 @@ impl Nodes {
             Some("A reference node checks jobs and takes none")
         } else if !live.meets_requirements {
             Some("The node does not meet the network's requirements")
-        } else if live.is_banned(now_ms) {
+        } else if live.is_banned(steady_ms) {
             Some(
                 "The node gets no jobs for a while, because its last output failed verification or it lost jobs that it had claimed",
             )
-        } else if !live.fits(model, now, Duration::MAX, now_ms) {
+        } else if !live.fits(model, now, Duration::MAX, steady_ms) {
             Some("The node has said that it is paused, or that the model is not loaded")
         } else if live.context(model) < context {
             Some("The job is longer than the context that the node has told")
@@ -710,7 +711,7 @@ impl Nodes {
         model: ModelId,
         context: u32,
         now: Instant,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> Availability {
         let inner = self.lock();
         let here: Vec<_> = inner
@@ -721,7 +722,7 @@ impl Nodes {
             .collect();
         let allowed: Vec<_> = here
             .iter()
-            .filter(|live| live.meets_requirements && !live.is_banned(now_ms))
+            .filter(|live| live.meets_requirements && !live.is_banned(steady_ms))
             .collect();
         let mut fit: Vec<_> = allowed.iter().filter(|live| !live.is_paused()).collect();
         let longest = fit.iter().map(|live| live.context(model)).max();
@@ -906,8 +907,8 @@ impl LiveNode {
             .is_none_or(|state| state.paused.is_some())
     }
 
-    fn is_banned(&self, now_ms: i64) -> bool {
-        self.banned_until_ms > now_ms
+    fn is_banned(&self, steady_ms: i64) -> bool {
+        self.banned_until_ms > steady_ms
     }
 
     /// What it has proved to be is not yet enough to rely on.
@@ -945,12 +946,12 @@ impl LiveNode {
         told.unwrap_or(u32::MAX)
     }
 
-    fn fits(&self, model: ModelId, now: Instant, timeout: Duration, now_ms: i64) -> bool {
+    fn fits(&self, model: ModelId, now: Instant, timeout: Duration, steady_ms: i64) -> bool {
         (timeout == Duration::MAX || self.is_here(now, timeout))
             && self.has(model)
             && !self.is_paused()
             && self.meets_requirements
-            && !self.is_banned(now_ms)
+            && !self.is_banned(steady_ms)
     }
 }
 

@@ -684,16 +684,19 @@ pub(crate) async fn see_node(
     node: NodeId,
     software: &str,
     now_ms: i64,
+    steady_ms: i64,
 ) -> Result<NodeRow, DbError> {
     let row = sqlx::query(
         "INSERT INTO nodes (id, software, first_seen_ms, last_seen_ms) VALUES (?1, ?2, ?3, ?3)
          ON CONFLICT (id) DO UPDATE SET software = ?2, last_seen_ms = ?3,
-             first_seen_ms = coalesce(first_seen_ms, ?3)
+             first_seen_ms = coalesce(first_seen_ms, ?3),
+             banned_until_ms = min(banned_until_ms, ?4 + banned_ms)
          RETURNING *",
     )
     .bind(node.to_string())
     .bind(software.chars().take(100).collect::<String>())
     .bind(now_ms)
+    .bind(steady_ms)
     .fetch_one(&mut **write)
     .await?;
     node_row(&row)
@@ -764,19 +767,20 @@ pub(crate) async fn add_lapse(
     write: &mut Write<'_>,
     node: NodeId,
     pause_ms: i64,
-    now_ms: i64,
+    steady_ms: i64,
 ) -> Result<i64, DbError> {
     let until: Option<i64> = sqlx::query_scalar(
         "UPDATE nodes SET lapses = lapses + 1,
-             banned_until_ms = max(banned_until_ms, ?1 + (?2 << min(lapses, 6)))
+             banned_until_ms = max(banned_until_ms, ?1 + (?2 << min(lapses, 6))),
+             banned_ms = max(banned_until_ms - ?1, ?2 << min(lapses, 6))
          WHERE id = ?3 RETURNING banned_until_ms",
     )
-    .bind(now_ms)
+    .bind(steady_ms)
     .bind(pause_ms)
     .bind(node.to_string())
     .fetch_optional(&mut **write)
     .await?;
-    Ok(until.unwrap_or(now_ms))
+    Ok(until.unwrap_or(steady_ms))
 }
 
 /// An output of this node failed: it is kept from jobs, twice as long each time. Gives until when.
@@ -784,19 +788,20 @@ pub(crate) async fn add_failure(
     write: &mut Write<'_>,
     node: NodeId,
     ban_ms: i64,
-    now_ms: i64,
+    steady_ms: i64,
 ) -> Result<i64, DbError> {
     let until: Option<i64> = sqlx::query_scalar(
         "UPDATE nodes SET failures = failures + 1,
-             banned_until_ms = ?1 + (?2 << min(failures, 10))
+             banned_until_ms = ?1 + (?2 << min(failures, 10)),
+             banned_ms = ?2 << min(failures, 10)
          WHERE id = ?3 RETURNING banned_until_ms",
     )
-    .bind(now_ms)
+    .bind(steady_ms)
     .bind(ban_ms)
     .bind(node.to_string())
     .fetch_optional(&mut **write)
     .await?;
-    Ok(until.unwrap_or(now_ms))
+    Ok(until.unwrap_or(steady_ms))
 }
 
 /// Mixes what was measured into what is known ([`Speeds::after`]).
@@ -1130,5 +1135,36 @@ mod tests {
         delete_left_reports(&mut write).await.unwrap();
         write.commit().await.unwrap();
         assert_eq!(left().await, ["kept"]);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_wrong_keeps_no_node_away_for_longer_than_its_pause() {
+        const NOW: i64 = 1_800_000_000_000;
+        const TWO_DAYS: i64 = 2 * 24 * 3_600_000;
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let node = NodeId::from_bytes([7; 32]);
+        let seen = async |steady_ms| {
+            let mut write = database.write().await.unwrap();
+            let row = see_node(&mut write, node, "test", NOW, steady_ms).await;
+            write.commit().await.unwrap();
+            row.unwrap().banned_until_ms
+        };
+        assert_eq!(seen(NOW).await, 0);
+        let mut write = database.write().await.unwrap();
+        for pause in [30_000, 60_000] {
+            let until = add_lapse(&mut write, node, 30_000, NOW + TWO_DAYS).await;
+            assert_eq!(until.unwrap(), NOW + TWO_DAYS + pause);
+        }
+        write.commit().await.unwrap();
+        assert_eq!(seen(NOW + TWO_DAYS).await, NOW + TWO_DAYS + 60_000);
+        assert_eq!(seen(NOW).await, NOW + 60_000, "the clock was set right");
+        assert_eq!(seen(NOW + 59_000).await, NOW + 60_000, "it goes on");
+        let mut write = database.write().await.unwrap();
+        add_failure(&mut write, node, 600_000, NOW + TWO_DAYS)
+            .await
+            .unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(seen(NOW).await, NOW + 600_000);
     }
 }

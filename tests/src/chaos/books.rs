@@ -22,7 +22,6 @@ pub(crate) struct Job {
     pub(crate) state: String,
     /// How the output ended.
     pub(crate) ended: Option<String>,
-    pub(crate) verdict: String,
     pub(crate) output_tokens: u64,
 }
 
@@ -30,6 +29,7 @@ pub(crate) struct Job {
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
     pub(crate) job: String,
+    pub(crate) node: String,
     pub(crate) run: i64,
     pub(crate) start: i64,
     pub(crate) paid_tokens: i64,
@@ -117,14 +117,13 @@ async fn connect(database: &Path) -> Result<SqliteConnection> {
 }
 
 async fn jobs(connection: &mut SqliteConnection) -> Result<HashMap<String, Job>> {
-    let rows = sqlx::query("SELECT id, state, ended, verdict, output_tokens FROM jobs")
+    let rows = sqlx::query("SELECT id, state, ended, output_tokens FROM jobs")
         .fetch_all(connection)
         .await?;
     let job = |row: &sqlx::sqlite::SqliteRow| {
         let job = Job {
             state: row.try_get("state")?,
             ended: row.try_get("ended")?,
-            verdict: row.try_get("verdict")?,
             output_tokens: row.try_get::<i64, _>("output_tokens")? as u64,
         };
         Ok((row.try_get("id")?, job))
@@ -133,12 +132,13 @@ async fn jobs(connection: &mut SqliteConnection) -> Result<HashMap<String, Job>>
 }
 
 async fn attempts(connection: &mut SqliteConnection) -> Result<Vec<Attempt>> {
-    let rows = sqlx::query("SELECT job, run, start, paid_tokens, verdict FROM attempts")
+    let rows = sqlx::query("SELECT job, node, run, start, paid_tokens, verdict FROM attempts")
         .fetch_all(connection)
         .await?;
     let attempt = |row: &sqlx::sqlite::SqliteRow| {
         Ok(Attempt {
             job: row.try_get("job")?,
+            node: row.try_get("node")?,
             run: row.try_get("run")?,
             start: row.try_get("start")?,
             paid_tokens: row.try_get("paid_tokens")?,
@@ -188,6 +188,7 @@ mod tests {
     fn attempt(run: i64, start: i64, paid_tokens: i64, failed: bool) -> Attempt {
         Attempt {
             job: "job".to_owned(),
+            node: "node".to_owned(),
             run,
             start,
             paid_tokens,

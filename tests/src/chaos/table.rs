@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::books::Books;
+use super::books::{Attempt, Books};
 use super::clients::{End, LIMIT, Observation};
 use super::field::SUBSIDY_CAP;
 use super::schedule::{Disturbance, Step};
@@ -201,15 +201,30 @@ fn streams(rows: &mut Rows, seen: &Seen) {
     debug_assert_eq!(LIMIT.as_secs(), 90, "the row above names it");
 
     let differ = || every().filter(|one| one.differs);
-    let caught = |one: &&Observation| {
-        let verdict = one.job.as_ref().and_then(|job| seen.books.jobs.get(job));
-        verdict.is_some_and(|job| job.verdict == "failed")
+    let attempts = |one: &Observation| {
+        let job = one.job.clone();
+        let of_job = move |attempt: &&Attempt| Some(&attempt.job) == job.as_ref();
+        seen.books.attempts.iter().filter(of_job)
+    };
+    // Whatever became of the job after it.
+    let caught = |one: &&Observation| attempts(one).any(|attempt| attempt.failed);
+    // A stream that breaks off has no verdict to wait for, and what its node had made up may be
+    // nowhere any more.
+    let broken_off = |one: &&Observation| {
+        matches!(one.end, End::BrokenByUs | End::HungUp)
+            && attempts(one).any(|attempt| !seen.honest.contains_key(&attempt.node))
     };
     rows.tell(
         "made up, and found out by the verdict",
         differ().filter(caught).count(),
     );
-    let altered = differ().filter(|one| !caught(one));
+    rows.tell(
+        "made up, and broken off before a verdict",
+        differ()
+            .filter(|one| !caught(one) && broken_off(one))
+            .count(),
+    );
+    let altered = differ().filter(|one| !caught(one) && !broken_off(one));
     let altered: Vec<_> = altered.map(|one| told(one, seen)).collect();
     rows.zero("altered", &altered);
 
