@@ -141,7 +141,8 @@ async fn who_waits_for_an_answer_is_not_silent() {
 async fn past_the_limit_connections_are_closed_at_once_and_the_others_go_on() {
     let network = Network::start(Config {
         connections: 4,
-        request_wait: Duration::from_secs(1),
+        // Longer than it takes to connect so often on a busy machine.
+        request_wait: Duration::from_secs(6),
         ..patient()
     })
     .await;
@@ -161,7 +162,7 @@ async fn past_the_limit_connections_are_closed_at_once_and_the_others_go_on() {
     let mut late = connect(&network).await;
     let begun = Instant::now();
     assert_eq!(ask(&mut late).await, None);
-    assert!(begun.elapsed() < Duration::from_millis(900), "not at once");
+    assert!(begun.elapsed() < Duration::from_secs(5), "not at once");
     // The one that is in use has its place, and the silent ones lose theirs.
     until("a place", async || ask(&mut connect(&network).await).await).await;
 }
