@@ -20,7 +20,7 @@ use infera_protocol::{FinishReason, JobId, JobSeed, Sampling, TokenOutput, Vecto
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::{BodyFault, Caller, Received, discard};
 use crate::catalog::ServedModel;
@@ -581,7 +581,7 @@ impl Answering {
             for client in &mut clients {
                 let verdict = known_verdict(&mut client.verdict);
                 // When time is up, the verdict is sent as pending.
-                let _ = tokio::time::timeout_at(until, verdict).await;
+                let _ = timeout_at(until, verdict).await;
             }
             let mut chunk = self.chunk(&json!([]));
             chunk["infera"] = verdicts(&clients);
@@ -714,18 +714,13 @@ async fn collect(client: &mut JobClient, wait: bool, until: Instant) -> Result<A
         let progress = tokio::select! {
             biased;
             progress = client.progress.recv() => progress,
-            verdict = known_verdict(&mut client.verdict), if finished => {
+            verdict = timeout_at(until, known_verdict(&mut client.verdict)), if finished => {
                 match verdict {
-                    Some(VerdictStatus::Failed) => return Err(verification_failed()),
-                    Some(VerdictStatus::Pending) if !client.stop_waiting().await => continue,
+                    Ok(Some(VerdictStatus::Failed)) => return Err(verification_failed()),
+                    Ok(Some(VerdictStatus::Pending)) | Err(_)
+                        if !client.stop_waiting().await => continue,
                     _ => return Ok(answer),
                 }
-            }
-            () = tokio::time::sleep_until(until), if finished => {
-                if client.stop_waiting().await {
-                    return Ok(answer);
-                }
-                continue;
             }
         };
         match progress {

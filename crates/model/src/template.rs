@@ -174,7 +174,10 @@ impl Compiled {
             Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message)))
         });
         environment
-            .add_template_owned(NAME, python::without_generation_tags(&template.source))
+            .add_template_owned(
+                NAME,
+                python::without_generation_tags(&template.source).into_owned(),
+            )
             .map_err(|error| template.broken(&error))?;
         let mut compiled = Self {
             template: template.clone(),

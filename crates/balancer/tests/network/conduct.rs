@@ -28,6 +28,16 @@ async fn known_worker(network: &Network, number: u8) -> SimNode {
     worker
 }
 
+/// A chat that the worker answers, and is free again.
+async fn answered(network: &Network, worker: &mut SimNode) -> JobId {
+    let answer = network.chat(&json!({}));
+    let mut work = worker.take().await;
+    worker.write_all(&mut work).await.unwrap();
+    worker.tell(1, None).await;
+    assert_eq!(answer.await.unwrap().0, 200);
+    work.spec.job
+}
+
 /// Settings under which one verified job makes a node known, and no newcomer is tried.
 fn quickly_known(config: Config) -> Config {
     Config {
@@ -412,11 +422,7 @@ async fn an_audit_that_waits_for_another_reference_keeps_no_place() {
     let mut reference = SimNode::join(&network, 201, 1, hardware()).await;
     let mut worker = SimNode::worker(&network, 1).await;
     for _ in 0..3 {
-        let answer = network.chat(&json!({}));
-        let mut work = worker.take().await;
-        worker.write_all(&mut work).await.unwrap();
-        worker.tell(1, None).await;
-        assert_eq!(answer.await.unwrap().0, 200);
+        answered(&network, &mut worker).await;
     }
     // It has one place, and computes for one job after the other, whose second reference is not
     // there yet. Were the place kept, two such references could wait for each other for ever.
@@ -445,12 +451,7 @@ async fn what_waits_for_references_is_bounded_and_unchecked_work_is_paid_by_poli
         let mut worker = SimNode::worker(&network, 1).await;
         let mut jobs: Vec<JobId> = Vec::new();
         for _ in 0..3 {
-            let answer = network.chat(&json!({}));
-            let mut work = worker.take().await;
-            worker.write_all(&mut work).await.unwrap();
-            worker.tell(1, None).await;
-            assert_eq!(answer.await.unwrap().0, 200);
-            jobs.push(work.spec.job);
+            jobs.push(answered(&network, &mut worker).await);
         }
         let receipt = network.settled(&jobs[0].to_string()).await;
         assert_eq!(receipt["verdict"], "sampled_out");

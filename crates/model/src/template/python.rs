@@ -1,6 +1,7 @@
 //! What templates use of Python, of Jinja2 and of Hugging Face's transformers beyond what the
 //! evaluator has.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,7 @@ use jiff::tz::TimeZone;
 use minijinja::value::{Kwargs, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 use minijinja_contrib::pycompat;
-use regex::Regex;
+use regex::{Captures, Regex};
 
 pub(super) fn prepare(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
@@ -21,20 +22,16 @@ pub(super) fn prepare(environment: &mut Environment<'_>) {
 }
 
 /// The tag says which text an assistant wrote, for training; what is in it is written all the same.
-pub(super) fn without_generation_tags(source: &str) -> String {
-    static BEGIN: LazyLock<Option<Regex>> = LazyLock::new(|| tag("generation"));
-    static END: LazyLock<Option<Regex>> = LazyLock::new(|| tag("endgeneration"));
-    let mut source = source.to_owned();
-    for (tag, instead) in [(&BEGIN, "{%$1 if true $2%}"), (&END, "{%$1 endif $2%}")] {
-        if let Some(tag) = &**tag {
-            source = tag.replace_all(&source, instead).into_owned();
-        }
-    }
-    source
-}
-
-fn tag(name: &str) -> Option<Regex> {
-    Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}")).ok()
+pub(super) fn without_generation_tags(source: &str) -> Cow<'_, str> {
+    static TAG: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").ok());
+    let Some(tag) = &*TAG else {
+        return source.into();
+    };
+    tag.replace_all(source, |found: &Captures<'_>| {
+        let instead = found.get(2).map_or("if true", |_| "endif");
+        format!("{{%{} {instead} {}%}}", &found[1], &found[3])
+    })
 }
 
 /// Python's methods of texts that the evaluator's companion lacks.
