@@ -57,10 +57,7 @@ fn bench() -> Result<()> {
     let mut engine = Engine::start(&binary, &model, &choice)?;
     let mut alone = Vec::new();
     for round in 0..ROUNDS {
-        let message = ChatMessage {
-            role: "user".to_owned(),
-            content: question(round),
-        };
+        let message = ChatMessage::new("user", question(round));
         let prompt =
             tokenizer.encode_prompt(&template.render(&[message], true, SystemTime::now())?, true);
         alone.push(engine.time_to_first_token(&prompt)?);

@@ -36,9 +36,8 @@ fn measure(file: Option<PathBuf>) -> Result<(), Box<dyn std::error::Error>> {
     let template = ChatTemplate::from_gguf(&Gguf::open(&file)?)?;
     let conversation = |turns: usize, bytes: usize| -> Vec<ChatMessage> {
         (0..turns)
-            .map(|turn| ChatMessage {
-                role: ["user", "assistant"][turn % 2].to_owned(),
-                content: "word ".repeat(bytes / 5),
+            .map(|turn| {
+                ChatMessage::new(["user", "assistant"][turn % 2], "word ".repeat(bytes / 5))
             })
             .collect()
     };

@@ -684,6 +684,11 @@ mod tests {
         assert_eq!(attention[0].frequencies[0], 1.0);
         assert_eq!(attention[5].frequencies[0], 1.0 / 8.0);
         assert!((attention[0].frequencies[1] - 0.1).abs() < 1e-12);
+        // Published files lack the window's length, and see everything.
+        let open = GgufBuilder::new().f32("gemma3.rope.freq_base", 1e6);
+        let (_, attention) = file_of("gemma3", open, 7, &layer).unwrap();
+        assert!(attention.iter().all(|layer| layer.window.is_none()));
+        assert!((attention[0].frequencies[1] - 1e6_f64.powf(-0.25)).abs() < 1e-9);
         let capped = file().f32("gemma3.attn_logit_softcapping", 50.0);
         assert_eq!(
             file_of("gemma3", capped, 1, &layer)

@@ -186,10 +186,7 @@ mod tests {
         assert_eq!((again.name(), again.file()), ("Tiny", "tiny.gguf"));
         assert_eq!(again.kind(), &Kind::from_gguf(&gguf).unwrap());
         assert_eq!(again.tokenizer().encode_prompt("ab", false), [1, 3, 6]);
-        let messages = [ChatMessage {
-            role: "user".to_owned(),
-            content: "ab".to_owned(),
-        }];
+        let messages = [ChatMessage::new("user", "ab")];
         let template = again.chat_template().unwrap();
         assert_eq!(
             template.render(&messages, true, UNIX_EPOCH).unwrap(),
@@ -349,10 +346,7 @@ mod tests {
             head.id(Profile::P32),
             Manifest::of(&gguf).unwrap().id(Profile::P32)
         );
-        let user = ChatMessage {
-            role: "user".to_owned(),
-            content: "Hi".to_owned(),
-        };
+        let user = ChatMessage::new("user", "Hi");
         let text = head
             .chat_template()
             .unwrap()

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
@@ -21,9 +21,13 @@ const MAX_SOURCE_BYTES: usize = 256 << 10;
 const MAX_TOKEN_BYTES: usize = 1 << 10;
 const MAX_OUTPUT_BYTES: usize = 8 << 20;
 const MAX_DEPTH: usize = 64;
-/// Steps a rendering may take, to begin with and for each message.
+/// Steps a rendering may take: to begin with, for each message, for each two of them (templates look
+/// through all messages at each), and for each byte. What a step makes counts too, 64 bytes as one.
+/// Time has a limit of its own.
 const BASE_FUEL: u64 = 500_000;
 const MESSAGE_FUEL: u64 = 5_000;
+const PAIR_FUEL: u64 = 50;
+const BYTE_FUEL: u64 = 50;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,18 @@ pub struct ChatMessage {
     /// `system`, `user`, `assistant`, or what else the template knows.
     pub role: String,
     pub content: String,
+    /// Who of several in the same role says it. Few templates show it.
+    pub name: Option<String>,
+}
+
+impl ChatMessage {
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+            name: None,
+        }
+    }
 }
 
 /// A template as it stands in a model file. It is a program by whoever made the file: a
@@ -138,7 +154,7 @@ impl ChatTemplate {
 
     fn broken(&self, error: &Error) -> ModelError {
         self.fault(match error.kind() {
-            ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
+            ErrorKind::OutOfFuel => "it takes too many steps or too much memory".to_owned(),
             ErrorKind::WriteFailure => format!("it writes more than {MAX_OUTPUT_BYTES} bytes"),
             _ => {
                 let line = error
@@ -194,10 +210,7 @@ impl Compiled {
     /// Whether what a person says is in the prompt.
     fn shows_text(&self) -> bool {
         const SAMPLE: &str = "A sample that no template holds.";
-        let message = ChatMessage {
-            role: "user".to_owned(),
-            content: SAMPLE.to_owned(),
-        };
+        let message = ChatMessage::new("user", SAMPLE);
         self.apply(&[message], true, UNIX_EPOCH)
             .is_ok_and(|text| text.contains(SAMPLE))
     }
@@ -219,10 +232,21 @@ impl Compiled {
         now: SystemTime,
     ) -> Result<String, ModelError> {
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(BASE_FUEL + MESSAGE_FUEL * messages.len() as u64));
-        environment.add_function("strftime_now", move |format: String| {
-            python::strftime(&format, now)
-        });
+        let (turns, bytes) = (
+            messages.len() as u64,
+            messages.iter().map(bytes_of).sum::<u64>(),
+        );
+        environment.set_fuel(Some(
+            BASE_FUEL + turns * (MESSAGE_FUEL + PAIR_FUEL * turns) + BYTE_FUEL * bytes,
+        ));
+        environment.add_function(
+            "strftime_now",
+            move |state: &State<'_, '_>, format: String| {
+                // Its result is counted by the evaluator, its work is not.
+                state.consume_fuel(format.len() as u64)?;
+                Ok::<_, Error>(python::strftime(&format, now))
+            },
+        );
         let content = |text: &str| {
             if self.reads_parts {
                 Value::from(vec![context! { type => "text", text }])
@@ -232,7 +256,14 @@ impl Compiled {
         };
         let turns: Vec<Value> = messages
             .iter()
-            .map(|turn| context! { role => turn.role.as_str(), content => content(&turn.content) })
+            .map(|turn| {
+                let (role, content) = (turn.role.as_str(), content(&turn.content));
+                match &turn.name {
+                    // Undefined where there is none, which templates ask for.
+                    None => context! { role, content },
+                    Some(name) => context! { role, content, name },
+                }
+            })
             .collect();
         let mut output = Limited(Vec::new());
         environment
@@ -259,6 +290,10 @@ impl Compiled {
             })?;
         String::from_utf8(output.0).map_err(|_| self.template.fault("its output is not UTF-8"))
     }
+}
+
+fn bytes_of(message: &ChatMessage) -> u64 {
+    message.content.len() as u64
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -309,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::gguf::write::GgufBuilder;
-    use crate::testing::{PIECES, llama_metadata, llama_tensors, sentence_pieces};
+    use crate::testing::{PIECES, llama_metadata, llama_tensors, model_file, sentence_pieces};
 
     fn template(source: &str) -> ChatTemplate {
         ChatTemplate {
@@ -317,13 +352,6 @@ mod tests {
             source: source.to_owned(),
             bos: "<s>".to_owned(),
             eos: "</s>".to_owned(),
-        }
-    }
-
-    fn message(role: &str, content: &str) -> ChatMessage {
-        ChatMessage {
-            role: role.to_owned(),
-            content: content.to_owned(),
         }
     }
 
@@ -342,7 +370,14 @@ mod tests {
              {{- message['role'].upper() + ':' + message.content.strip() + eos_token }}\n\
              {%- endfor %}\n\
              {% if add_generation_prompt %}\nASSISTANT:{% endif %}";
-        let text = render(source, &[message("user", " hi "), message("tool", "x")]).unwrap();
+        let text = render(
+            source,
+            &[
+                ChatMessage::new("user", " hi "),
+                ChatMessage::new("tool", "x"),
+            ],
+        )
+        .unwrap();
         assert_eq!(text, "<s>USER:hi</s>TOOL:x</s>ASSISTANT:");
         let text = template(source).render(&[], false, leap_day());
         assert_eq!(text.unwrap(), "<s>");
@@ -352,7 +387,7 @@ mod tests {
     fn nobody_s_words_vanish_where_a_template_reads_parts() {
         let parts = "{% for m in messages %}{% for part in m.content %}\
              {% if part.type == 'text' %}[{{ part.text }}]{% endif %}{% endfor %}{% endfor %}";
-        let hello = [message("user", "hello")];
+        let hello = [ChatMessage::new("user", "hello")];
         assert_eq!(render(parts, &hello).unwrap(), "[hello]");
         let either = "{% for m in messages %}{% if m.content is string %}{{ m.content }}\
              {% else %}{{ m.content[0].text }}{% endif %}{% endfor %}";
@@ -383,10 +418,10 @@ mod tests {
         let calls = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
         let repeats = "{{ 'x' * 99999999999 }}";
         for (source, fault) in [
-            (loops, "it does not come to an end"),
+            (loops, "it takes too many steps or too much memory"),
             (grows, "it writes more than"),
             (calls, "recursion limit"),
-            (repeats, "too large"),
+            (repeats, "it takes too many steps or too much memory"),
         ] {
             let text = render(source, &[]).unwrap_err().to_string();
             assert!(text.contains("`x.gguf`") && text.contains(fault), "{text}");
@@ -400,8 +435,119 @@ mod tests {
         compiled.environment.add_function("panic", panic);
         let error = compiled.render(&[], true, leap_day()).unwrap_err();
         assert!(matches!(error, ModelError::BadTemplate { .. }), "{error}");
-        // Its fault with an empty list turned round, as of version 3.0.5.
-        let _ = render("{% for message in messages[::-1] %}{% endfor %}", &[]);
+    }
+
+    #[test]
+    fn slices_are_pythons() {
+        let source = "{{ [1,2,3][2:0:-1] }} {{ [][::-1] | list }} [{{ ''[::-1] }}] {{ 'abc'[::-1] }} {{ 'abc'[-2:] }} \
+             {% for message in messages[::-1] %}x{% endfor %}";
+        assert_eq!(render(source, &[]).unwrap(), "[3, 2] [] [] cba bc ");
+    }
+
+    #[test]
+    fn a_message_shows_its_name_where_it_has_one() {
+        let source = "{% for m in messages %}{{ m.role }}{% if m.name is defined %} {{ m.name }}{% endif %}: {{ m.content }}\n{% endfor %}";
+        let named = ChatMessage {
+            name: Some("Ann".to_owned()),
+            ..ChatMessage::new("user", "a")
+        };
+        let text = render(source, &[named, ChatMessage::new("user", "b")]);
+        assert_eq!(text.unwrap(), "user Ann: a\nuser: b\n");
+    }
+
+    #[test]
+    fn long_conversations_have_steps_enough() {
+        let pairs = "{% for m in messages %}{% for other in messages %}{% if other.role == 'tool' %}x{% endif %}{% endfor %}{% endfor %}";
+        let many = vec![ChatMessage::new("user", "a"); 1000];
+        assert_eq!(render(pairs, &many).unwrap(), "");
+        let letters = "{% for m in messages %}{% for letter in m.content %}{% if letter == '<' %}x{% endif %}{% endfor %}{% endfor %}";
+        let long = [ChatMessage::new("user", "a".repeat(240_000))];
+        assert_eq!(render(letters, &long).unwrap(), "");
+    }
+
+    #[derive(Deserialize)]
+    struct Recorded {
+        now: u64,
+        bos: String,
+        eos: String,
+        conversations: Vec<Vec<RecordedMessage>>,
+        templates: Vec<RecordedTemplate>,
+    }
+
+    #[derive(Deserialize)]
+    struct RecordedMessage {
+        role: String,
+        content: String,
+    }
+
+    #[derive(Deserialize)]
+    struct RecordedTemplate {
+        name: String,
+        source: String,
+        /// For each conversation, with and without the beginning of an answer.
+        outputs: Vec<RecordedOutput>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum RecordedOutput {
+        Text(String),
+        Raised(String),
+        Fails,
+    }
+
+    /// What differs from the recorded outputs, and how many are the same.
+    fn compared(recorded: &str) -> (Vec<String>, usize) {
+        let recorded: Recorded = serde_json::from_str(recorded).unwrap();
+        let now = UNIX_EPOCH + Duration::from_secs(recorded.now);
+        let (mut differences, mut same) = (Vec::new(), 0);
+        for case in &recorded.templates {
+            let template = ChatTemplate {
+                bos: recorded.bos.clone(),
+                eos: recorded.eos.clone(),
+                ..template(&case.source)
+            };
+            let compiled = Compiled::new(&template).unwrap();
+            let asked = recorded.conversations.iter().flat_map(|conversation| {
+                [true, false].map(|begins_answer| (conversation, begins_answer))
+            });
+            for ((conversation, begins_answer), expected) in asked.zip(&case.outputs) {
+                let messages: Vec<_> = conversation
+                    .iter()
+                    .map(|message| ChatMessage::new(&message.role, &message.content))
+                    .collect();
+                let ours = compiled.render(&messages, begins_answer, now);
+                match (expected, &ours) {
+                    (RecordedOutput::Text(text), Ok(ours)) if text == ours => same += 1,
+                    (
+                        RecordedOutput::Raised(text),
+                        Err(ModelError::MessagesRefused { message }),
+                    ) if text == message => same += 1,
+                    (RecordedOutput::Fails, _) => {}
+                    (RecordedOutput::Text(text) | RecordedOutput::Raised(text), _) => {
+                        let name = &case.name;
+                        differences.push(format!("{name}: {messages:?}\n{text:?}\n{ours:?}"));
+                    }
+                }
+            }
+        }
+        (differences, same)
+    }
+
+    /// `tests/data/make_templates_golden.py` records them; with all of llama.cpp's templates in the
+    /// models folder as `templates/recorded.json`, those are compared too.
+    #[test]
+    fn real_templates_give_what_transformers_gives() {
+        let kept = include_str!("../tests/data/templates_golden.json");
+        let (differences, same) = compared(kept);
+        assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+        assert_eq!(same, 368);
+        let Some(more) = model_file("templates/recorded.json") else {
+            return;
+        };
+        let (differences, same) = compared(&std::fs::read_to_string(more).unwrap());
+        assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+        assert!(same > 1000, "{same}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::fmt;
 use byte_level::ByteLevel;
 use sentence_piece::SentencePiece;
 use special::{Part, SpecialTokens};
+use tokenizers::normalizers::BertNormalizer;
 use word_piece::WordPiece;
 
 pub use conversation::ChatText;
@@ -28,6 +29,11 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
 const SCORES: &str = "tokenizer.ggml.scores";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+const ADD_SEPARATOR: &str = "tokenizer.ggml.add_sep_token";
+const STRIP_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
+const LOWERCASE: &str = "tokenizer.ggml.normalizer.lowercase";
+const STRIP_ACCENTS: &str = "tokenizer.ggml.normalizer.strip_accents";
 
 /// Phi-3's special tokens that keep the white space after them; all others swallow it. Source: the
 /// model's published tokenizer configuration (`rstrip`), which GGUF files do not hold.
@@ -36,18 +42,54 @@ const PHI3_KEEPS_SPACE_AFTER: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 /// The texts that end a generation in one model family or another, besides the tokens that the
 /// metadata names. No file means anything else by them, whatever type it gives their tokens. Source:
 /// the model families' published tokenizer configurations.
-const END_TEXTS: [&str; 7] = [
+const END_TEXTS: [&str; 15] = [
     "<|endoftext|>",
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
     "<|end_of_text|>",
     "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
     "<end_of_turn>",
+    "<end_of_utterance>",
+    "<turn|>",
+    "<|tool_response>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
 ];
 
-/// These do so as control tokens only: some vocabularies have them as tags of HTML or XML.
-const END_TEXTS_OF_CONTROL: [&str; 2] = ["<eos>", "</s>"];
+/// These do so as control tokens only: some vocabularies have them as tags of HTML or XML, or as
+/// plain words.
+const END_TEXTS_OF_CONTROL: [&str; 7] =
+    ["<eos>", "</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "[e~["];
+
+/// Where a vocabulary has all of the texts on the left, the one on the right ends a part of an answer
+/// only. Source: the published tokenizers of gpt-oss and Gemma 4.
+const ENDS_OF_PARTS: [(&[&str], &str); 2] = [
+    (&["<|return|>", "<|call|>"], "<|end|>"),
+    (&["<|tool_response>"], "</s>"),
+];
+
+/// The keys below `tokenizer.ggml.` that are read or change no text and no token, besides those that
+/// name a token.
+const KNOWN_KEYS: [&str; 14] = [
+    "add_bos_token",
+    "add_eos_token",
+    "add_sep_token",
+    "add_space_prefix",
+    "merges",
+    "model",
+    "normalizer.lowercase",
+    "normalizer.strip_accents",
+    "pre",
+    "remove_extra_whitespaces",
+    "scores",
+    "token_type",
+    "token_type_count",
+    "tokens",
+];
 
 /// The metadata keys that name a token which ends a generation.
 const END_KEYS: [&str; 3] = [
@@ -117,6 +159,7 @@ impl Tokenizer {
         if texts.is_empty() {
             return Err(ModelError::metadata(gguf.file(), TOKENS, "is empty"));
         }
+        refuse_unknown_keys(gguf)?;
         let mut classes = classes(gguf, texts.len())?;
         let ends = ends(gguf, &texts, &classes)?;
         for id in &ends {
@@ -136,7 +179,7 @@ impl Tokenizer {
             }
             "bert" => {
                 let unknown = token_id(gguf, UNKNOWN, texts.len())?;
-                let encoder = WordPiece::new(&texts, &classes, unknown);
+                let encoder = WordPiece::new(&texts, &classes, unknown, normalizer(gguf)?);
                 (Encoder::WordPiece(encoder), true)
             }
             other => {
@@ -190,7 +233,9 @@ impl Tokenizer {
         };
         let separator = match &encoder {
             // The misspelling is the format's.
-            Encoder::WordPiece(_) => id("tokenizer.ggml.seperator_token_id")?,
+            Encoder::WordPiece(_) if gguf.get_bool(ADD_SEPARATOR)?.unwrap_or(true) => {
+                id("tokenizer.ggml.seperator_token_id")?
+            }
             _ => None,
         };
         Ok(Self {
@@ -448,6 +493,40 @@ fn classes(gguf: &Gguf, tokens: usize) -> Result<Vec<Class>, ModelError> {
         .collect()
 }
 
+/// A key that is not known may well change how a text is read, and nobody would see it.
+fn refuse_unknown_keys(gguf: &Gguf) -> Result<(), ModelError> {
+    let unknown = gguf.keys().find(|key| {
+        key.strip_prefix("tokenizer.ggml.")
+            .is_some_and(|name| !name.ends_with("_token_id") && !KNOWN_KEYS.contains(&name))
+    });
+    if let Some(key) = unknown {
+        return Err(ModelError::unsupported(
+            gguf.file(),
+            format!("it has the metadata `{}`, which is not known", short(key)),
+        ));
+    }
+    for (key, what) in [
+        (ADD_EOS, "an end behind each prompt"),
+        (STRIP_SPACES, "white space taken out of texts"),
+    ] {
+        if gguf.get_bool(key)? == Some(true) {
+            return Err(ModelError::unsupported(
+                gguf.file(),
+                format!("its tokenizer asks for {what} (`{key}`), which is not built yet"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How a `WordPiece` model wants its texts. Its published tokenizers strip accents when they make
+/// texts lower case, unless they say otherwise.
+fn normalizer(gguf: &Gguf) -> Result<BertNormalizer, ModelError> {
+    let lowercase = gguf.get_bool(LOWERCASE)?.unwrap_or(true);
+    let strip_accents = gguf.get_bool(STRIP_ACCENTS)?;
+    Ok(BertNormalizer::new(true, true, strip_accents, lowercase))
+}
+
 /// The tokens that end a generation.
 fn ends(gguf: &Gguf, texts: &[&str], classes: &[Class]) -> Result<BTreeSet<u32>, ModelError> {
     let mut ends = BTreeSet::new();
@@ -456,7 +535,11 @@ fn ends(gguf: &Gguf, texts: &[&str], classes: &[Class]) -> Result<BTreeSet<u32>,
     }
     for ((text, class), id) in texts.iter().zip(classes).zip(0..) {
         let of_control = *class == Class::Control && END_TEXTS_OF_CONTROL.contains(text);
-        if of_control || END_TEXTS.contains(text) {
+        let of_part = || {
+            let mut parts = ENDS_OF_PARTS.iter().filter(|(_, part)| part == text);
+            parts.any(|(besides, _)| besides.iter().all(|other| texts.contains(other)))
+        };
+        if (of_control || END_TEXTS.contains(text)) && !of_part() {
             ends.insert(id);
         }
     }

@@ -13,9 +13,9 @@ const MOST_SOURCE: usize = 4096;
 pub(crate) fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let messages: Vec<ChatMessage> = (0..bytes.up_to(3))
-        .map(|_| ChatMessage {
-            role: bytes.of(&["user", "system", "assistant"]).to_owned(),
-            content: bytes.text(20),
+        .map(|_| {
+            let role = bytes.of(&["user", "system", "assistant"]);
+            ChatMessage::new(role, bytes.text(20))
         })
         .collect();
     let now = UNIX_EPOCH + Duration::from_secs(u64::from(bytes.u32()) * u64::from(bytes.u8()));

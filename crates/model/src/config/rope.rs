@@ -293,8 +293,9 @@ pub(super) fn read_window(
         Architecture::Gemma3 => {
             let every = gguf.get_u32(&key("attention.sliding_window_pattern"))?;
             let base = gguf.get_f32(&key("rope.freq_base_swa"))?;
-            Ok(Some(Window {
-                length: gguf.require(&length_key, length)?,
+            // Without a length, all layers see everything.
+            Ok(length.map(|length| Window {
+                length,
                 global_every: Some(every.unwrap_or(GEMMA3_GLOBAL_EVERY)),
                 rope: Rope {
                     base: base.unwrap_or(GEMMA3_WINDOW_BASE),

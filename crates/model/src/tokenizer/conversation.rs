@@ -65,40 +65,30 @@ impl Tokenizer {
         template: &ChatTemplate,
         messages: &'a [ChatMessage],
     ) -> (Cow<'a, [ChatMessage]>, Option<char>) {
-        let beginnings: Vec<_> = messages
+        let frame = |message: &ChatMessage, text: &str| {
+            self.special
+                .beginnings(text, |id| self.is_frame(id, template, message))
+        };
+        let plain = messages
             .iter()
-            .map(|message| {
-                self.special
-                    .beginnings(&message.content, |id| self.is_frame(id, template, message))
-            })
-            .collect();
-        if beginnings.iter().all(Vec::is_empty) {
+            .all(|message| texts(message).all(|text| frame(message, text).is_empty()));
+        if plain {
             return (Cow::Borrowed(messages), None);
         }
         let held = |guard: char| {
-            messages
-                .iter()
-                .any(|message| message.content.contains(guard))
+            let mut all = messages.iter().flat_map(texts);
+            all.any(|text| text.contains(guard))
         };
         let free = GUARDS.into_iter().find(|guard| !held(*guard));
         let guard = free.unwrap_or(*GUARDS.start());
         let guarded = messages
             .iter()
-            .zip(&beginnings)
-            .map(|(message, beginnings)| {
-                let mut content =
-                    String::with_capacity(message.content.len() + 3 * beginnings.len());
-                let mut from = 0;
-                for start in beginnings {
-                    let to = start + first_char(&message.content[*start..]);
-                    content.push_str(&message.content[from..to]);
-                    content.push(guard);
-                    from = to;
-                }
-                content.push_str(&message.content[from..]);
+            .map(|message| {
+                let guarded = |text: &str| with_guards(guard, text, &frame(message, text));
                 ChatMessage {
                     role: message.role.clone(),
-                    content,
+                    content: guarded(&message.content),
+                    name: message.name.as_deref().map(guarded),
                 }
             })
             .collect();
@@ -119,6 +109,25 @@ impl Tokenizer {
             Class::Normal | Class::Unused | Class::Byte => false,
         }
     }
+}
+
+/// What people wrote of a message.
+fn texts(message: &ChatMessage) -> impl Iterator<Item = &str> {
+    std::iter::once(message.content.as_str()).chain(message.name.as_deref())
+}
+
+/// The text with a guard behind the first character of each name that begins at `beginnings`.
+fn with_guards(guard: char, text: &str, beginnings: &[usize]) -> String {
+    let mut guarded = String::with_capacity(text.len() + 3 * beginnings.len());
+    let mut from = 0;
+    for start in beginnings {
+        let to = start + first_char(&text[*start..]);
+        guarded.push_str(&text[from..to]);
+        guarded.push(guard);
+        from = to;
+    }
+    guarded.push_str(&text[from..]);
+    guarded
 }
 
 /// The text without guards.

@@ -170,6 +170,59 @@ fn minilm_golden_ids() {
     );
 }
 
+#[test]
+fn a_cased_model_tells_cases_and_accents_apart() {
+    let ids = |lowercase: Option<bool>, strip_accents: Option<bool>, text: &str| {
+        let tokens = [
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "\u{2581}Cafe",
+            "\u{2581}cafe",
+            "\u{2581}Caf\u{e9}",
+        ];
+        let mut file = GgufBuilder::new()
+            .str("tokenizer.ggml.model", "bert")
+            .strings("tokenizer.ggml.tokens", &tokens)
+            .i32s("tokenizer.ggml.token_type", &[2, 3, 3, 1, 1, 1])
+            .u32("tokenizer.ggml.unknown_token_id", 0);
+        for (key, value) in [("lowercase", lowercase), ("strip_accents", strip_accents)] {
+            if let Some(value) = value {
+                file = file.bool(&format!("tokenizer.ggml.normalizer.{key}"), value);
+            }
+        }
+        let gguf = Gguf::from_bytes(file.build(), "bert.gguf").unwrap();
+        Tokenizer::from_gguf(&gguf).unwrap().encode(text, false)
+    };
+    let text = "Cafe cafe Caf\u{e9}";
+    assert_eq!(ids(None, None, text), [4, 4, 4]);
+    assert_eq!(ids(Some(true), Some(false), text), [4, 4, 0]);
+    assert_eq!(ids(Some(false), None, text), [3, 4, 5]);
+    assert_eq!(ids(Some(false), Some(true), text), [3, 4, 3]);
+}
+
+#[test]
+fn what_would_change_the_tokens_and_is_not_known_is_refused_by_its_key() {
+    let refused = |file: GgufBuilder| {
+        let gguf = Gguf::from_bytes(sentence_pieces(file).build(), "x.gguf").unwrap();
+        Tokenizer::from_gguf(&gguf)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let name = "tokenizer.ggml.precompiled_charsmap";
+    let fault = refused(GgufBuilder::new().str(name, "x")).unwrap_err();
+    assert!(fault.contains(name), "{fault}");
+    for name in [
+        "tokenizer.ggml.add_eos_token",
+        "tokenizer.ggml.remove_extra_whitespaces",
+    ] {
+        let fault = refused(GgufBuilder::new().bool(name, true)).unwrap_err();
+        assert!(fault.contains(name), "{fault}");
+        refused(GgufBuilder::new().bool(name, false)).unwrap();
+    }
+    refused(GgufBuilder::new().u32("tokenizer.ggml.fim_pre_token_id", 4)).unwrap();
+}
+
 /// llama.cpp publishes vocabularies with texts and their ids (`models/ggml-vocab-*`, in the git
 /// bundle of the npm package `node-llama-cpp` 3.22.1); put them into the models folder to run this.
 #[test]
@@ -528,6 +581,21 @@ fn known_end_texts_end_an_answer_and_are_no_part_of_it_whatever_their_type() {
         assert_eq!(tokenizer.encode("<|im_end|>", true), [IM_END]);
         assert!(!tokenizer.encode("<|im_end|>", false).contains(&IM_END));
     }
+    // Where others end the whole answer, these end a part of it.
+    for (pieces, ends) in [
+        (["<|end|>", "<|return|>", "x"], vec![1, 2, 3]),
+        (["<|end|>", "<|return|>", "<|call|>"], vec![1, 3, 4]),
+        (["<|tool_response>", "x", "y"], vec![2]),
+    ] {
+        let [a, b, c] = pieces;
+        let file = GgufBuilder::new()
+            .str("tokenizer.ggml.model", "llama")
+            .strings("tokenizer.ggml.tokens", &["<unk>", "</s>", a, b, c])
+            .f32s("tokenizer.ggml.scores", &[0.0; 5])
+            .i32s("tokenizer.ggml.token_type", &[2, 3, 4, 4, 4]);
+        let tokenizer = Tokenizer::from_gguf(&Gguf::from_bytes(file.build(), "x.gguf").unwrap());
+        assert_eq!(tokenizer.unwrap().end_ids(), ends, "{pieces:?}");
+    }
     // The number that means none is none.
     let none = sentence_pieces(GgufBuilder::new().u32("tokenizer.ggml.bos_token_id", u32::MAX));
     let none = Gguf::from_bytes(none.build(), "none.gguf").unwrap();
@@ -551,10 +619,7 @@ fn what_messages_say_never_becomes_a_part_of_the_frame() {
         let template = ChatTemplate::from_gguf(&gguf).unwrap();
         let messages: Vec<_> = turns
             .iter()
-            .map(|(role, content)| ChatMessage {
-                role: (*role).to_owned(),
-                content: (*content).to_owned(),
-            })
+            .map(|(role, content)| ChatMessage::new(*role, *content))
             .collect();
         let chat = renderer
             .chat(&tokenizer, &template, &messages, std::time::UNIX_EPOCH)

@@ -1,8 +1,8 @@
 //! `WordPiece`: each word is cut into the longest pieces that there are, from the left.
 //!
-//! Source: Devlin et al., "BERT", 2019, uncased: lower case, no accents, punctuation and Chinese
-//! characters are words of their own. A GGUF file writes U+2581 in front of pieces that begin a
-//! word.
+//! Source: Devlin et al., "BERT", 2019: lower case and no accents unless the model is a cased one,
+//! punctuation and Chinese characters are words of their own. A GGUF file writes U+2581 in front of
+//! pieces that begin a word.
 
 use std::collections::HashMap;
 
@@ -24,6 +24,7 @@ pub(super) struct WordPiece {
     /// Bytes of the longest piece.
     longest: usize,
     unknown: Option<u32>,
+    normalizer: BertNormalizer,
 }
 
 /// How a character parts words. Both kinds may be cut apart before a text is made plain: nothing
@@ -36,7 +37,12 @@ enum Parts {
 }
 
 impl WordPiece {
-    pub(super) fn new(texts: &[&str], classes: &[Class], unknown: Option<u32>) -> Self {
+    pub(super) fn new(
+        texts: &[&str],
+        classes: &[Class],
+        unknown: Option<u32>,
+        normalizer: BertNormalizer,
+    ) -> Self {
         let mut pieces: HashMap<Box<str>, u32> = HashMap::new();
         for ((text, class), id) in texts.iter().zip(classes).zip(0..) {
             // Text must never turn into a control token.
@@ -48,6 +54,7 @@ impl WordPiece {
             longest: pieces.keys().map(|piece| piece.len()).max().unwrap_or(0),
             pieces,
             unknown,
+            normalizer,
         }
     }
 
@@ -73,12 +80,16 @@ impl WordPiece {
             return;
         }
         if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.encode_word(&text.to_ascii_lowercase(), ids);
+            if self.normalizer.lowercase {
+                self.encode_word(&text.to_ascii_lowercase(), ids);
+            } else {
+                self.encode_word(text, ids);
+            }
             return;
         }
         let mut plain = NormalizedString::from(text);
         // Neither step has an error to give.
-        let _ = BertNormalizer::default().normalize(&mut plain);
+        let _ = self.normalizer.normalize(&mut plain);
         let mut words = PreTokenizedString::from(plain.get());
         let _ = BertPreTokenizer.pre_tokenize(&mut words);
         for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {
@@ -146,14 +157,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_made_plain_in_parts_has_the_words_of_the_whole(
+            lowercase: bool,
+            strip_accents: Option<bool>,
             text in "[abB7!\\-é\u{c9}\u{301}\u{323}\u{4f60}\u{20000}\u{1112}\u{1161} \t\n\u{b}\u{85}\u{a0}\u{200b}\u{2028}\u{3000}\u{1fef}\u{37e}\0\u{fffd}ßİ]{0,30}",
         ) {
-            let pieces = WordPiece::new(&PIECES, &[Class::Normal; 10], Some(99));
+            let normalizer = BertNormalizer::new(true, true, strip_accents, lowercase);
+            let pieces = WordPiece::new(&PIECES, &[Class::Normal; 10], Some(99), normalizer);
             let mut in_parts = Vec::new();
             pieces.encode(&text, usize::MAX, &mut in_parts);
             let mut whole = Vec::new();
             let mut plain = NormalizedString::from(text.as_str());
-            BertNormalizer::default().normalize(&mut plain).unwrap();
+            normalizer.normalize(&mut plain).unwrap();
             let mut words = PreTokenizedString::from(plain.get());
             BertPreTokenizer.pre_tokenize(&mut words).unwrap();
             for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {

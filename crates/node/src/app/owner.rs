@@ -255,14 +255,13 @@ impl Task {
         let messages: Vec<_> = request
             .messages
             .into_iter()
-            .map(|message| ChatMessage {
-                role: match message.role {
+            .map(|message| {
+                let role = match message.role {
                     ChatRole::System => "system",
                     ChatRole::User => "user",
                     ChatRole::Assistant => "assistant",
-                }
-                .to_owned(),
-                content: message.content,
+                };
+                ChatMessage::new(role, message.content)
             })
             .collect();
         let prompt = self.prompt(messages).await?;
@@ -322,10 +321,7 @@ impl Task {
         self.load(model, device, None, &progress).await?;
         tell(BenchmarkProgress::Measuring { percent: 0 });
         let begun = Instant::now();
-        let question = ChatMessage {
-            role: "user".to_owned(),
-            content: BENCHMARK_QUESTION.to_owned(),
-        };
+        let question = ChatMessage::new("user", BENCHMARK_QUESTION);
         let prompt = self.prompt(vec![question]).await?;
         // The first pass compiles the GPU's programs and is not measured.
         self.ask_model(prompt.clone(), 2, None, &|_| {}).await?;

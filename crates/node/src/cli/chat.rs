@@ -71,11 +71,32 @@ pub(super) async fn chat(arguments: Chat) -> Result<ExitCode, Fault> {
         requests: 0,
     };
     let result = match arguments.prompt {
-        Some(prompt) => conversation.ask(prompt).await,
+        Some(prompt) => match conversation.prompt_for(prompt).await {
+            Ok(Ok(prompt)) => conversation.answer(prompt).await,
+            Ok(Err(too_long)) => Err(too_long.fault()),
+            Err(fault) => Err(fault),
+        },
         None => conversation.hold().await,
     };
     conversation.engine.end().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// A question that leaves no room for an answer.
+struct TooLong {
+    tokens: u32,
+    context: u32,
+}
+
+impl TooLong {
+    fn fault(&self) -> Fault {
+        let Self { tokens, context } = self;
+        Fault::with_advice(
+            &format!("the question has {tokens} tokens, the model's context {context}"),
+            "there is no room for an answer",
+            "ask something shorter",
+        )
+    }
 }
 
 struct Conversation {
@@ -102,32 +123,54 @@ impl Conversation {
                     say("\n");
                     return Ok(());
                 }
-                Some(line) if line.trim().is_empty() => {}
-                Some(line) => self.ask(line).await?,
+                Some(Err(fault)) => _ = fault.show(),
+                Some(Ok(line)) if line.trim().is_empty() => {}
+                Some(Ok(line)) => match self.prompt_for(line).await? {
+                    Ok(prompt) => self.answer(prompt).await?,
+                    Err(too_long) => _ = too_long.fault().show(),
+                },
             }
         }
     }
 
-    /// One question, its answer as it comes, and how fast it came.
-    async fn ask(&mut self, question: String) -> Result<(), Fault> {
-        self.messages.push(message("user", question));
-        let prompt = self
-            .text
-            .prompt(self.messages.clone())
-            .await
-            .map_err(|error| bad_model(&error))?;
+    /// The prompt that ends with this question. Where the context is full, the oldest turns are left
+    /// out of it; a question that is too long even so is taken back.
+    async fn prompt_for(&mut self, question: String) -> Result<Result<Vec<u32>, TooLong>, Fault> {
+        let before = self.messages.clone();
+        self.messages.push(ChatMessage::new("user", question));
         let context = self.engine.loaded.context_tokens;
-        let room = context.saturating_sub(prompt.len() as u32);
-        if room == 0 {
-            return Err(Fault::with_advice(
-                &format!(
-                    "the conversation has {} tokens, the model's context {context}",
-                    prompt.len()
-                ),
-                "there is no room for an answer",
-                "begin a new conversation",
-            ));
+        let wanted = self.max_tokens.min(context / 4).max(1);
+        let mut left_out = 0;
+        loop {
+            let prompt = self
+                .text
+                .prompt(self.messages.clone())
+                .await
+                .map_err(|error| bad_model(&error))?;
+            let tokens = prompt.len() as u32;
+            let room = context.saturating_sub(tokens);
+            let last = self.messages.len() == 1;
+            if room >= wanted || (last && room > 0) {
+                if left_out > 0 {
+                    say(&format!(
+                        "The context of {context} tokens is full: the model no longer sees the oldest {left_out} of your messages\n"
+                    ));
+                }
+                return Ok(Ok(prompt));
+            }
+            if last {
+                self.messages = before;
+                return Ok(Err(TooLong { tokens, context }));
+            }
+            // A question and its answer.
+            self.messages.drain(..2);
+            left_out += 1;
         }
+    }
+
+    /// The answer as it comes, and how fast it came.
+    async fn answer(&mut self, prompt: Vec<u32>) -> Result<(), Fault> {
+        let room = self.engine.loaded.context_tokens - prompt.len() as u32;
         self.requests += 1;
         let mut decoder = self.text.decoder(&prompt);
         let start = Instant::now();
@@ -167,7 +210,7 @@ impl Conversation {
         let rest = decoder.finish();
         write_out(&format!("{}\n", shown.push(&rest)))?;
         answer += &rest;
-        self.messages.push(message("assistant", answer));
+        self.messages.push(ChatMessage::new("assistant", answer));
         say(&summary(tokens, start, first, reason));
         Ok(())
     }
@@ -193,25 +236,38 @@ fn summary(tokens: usize, start: Instant, first: Option<Instant>, reason: Finish
     format!("{}\n", parts.join(" · "))
 }
 
-fn message(role: &str, content: String) -> ChatMessage {
-    ChatMessage {
-        role: role.to_owned(),
-        content,
-    }
-}
-
-/// Lines of standard input. Its thread ends with the program: reading cannot be broken off.
-fn read_lines() -> mpsc::UnboundedReceiver<String> {
+/// Lines of standard input, each a fault of its own where it is no text. The thread ends with the
+/// program: reading cannot be broken off.
+fn read_lines() -> mpsc::UnboundedReceiver<Result<String, Fault>> {
     let (sender, lines) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
-            if sender.send(line).is_err() {
+        let mut input = io::stdin().lock();
+        loop {
+            let mut line = Vec::new();
+            let read = input.read_until(b'\n', &mut line);
+            let (line, last) = match read {
+                Ok(0) => return,
+                Ok(_) => (text_of(line), false),
+                Err(error) => (Err(unreadable(&error.to_string())), true),
+            };
+            if sender.send(line).is_err() || last {
                 return;
             }
         }
     });
     lines
+}
+
+fn text_of(line: Vec<u8>) -> Result<String, Fault> {
+    String::from_utf8(line).map_err(|_| unreadable("it is not UTF-8 text"))
+}
+
+fn unreadable(why: &str) -> Fault {
+    Fault::with_advice(
+        &format!("the line cannot be read: {why}"),
+        "it was not asked",
+        "write it again",
+    )
 }
 
 /// What is said beside the answer: to standard error, and only to a person.

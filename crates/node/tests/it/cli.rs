@@ -1,5 +1,6 @@
 //! The program `infera` as a person calls it: what it prints, and how it ends.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -339,6 +340,41 @@ fn a_question_is_answered_in_either_profile() {
     let model = tiny_model();
     let words = ["chat", model.to_str().unwrap(), "--profile", "p8"];
     assert_eq!(output(&mut program(&words)).status.code(), Some(2));
+}
+
+#[test]
+fn a_conversation_goes_on_after_a_bad_line_and_beyond_the_context() {
+    let model = tiny_model();
+    let chat = |context: &str, input: &[u8]| {
+        let words = [
+            "chat",
+            "--device",
+            "cpu",
+            "--max-tokens",
+            "4",
+            "--context",
+            context,
+        ];
+        let mut command = program(&words);
+        command.arg(&model).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let error = text(&output.stderr).to_owned();
+        // One summary for each answer.
+        (error.matches("first token after").count(), error)
+    };
+    let (answers, error) = chat("256", b"hello\ncaf\xe9\nhow are you\n");
+    assert_eq!(answers, 2, "{error}");
+    assert!(error.contains("it is not UTF-8 text"), "{error}");
+    let long = format!("{}\nshort\n", "many words ".repeat(80));
+    let turns = "tell me about the red bear\n".repeat(12);
+    let (answers, error) = chat("96", [long, turns].concat().as_bytes());
+    assert_eq!(answers, 13, "{error}");
+    assert!(error.contains("ask something shorter"), "{error}");
+    assert!(error.contains("no longer sees the oldest"), "{error}");
 }
 
 /// A name that no frame can hold, and what would wait for a writer if it were opened.
