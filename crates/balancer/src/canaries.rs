@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use infera_model::ChatMessage;
 use infera_protocol::job::job_seed;
 use infera_protocol::node_api::VerdictStatus;
 use infera_protocol::{
@@ -26,7 +27,7 @@ use crate::dispatch::{Core, database_error};
 use crate::job::{Audits, Job, LiveJob, Request, Stage, VerdictView};
 use crate::keys::Client;
 use crate::ledger::{self, Account, Entry};
-use crate::openai::{Input, Message, Prompt};
+use crate::openai::{Input, Prompt};
 use crate::prompts::Reading;
 use crate::references;
 use crate::store::{self, JobEnd};
@@ -341,10 +342,7 @@ impl Core {
         }
         let text = prompts[self.pick(prompts.len())].clone();
         let sampling = self.usual_sampling();
-        let chat = Input::Chat(vec![Message {
-            role: "user",
-            content: text.clone(),
-        }]);
+        let chat = Input::Chat(vec![ChatMessage::new("user", text.clone())]);
         let prompt = if let Ok(prompts) = self.read_prompt(model, chat).await {
             Ok(prompts)
         } else {

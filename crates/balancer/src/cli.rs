@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use infera_model::rendering::{self, Limits, RenderError, Renderer};
-use infera_model::{ChatMessage, Gguf, Head, ModelError};
+use infera_model::{ChatMessage, Gguf, Head, Kind, ModelError};
 use infera_protocol::node_api::{ModelOffer, Price};
 use infera_protocol::{MICRO_POINTS, NodeId, Profile, shown};
 use infera_terminal::{end_asked, has_colour};
@@ -27,7 +27,7 @@ use crate::edges::Edges;
 use crate::keys::{self, KeyError};
 use crate::ledger;
 use crate::private;
-use crate::server::{ServeError, Server, Tls};
+use crate::server::{Address, ServeError, Server, Tls};
 use crate::store;
 
 /// The load balancer of an Infera network
@@ -56,6 +56,7 @@ enum Command {
     Node(NodeCommand),
     /// Show every account's balance, and the sum, which is zero
     Ledger {
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
@@ -99,13 +100,14 @@ enum KeyCommand {
         #[arg(long, default_value = "1000", value_name = "POINTS")]
         limit: Limit,
     },
+    /// Show all keys: names, limits, and whether they are in use
     List {
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
-    Revoke {
-        name: String,
-    },
+    /// Take a key back; its requests are refused from now on
+    Revoke { name: String },
 }
 
 /// How many points a key may spend. Only who says so gives an unlimited one away.
@@ -146,13 +148,14 @@ enum ModelCommand {
         #[arg(long)]
         output_price: i64,
     },
+    /// Show the models that are served, with their prices
     List {
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
-    Remove {
-        name: String,
-    },
+    /// Serve a model no longer; jobs that run go on
+    Remove { name: String },
 }
 
 #[derive(Subcommand)]
@@ -166,7 +169,9 @@ enum NodeCommand {
     },
     /// Make it an ordinary node again
     Untrust { node: NodeId },
+    /// Show all nodes that have joined, with their records
     List {
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
@@ -228,15 +233,19 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), CliError> {
+    let data_option = arguments.data.as_ref().map_or_else(String::new, |folder| {
+        format!(" --data {}", quoted(&folder.to_string_lossy()))
+    });
     let folder = match arguments.data {
-        Some(folder) => folder,
+        // Shown and kept as a whole path, whatever folder this was started in.
+        Some(folder) => std::path::absolute(folder)?,
         None => directories::ProjectDirs::from("", "", "infera-balancer")
             .ok_or(CliError::NoDataFolder)?
             .data_dir()
             .to_owned(),
     };
     match arguments.command {
-        Command::Serve(serve) => run_server(&folder, serve).await,
+        Command::Serve(serve) => run_server(&folder, serve, &data_option).await,
         Command::Key(command) => run_key(&folder, command).await,
         Command::Model(command) => run_model(&folder, command).await,
         Command::Node(command) => run_node(&folder, command).await,
@@ -246,7 +255,7 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-async fn run_server(folder: &Path, serve: Serve) -> Result<(), CliError> {
+async fn run_server(folder: &Path, serve: Serve, data_option: &str) -> Result<(), CliError> {
     start_logs(serve.log_format);
     let policy = config::policy(&serve.policy)?;
     let mut config = Config::load(folder)?;
@@ -264,11 +273,93 @@ async fn run_server(folder: &Path, serve: Serve) -> Result<(), CliError> {
         .map(|(certificate, key)| Tls { certificate, key });
     let server = Server::bind(balancer, serve.listen, tls).await?;
     let end = end_asked();
-    print(&format!("Listening on {}\n", server.address()?))?;
+    let address = server.address()?;
+    let next = next_steps(&database, address, data_option).await?;
+    print(&format!("Listening on {address}\n{next}"))?;
+    if !address.tls && !address.socket.ip().is_loopback() {
+        tracing::warn!(
+            "prompts, answers and keys cross the network unencrypted: give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a reverse proxy with TLS"
+        );
+    }
     server.run(end).await?;
     database.close().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// What an operator does next: what the network lacks, how nodes join, and a first request.
+async fn next_steps(
+    database: &Database,
+    address: Address,
+    data_option: &str,
+) -> Result<String, CliError> {
+    let catalog = Catalog::default();
+    catalog.refresh(database).await?;
+    let model = catalog.list().first().map(|model| model.name.clone());
+    let keys = keys::list(database).await?;
+    let has_key = keys.iter().any(|key| key.revoked_ms.is_none());
+    let nodes = store::nodes(database).await?;
+    let references = nodes.iter().filter(|node| node.reference).count();
+    let call = |command: &str| format!("infera-balancer{data_option} {command}");
+    let url = reachable(address);
+    let mut steps = Vec::new();
+    if model.is_none() {
+        steps.push((
+            "Serve a model",
+            call("model add FILE.gguf --name NAME --input-price 100 --output-price 400"),
+        ));
+    }
+    if !has_key {
+        steps.push(("Make an API key", call("key create ME")));
+    }
+    steps.push((
+        "Let nodes join, each on its machine",
+        format!("infera run --balancer {url} --model FILE.gguf"),
+    ));
+    if references < 2 {
+        steps.push((
+            "Have answers checked by two nodes or more (`infera id` there prints NODE)",
+            call("node trust NODE --reference"),
+        ));
+    }
+    let name = quoted_json(model.as_deref().unwrap_or("NAME"));
+    let body =
+        format!(r#"{{"model": {name}, "messages": [{{"role": "user", "content": "Hello"}}]}}"#);
+    steps.push((
+        "Ask something",
+        format!(
+            "curl {url}/v1/chat/completions -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d {}",
+            quoted(&body)
+        ),
+    ));
+    let mut text = "What to do next, in another terminal:\n".to_owned();
+    for (number, (what, command)) in (1..).zip(steps) {
+        let _: std::fmt::Result = writeln!(text, "{number}. {what}:\n   {command}");
+    }
+    Ok(text)
+}
+
+/// Where others find the server: its own name stands for all of a machine's addresses.
+fn reachable(address: Address) -> String {
+    let scheme = if address.tls { "https" } else { "http" };
+    if address.socket.ip().is_unspecified() {
+        format!("{scheme}://THIS-MACHINE:{}", address.socket.port())
+    } else {
+        address.to_string()
+    }
+}
+
+/// As one word of a shell's command line.
+fn quoted(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn quoted_json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
@@ -352,23 +443,51 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
     }
 }
 
-/// Has the model's template applied once, so that one that fails is known before clients meet it.
+/// Has the model's template applied to a sample, so that one that fails is known before clients meet
+/// it. What clients will not be able to say is warned of.
 fn try_template(head: &Head, limits: Limits, now_ms: i64) -> Result<(), CliError> {
-    let Ok(template) = head.chat_template() else {
-        return Ok(());
+    let template = match head.chat_template() {
+        Ok(template) => template,
+        // Embedders hold no conversations.
+        Err(_) if matches!(head.kind(), Kind::Embedder(_)) => return Ok(()),
+        Err(_) => {
+            warn(
+                "The file has no chat template: the model is served for plain completions only, and chats with it are refused",
+            );
+            return Ok(());
+        }
     };
-    let question = ChatMessage {
-        role: "user".to_owned(),
-        content: "Hello".to_owned(),
-    };
+    let renderer = Renderer::of_this_program(limits)?;
     let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
-    let rendered = Renderer::of_this_program(limits)?.render(template, &[question], true, now);
-    match rendered {
-        // It may want more than a question.
-        Ok(_) | Err(RenderError::Model(ModelError::MessagesRefused { .. })) => Ok(()),
-        Err(error @ RenderError::Model(_)) => Err(CliError::Template(error)),
-        Err(error) => Err(error.into()),
+    let asked = "Hello";
+    let said = |role: &str| ChatMessage::new(role, asked);
+    let samples: [(&str, &[ChatMessage]); 3] = [
+        ("a question", &[said("user")]),
+        ("a conversation", &["user", "assistant", "user"].map(said)),
+        ("a system message", &["system", "user"].map(said)),
+    ];
+    for (what, messages) in samples {
+        match renderer.render(template, messages, true, now) {
+            Ok(text) if text.contains(asked) => {}
+            Ok(_) => warn(&format!(
+                "The model's chat template leaves out what is said in {what}: the model will not see it"
+            )),
+            Err(RenderError::Model(error @ ModelError::MessagesRefused { .. })) => {
+                warn(&format!(
+                    "The model's chat template refuses {what}: {error}"
+                ));
+            }
+            Err(error @ RenderError::Model(_)) => return Err(CliError::Template(error)),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(())
+}
+
+/// Beside a command's result.
+fn warn(text: &str) {
+    // Nothing is left to do when even this cannot be written.
+    let _ = writeln!(io::stderr(), "warning: {}", shown::text(text));
 }
 
 /// A line of `model list`.
@@ -532,6 +651,41 @@ mod tests {
         for wrong in ["", "-1", "none", "1.5"] {
             assert_eq!(limit(&["--limit", wrong]), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_to_be_copied_is_one_word_for_a_shell() {
+        assert_eq!(quoted("/srv/b-1"), "/srv/b-1");
+        assert_eq!(quoted("my data"), "'my data'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+
+    #[tokio::test]
+    async fn a_new_network_is_told_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let address = |listen: &str, tls| Address {
+            socket: listen.parse().unwrap(),
+            tls,
+        };
+        let here = address("127.0.0.1:8431", false);
+        let text = next_steps(&database, here, " --data x").await.unwrap();
+        for step in [
+            "infera-balancer --data x model add",
+            "infera-balancer --data x key create",
+            "infera run --balancer http://127.0.0.1:8431",
+            "node trust",
+            "curl http://127.0.0.1:8431/v1/chat/completions",
+        ] {
+            assert!(text.contains(step), "{text}");
+        }
+        keys::create(&database, &Edges::system(), "ann", None)
+            .await
+            .unwrap();
+        let everywhere = address("0.0.0.0:443", true);
+        let text = next_steps(&database, everywhere, "").await.unwrap();
+        assert!(!text.contains("key create"), "{text}");
+        assert!(text.contains("https://THIS-MACHINE:443"), "{text}");
     }
 
     #[test]

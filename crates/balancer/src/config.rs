@@ -145,6 +145,9 @@ pub struct Config {
     pub proxy_header: Option<String>,
     /// Addresses of reverse proxies on other machines.
     pub proxies: Vec<IpAddr>,
+    /// From which sites' pages browsers may call this, for example `https://chat.example.org`; `*`
+    /// for all. A page needs a key all the same.
+    pub allowed_origins: Vec<String>,
     /// How long a model's chat template may take for one conversation.
     #[serde(deserialize_with = "milliseconds")]
     pub template: Duration,
@@ -203,6 +206,7 @@ impl Default for Config {
             body_bytes: 256 << 20,
             proxy_header: None,
             proxies: Vec::new(),
+            allowed_origins: vec!["*".to_owned()],
             template: Limits::default().time,
             template_memory: Limits::default().memory_bytes,
         }
@@ -295,6 +299,16 @@ impl Config {
                 "`connections` and `connections_per_address` must be at least 1".to_owned(),
             );
         }
+        if let Some(wrong) = self
+            .allowed_origins
+            .iter()
+            .find(|origin| !is_origin(origin))
+        {
+            return Err(format!(
+                "`allowed_origins` holds `{}`; an origin is like `https://chat.example.org`, without a path, or `*`",
+                wrong.chars().take(100).collect::<String>()
+            ));
+        }
         // Less leaves no room for the longest conversation.
         if self.template.is_zero() || self.template_memory < 128 << 20 {
             return Err(
@@ -318,6 +332,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn is_origin(text: &str) -> bool {
+    text == "*"
+        || text.split_once("://").is_some_and(|(scheme, host)| {
+            !scheme.is_empty()
+                && !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+        })
 }
 
 /// A file's text; none when there is no such file.

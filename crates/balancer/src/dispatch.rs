@@ -946,14 +946,24 @@ impl Core {
     async fn write_jobs(&self, client: &Client, jobs: &[Job]) -> Result<(), ApiError> {
         let now_ms = self.edges.now_ms();
         let holds: Vec<_> = jobs.iter().map(Job::most_cost).collect();
+        let asked = holds
+            .iter()
+            .fold(0i64, |sum, hold| sum.saturating_add(*hold));
+        if client.limit_micro.is_some_and(|limit| asked > limit) {
+            // No waiting helps, which 429 would say.
+            return Err(ApiError {
+                code: Some("insufficient_quota"),
+                ..ApiError::invalid(
+                    None,
+                    "The request may cost more than this key's whole limit of points. Ask for fewer tokens, or have the key's limit raised",
+                )
+            });
+        }
         let written = async {
             let mut write = self.database.write().await?;
             if let Some(limit) = client.limit_micro {
                 let account = ledger::Account::Client(client.name.clone());
                 let spent = -ledger::balance_within(&mut write, &account).await?;
-                let asked = holds
-                    .iter()
-                    .fold(0i64, |sum, hold| sum.saturating_add(*hold));
                 if spent.saturating_add(asked) > limit {
                     return Ok(false);
                 }
@@ -1221,15 +1231,21 @@ impl Core {
 
     /// Takes places among the key's jobs at once. Each is given back when it is dropped.
     fn reserve(self: &Arc<Self>, client: &str, count: usize) -> Result<Vec<Place>, ApiError> {
+        let most = self.config.jobs_per_key;
+        if count > most {
+            return Err(ApiError::invalid(
+                None,
+                format!(
+                    "The request asks for {count} answers, and a key may have {most} jobs at once. Send it in parts"
+                ),
+            ));
+        }
         let mut live = self.lock();
         let held = live.per_client.entry(client.to_owned()).or_default();
-        if *held + count > self.config.jobs_per_key {
+        if *held + count > most {
             return Err(ApiError::too_many(
                 "rate_limit_exceeded",
-                format!(
-                    "This key may have {} jobs at once. Wait for one to end",
-                    self.config.jobs_per_key
-                ),
+                format!("This key may have {most} jobs at once. Wait for one to end"),
             ));
         }
         *held += count;

@@ -297,7 +297,7 @@ impl Job {
         seeking: Seeking,
         deadline: Instant,
     ) -> Self {
-        let text = Text::new(&request);
+        let text = Text::of(&request);
         Self {
             id,
             request,
@@ -342,8 +342,8 @@ impl Job {
                 logprob: None,
                 alternatives: Vec::new(),
             });
-            let (_, end) = self.text.push(&self.request, *id, self.output.len() as u32);
-            self.end = self.end.or(end);
+            let (_, end) = self.text.push(&self.request.model, *id);
+            self.end = self.end.or(end).or(self.full(self.received()));
         }
     }
 
@@ -352,7 +352,7 @@ impl Job {
         self.run += 1;
         self.output.clear();
         self.vectors.clear();
-        self.text = Text::new(&self.request);
+        self.text = Text::of(&self.request);
         self.end = None;
         self.past.clear();
         self.stage = Stage::Seeking(seeking);
@@ -405,6 +405,11 @@ impl Job {
     /// The output position after the last token or vector.
     pub(crate) fn received(&self) -> u32 {
         (self.output.len() + self.vectors.len()) as u32
+    }
+
+    /// Whether an output of this length ends because it may not be longer.
+    fn full(&self, length: u32) -> Option<FinishReason> {
+        (length >= self.request.max_tokens).then_some(FinishReason::Length)
     }
 
     pub(crate) fn stored_output(&self) -> StoredOutput {
@@ -676,9 +681,9 @@ impl Job {
                 ));
             }
             length += 1;
-            let (text, end) = step.text.push(request, token.id, length);
+            let (text, end) = step.text.push(&request.model, token.id);
             step.emitted.push_str(&text);
-            step.end = end;
+            step.end = end.or(self.full(length));
             step.closed.extend(step.chain.push(token.id));
         }
         Ok(())
@@ -986,27 +991,46 @@ impl VerdictView {
     }
 }
 
+/// The text of a stored answer, as its client got it.
+pub(crate) fn answer_text(
+    model: &ServedModel,
+    prompt: &[u32],
+    output: &[u32],
+    stop: &[String],
+) -> String {
+    let mut text = Text::new(model, prompt, stop);
+    let mut answer = String::new();
+    for id in output {
+        let (emitted, end) = text.push(model, *id);
+        answer.push_str(&emitted);
+        match end {
+            Some(FinishReason::Stop) => return answer,
+            Some(_) => break,
+            None => {}
+        }
+    }
+    answer + &text.finish()
+}
+
 impl Text {
-    fn new(request: &Request) -> Self {
+    fn of(request: &Request) -> Self {
+        Self::new(&request.model, &request.prompt, &request.stop)
+    }
+
+    fn new(model: &ServedModel, prompt: &[u32], stop: &[String]) -> Self {
         Self {
-            decoder: StreamDecoder::after(Arc::clone(request.model.tokenizer()), &request.prompt),
-            matcher: StopMatcher::new(&request.stop),
+            decoder: StreamDecoder::after(Arc::clone(model.tokenizer()), prompt),
+            matcher: StopMatcher::new(stop),
         }
     }
 
-    /// Adds the token that makes the output `length` long: the text that may be sent, and whether
-    /// the output ends with it.
-    fn push(&mut self, request: &Request, id: u32, length: u32) -> (String, Option<FinishReason>) {
-        if request.model.tokenizer().is_end(id) {
+    /// Adds a token: the text that may be sent, and whether the output ends with it by its content.
+    fn push(&mut self, model: &ServedModel, id: u32) -> (String, Option<FinishReason>) {
+        if model.tokenizer().is_end(id) {
             return (String::new(), Some(FinishReason::EndOfText));
         }
         let step = self.matcher.push(&self.decoder.push(id));
-        let end = if step.matched {
-            Some(FinishReason::Stop)
-        } else {
-            (length >= request.max_tokens).then_some(FinishReason::Length)
-        };
-        (step.emit, end)
+        (step.emit, step.matched.then_some(FinishReason::Stop))
     }
 
     fn finish(&mut self) -> String {

@@ -29,6 +29,7 @@ mod prompts;
 mod queues;
 mod receipts;
 mod references;
+mod router;
 mod server;
 mod standstill;
 mod store;

@@ -354,10 +354,7 @@ impl World {
     /// Makes a call and hangs up after it was polled `polls` times. True if it was answered before.
     fn hang_up(&mut self, call: axum::http::Request<axum::body::Body>, polls: usize) -> bool {
         let process = self.process();
-        let app = axum::Router::new()
-            .merge(crate::client_http::router())
-            .merge(crate::node_http::router())
-            .with_state(Arc::clone(&process.core));
+        let app = crate::router::router(Arc::clone(&process.core));
         let answered = process.runtime.block_on(async {
             let mut answer = Box::pin(app.oneshot(call));
             for _ in 0..polls {

@@ -76,13 +76,6 @@ impl Prompts {
                 let text;
                 (turn, text) = blocking(param, move || {
                     let _template = template;
-                    let messages: Vec<_> = messages
-                        .into_iter()
-                        .map(|message| ChatMessage {
-                            role: message.role.to_owned(),
-                            content: message.content,
-                        })
-                        .collect();
                     (turn, render(&renderer, &model, &messages, now_ms))
                 })
                 .await?;
@@ -158,7 +151,7 @@ fn tokenized(
         if model.vector_width.is_some() {
             ApiError::text_too_long(model.context, index, None)
         } else {
-            ApiError::prompt_too_long(model.context)
+            ApiError::context_exceeded(model.context, None, None)
         }
     };
     match text {

@@ -20,6 +20,7 @@ pub(crate) struct JobView {
     pub text: Option<(Vec<u32>, Vec<u32>)>,
     /// As in [`infera_protocol::JobSpec`].
     pub texts: Vec<u32>,
+    pub stop: Vec<String>,
     row: Value,
 }
 
@@ -70,6 +71,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
             )
         }),
         texts,
+        stop: store::from_json(&row, "stop")?,
         row: fixed,
     }))
 }

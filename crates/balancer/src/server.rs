@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 
 use crate::connections::{Gate, Limits};
 use crate::dispatch::Balancer;
-use crate::{client_http, node_http};
+use crate::router::router;
 
 /// What a request's headers may take in memory.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
@@ -112,11 +111,7 @@ impl Server {
         self,
         end: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
-        let core = Arc::clone(&self.balancer.0);
-        let app = Router::new()
-            .merge(client_http::router())
-            .merge(node_http::router())
-            .with_state(core);
+        let app = router(Arc::clone(&self.balancer.0));
         let handle = Handle::new();
         let stop = handle.clone();
         let answering = Arc::clone(&self.balancer.0);

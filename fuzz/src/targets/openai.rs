@@ -2,11 +2,11 @@
 
 use infera_protocol::{MAX_TOP_K, Sampling};
 
-use requests::{ApiError, Input, MAX_CHOICES, Prompt};
+use requests::{ApiError, Input, Prompt};
 
 // The file itself, and not the crate: a build with coverage of SQLite and TLS takes many minutes
 // and tells nothing.
-#[path = "../../../crates/balancer/src/openai.rs"]
+#[path = "../../../crates/balancer/src/openai/mod.rs"]
 #[expect(dead_code, reason = "its other parts are for the balancer")]
 mod requests;
 
@@ -27,11 +27,11 @@ fn generate(request: Result<requests::Request, ApiError>, chat: bool) {
         Err(error) => return refused(&error),
     };
     assert!(!request.model.is_empty());
-    assert!((1..=MAX_CHOICES).contains(&request.choices));
+    assert!((1..=8).contains(&request.choices));
     assert_ne!(request.max_tokens, Some(0));
     let Sampling { top_k, .. } = request.sampling;
     assert!(request.sampling.validate().is_ok() && top_k <= MAX_TOP_K);
-    assert!(request.stop.len() <= 4);
+    assert!(request.stop.len() <= 16);
     let fits = |stop: &String| (1..=256).contains(&stop.len());
     assert!(request.stop.iter().all(fits));
     assert!(request.logprobs.is_none_or(|top| top <= 20));
@@ -40,7 +40,11 @@ fn generate(request: Result<requests::Request, ApiError>, chat: bool) {
         Input::Chat(messages) => {
             assert!(chat && !messages.is_empty());
             let known = ["system", "user", "assistant"];
-            assert!(messages.iter().all(|turn| known.contains(&turn.role)));
+            assert!(
+                messages
+                    .iter()
+                    .all(|turn| known.contains(&turn.role.as_str()))
+            );
         }
         Input::Prompts(prompts) => {
             assert!(!chat);

@@ -37,8 +37,102 @@ async fn keys_are_asked_for() {
             .post_as(key, "/v1/chat/completions", &chat_body(&json!({})))
             .await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["code"], "invalid_api_key");
+        let words = [
+            "You didn't provide an API key",
+            "Incorrect API key provided",
+        ];
+        let message = body["error"]["message"].as_str().unwrap();
+        // Client libraries look for these words.
+        assert!(
+            message.starts_with(words[usize::from(!key.is_empty())]),
+            "{message}"
+        );
+    }
+    for scheme in ["bearer", "BEARER", "Bearer "] {
+        let response = network
+            .http
+            .get(format!("{}/v1/models", network.base))
+            .header("authorization", format!("{scheme} {}", network.key))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200, "{scheme}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_may_call_and_every_answer_has_a_request_id() {
+    let allowed = async |config: Config, origin: &str| {
+        let network = Network::start(config).await;
+        let url = format!("{}/v1/chat/completions", network.base);
+        let preflight = network
+            .http
+            .request(reqwest::Method::OPTIONS, &url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,x-stainless-os",
+            );
+        let preflight = preflight.send().await.unwrap();
+        assert_eq!(preflight.status(), 200);
+        let headers = preflight.headers();
+        let asked = headers["access-control-allow-headers"].to_str().unwrap();
+        assert_eq!(asked, "authorization,x-stainless-os");
+        let origin = headers.get("access-control-allow-origin");
+        origin.map(|origin| origin.to_str().unwrap().to_owned())
+    };
+    let site = "https://chat.example.org";
+    assert_eq!(allowed(patient(), site).await.as_deref(), Some("*"));
+    let one = || Config {
+        allowed_origins: vec![site.to_owned()],
+        ..patient()
+    };
+    assert_eq!(allowed(one(), site).await.as_deref(), Some(site));
+    assert_eq!(allowed(one(), "https://other.org").await, None);
+
+    let network = Network::start(patient()).await;
+    let get = |path: &str| network.http.get(format!("{}{path}", network.base));
+    let id = |response: reqwest::Response| {
+        response.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut ids = Vec::new();
+    for path in [
+        "/healthz",
+        "/v1/models",
+        "/nothing",
+        "/v1/chat/completions",
+        "/node/v1/policy",
+    ] {
+        ids.push(id(get(path).send().await.unwrap()));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 5, "{ids:?}");
+    let own = get("/healthz").header("x-request-id", "mine-1");
+    assert_eq!(id(own.send().await.unwrap()), "mine-1");
+    let long = get("/healthz").header("x-request-id", "x".repeat(200));
+    assert_eq!(id(long.send().await.unwrap()).len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_models_name_may_have_a_slash() {
+    let network = Network::start(patient()).await;
+    let name = "org/tiny-llama";
+    infera_balancer::remove_model(&network.database, MODEL, 1)
+        .await
+        .unwrap();
+    network
+        .add(crate::support::head(), infera_protocol::Profile::P32, name)
+        .await;
+    for path in ["/v1/models/org/tiny-llama", "/v1/models/org%2Ftiny-llama"] {
+        assert_eq!(network.get(path).await["id"], name);
     }
 }
 
@@ -70,6 +164,14 @@ async fn wrong_requests_are_refused_in_openais_format() {
         let (got, error) = error(&network, "/v1/chat/completions", &chat_body(&extra)).await;
         assert_eq!((got, &error["code"]), (status, &code), "{error}");
         assert_eq!(error["type"], "invalid_request_error");
+        if code == "context_length_exceeded" {
+            // Client libraries look for these words.
+            let words = "This model's maximum context length is 512 tokens";
+            assert!(
+                error["message"].as_str().unwrap().starts_with(words),
+                "{error}"
+            );
+        }
     }
     let beyond = json!({"model": MODEL, "prompt": [5, 640]});
     assert_eq!(error(&network, "/v1/completions", &beyond).await.0, 400);
@@ -198,19 +300,39 @@ async fn a_keys_limits_hold() {
     let mut work = worker.take().await;
     let response = network.post_as(&poor, "/v1/chat/completions", &body).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-    let error: Value = response.json().await.unwrap();
+    let refused: Value = response.json().await.unwrap();
     assert_eq!(
-        error["error"]["code"], "insufficient_quota",
+        refused["error"]["code"], "insufficient_quota",
         "what runs is set aside"
     );
     worker.write_all(&mut work).await.unwrap();
     assert_eq!(running.await.unwrap(), 200);
-    let response = network
-        .post("/v1/chat/completions", &chat_body(&json!({"n": 3})))
-        .await;
-    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-    let error: Value = response.json().await.unwrap();
-    assert_eq!(error["error"]["code"], "rate_limit_exceeded");
+    // What waiting does not help is no 429: clients would try again and again.
+    let (status, never) = error(
+        &network,
+        "/v1/chat/completions",
+        &chat_body(&json!({"n": 3})),
+    )
+    .await;
+    assert_eq!(status, 400, "{never}");
+    let dear = chat_body(&json!({"max_tokens": 100}));
+    let response = network.post_as(&poor, "/v1/chat/completions", &dear).await;
+    assert_eq!(response.status(), 400);
+    let never: Value = response.json().await.unwrap();
+    assert_eq!(never["error"]["code"], "insufficient_quota");
+    let two = network.chat(&json!({"n": 2}));
+    let first = worker.take().await;
+    let (status, busy) = error(&network, "/v1/chat/completions", &chat_body(&json!({}))).await;
+    assert_eq!(
+        (status, &busy["code"]),
+        (429, &json!("rate_limit_exceeded"))
+    );
+    let mut work = first;
+    worker.write_all(&mut work).await.unwrap();
+    // A newcomer has one slot.
+    let mut work = worker.take().await;
+    worker.write_all(&mut work).await.unwrap();
+    assert_eq!(two.await.unwrap().0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,11 +360,18 @@ async fn choices_seeds_and_stops() {
     let whole = text(&again, 0);
     let stop = &whole[30..33];
     let (_, stopped) = network
-        .chat(&json!({"seed": 5, "stop": [stop, "~"]}))
+        .chat(&json!({"seed": 5, "stop": [stop, "~"], "infera": {"keep": true}}))
         .await
         .unwrap();
     assert_eq!(text(&stopped, 0), whole[..whole.find(stop).unwrap()]);
     assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
+    let job = stopped["infera"]["job_id"].as_str().unwrap();
+    let kept = network.get(&format!("/v1/jobs/{job}")).await;
+    assert_eq!(
+        kept["text"],
+        text(&stopped, 0),
+        "what is kept is the answer"
+    );
     let (_, short) = network
         .chat(&json!({"seed": 5, "max_tokens": 4}))
         .await
@@ -294,6 +423,14 @@ async fn completions_take_lists_and_stream() {
         .await
         .unwrap();
     assert_eq!(answer["choices"][1]["text"].as_str().unwrap().len(), 5);
+    let body = json!({"model": MODEL, "prompt": "one"});
+    let answer: Value = network
+        .post("/v1/completions", &body)
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(answer["usage"]["completion_tokens"], 16, "as with OpenAI");
     let body = json!({"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 5, "stream": true});
     let response = network.post("/v1/completions", &body).await;
     let streamed = crate::support::read_stream(response).await;
