@@ -219,7 +219,7 @@ const shared: Same<SharedWords> = {
   "explain.token":
     "Ein Wortstück: was ein Modell liest und schreibt. Im Deutschen etwa drei Buchstaben.",
   "explain.verified":
-    "Ein anderer Knoten hat die Antwort nachgerechnet und keinen Unterschied gefunden.",
+    "Vergleichsknoten haben die Antwort nachgerechnet und keinen Unterschied gefunden.",
   "explain.sampled_out":
     "Nicht jeder Auftrag wird nachgerechnet: Das Los entscheidet. Nicht gezogene werden voll bezahlt.",
   "explain.points":

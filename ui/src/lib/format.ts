@@ -33,17 +33,25 @@ const ADDED_BY_EYE = 8;
 const MOST_DECIMALS = 6;
 
 /**
- * How many decimals a column of points has, the sum among them: as many as its smallest amount
- * needs to show, and as a short column needs to add up to what stands below it.
+ * How many decimals a column of points has: as many as its smallest amount needs to show, and as a
+ * short column needs to add up to the sum that is shown, below it or elsewhere with `ofSum` decimals.
  */
-export function decimals(column: readonly number[], sum = total(column)): number {
+export function decimals(
+  column: readonly number[],
+  sum = total(column),
+  ofSum = MOST_DECIMALS,
+): number {
   const amounts = column.filter((micro) => micro !== 0);
   const smallest = amounts.reduce((least, micro) => Math.min(least, Math.abs(micro)), Infinity);
   let digits = [...amounts, sum].every((micro) => micro % MICRO === 0) ? 0 : 1;
   while (digits < MOST_DECIMALS && smallest < step(digits)) digits += 1;
   if (amounts.length > ADDED_BY_EYE || total(amounts) !== sum) return digits;
-  const steps = (micro: number) => Math.round(micro / step(digits));
-  while (digits < MOST_DECIMALS && total(amounts.map(steps)) !== steps(sum)) digits += 1;
+  const rounded = (micro: number, to = digits) => Math.round(micro / step(to)) * step(to);
+  const addsUp = () => {
+    const to = Math.min(digits, ofSum);
+    return rounded(total(amounts.map((micro) => rounded(micro))), to) === rounded(sum, to);
+  };
+  while (digits < MOST_DECIMALS && !addsUp()) digits += 1;
   return digits;
 }
 

@@ -1,6 +1,7 @@
 // State, obstacles and requirements in the words of the chosen language.
 
 import { locale, t, type Key } from "../i18n/index.svelte";
+import { modelName } from "./catalogue.svelte";
 import { parted, type Fault } from "./faults";
 import type {
   Amount,
@@ -173,11 +174,11 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "no_model":
       return t("obstacle.no_model");
     case "model_broken":
-      return t("obstacle.model_broken", obstacle);
+      return t("obstacle.model_broken", { model: modelName(obstacle.model) });
     case "model_loading":
-      return t("obstacle.model_loading", obstacle);
+      return t("obstacle.model_loading", { model: modelName(obstacle.model) });
     case "model_not_served":
-      return t("obstacle.model_not_served", obstacle);
+      return t("obstacle.model_not_served", { model: modelName(obstacle.model) });
     case "no_demand":
       return t("obstacle.no_demand");
   }
@@ -333,13 +334,15 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "turned_away":
       return t(`summary.turned_away.${summary.why}`);
     case "loading":
-      return t("summary.loading", summary);
+      return t("summary.loading", { ...summary, model: modelName(summary.model) });
     case "tuning":
-      return t("summary.tuning", summary);
+      return t("summary.tuning", { ...summary, model: modelName(summary.model) });
     case "restarting":
       return t("summary.restarting", { seconds: Math.ceil(summary.retry_in_ms / 1000) });
     case "not_served":
-      return t("summary.not_served", { models: summary.models.join(", ") });
+      return t("summary.not_served", {
+        models: summary.models.map((model) => modelName(model)).join(", "),
+      });
     case "connecting":
       return t("summary.connecting");
     case "waiting_for_jobs":

@@ -8,6 +8,7 @@ import {
   axisMarks,
   bucketName,
   ceiling,
+  dailyMean,
   digitsOf,
   earningsCsv,
   PARTS,
@@ -117,6 +118,16 @@ describe("names and scales", () => {
       estimate: null,
     });
     expect(digits.confirmed).toBe(2);
+  });
+
+  it("make a mean of whole days, where the network is too quiet for another estimate", () => {
+    const [day] = earnings.buckets;
+    const days = (...all: number[]) =>
+      all.map((confirmed) => ({ ...day!, points: { confirmed, pending: 0, forfeited: 9 } }));
+    expect(dailyMean([])).toBeNull();
+    expect(dailyMean(days(5))).toBeNull();
+    expect(dailyMean(days(10, 30, 1000))).toEqual({ micro: 20, days: 2 });
+    expect(dailyMean(days(9999, 7, 7, 7, 7, 7, 7, 7, 1000))).toEqual({ micro: 7, days: 7 });
   });
 
   it("give an estimate two digits", () => {

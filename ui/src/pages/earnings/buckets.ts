@@ -12,6 +12,20 @@ export function rounded(micro: number): number {
   return Number(micro.toPrecision(2));
 }
 
+/** Days that make a mean. */
+const WEEK = 7;
+
+/**
+ * What a day brought on average, over the last week's whole days. On a quiet network there is no
+ * other estimate. Null before the first whole day.
+ */
+export function dailyMean(days: readonly EarningsBucket[]): { micro: number; days: number } | null {
+  const whole = days.slice(0, -1).slice(-WEEK);
+  if (whole.length === 0) return null;
+  const earned = whole.reduce((sum, { points }) => sum + points.confirmed + points.pending, 0);
+  return { micro: earned / whole.length, days: whole.length };
+}
+
 export function sumOf(all: readonly PointSums[]): PointSums {
   const sum = { confirmed: 0, pending: 0, forfeited: 0 };
   for (const one of all) for (const part of PARTS) sum[part] += one[part];

@@ -163,9 +163,9 @@ export const de: Same<typeof en> = {
   "jobs.details.input": "Token gelesen",
   "jobs.details.output": "Token geschrieben",
   "jobs.details.pending":
-    "Andere Knoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
+    "Vergleichsknoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
   "jobs.details.ties":
-    "Andere Knoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
+    "Vergleichsknoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
   "jobs.details.failed":
     "Seine Punkte sind verfallen. Eine übertaktete GPU, fehlerhafter Speicher oder eine beschädigte Modelldatei kann die Ursache sein.",
   "jobs.details.audit_text":
@@ -173,7 +173,7 @@ export const de: Same<typeof en> = {
   "jobs.references": "Was die Vergleichsknoten gefunden haben",
   "jobs.references.none": "Es wurde kein Vergleichsknoten gefragt.",
   "jobs.references.pending": "Noch haben nicht alle Vergleichsknoten berichtet.",
-  "jobs.reference": "Knoten",
+  "jobs.reference": "Vergleichsknoten",
   "jobs.positions": "Verglichen",
   "jobs.mismatches": "Anders",
   "jobs.mismatches_about":
@@ -188,7 +188,7 @@ export const de: Same<typeof en> = {
   "jobs.finding.same_about": "Er hat dasselbe gefunden.",
   "jobs.finding.alarm": "Stimmt kaum überein",
   "jobs.finding.alarm_about":
-    "Mit Runden ist es kaum zu erklären, darum wurde ein weiterer Knoten gefragt.",
+    "Mit Runden ist es kaum zu erklären, darum wurde ein weiterer Vergleichsknoten gefragt.",
   "jobs.finding.fail": "Stimmt nicht überein",
   "jobs.finding.fail_about": "Mit Runden ist es nicht zu erklären.",
   "jobs.margin_text":
