@@ -80,7 +80,14 @@ await run(async () => {
   });
   await step("a small window still has every page", async () => {
     await page.setViewportSize({ width: 800, height: 600 });
-    for (const [name] of PAGES) await goTo(page, name);
+    for (const [name] of PAGES) {
+      await goTo(page, name);
+      await page.locator("main [aria-busy=true]").waitFor({ state: "detached" });
+      const below = await page.evaluate(
+        () => document.documentElement.scrollHeight - document.documentElement.clientHeight,
+      );
+      if (below > 0) throw new Error(`${name} scrolls the document by ${below} px`);
+    }
     await accessible(page, "the small window");
   });
 });

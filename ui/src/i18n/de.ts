@@ -62,7 +62,9 @@ const shared: Same<SharedWords> = {
   "summary.finishing": "Beendet den laufenden Auftrag, dann von Ihnen pausiert",
   "summary.finishing_until": "Beendet den laufenden Auftrag, dann von Ihnen pausiert bis {time}",
   "summary.own_use": "Pausiert, solange Sie das Modell selbst nutzen",
-  "summary.fault": "Keine Aufträge: {message}",
+  "summary.outdated": "Keine Aufträge: Das Netzwerk verlangt eine andere Version von Infera Node",
+  "summary.storage_fault": "Keine Aufträge: Der Knoten kann seine Arbeit nicht speichern",
+  "summary.models_broken": "Keine Aufträge: Ihr Modell läuft nicht",
   "summary.low_disk":
     "Keine Aufträge: Auf dem Datenträger mit dem Datenordner sind nur {free} frei",
   "summary.ram":
@@ -83,7 +85,7 @@ const shared: Same<SharedWords> = {
     "Keine Aufträge: Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
   "summary.loading": "{model} wird geladen: {percent}\u00a0%",
   "summary.tuning": "{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}",
-  "summary.restarting": "{message}; neuer Start in {seconds} s",
+  "summary.restarting": "Das Modell ist stehen geblieben; neuer Start in {seconds} s",
   "summary.not_served": "Keine Aufträge: Dieses Netzwerk bietet {models} nicht an",
   "summary.connecting": "Verbindet sich mit dem Netzwerk",
   "summary.waiting_for_jobs": "Wartet auf Aufträge",
@@ -116,7 +118,8 @@ const shared: Same<SharedWords> = {
   "remedy.no_model": "Wählen Sie ein Modell",
   "remedy.models_broken": "Wählen Sie ein anderes Modell oder Gerät",
   "remedy.not_served": "Wählen Sie ein Modell, das das Netzwerk anbietet",
-  "remedy.cannot_start": "Beheben Sie, was die Meldung nennt, und starten Sie Infera Node neu",
+  "remedy.cannot_start":
+    "Beheben Sie, was die Einzelheiten nennen, und starten Sie Infera Node neu",
   "remedy.keychain_locked":
     "Entsperren Sie ihn und prüfen Sie noch einmal, oder legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
   "remedy.keychain_missing":
@@ -148,6 +151,7 @@ const shared: Same<SharedWords> = {
   "amount.gpu.software": "{name} (Software, keine GPU)",
   "amount.gpu.integrated": "{name} (teilt sich den Arbeitsspeicher)",
 
+  "start.other": "Der Knoten kann nicht starten",
   "start.keychain_locked": "Der Schlüsselbund mit dem Schlüssel dieses Knotens ist gesperrt",
   "start.keychain_missing":
     "Dieser Rechner hat keinen Schlüsselbund für den Schlüssel dieses Knotens",
@@ -155,21 +159,20 @@ const shared: Same<SharedWords> = {
 
   "obstacle.not_agreed": "Sie haben dem Teilen noch nicht zugestimmt",
   "obstacle.no_balancer": "Es ist kein Netzwerk gewählt",
-  "obstacle.cannot_start": "Der Knoten kann nicht starten: {message}",
   "obstacle.paused": "Sie haben den Knoten pausiert",
   "obstacle.paused_until": "Sie haben den Knoten bis {time} pausiert",
   "obstacle.own_use": "Sie nutzen die GPU gerade für ein eigenes Modell",
-  "obstacle.offline": "Das Netzwerk ist nicht erreichbar: {reason}",
+  "obstacle.offline": "Das Netzwerk ist nicht erreichbar",
   "obstacle.turned_away.identity_in_use":
     "Ein anderes Programm arbeitet unter der Identität dieses Knotens",
   "obstacle.turned_away.too_much":
     "Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
-  "obstacle.outdated": "Das Netzwerk verlangt eine andere Version: {message}",
+  "obstacle.outdated": "Das Netzwerk verlangt eine andere Version von Infera Node",
   "obstacle.requirement": "{title}: {found} gefunden, {need} verlangt",
-  "obstacle.storage_fault": "Der Knoten kann seine Arbeit nicht speichern: {message}",
+  "obstacle.storage_fault": "Der Knoten kann seine Arbeit nicht speichern",
   "obstacle.low_disk": "Auf dem Datenträger mit dem Datenordner sind nur {free} frei",
   "obstacle.no_model": "Es ist kein Modell gewählt",
-  "obstacle.model_broken": "{model} lässt sich nicht nutzen: {message}",
+  "obstacle.model_broken": "{model} läuft auf diesem Gerät nicht",
   "obstacle.model_loading": "{model} wird noch geladen",
   "obstacle.model_not_served": "Das Netzwerk bietet {model} nicht an",
   "obstacle.no_demand": "Das Netzwerk hat gerade keine Arbeit für diesen Knoten",
@@ -216,7 +219,7 @@ const shared: Same<SharedWords> = {
   "explain.token":
     "Ein Wortstück: was ein Modell liest und schreibt. Im Deutschen etwa drei Buchstaben.",
   "explain.verified":
-    "Ein anderer Knoten hat die Antwort nachgerechnet und keinen Unterschied gefunden.",
+    "Vergleichsknoten haben die Antwort nachgerechnet und keinen Unterschied gefunden.",
   "explain.sampled_out":
     "Nicht jeder Auftrag wird nachgerechnet: Das Los entscheidet. Nicht gezogene werden voll bezahlt.",
   "explain.points":

@@ -4,11 +4,15 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { locale } from "../i18n/index.svelte";
 import {
   bytes,
+  absoluteTime,
   bytesPerSecond,
+  clockTime,
+  decimals,
   duration,
   memorySize,
   percent,
   points,
+  pointsIn,
   pointsWithUnit,
   relativeTime,
   timeOfDay,
@@ -37,6 +41,40 @@ describe("points", () => {
     german();
     expect(pointsWithUnit(1_000_000)).toBe("1 Punkt");
     expect(pointsWithUnit(1_284_000_000)).toBe("1.284 Punkte");
+  });
+});
+
+describe("a column of points", () => {
+  const shown = (column: number[]) => column.map((micro) => pointsIn(decimals(column), micro));
+
+  it("has one number of decimals, by which the smallest still shows", () => {
+    expect(shown([13_000_000, 0, 2_000_000])).toEqual(["13", "0", "2"]);
+    expect(shown([526_400_000, 1_660_000, 0])).toEqual(["526.4", "1.7", "0.0"]);
+    expect(shown([526_400_000, 8_000])).toEqual(["526.400", "0.008"]);
+    expect(shown([])).toEqual([]);
+  });
+
+  it("adds up where one adds it in the head", () => {
+    const column = [20_000, 20_000, 8_000];
+    const digits = decimals(column, 48_000);
+    expect([...column, 48_000].map((micro) => pointsIn(digits, micro))).toEqual([
+      "0.020",
+      "0.020",
+      "0.008",
+      "0.048",
+    ]);
+    // 0.3, 0.7, 1.7, 0.6 and 5.4 are 8.7, not 8.5.
+    const jobs = [250_000, 661_000, 1_650_000, 560_000, 5_350_000];
+    const by = decimals(jobs);
+    const read = jobs.map((micro) => Number(pointsIn(by, micro)));
+    const sum = jobs.reduce((sum, micro) => sum + micro, 0);
+    expect(read.reduce((sum, one) => sum + one, 0)).toBeCloseTo(Number(pointsIn(by, sum)), by + 1);
+  });
+
+  it("of many rows needs no more than the smallest asks for", () => {
+    expect(
+      decimals(Array.from({ length: 30 }, (_, index) => 400_000_000 + index * 1_234_567)),
+    ).toBe(1);
   });
 });
 
@@ -89,7 +127,19 @@ describe("times", () => {
     german();
     const now = new Date(2026, 10, 22, 12).getTime();
     expect(timeOfDay(new Date(2026, 10, 22, 18).getTime(), now)).toBe("18:00");
-    expect(timeOfDay(new Date(2026, 10, 23, 8).getTime(), now)).toMatch(/^Mo.* 08:00$/);
+    expect(timeOfDay(new Date(2026, 10, 23, 8).getTime(), now)).toBe("morgen 08:00");
+    expect(timeOfDay(new Date(2026, 10, 24, 8).getTime(), now)).toMatch(/^Di.* 08:00$/);
+  });
+
+  it("of day are written as the tray writes them, in every region", () => {
+    const now = new Date(2026, 10, 22, 12).getTime();
+    const evening = new Date(2026, 10, 22, 17, 38, 4).getTime();
+    const midnight = new Date(2026, 10, 23, 0, 5, 0).getTime();
+    expect(timeOfDay(evening, now)).toBe("17:38");
+    expect(timeOfDay(midnight, now)).toBe("tomorrow 00:05");
+    expect(clockTime(evening)).toBe("17:38:04");
+    expect(clockTime(midnight)).toBe("00:05:00");
+    expect(absoluteTime(evening)).toMatch(/17:38:04$/);
   });
 });
 

@@ -28,10 +28,45 @@ export function points(micro: number): string {
   return number(value, digits);
 }
 
-/** To the tenth always: for columns of points, whose sums are compared by eye. */
-export function tenths(micro: number): string {
-  if (micro === 0) return number(0);
-  return Math.abs(micro) < 0.05 * MICRO ? points(micro) : number(micro / MICRO, 1);
+/** So few amounts are added in the head, and then have to come to the sum that is shown. */
+const ADDED_BY_EYE = 8;
+const MOST_DECIMALS = 6;
+
+/**
+ * How many decimals a column of points has: as many as its smallest amount needs to show, and as a
+ * short column needs to add up to the sum that is shown, below it or elsewhere with `ofSum` decimals.
+ */
+export function decimals(
+  column: readonly number[],
+  sum = total(column),
+  ofSum = MOST_DECIMALS,
+): number {
+  const amounts = column.filter((micro) => micro !== 0);
+  const smallest = amounts.reduce((least, micro) => Math.min(least, Math.abs(micro)), Infinity);
+  let digits = [...amounts, sum].every((micro) => micro % MICRO === 0) ? 0 : 1;
+  while (digits < MOST_DECIMALS && smallest < step(digits)) digits += 1;
+  if (amounts.length > ADDED_BY_EYE || total(amounts) !== sum) return digits;
+  const rounded = (micro: number, to = digits) => Math.round(micro / step(to)) * step(to);
+  const addsUp = () => {
+    const to = Math.min(digits, ofSum);
+    return rounded(total(amounts.map((micro) => rounded(micro))), to) === rounded(sum, to);
+  };
+  while (digits < MOST_DECIMALS && !addsUp()) digits += 1;
+  return digits;
+}
+
+/** Points in a column of so many decimals. */
+export function pointsIn(digits: number, micro: number): string {
+  return number(micro / MICRO, digits);
+}
+
+/** The last decimal's worth. */
+function step(digits: number): number {
+  return 10 ** (MOST_DECIMALS - digits);
+}
+
+function total(amounts: readonly number[]): number {
+  return amounts.reduce((sum, amount) => sum + amount, 0);
 }
 
 /** What stands behind a number of points that is written apart: `points`. */
@@ -111,6 +146,10 @@ export function relativeTime(at: number, now: number): string {
   return say(past / DAY, "day");
 }
 
+/** As the tray, the notifications and the command line write it: none of them knows a region's
+ * clock, and one program tells one time. */
+const CLOCK = { hourCycle: "h23" } as const;
+
 /** To the second: what stands behind a relative time. */
 export function absoluteTime(at: number): string {
   return absoluteForm().format(at);
@@ -122,17 +161,21 @@ export function date(at: number): string {
 
 /** To the second, without a date. */
 export function clockTime(at: number): string {
-  return new Intl.DateTimeFormat(locale.tag, { timeStyle: "medium" }).format(at);
+  return new Intl.DateTimeFormat(locale.tag, { timeStyle: "medium", ...CLOCK }).format(at);
 }
 
-/** `18:00`, with the day where that is not today. */
+/** `18:00`, `tomorrow 08:00`, or with the day of the week. */
 export function timeOfDay(at: number, now: number): string {
-  const today = new Date(now).toDateString() === new Date(at).toDateString();
-  return new Intl.DateTimeFormat(locale.tag, {
+  const tomorrow = new Date(now);
+  tomorrow.setDate(tomorrow.getDate() + 1);
+  const is = (day: number | Date) => new Date(day).toDateString() === new Date(at).toDateString();
+  const time = new Intl.DateTimeFormat(locale.tag, {
     hour: "2-digit",
     minute: "2-digit",
-    ...(today ? {} : { weekday: "short" }),
+    ...CLOCK,
+    ...(is(now) || is(tomorrow) ? {} : { weekday: "short" }),
   }).format(at);
+  return is(tomorrow) ? `${relativeForm().format(1, "day")} ${time}` : time;
 }
 
 /** The SI's symbols are the same in every language here. */
@@ -152,7 +195,7 @@ const relativeForm = remembered(
   (tag) => new Intl.RelativeTimeFormat(tag, { numeric: "auto", style: "short" }),
 );
 const absoluteForm = remembered(
-  (tag) => new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium" }),
+  (tag) => new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium", ...CLOCK }),
 );
 
 /** Made once for a language. */

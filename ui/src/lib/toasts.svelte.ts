@@ -5,6 +5,8 @@ export interface Toast {
   kind: "note" | "error";
   title: string;
   text: string | null;
+  /** For a report. */
+  details: string | null;
 }
 
 const SHOWN_MS = 6000;
@@ -16,12 +18,21 @@ class Toasts {
   #next = 1;
 
   /** A note goes by itself; an error stays until it is dismissed. */
-  show(toast: { kind?: Toast["kind"]; title: string; text?: string | null }): void {
+  show(toast: {
+    kind?: Toast["kind"];
+    title: string;
+    text?: string | null;
+    details?: string | null;
+  }): void {
     const id = this.#next++;
     const kind = toast.kind ?? "note";
     const text = toast.text ?? null;
+    const details = toast.details ?? null;
     const same = (other: Toast) => other.title === toast.title && other.text === text;
-    this.shown = [...this.shown.filter((other) => !same(other)), { ...toast, id, kind, text }];
+    this.shown = [
+      ...this.shown.filter((other) => !same(other)),
+      { ...toast, id, kind, text, details },
+    ];
     if (kind === "note") setTimeout(() => this.dismiss(id), SHOWN_MS);
   }
 

@@ -56,6 +56,16 @@ describe("the state's sentence", () => {
       "net.example ist nicht erreichbar; neuer Versuch in 5 s",
     ],
     [
+      { summary: "storage_fault", message: "database disk image is malformed" },
+      "Not getting jobs: the node cannot save its work",
+      "Keine Aufträge: Der Knoten kann seine Arbeit nicht speichern",
+    ],
+    [
+      { summary: "restarting", message: "exit status 139", retry_in_ms: 4000 },
+      "The model stopped by itself; starting it again in 4 s",
+      "Das Modell ist stehen geblieben; neuer Start in 4 s",
+    ],
+    [
       { summary: "turned_away", why: "identity_in_use" },
       "Not getting jobs: another program works under this node’s identity",
       "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens",
@@ -115,16 +125,30 @@ describe("what the program refuses", () => {
   } as const;
 
   it("is said in its own words, with what to do", () => {
-    expect(refusalWords(refusal)).toEqual({ title: "The list is empty", text: "Fill it" });
+    expect(refusalWords(refusal)).toEqual({
+      title: "The list is empty",
+      text: "Fill it",
+      details: null,
+    });
     expect(remedyWords(refusal)).toBe("Fill it");
     expect(refusalWords({ ...refusal, message: "" }).title).toBe("That did not work");
+  });
+
+  it("keeps a library's words for a report", () => {
+    const failed = { ...refusal, message: "error sending request for url (https://net.example)" };
+    expect(refusalWords(failed)).toEqual({
+      title: "That cannot be done now",
+      text: "Fill it",
+      details: failed.message,
+    });
   });
 
   it("begins with a sentence of the chosen language", () => {
     locale.choose("de", []);
     expect(refusalWords(refusal)).toEqual({
       title: "Das geht gerade nicht",
-      text: "the list is empty",
+      text: null,
+      details: "the list is empty",
     });
     expect(remedyWords(refusal)).toBeNull();
     locale.choose("en", []);

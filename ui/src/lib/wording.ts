@@ -1,6 +1,8 @@
 // State, obstacles and requirements in the words of the chosen language.
 
 import { locale, t, type Key } from "../i18n/index.svelte";
+import { modelName } from "./catalogue.svelte";
+import { parted, type Fault } from "./faults";
 import type {
   Amount,
   CallError,
@@ -15,12 +17,22 @@ import type {
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
 
-/** What the program refused, and more about it. It speaks English: in another language its own
- * sentence stands below one of ours. */
-export function refusalWords(error: CallError): { title: string; text: string | null } {
-  const { code, message, remedy } = error;
-  if (locale.language !== "en") return { title: t(`error.${code}`), text: message || null };
-  return { title: upperFirst(message) || t("error.failed"), text: remedy };
+/** What the program refused, what to do, and the line for a report. */
+export function refusalWords({ code, message, remedy }: CallError): {
+  title: string;
+  text: string | null;
+  details: string | null;
+} {
+  const { text, details } = parted(message);
+  const title =
+    text === null ? t(message === "" ? "error.failed" : `error.${code}`) : upperFirst(text);
+  return { title, text: remedyWords({ remedy }), details };
+}
+
+/** The same in one line, where there is little room. */
+export function refusalFault(error: CallError): Fault {
+  const { title, text, details } = refusalWords(error);
+  return { text: [title, text].filter(Boolean).join(". "), details };
 }
 
 /** What the program advises, if that is in the chosen language. */
@@ -80,7 +92,7 @@ export function stateRemedy(state: State): string | null {
 
 /** Why there is no node. */
 function startSentence(fault: StartFault): string {
-  return fault.fault === "other" ? fault.message : t(`start.${fault.fault}`);
+  return t(`start.${fault.fault}`);
 }
 
 export function startRemedy(fault: StartFault): string {
@@ -136,7 +148,7 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "no_balancer":
       return t("obstacle.no_balancer");
     case "cannot_start":
-      return t("obstacle.cannot_start", { message: startSentence(obstacle.fault) });
+      return startSentence(obstacle.fault);
     case "paused":
       return obstacle.until_ms === null
         ? t("obstacle.paused")
@@ -144,11 +156,11 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "own_use":
       return t("obstacle.own_use");
     case "offline":
-      return t("obstacle.offline", obstacle);
+      return t("obstacle.offline");
     case "turned_away":
       return t(`obstacle.turned_away.${obstacle.why}`);
     case "outdated":
-      return t("obstacle.outdated", obstacle);
+      return t("obstacle.outdated");
     case "requirement":
       return t("obstacle.requirement", {
         title: requirementTitle(obstacle.requirement),
@@ -156,19 +168,35 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
         need: amountWords(obstacle.requirement.need),
       });
     case "storage_fault":
-      return t("obstacle.storage_fault", obstacle);
+      return t("obstacle.storage_fault");
     case "low_disk":
       return t("obstacle.low_disk", { free: bytes(obstacle.free_bytes) });
     case "no_model":
       return t("obstacle.no_model");
     case "model_broken":
-      return t("obstacle.model_broken", obstacle);
+      return t("obstacle.model_broken", { model: modelName(obstacle.model) });
     case "model_loading":
-      return t("obstacle.model_loading", obstacle);
+      return t("obstacle.model_loading", { model: modelName(obstacle.model) });
     case "model_not_served":
-      return t("obstacle.model_not_served", obstacle);
+      return t("obstacle.model_not_served", { model: modelName(obstacle.model) });
     case "no_demand":
       return t("obstacle.no_demand");
+  }
+}
+
+/** The program's own line about it, for a report. */
+export function obstacleDetails(obstacle: Obstacle): string | null {
+  switch (obstacle.obstacle) {
+    case "cannot_start":
+      return obstacle.fault.fault === "other" ? obstacle.fault.message : null;
+    case "offline":
+      return obstacle.reason;
+    case "outdated":
+    case "storage_fault":
+    case "model_broken":
+      return obstacle.message;
+    default:
+      return null;
   }
 }
 
@@ -267,7 +295,7 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "cannot_start":
       return startSentence(summary.fault);
     case "outdated":
-      return summary.message;
+      return t("summary.outdated");
     case "not_agreed":
       return t("summary.not_agreed");
     case "no_balancer":
@@ -286,8 +314,9 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "own_use":
       return t("summary.own_use");
     case "storage_fault":
+      return t("summary.storage_fault");
     case "models_broken":
-      return t("summary.fault", summary);
+      return t("summary.models_broken");
     case "low_disk":
       return t("summary.low_disk", { free: bytes(summary.free_bytes) });
     case "requirement_failed": {
@@ -305,16 +334,15 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "turned_away":
       return t(`summary.turned_away.${summary.why}`);
     case "loading":
-      return t("summary.loading", summary);
+      return t("summary.loading", { ...summary, model: modelName(summary.model) });
     case "tuning":
-      return t("summary.tuning", summary);
+      return t("summary.tuning", { ...summary, model: modelName(summary.model) });
     case "restarting":
-      return t("summary.restarting", {
-        message: summary.message,
-        seconds: Math.ceil(summary.retry_in_ms / 1000),
-      });
+      return t("summary.restarting", { seconds: Math.ceil(summary.retry_in_ms / 1000) });
     case "not_served":
-      return t("summary.not_served", { models: summary.models.join(", ") });
+      return t("summary.not_served", {
+        models: summary.models.map((model) => modelName(model)).join(", "),
+      });
     case "connecting":
       return t("summary.connecting");
     case "waiting_for_jobs":

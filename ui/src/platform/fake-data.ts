@@ -299,6 +299,34 @@ export function pastJobs(count: number, now: number): JobRow[] {
   return jobs;
 }
 
+/** Three jobs, of which the first was verified a moment ago. */
+export function newcomersJobs(now: number): JobRow[] {
+  const job = (id: string, minutes: number, output: number) =>
+    finishedJob(id, now - minutes * 60_000 - 4000, now - minutes * 60_000, 120, output);
+  return [
+    job("c0ffee0000000003", 1, 214),
+    judged(job("c0ffee0000000002", 9, 73), "sampled_out"),
+    judged(job("c0ffee0000000001", 26, 380), "verified"),
+  ];
+}
+
+/** Embeddings pay little: two of 0.02 points, and one of 0.008. */
+export function smallJobs(now: number): JobRow[] {
+  return [20_000, 20_000, 8_000].map((points, index) => ({
+    ...judged(
+      finishedJob(
+        `0000000000000${index}a1`,
+        now - (index + 1) * 60_000,
+        now - index * 60_000,
+        9,
+        2,
+      ),
+      "sampled_out",
+    ),
+    points,
+  }));
+}
+
 export function finishedJob(
   id: string,
   started: number,

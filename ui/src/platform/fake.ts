@@ -6,11 +6,13 @@ import {
   finishedJob,
   firstState,
   judged,
+  newcomersJobs,
   MODELS_FOLDER,
   noGpu,
   pastJobs,
   reading,
   smallGpu,
+  smallJobs,
 } from "./fake-data";
 import type {
   AppEvent,
@@ -48,6 +50,9 @@ export const SCENARIOS = [
   "restarting",
   "reading",
   "empty",
+  "newcomer",
+  "quiet",
+  "small-points",
   "gaps",
   "gpus",
   "browser",
@@ -119,6 +124,8 @@ class Fake implements Platform {
     this.#scenario = scenario;
     const fresh = ["empty", "not-agreed"].includes(scenario) || scenario.startsWith("first-");
     this.#jobs = fresh ? [] : pastJobs(scenario === "many-jobs" ? 100_000 : 4200, now);
+    if (scenario === "newcomer") this.#jobs = newcomersJobs(now);
+    if (scenario === "small-points") this.#jobs = smallJobs(now);
     this.#state = firstState(now);
     this.#arrange(now);
     this.#countToday();
@@ -491,6 +498,7 @@ class Fake implements Platform {
         state.host = { ...hostFor(state, true), desktop: false };
         break;
       case "many-obstacles":
+        node.offers = [{ ...node.offers![0]!, model: "0".repeat(64), name: "qwen2.5-7b" }];
         this.#paused = true;
         this.#until = now + 3_600_000;
         this.#require(smallGpu);
@@ -529,6 +537,7 @@ class Fake implements Platform {
         break;
       case "not-served":
         node.models[0]!.served = false;
+        node.offers = [{ ...node.offers![0]!, model: "0".repeat(64), name: "qwen2.5-7b" }];
         break;
       case "offline":
         node.connection = {
@@ -554,6 +563,9 @@ class Fake implements Platform {
         state.node = null;
         break;
       case "waiting":
+      case "newcomer":
+      case "quiet":
+      case "small-points":
       case "restarting":
       case "storage-fault":
       case "unauthorised":
@@ -1001,15 +1013,21 @@ class Fake implements Platform {
     return {
       total: this.#points(),
       buckets: none ? [] : buckets,
-      unlisted: none ? { confirmed: 0, pending: 0, forfeited: 0 } : UNLISTED,
-      estimate: none ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
+      unlisted: this.#jobs.length <= 50 ? { confirmed: 0, pending: 0, forfeited: 0 } : UNLISTED,
+      estimate:
+        none || this.#isQuiet() ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
     };
+  }
+
+  /** A network with less work than five minutes in fifteen. */
+  #isQuiet(): boolean {
+    return ["quiet", "newcomer", "small-points"].includes(this.#scenario);
   }
 
   #points(): PointSums {
     const sums = { confirmed: 0, pending: 0, forfeited: 0 };
     for (const job of this.#jobs) addTo(sums, job);
-    if (this.#jobs.length > 0) sums.confirmed += UNLISTED.confirmed;
+    if (this.#jobs.length > 50) sums.confirmed += UNLISTED.confirmed;
     return sums;
   }
 }

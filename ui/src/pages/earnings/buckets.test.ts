@@ -4,7 +4,17 @@ import { describe, expect, it } from "vitest";
 import { locale } from "../../i18n/index.svelte";
 import { fakePlatform } from "../../platform/fake";
 import type { Earnings } from "../../platform/types";
-import { bucketName, ceiling, earningsCsv, PARTS, rounded, sumOf } from "./buckets";
+import {
+  axisMarks,
+  bucketName,
+  ceiling,
+  dailyMean,
+  digitsOf,
+  earningsCsv,
+  PARTS,
+  rounded,
+  sumOf,
+} from "./buckets";
 
 const at = (...parts: [number, number, number]) => new Date(...parts).getTime();
 
@@ -78,6 +88,46 @@ describe("names and scales", () => {
     expect([526, 1000, 3424, 14_398, 0.37, 0].map(ceiling)).toEqual([
       600, 1000, 4000, 15_000, 0.4, 1,
     ]);
+  });
+
+  it("mark an axis with distinct numbers of one length", () => {
+    locale.choose("en", []);
+    const words = (top: number) => axisMarks(top).map(({ words }) => words);
+    expect(words(600_000_000)).toEqual(["600", "300", "0"]);
+    expect(words(100_000)).toEqual(["0.10", "0.05", "0.00"]);
+    expect(words(15_000_000)).toEqual(["15.0", "7.5", "0.0"]);
+    for (const points of [0.0003, 0.02, 0.4, 1, 7, 33, 4000]) {
+      const all = words(ceiling(points) * 1e6);
+      expect(new Set(all).size).toBe(3);
+      expect(new Set(all.map((text) => text.split(".")[1]?.length)).size).toBe(1);
+    }
+  });
+
+  it("give each column of points its decimals", () => {
+    expect(digitsOf(earnings)).toEqual({ confirmed: 1, pending: 0, forfeited: 5 });
+    // A day of 0.02 and one of 0.028 are 0.048 together, not 0.1.
+    const [one, other] = earnings.buckets;
+    const few = (micro: number) => ({ confirmed: micro, pending: 0, forfeited: 0 });
+    const digits = digitsOf({
+      buckets: [
+        { ...one!, points: few(20_000) },
+        { ...other!, points: few(28_000) },
+      ],
+      unlisted: few(0),
+      total: few(48_000),
+      estimate: null,
+    });
+    expect(digits.confirmed).toBe(2);
+  });
+
+  it("make a mean of whole days, where the network is too quiet for another estimate", () => {
+    const [day] = earnings.buckets;
+    const days = (...all: number[]) =>
+      all.map((confirmed) => ({ ...day!, points: { confirmed, pending: 0, forfeited: 9 } }));
+    expect(dailyMean([])).toBeNull();
+    expect(dailyMean(days(5))).toBeNull();
+    expect(dailyMean(days(10, 30, 1000))).toEqual({ micro: 20, days: 2 });
+    expect(dailyMean(days(9999, 7, 7, 7, 7, 7, 7, 7, 1000))).toEqual({ micro: 7, days: 7 });
   });
 
   it("give an estimate two digits", () => {

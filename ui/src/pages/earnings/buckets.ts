@@ -1,6 +1,7 @@
 // Points by day, week or month: their names, sums, scale and CSV.
 
 import { locale } from "../../i18n/index.svelte";
+import { decimals, pointsIn } from "../../lib/format";
 import type { Earnings, EarningsBucket, Period, PointSums } from "../../platform/types";
 
 export const PARTS = ["confirmed", "pending", "forfeited"] as const;
@@ -11,6 +12,20 @@ export function rounded(micro: number): number {
   return Number(micro.toPrecision(2));
 }
 
+/** Days that make a mean. */
+const WEEK = 7;
+
+/**
+ * What a day brought on average, over the last week's whole days. On a quiet network there is no
+ * other estimate. Null before the first whole day.
+ */
+export function dailyMean(days: readonly EarningsBucket[]): { micro: number; days: number } | null {
+  const whole = days.slice(0, -1).slice(-WEEK);
+  if (whole.length === 0) return null;
+  const earned = whole.reduce((sum, { points }) => sum + points.confirmed + points.pending, 0);
+  return { micro: earned / whole.length, days: whole.length };
+}
+
 export function sumOf(all: readonly PointSums[]): PointSums {
   const sum = { confirmed: 0, pending: 0, forfeited: 0 };
   for (const one of all) for (const part of PARTS) sum[part] += one[part];
@@ -19,6 +34,22 @@ export function sumOf(all: readonly PointSums[]): PointSums {
 
 export function isNothing(sums: PointSums): boolean {
   return PARTS.every((part) => sums[part] === 0);
+}
+
+/** Decimals, by column: the same in the figures, the bars and the table. */
+export type Digits = Record<Part, number>;
+
+export function digitsOf({ buckets, unlisted, total }: Earnings): Digits {
+  const of = (part: Part) =>
+    decimals([...buckets.map(({ points }) => points[part]), unlisted[part]], total[part]);
+  return { confirmed: of("confirmed"), pending: of("pending"), forfeited: of("forfeited") };
+}
+
+/** The marks of an axis that ends at `top`, all with the digits that the middle one needs. */
+export function axisMarks(top: number): { part: number; words: string }[] {
+  const half = Math.round(top / 2);
+  const digits = decimals([half]);
+  return [1, 0.5, 0].map((part) => ({ part, words: pointsIn(digits, Math.round(top * part)) }));
 }
 
 /** The first moment of the last day that a bucket covers. */

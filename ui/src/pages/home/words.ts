@@ -4,8 +4,7 @@ export const en = {
   "home.obstacles": "What keeps jobs away",
   "home.now": "Now",
   "home.now.idle": "No job right now",
-  "home.now.idle_text":
-    "Here you will see each job as it is written: its model, how far it is and how fast.",
+  "home.now.idle_text": "The next one comes by itself and is shown here as it is written.",
   "home.now.paused_text": "While you are paused no job is taken. Your points stay as they are.",
   "home.now.blocked_text": "Once what stands above is mended, jobs come by themselves.",
   "home.now.input": "{count} in",
@@ -15,6 +14,27 @@ export const en = {
   "home.now.embedding": "Turning texts into vectors",
   "home.now.audit": "Checks another node’s answer",
   "home.now.speed": "Speed, last minute",
+  "home.lately": "The last 24 hours",
+  "home.lately.jobs": "Jobs",
+  "home.lately.tokens": "Tokens written",
+  "home.lately.audits": "Checks of others",
+  "home.lately.last": "Last job",
+  "home.lately.offers": {
+    one: "This network serves {count} model. Yours: {models}.",
+    other: "This network serves {count} models. Yours: {models}.",
+  },
+  "home.next.ready": "Your node is online, and its model is loaded.",
+  "home.next.not_ready": "Your node goes online and loads its model.",
+  "home.next.job":
+    "The network sends a first job for your model. It is shown here as it is written.",
+  "home.next.check": "Reference nodes may compute the answer again. Then its points are confirmed.",
+  "home.first": "Your first verified answer",
+  "home.first_text": {
+    one: "{model} wrote {count} token on your machine. Reference nodes found the same, and {points} are yours.",
+    other:
+      "{model} wrote {count} tokens on your machine. Reference nodes found the same, and {points} are yours.",
+  },
+  "home.first_see": "See this job",
   "home.today": "Today",
   "home.today.verified": { one: "{count} verified", other: "{count} verified" },
   "home.today.pending": { one: "{count} being checked", other: "{count} being checked" },
@@ -57,8 +77,7 @@ export const de: Same<typeof en> = {
   "home.obstacles": "Was Aufträge fernhält",
   "home.now": "Jetzt",
   "home.now.idle": "Gerade kein Auftrag",
-  "home.now.idle_text":
-    "Hier sehen Sie jeden Auftrag, während er entsteht: welches Modell, wie weit und wie schnell.",
+  "home.now.idle_text": "Der nächste kommt von selbst und ist hier zu sehen, während er entsteht.",
   "home.now.paused_text":
     "Solange pausiert ist, wird kein Auftrag angenommen. Ihre Punkte bleiben, wie sie sind.",
   "home.now.blocked_text": "Sobald das oben Genannte behoben ist, kommen Aufträge von selbst.",
@@ -69,6 +88,28 @@ export const de: Same<typeof en> = {
   "home.now.embedding": "Macht Vektoren aus Texten",
   "home.now.audit": "Prüft die Antwort eines anderen Knotens",
   "home.now.speed": "Tempo, letzte Minute",
+  "home.lately": "Die letzten 24 Stunden",
+  "home.lately.jobs": "Aufträge",
+  "home.lately.tokens": "Token geschrieben",
+  "home.lately.audits": "Prüfungen anderer",
+  "home.lately.last": "Letzter Auftrag",
+  "home.lately.offers": {
+    one: "Dieses Netzwerk bietet {count} Modell an. Ihres: {models}.",
+    other: "Dieses Netzwerk bietet {count} Modelle an. Ihres: {models}.",
+  },
+  "home.next.ready": "Ihr Knoten ist online, und sein Modell ist geladen.",
+  "home.next.not_ready": "Ihr Knoten geht online und lädt sein Modell.",
+  "home.next.job":
+    "Das Netzwerk schickt einen ersten Auftrag für Ihr Modell. Er ist hier zu sehen, während er entsteht.",
+  "home.next.check":
+    "Vergleichsknoten rechnen die Antwort vielleicht nach. Danach sind ihre Punkte bestätigt.",
+  "home.first": "Ihre erste bestätigte Antwort",
+  "home.first_text": {
+    one: "{model} hat auf Ihrem Rechner {count} Token geschrieben. Vergleichsknoten kamen zum selben Ergebnis, und {points} gehören Ihnen.",
+    other:
+      "{model} hat auf Ihrem Rechner {count} Token geschrieben. Vergleichsknoten kamen zum selben Ergebnis, und {points} gehören Ihnen.",
+  },
+  "home.first_see": "Diesen Auftrag ansehen",
   "home.today": "Heute",
   "home.today.verified": { one: "{count} bestätigt", other: "{count} bestätigt" },
   "home.today.pending": { one: "{count} in Prüfung", other: "{count} in Prüfung" },

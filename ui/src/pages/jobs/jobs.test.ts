@@ -38,7 +38,7 @@ async function open(hash: string) {
   platform = fakePlatform("waiting");
   stop = app.start(platform);
   render(App);
-  await vi.waitFor(() => expect(rows().length).toBeGreaterThan(5));
+  await vi.waitFor(() => expect(rows().length).toBeGreaterThan(5), { timeout: 10_000 });
 }
 
 describe("the table of jobs", () => {

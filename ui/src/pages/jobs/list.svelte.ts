@@ -1,5 +1,6 @@
 // The jobs that a filter finds, read a part at a time as they come into sight.
 
+import { decimals } from "../../lib/format";
 import {
   asCallError,
   type CallError,
@@ -43,6 +44,9 @@ export class JobList {
   failure = $state.raw<CallError | null>(null);
   /** The rows are of the filter before. */
   stale = $state(false);
+  /** Decimals of the column of points: as many as any row that was read needs, and never fewer
+   * while one scrolls. */
+  digits = $state(0);
 
   #rows = $state.raw<ReadonlyMap<number, JobRow>>(new Map());
   #ask: (query: JobsQuery) => Promise<JobsPage>;
@@ -134,6 +138,11 @@ export class JobList {
 
   #take({ offset, again }: Part, { jobs, ...totals }: JobsPage): void {
     const here = new Map(jobs.map((job, index) => [offset + index, job]));
+    this.digits = Math.max(
+      this.stale ? 0 : this.digits,
+      decimals(jobs.map(({ points }) => points)),
+      decimals(jobs.map(({ forfeited = 0 }) => forfeited)),
+    );
     if (this.stale) {
       this.stale = false;
       this.#rows = here;

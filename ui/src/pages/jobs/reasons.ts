@@ -10,6 +10,34 @@ const german: [RegExp, string][] = [
     "Kein Vergleichsknoten konnte rechtzeitig entscheiden.",
   ],
   [
+    /^No reference nodes could check it in time, so it is not paid as checked work\.$/,
+    "Kein Vergleichsknoten konnte rechtzeitig prüfen, darum wird das nicht als geprüfte Arbeit bezahlt.",
+  ],
+  [
+    /^A reference node sees a difference that rounding hardly explains, so another one is asked\.$/,
+    "Ein Vergleichsknoten sieht einen Unterschied, den Runden kaum erklärt, darum wird ein weiterer gefragt.",
+  ],
+  [
+    /^The reference nodes disagree, so another one is asked\.$/,
+    "Die Vergleichsknoten sind uneins, darum wird ein weiterer gefragt.",
+  ],
+  [
+    /^It waits for reference nodes: (\d+) have to check it, and of those with this model (\d+) are online\.$/,
+    "Er wartet auf Vergleichsknoten: $1 müssen ihn prüfen, und von denen mit diesem Modell sind $2 online.",
+  ],
+  [
+    /^A reference node agrees? on all (\d+) vectors\.$/,
+    "Ein Vergleichsknoten stimmt bei allen $1 Vektoren überein.",
+  ],
+  [
+    /^A reference node agrees? but for (\d+) of (\d+) tokens, where they differ by rounding only\.$/,
+    "Ein Vergleichsknoten stimmt überein bis auf $1 von $2 Token, die sich nur durch Runden unterscheiden.",
+  ],
+  [
+    /^A reference node agrees? but for (\d+) of (\d+) vectors, where they differ by rounding only\.$/,
+    "Ein Vergleichsknoten stimmt überein bis auf $1 von $2 Vektoren, die sich nur durch Runden unterscheiden.",
+  ],
+  [
     /^A reference node agrees? on all (\d+) tokens\.$/,
     "Ein Vergleichsknoten stimmt bei allen $1 Token überein.",
   ],
@@ -55,11 +83,16 @@ const german: [RegExp, string][] = [
   ],
 ];
 
-/** In the chosen language where that is known, else as it came. */
-export function reasonWords(english: string): { text: string; lang: string } {
-  if (locale.language === "de") {
-    const known = german.find(([pattern]) => pattern.test(english));
-    if (known !== undefined) return { text: english.replace(...known), lang: "de" };
+/** In the chosen language; what is not known in it is for a report. */
+export function reasonWords(english: string): { text: string | null; details: string | null } {
+  if (locale.language === "en") {
+    return {
+      text: english.replace(/^A reference node agree /, "A reference node agrees "),
+      details: null,
+    };
   }
-  return { text: english, lang: "en" };
+  const known = german.find(([pattern]) => pattern.test(english));
+  return known === undefined
+    ? { text: null, details: english }
+    : { text: english.replace(...known), details: null };
 }

@@ -62,8 +62,8 @@ export const en = {
   "jobs.details.input": "Tokens in",
   "jobs.details.output": "Tokens out",
   "jobs.details.pending":
-    "Other nodes compute this answer again. Until they have reported, its points are pending.",
-  "jobs.details.ties": "Other nodes computed this answer again. What differs does not count.",
+    "Reference nodes compute this answer again. Until they have reported, its points are pending.",
+  "jobs.details.ties": "Reference nodes computed this answer again. What differs does not count.",
   "jobs.details.failed":
     "Its points are forfeited. An overclocked GPU, faulty memory or a damaged model file can cause this.",
   "jobs.details.audit_text":
@@ -71,7 +71,7 @@ export const en = {
   "jobs.references": "What the reference nodes found",
   "jobs.references.none": "No reference node was asked.",
   "jobs.references.pending": "The reference nodes have not all reported yet.",
-  "jobs.reference": "Node",
+  "jobs.reference": "Reference node",
   "jobs.positions": "Compared",
   "jobs.mismatches": "Different",
   "jobs.mismatches_about":
@@ -85,7 +85,7 @@ export const en = {
   "jobs.finding.clean_about": "Rounding explains every difference.",
   "jobs.finding.same_about": "It found the same.",
   "jobs.finding.alarm": "Hardly agrees",
-  "jobs.finding.alarm_about": "Rounding hardly explains it, so another node was asked.",
+  "jobs.finding.alarm_about": "Rounding hardly explains it, so another reference node was asked.",
   "jobs.finding.fail": "Does not agree",
   "jobs.finding.fail_about": "Rounding does not explain it.",
   "jobs.margin_text":
@@ -163,9 +163,9 @@ export const de: Same<typeof en> = {
   "jobs.details.input": "Token gelesen",
   "jobs.details.output": "Token geschrieben",
   "jobs.details.pending":
-    "Andere Knoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
+    "Vergleichsknoten berechnen diese Antwort noch einmal. Bis sie berichtet haben, stehen die Punkte aus.",
   "jobs.details.ties":
-    "Andere Knoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
+    "Vergleichsknoten haben diese Antwort nachgerechnet. Was sich unterscheidet, zählt nicht.",
   "jobs.details.failed":
     "Seine Punkte sind verfallen. Eine übertaktete GPU, fehlerhafter Speicher oder eine beschädigte Modelldatei kann die Ursache sein.",
   "jobs.details.audit_text":
@@ -173,7 +173,7 @@ export const de: Same<typeof en> = {
   "jobs.references": "Was die Vergleichsknoten gefunden haben",
   "jobs.references.none": "Es wurde kein Vergleichsknoten gefragt.",
   "jobs.references.pending": "Noch haben nicht alle Vergleichsknoten berichtet.",
-  "jobs.reference": "Knoten",
+  "jobs.reference": "Vergleichsknoten",
   "jobs.positions": "Verglichen",
   "jobs.mismatches": "Anders",
   "jobs.mismatches_about":
@@ -188,7 +188,7 @@ export const de: Same<typeof en> = {
   "jobs.finding.same_about": "Er hat dasselbe gefunden.",
   "jobs.finding.alarm": "Stimmt kaum überein",
   "jobs.finding.alarm_about":
-    "Mit Runden ist es kaum zu erklären, darum wurde ein weiterer Knoten gefragt.",
+    "Mit Runden ist es kaum zu erklären, darum wurde ein weiterer Vergleichsknoten gefragt.",
   "jobs.finding.fail": "Stimmt nicht überein",
   "jobs.finding.fail_about": "Mit Runden ist es nicht zu erklären.",
   "jobs.margin_text":

@@ -1,6 +1,7 @@
-// The catalogue as last read, and files that could not be copied into the models folder.
+// What of the catalogue is offered, and files that could not be copied into the models folder.
 
 import { t } from "../../i18n/index.svelte";
+import { catalogue, fileName, isFileOf, isModelOf } from "../../lib/catalogue.svelte";
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
@@ -11,22 +12,7 @@ import {
   type CatalogueItem,
 } from "../../platform/types";
 
-class Catalogue {
-  /** Null until it has been read. */
-  items = $state.raw<CatalogueItem[] | null>(null);
-  failure = $state.raw<CallError | null>(null);
-
-  async read(): Promise<void> {
-    try {
-      this.items = await commands.catalogue();
-      this.failure = null;
-    } catch (error) {
-      this.failure = asCallError(error);
-    }
-  }
-}
-
-export const catalogue = new Catalogue();
+export { catalogue };
 
 /** Changes when the catalogue must be read again: fit and suggestion hang on the device. */
 export function catalogueKey(state: AppState): string {
@@ -54,7 +40,7 @@ export function ordered(items: CatalogueItem[]): CatalogueItem[] {
 /** What the catalogue has beside what is here already. */
 export function offered({ installed }: AppState): CatalogueItem[] {
   return ordered(catalogue.items ?? []).filter(
-    ({ entry }) => !installed.some((model) => model.catalogue_id === entry.id),
+    ({ entry }) => !installed.some((model) => isModelOf(entry, model)),
   );
 }
 
@@ -92,11 +78,23 @@ class Imports {
       // The program refuses it too, but only once all of it has been copied.
       if (!/\.gguf$/i.test(name)) throw NOT_GGUF;
       await act();
+      await this.#endDownloads(fileName(name));
       toasts.show({ title: t("models.import.done", { name }) });
     } catch (error) {
       const failure = asCallError(error);
       this.failed = [...this.failed, { id: this.#next++, name, failure }];
     }
+  }
+
+  /** A download of what is here now, and that stands still, has nothing left to do. */
+  async #endDownloads(name: string): Promise<void> {
+    const entry = catalogue.items?.find(({ entry }) => isFileOf(entry, name))?.entry;
+    const same = (app.state?.downloads ?? []).filter(
+      ({ id, url, state }) =>
+        (id === entry?.id || fileName(url) === name) &&
+        ["queued", "stalled", "paused", "failed"].includes(state.state),
+    );
+    for (const { id } of same) await commands.cancel_download({ id });
   }
 }
 

@@ -73,6 +73,8 @@ describe("a download in words", () => {
   it("says how much, also before the whole is known", () => {
     expect(plain(amount(download({ state: "running" })))).toBe("1.2 GB of 4.9 GB");
     expect(plain(amount(download({ state: "running" }, { total_bytes: null })))).toBe("1.2 GB");
+    const unknown = download({ state: "queued" }, { total_bytes: null, done_bytes: 0 });
+    expect(amount(unknown)).toBe("size not known yet");
   });
 
   it.each([
@@ -223,6 +225,20 @@ describe("the page", () => {
     await vi.waitFor(() => expect(use.getAttribute("aria-checked")).toBe("true"));
     const broken = row("half-a-file")!.querySelector<HTMLButtonElement>("[role=switch]")!;
     expect(broken.disabled).toBe(true);
+  });
+
+  it("knows a copied file for the catalogue's model, and ends its download", async () => {
+    await open("downloads");
+    const file = "mistral-nemo-12b-instruct-q4_1";
+    expect(app.state!.downloads.some(({ id }) => id === file)).toBe(true);
+    await imports.path(`/home/mia/Downloads/${file}.gguf`);
+    await vi.waitFor(() => expect(row("Mistral Nemo 12B Instruct")).toBeDefined());
+    expect(app.state!.downloads.some(({ id }) => id === file)).toBe(false);
+    expect(row(file)).toBeUndefined();
+    const cards = [...document.querySelectorAll("article")];
+    expect(cards.map((card) => card.getAttribute("aria-label"))).not.toContain(
+      "Mistral Nemo 12B Instruct",
+    );
   });
 
   it("copies dropped files one by one, and says why one was not", async () => {

@@ -59,6 +59,7 @@ export function amount({
   done_bytes: done,
   total_bytes: total,
 }: Pick<Download, "done_bytes" | "total_bytes">): string {
+  if (total === null && done === 0) return t("models.size_unknown");
   return total === null
     ? bytes(done)
     : t("models.download.amount", { done: bytes(done), total: bytes(total) });

@@ -91,7 +91,7 @@ export const en = {
   "models.delete.keep": "Keep it",
   "models.delete.confirm": "Delete {size}",
   "models.deleted": "{name} is deleted",
-  "models.fault": "Cannot be used",
+  "models.fault_text": "Cannot be used: the file is damaged, or of a kind that is not supported",
   "models.cannot_use":
     "Choose a smaller model, or keep less memory for other programs in the settings.",
   "models.price":
@@ -105,6 +105,7 @@ export const en = {
   "models.catalogue.all": "Every model of the catalogue is installed.",
   "models.suggested": "Suggested for this machine",
   "models.size": "Size",
+  "models.size_unknown": "size not known yet",
   "models.parameters": "Parameters",
   "models.parameters.value": "{count} billion",
   "models.parameters.million": "{count} million",
@@ -249,7 +250,8 @@ export const de: Same<typeof en> = {
   "models.delete.keep": "Behalten",
   "models.delete.confirm": "{size} löschen",
   "models.deleted": "{name} ist gelöscht",
-  "models.fault": "Nicht nutzbar",
+  "models.fault_text":
+    "Nicht nutzbar: Die Datei ist beschädigt oder von einer Art, die nicht unterstützt wird",
   "models.cannot_use": "Es kann keine Aufträge beantworten, solange es nicht passt.",
   "models.price":
     "Das Netzwerk zahlt {output} Punkte für 1.000 geschriebene Token, {input} für 1.000 gelesene",
@@ -263,6 +265,7 @@ export const de: Same<typeof en> = {
   "models.catalogue.all": "Alle Modelle des Katalogs sind installiert.",
   "models.suggested": "Vorschlag für diesen Rechner",
   "models.size": "Größe",
+  "models.size_unknown": "Größe noch nicht bekannt",
   "models.parameters": "Parameter",
   "models.parameters.value": "{count} Milliarden",
   "models.parameters.million": "{count} Millionen",

@@ -1,5 +1,6 @@
 // The answer to "Why am I getting no jobs?", and what to read first.
 
+import { modelName } from "../../lib/catalogue.svelte";
 import type {
   AppState,
   InstalledModel,
@@ -74,5 +75,5 @@ export function isServed({ node }: AppState, model: InstalledModel): boolean | n
 
 /** By name, what the network serves; none while it is not known. */
 export function offered({ node }: AppState): string[] {
-  return (node?.offers ?? []).map(({ name }) => name);
+  return (node?.offers ?? []).map(({ name, model }) => modelName(name, model));
 }

@@ -2,7 +2,9 @@
 
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
+import type { Fault } from "../../lib/faults";
 import { toasts } from "../../lib/toasts.svelte";
+import { refusalFault } from "../../lib/wording";
 import { t } from "../../i18n/index.svelte";
 import { asCallError, type Settings } from "../../platform/types";
 
@@ -14,8 +16,8 @@ const SHOWN_MS = 2500;
 export class Saving {
   /** Where something was kept a moment ago. */
   section = $state<SectionId | null>(null);
-  /** In one sentence, by setting. */
-  errors = $state<Partial<Record<keyof Settings, string>>>({});
+  /** By setting. */
+  errors = $state<Partial<Record<keyof Settings, Fault>>>({});
   /** Counts up, so that a control goes back to what holds. */
   failures = $state(0);
   #queue: Promise<unknown> = Promise.resolve();
@@ -41,9 +43,9 @@ export class Saving {
     try {
       await commands.change_settings({ ...settings, [name]: value });
     } catch (error) {
-      const { message, remedy } = asCallError(error);
-      const words = [message || t("error.failed"), remedy].filter(Boolean).join(". ");
-      this.errors = { ...this.errors, [name]: t("settings.not_saved", { message: words }) };
+      const { text, details } = refusalFault(asCallError(error));
+      const fault = { text: t("settings.not_saved", { message: text }), details };
+      this.errors = { ...this.errors, [name]: fault };
       this.failures += 1;
       return false;
     }

@@ -20,7 +20,7 @@ export const en = {
   "settings.address_undo": "Keep the old one",
   "settings.address_used": "The node connects to {address}",
   "settings.address_left": "No network is chosen any more",
-  "settings.address.malformed": "Write it like https://balancer.example.org",
+  "settings.address.malformed": "Write it like https://network.example",
   "settings.address.plain":
     "Plain http:// can be read and changed on the way. Use https://; only a network on this machine may do without.",
   "settings.address.secret": "Leave out the name and the password: they would show up in logs.",
@@ -129,6 +129,8 @@ export const en = {
   "bundle.title": "Support bundle",
   "bundle.text":
     "This is all that will be in the file. Names of people, addresses and keys are left out where they were found; look it over, and leave out what you want to keep.",
+  "bundle.failed": "The report could not be put together",
+  "bundle.not_saved": "The report was not saved",
   "bundle.gathering": "Gathering logs, settings and hardware…",
   "bundle.files": "Files of the bundle",
   "bundle.include": "Put {name} into the bundle",
@@ -168,6 +170,7 @@ export const en = {
     "Infera Node ends now and shares nothing. The program itself goes as it came: with the system’s own list of programs, or by deleting its file.",
   "removal.done_points":
     "Your points stay in the network’s books under the identity that was deleted; a new installation begins at zero.",
+  "removal.failed": "Not everything could be removed",
   "removal.failed_meaning": "What could be deleted is gone; sharing has ended.",
 } as const;
 
@@ -191,7 +194,7 @@ export const de: Same<typeof en> = {
   "settings.address_undo": "Alte behalten",
   "settings.address_used": "Der Knoten verbindet sich mit {address}",
   "settings.address_left": "Es ist kein Netzwerk mehr gewählt",
-  "settings.address.malformed": "Schreiben Sie sie wie https://balancer.example.org",
+  "settings.address.malformed": "Schreiben Sie sie wie https://network.example",
   "settings.address.plain":
     "Einfaches http:// lässt sich unterwegs lesen und verändern. Nehmen Sie https://; nur ein Netzwerk auf diesem Rechner kommt ohne aus.",
   "settings.address.secret":
@@ -304,6 +307,8 @@ export const de: Same<typeof en> = {
   "bundle.title": "Support-Paket",
   "bundle.text":
     "Das ist alles, was in der Datei stehen wird. Namen von Personen, Adressen und Schlüssel sind weggelassen, wo sie gefunden wurden; sehen Sie es durch und lassen Sie weg, was Sie behalten möchten.",
+  "bundle.failed": "Der Bericht ließ sich nicht zusammenstellen",
+  "bundle.not_saved": "Der Bericht wurde nicht gespeichert",
   "bundle.gathering": "Protokolle, Einstellungen und Hardware werden gesammelt…",
   "bundle.files": "Dateien des Pakets",
   "bundle.include": "{name} in das Paket aufnehmen",
@@ -343,5 +348,6 @@ export const de: Same<typeof en> = {
     "Infera Node endet jetzt und teilt nichts mehr. Das Programm selbst geht, wie es kam: über die Programmliste des Systems oder indem Sie seine Datei löschen.",
   "removal.done_points":
     "Ihre Punkte bleiben in den Büchern des Netzwerks unter der gelöschten Identität; eine neue Installation beginnt bei null.",
+  "removal.failed": "Nicht alles ließ sich entfernen",
   "removal.failed_meaning": "Was sich löschen ließ, ist weg; das Teilen ist beendet.",
 };
