@@ -131,6 +131,26 @@ pub(crate) async fn save_text(
     Ok(Some(path))
 }
 
+/// Asks for a model's file. Answers where it is; none if the person changed their mind.
+#[tauri::command]
+pub(crate) async fn choose_model(app: AppHandle) -> Result<Option<PathBuf>, ApiError> {
+    let mut dialog = app.dialog().file().add_filter("GGUF", &["gguf"]);
+    if let Some(window) = app.get_webview_window(window::LABEL) {
+        dialog = dialog.set_parent(&window);
+    }
+    let (chosen, choice) = oneshot::channel();
+    dialog.pick_file(move |path| {
+        // The page may be gone.
+        let _ = chosen.send(path);
+    });
+    let Some(path) = choice.await.ok().flatten() else {
+        return Ok(None);
+    };
+    path.into_path()
+        .map(Some)
+        .map_err(|error| precondition(&error))
+}
+
 /// Opens an address in the browser, or one of the program's own folders.
 #[tauri::command]
 pub(crate) async fn open(shell: State<'_, Shell>, target: String) -> Result<(), ApiError> {

@@ -40,6 +40,8 @@ pub struct Options {
     pub data: DataDir,
     /// Keep the identity in this file instead of the keychain.
     pub key_file: Option<PathBuf>,
+    /// Certificates to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
     pub hidden: bool,
     /// How long a closed window is kept in memory.
     pub release_window_after: Duration,
@@ -95,6 +97,7 @@ pub fn run(options: Options) -> ExitCode {
             commands::call,
             commands::subscribe,
             commands::save_text,
+            commands::choose_model,
             commands::open,
         ])
         .on_window_event(|window, event| match event {
@@ -134,7 +137,7 @@ async fn start(options: &Options) -> Result<App, StartError> {
             Some(path) => KeySource::File(path.clone()),
             None => KeySource::Keychain(Arc::new(SystemKeychain)),
         },
-        roots: None,
+        ca_file: options.ca_file.clone(),
         context_tokens: None,
         models_folder: None,
         desktop: true,

@@ -29,6 +29,9 @@ struct Arguments {
     /// Keep the identity in this file instead of the keychain; only its owner may read it
     #[arg(long, value_name = "FILE", env = "INFERA_KEY_FILE")]
     key_file: Option<PathBuf>,
+    /// Trust the certificates in this PEM file too, for a network of your own
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// How long a closed window stays in memory
     #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
     release_window_after: u64,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Ok(data) => infera_desktop::run(infera_desktop::Options {
             data,
             key_file: arguments.key_file,
+            ca_file: arguments.ca_file,
             hidden: arguments.hidden,
             release_window_after: Duration::from_secs(arguments.release_window_after),
         }),

@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(
             drawn(&state),
             [
-                "(Arbeitet an einem Auftrag: 42 Tokens/s)",
+                "(Arbeitet an einem Auftrag: 42 Token/s)",
                 "-",
                 "Pause",
                 "Später weiter > 15 Minuten, 1 Stunde, 4 Stunden, Bis morgen",

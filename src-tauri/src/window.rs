@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use infera_node::app::settings::Theme as ThemeSetting;
+use infera_node::state::StateKind;
 use serde_json::Value;
 use tauri::webview::{Color, PageLoadEvent};
 use tauri::{AppHandle, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
@@ -123,23 +124,24 @@ pub(crate) fn close(app: &AppHandle) {
     tauri::async_runtime::spawn(async move {
         let shell = app.state::<Shell>();
         let tray_is_shown = shell.tray.is_there() && surroundings::has_tray_host().await;
-        let (explained, language) = {
+        let (explained, language, kind) = {
             let states = shell.backend.states();
             let state = states.borrow();
-            (state.settings.closing_explained, Language::of(&state))
+            let explained = state.settings.closing_explained;
+            (explained, Language::of(&state), state.state.kind)
         };
         match close_button(tray_is_shown, explained) {
             Close::Hide => hide(&app),
             Close::ExplainThenHide => {
                 let hidden = app.clone();
-                dialogs::show(&app, explanation(language), move |_| {
+                dialogs::show(&app, explanation(language, kind), move |_| {
                     hide(&hidden);
                     tauri::async_runtime::spawn(remember_explained(hidden));
                 });
             }
             Close::Ask => {
                 let answered = app.clone();
-                dialogs::show(&app, no_tray(language), move |minimise| {
+                dialogs::show(&app, no_tray(language, kind), move |minimise| {
                     if minimise {
                         self::minimise(&answered);
                     } else {
@@ -151,36 +153,55 @@ pub(crate) fn close(app: &AppHandle) {
     });
 }
 
-fn explanation(language: Language) -> Dialog {
+/// What goes on while the window is closed.
+fn meanwhile(language: Language, kind: StateKind) -> &'static str {
+    match kind {
+        StateKind::Working | StateKind::Waiting => {
+            language.pick("your GPU goes on working", "Ihre GPU arbeitet weiter")
+        }
+        StateKind::Paused => language.pick("your GPU stays paused", "Ihre GPU macht weiter Pause"),
+        StateKind::NeedsYou => language.pick(
+            "nothing is shared until you have looked at what it needs",
+            "geteilt wird nichts, bis Sie nachgesehen haben, was es braucht",
+        ),
+    }
+}
+
+fn explanation(language: Language, kind: StateKind) -> Dialog {
+    let meanwhile = meanwhile(language, kind);
     Dialog {
         title: language.pick("Infera Node keeps running", "Infera Node läuft weiter"),
-        text: language
-            .pick(
-                "The window closes, and your GPU goes on working. To pause, open the window \
-                 again or quit, use the Infera Node icon in the tray.",
-                "Das Fenster wird geschlossen, Ihre GPU arbeitet weiter. Pause, Fenster und \
-                 Beenden finden Sie beim Symbol von Infera Node im Infobereich.",
-            )
-            .to_owned(),
+        text: language.pick(
+            format!(
+                "The window closes, and {meanwhile}. To pause or resume, open the window again \
+                 or quit, use the Infera Node icon in the tray."
+            ),
+            format!(
+                "Das Fenster wird geschlossen, {meanwhile}. Pause, Fortsetzen, Fenster und \
+                 Beenden finden Sie beim Symbol von Infera Node im Infobereich."
+            ),
+        ),
         yes: language.pick("Close the window", "Fenster schließen"),
         no: None,
     }
 }
 
-fn no_tray(language: Language) -> Dialog {
+fn no_tray(language: Language, kind: StateKind) -> Dialog {
+    let meanwhile = meanwhile(language, kind);
     Dialog {
         title: language.pick(
             "Keep Infera Node running?",
             "Infera Node weiterlaufen lassen?",
         ),
-        text: language
-            .pick(
-                "This desktop shows no tray icons, so the window stays in the task bar while \
-                 your GPU goes on working.",
+        text: language.pick(
+            format!(
+                "This desktop shows no tray icons, so the window stays in the task bar; {meanwhile}."
+            ),
+            format!(
                 "Diese Oberfläche zeigt keine Symbole im Infobereich. Darum bleibt das Fenster in \
-                 der Taskleiste, solange Ihre GPU weiterarbeitet.",
-            )
-            .to_owned(),
+                 der Taskleiste; {meanwhile}."
+            ),
+        ),
         yes: language.pick("Keep running", "Weiterlaufen lassen"),
         no: Some(language.pick("Quit", "Beenden")),
     }
@@ -259,6 +280,25 @@ mod tests {
         assert_eq!(close_button(true, false), Close::ExplainThenHide);
         assert_eq!(close_button(false, true), Close::Ask);
         assert_eq!(close_button(false, false), Close::Ask);
+    }
+
+    #[test]
+    fn closing_says_what_is_true_meanwhile() {
+        for (kind, english, german) in [
+            (StateKind::Working, "goes on working", "arbeitet weiter"),
+            (StateKind::Waiting, "goes on working", "arbeitet weiter"),
+            (StateKind::Paused, "stays paused", "macht weiter Pause"),
+            (
+                StateKind::NeedsYou,
+                "nothing is shared",
+                "geteilt wird nichts",
+            ),
+        ] {
+            for dialog in [explanation, no_tray] {
+                assert!(dialog(Language::English, kind).text.contains(english));
+                assert!(dialog(Language::German, kind).text.contains(german));
+            }
+        }
     }
 
     #[test]

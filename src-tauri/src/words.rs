@@ -104,7 +104,7 @@ impl Language {
         let state = &state.state;
         match (&state.summary, self) {
             (Summary::Unreachable { balancer, .. }, Self::English) => {
-                format!("Cannot reach the balancer at {balancer}")
+                format!("Cannot reach the network at {balancer}")
             }
             (Summary::Restarting { message, .. }, _) => message.clone(),
             (_, Self::English) => state.sentence.clone(),
@@ -119,7 +119,7 @@ fn german(summary: &Summary, now: &Zoned) -> String {
         Summary::CannotStart { fault } => german_fault(fault),
         Summary::Outdated { message } | Summary::Restarting { message, .. } => message.clone(),
         Summary::NotAgreed => "Noch wird nichts geteilt: Sie haben nicht zugestimmt".to_owned(),
-        Summary::NoBalancer => "Keine Aufträge: Es ist kein Netz gewählt".to_owned(),
+        Summary::NoBalancer => "Keine Aufträge: Es ist kein Netzwerk gewählt".to_owned(),
         Summary::Closing => "Wird beendet".to_owned(),
         Summary::Paused {
             until_ms,
@@ -146,7 +146,7 @@ fn german(summary: &Summary, now: &Zoned) -> String {
             requirement,
             finishing,
         } => format!(
-            "Keine Aufträge: {}, das Netz verlangt {}{}",
+            "Keine Aufträge: {}, das Netzwerk verlangt {}{}",
             german_shortfall(requirement),
             german_amount(&requirement.need),
             if *finishing {
@@ -157,14 +157,14 @@ fn german(summary: &Summary, now: &Zoned) -> String {
         ),
         Summary::NoModel => "Keine Aufträge: Es ist kein Modell gewählt".to_owned(),
         Summary::Unreachable { balancer, .. } => {
-            format!("Der Balancer {balancer} ist nicht erreichbar")
+            format!("Das Netzwerk {balancer} ist nicht erreichbar")
         }
         Summary::TurnedAway { why } => match why {
             TurnedAway::IdentityInUse => {
                 "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens"
             }
             TurnedAway::TooMuch => {
-                "Keine Aufträge: Das Netz nimmt von Ihrer Internetadresse gerade nichts mehr an"
+                "Keine Aufträge: Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an"
             }
         }
         .to_owned(),
@@ -173,10 +173,10 @@ fn german(summary: &Summary, now: &Zoned) -> String {
             format!("{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}")
         }
         Summary::NotServed { models } => format!(
-            "Keine Aufträge: Dieses Netz bietet {} nicht an",
+            "Keine Aufträge: Dieses Netzwerk bietet {} nicht an",
             models.join(" oder ")
         ),
-        Summary::Connecting => "Verbindung zum Balancer wird aufgebaut".to_owned(),
+        Summary::Connecting => "Verbindung zum Netzwerk wird aufgebaut".to_owned(),
         Summary::WaitingForJobs => "Wartet auf Aufträge".to_owned(),
         Summary::WaitingForAudits => "Wartet auf Antworten zum Prüfen".to_owned(),
         Summary::Working {
@@ -192,12 +192,9 @@ fn german(summary: &Summary, now: &Zoned) -> String {
             };
             match tokens_per_second {
                 Some(rate) if *rate < 10.0 => {
-                    format!(
-                        "{what}: {} Tokens/s",
-                        format!("{rate:.1}").replace('.', ",")
-                    )
+                    format!("{what}: {} Token/s", format!("{rate:.1}").replace('.', ","))
                 }
-                Some(rate) => format!("{what}: {rate:.0} Tokens/s"),
+                Some(rate) => format!("{what}: {rate:.0} Token/s"),
                 None => what,
             }
         }
@@ -348,6 +345,6 @@ mod tests {
             retry_at_ms: 9_000,
         });
         let sentence = Language::English.sentence(&state, &fixtures::now());
-        assert_eq!(sentence, "Cannot reach the balancer at https://net.example");
+        assert_eq!(sentence, "Cannot reach the network at https://net.example");
     }
 }

@@ -19,6 +19,8 @@ const PROMPTS_NAME: &str = "canaries.txt";
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// What the network is called before people who think of joining; its policy's name without one.
+    pub name: Option<String>,
     /// How long a node may go without sending output before its job goes to another.
     #[serde(deserialize_with = "milliseconds")]
     pub lease: Duration,
@@ -158,6 +160,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            name: None,
             lease: Duration::from_secs(15),
             lease_per_prompt_token: Duration::from_millis(20),
             least_tokens_per_second: 0.5,

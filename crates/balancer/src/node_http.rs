@@ -17,12 +17,12 @@ use axum::{Json, Router};
 use futures_util::stream::{self, Stream};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
-    NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord,
-    session_digest,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
+    NodeEvent, NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest,
+    WorkRecord, session_digest,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::requirements::{Policy, check, met};
+use infera_protocol::requirements::{check, met};
 use infera_protocol::{AuditTask, Hash, JobSpec, NodeId, OutputBatch};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +53,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/node/v1/state", post(state))
         .route("/node/v1/events", get(events))
         .route("/node/v1/models", get(models))
-        .route("/node/v1/requirements", get(requirements))
+        .route("/node/v1/network", get(network))
         .route("/node/v1/speed-test", get(speed_test))
         .route("/node/v1/jobs/{job}/claim", post(claim))
         .route("/node/v1/jobs/{job}/output", post(output))
@@ -216,12 +216,21 @@ impl Drop for OpenStream {
 async fn models(State(core): Shared, _: Sender) -> Json<Vec<ModelOffer>> {
     // A node asks seldom, so it is told of a model that was added a moment ago.
     core.read_models().await;
-    let models = core.catalog.list();
-    Json(models.iter().map(|model| model.offer()).collect())
+    Json(offers(&core))
 }
 
-async fn requirements(State(core): Shared) -> Json<Policy> {
-    Json(core.policy.clone())
+async fn network(State(core): Shared) -> Json<Network> {
+    let name = core.config.name.as_ref();
+    Json(Network {
+        name: name.unwrap_or(&core.policy.name).clone(),
+        policy: core.policy.clone(),
+        models: offers(&core),
+    })
+}
+
+fn offers(core: &Core) -> Vec<ModelOffer> {
+    let models = core.catalog.list();
+    models.iter().map(|model| model.offer()).collect()
 }
 
 #[derive(Deserialize)]

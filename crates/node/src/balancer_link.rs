@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
-    NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
+    NodeEvent, NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest,
+    WorkRecord,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::requirements::Policy;
 use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch};
+
+use crate::unreachable::Unreachable;
 
 /// A call under way.
 pub type Call<T> = BoxFuture<'static, Result<T, LinkError>>;
@@ -22,7 +24,8 @@ pub trait BalancerLink: Send + Sync + 'static {
     fn url(&self) -> &str;
     fn challenge(&self, request: ChallengeRequest) -> Call<Challenge>;
     fn open_session(&self, request: SessionRequest) -> Call<Session>;
-    fn requirements(&self) -> Call<Policy>;
+    /// Who it is, without a session.
+    fn network(&self) -> Call<Network>;
     fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream>;
     fn models(&self, token: Token) -> Call<Vec<ModelOffer>>;
     /// Downloads so many bytes and gives the rate in bytes per second.
@@ -73,12 +76,20 @@ impl fmt::Debug for Token {
 pub enum LinkError {
     /// No answer came, or none that a balancer would give.
     #[error("{0}")]
-    Unreachable(String),
+    Unreachable(Unreachable),
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
 impl LinkError {
+    /// Why there is no answer now. What the balancer says itself is in its own words.
+    pub(crate) fn reason(&self) -> Unreachable {
+        match self {
+            Self::Unreachable(reason) => reason.clone(),
+            Self::Refused(refusal) => Unreachable::other(refusal),
+        }
+    }
+
     /// The balancer's definite no; none when the same call may succeed later.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

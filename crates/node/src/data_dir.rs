@@ -36,6 +36,8 @@ pub enum DataDirError {
     Unusable { folder: PathBuf, fault: io::Error },
     #[error("another node is running in the data folder {}: end it, or name another folder with `--data DIR`", .0.display())]
     InUse(PathBuf),
+    #[error("the certificates in {} cannot be read: {fault}. Name a PEM file with `--ca-file FILE`", file.display())]
+    Certificates { file: PathBuf, fault: io::Error },
     #[error("no node is running in the data folder {}: start one with `infera run`", .0.display())]
     NotRunning(PathBuf),
 }
@@ -47,8 +49,10 @@ impl fmt::Debug for ControlFile {
 }
 
 impl DataDir {
+    /// As a whole path: it is shown, kept in settings, and given to children.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        let folder = folder.into();
+        Self(std::path::absolute(&folder).unwrap_or(folder))
     }
 
     /// The per-user one.
@@ -111,6 +115,37 @@ impl DataDir {
 
     pub fn settings(&self) -> PathBuf {
         self.0.join("settings.json")
+    }
+
+    /// PEM certificates to trust beside the system's: those of `given`, else those that were kept of
+    /// an earlier one.
+    pub fn certificates(&self, given: Option<&Path>) -> Result<Option<Vec<u8>>, DataDirError> {
+        let kept = self.kept_certificates();
+        let file = given.unwrap_or(&kept);
+        match fs::read(file) {
+            Ok(pem) => Ok(Some(pem)),
+            Err(fault) if given.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(DataDirError::Certificates {
+                file: file.to_owned(),
+                fault,
+            }),
+        }
+    }
+
+    /// The same, and keeps those of `given`.
+    pub fn take_certificates(&self, given: Option<&Path>) -> Result<Option<Vec<u8>>, DataDirError> {
+        let pem = self.certificates(given)?;
+        if given.is_some()
+            && let Some(pem) = &pem
+        {
+            let file = self.kept_certificates();
+            fs::write(&file, pem).map_err(|fault| self.unusable(fault))?;
+        }
+        Ok(pem)
+    }
+
+    fn kept_certificates(&self) -> PathBuf {
+        self.0.join("ca.pem")
     }
 
     /// What was found to be the fastest on this machine's GPUs.

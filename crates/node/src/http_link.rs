@@ -1,26 +1,27 @@
 //! The balancer over HTTPS. Plain HTTP is refused except to this machine itself.
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
-    NodeState, Points, ReferenceFigures, Refusal, RefusalCode, Release, Session, SessionRequest,
-    WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
+    NodeEvent, NodeState, Points, ReferenceFigures, Refusal, RefusalCode, Release, Session,
+    SessionRequest, WorkRecord,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
 use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch, shown};
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::balancer_link::{BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token};
+use crate::own_certificates;
 use crate::sse::SseParser;
+use crate::unreachable::Unreachable;
 
 /// An answer that is longer than any of ours is refused.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -65,9 +66,8 @@ impl HttpLink {
             builder = builder.no_proxy();
         }
         if let Some(pem) = extra_roots {
-            let certificates =
-                Certificate::from_pem_bundle(pem).map_err(|error| BadUrl::Tls(chain(&error)))?;
-            builder = builder.tls_certs_merge(certificates);
+            let tls = own_certificates::trusting(pem).map_err(BadUrl::Tls)?;
+            builder = builder.tls_backend_preconfigured(tls);
         }
         let client = builder
             .build()
@@ -134,8 +134,8 @@ impl BalancerLink for HttpLink {
         Box::pin(async move { answer.await.map(Foreign::shown) })
     }
 
-    fn requirements(&self) -> Call<Policy> {
-        self.get_shown("requirements", None)
+    fn network(&self) -> Call<Network> {
+        self.get_shown("network", None)
     }
 
     fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream> {
@@ -148,7 +148,7 @@ impl BalancerLink for HttpLink {
         Box::pin(async move {
             let response = tokio::time::timeout(ANSWER_LIMIT, send(request))
                 .await
-                .map_err(|_| unreachable_because("it did not answer in time"))??;
+                .map_err(|_| LinkError::Unreachable(Unreachable::TooSlow))??;
             Ok(event_stream(response))
         })
     }
@@ -255,6 +255,16 @@ impl Foreign for Policy {
     }
 }
 
+impl Foreign for Network {
+    fn shown(self) -> Self {
+        Self {
+            name: self.name.shown(),
+            policy: self.policy.shown(),
+            models: self.models.shown(),
+        }
+    }
+}
+
 impl Foreign for Session {
     fn shown(self) -> Self {
         Self {
@@ -340,11 +350,13 @@ async fn send(request: RequestBuilder) -> Result<Response, LinkError> {
         Ok(refusal) => LinkError::Refused(refusal.shown()),
         // A proxy, or a server that is something else: it may get better.
         Err(_) if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => {
-            unreachable_because(format!("it answered with status {status}"))
+            LinkError::Unreachable(Unreachable::Failing {
+                status: status.as_u16(),
+            })
         }
-        Err(_) => unreachable_because(format!(
-            "it answered with status {status}, which is not how a balancer answers"
-        )),
+        Err(_) => LinkError::Unreachable(Unreachable::NotANetwork {
+            status: status.as_u16(),
+        }),
     })
 }
 
@@ -364,7 +376,9 @@ async fn body(response: Response) -> Result<Vec<u8>, LinkError> {
     while let Some(piece) = pieces.try_next().await.map_err(transport)? {
         body.extend_from_slice(&piece);
         if body.len() > MAX_ANSWER_BYTES {
-            return Err(unreachable_because("its answer is far too long"));
+            return Err(LinkError::Unreachable(Unreachable::other(
+                "its answer is far too long",
+            )));
         }
     }
     Ok(body)
@@ -378,7 +392,7 @@ fn event_stream(response: Response) -> EventStream {
             let events = match piece.map_err(transport) {
                 Ok(piece) => match parser.push(&piece) {
                     Ok(events) => events.into_iter().filter_map(known_event).collect(),
-                    Err(error) => vec![Err(unreachable_because(error))],
+                    Err(error) => vec![Err(LinkError::Unreachable(Unreachable::other(error)))],
                 },
                 Err(error) => vec![Err(error)],
             };
@@ -403,26 +417,9 @@ fn known_event(raw: crate::sse::RawEvent) -> Option<Result<ReceivedEvent, LinkEr
 }
 
 fn transport(error: reqwest::Error) -> LinkError {
-    if error.is_timeout() {
-        return unreachable_because("it did not answer in time");
-    }
-    let error = error.without_url();
-    if !error.is_connect() {
-        return unreachable_because(chain(&error));
-    }
-    // Above the innermost cause stand only the names of libraries.
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    unreachable_because(cause)
+    LinkError::Unreachable(Unreachable::of(&error.without_url()))
 }
 
-fn unreachable_because(reason: impl Display) -> LinkError {
-    LinkError::Unreachable(reason.to_string())
-}
-
-/// An error with its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -23,11 +23,14 @@ pub mod identity;
 mod jobs;
 pub mod library;
 pub mod local_engine;
+pub mod look_up;
 mod node;
+mod own_certificates;
 mod session;
 mod sse;
 pub mod state;
 pub mod store;
+pub mod unreachable;
 mod web_files;
 
 pub use app::App;

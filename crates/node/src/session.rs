@@ -17,6 +17,7 @@ use crate::balancer_link::{BalancerLink, EventStream, LinkError, Token};
 use crate::caller::Caller;
 use crate::clock::{Backoff, Entropy};
 use crate::state::TurnedAway;
+use crate::unreachable::Unreachable;
 
 /// What the controller hears of the session.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(crate) enum SessionEvent {
     Resumed,
     Received(NodeEvent),
     Lost {
-        reason: String,
+        reason: Unreachable,
         /// Where the balancer answers.
         turned_away: Option<TurnedAway>,
         retry_in: Duration,
@@ -125,9 +126,9 @@ impl SessionTask {
             })
             .await?;
         if work_bits > MOST_WORK_BITS {
-            return Err(LinkError::Unreachable(format!(
+            return Err(LinkError::Unreachable(Unreachable::other(format!(
                 "the balancer asks for more work ({work_bits} bits) than this program does"
-            )));
+            ))));
         }
         let search = move || do_work(&node, &challenge, work_bits);
         let work = tokio::task::spawn_blocking(search).await.unwrap_or(0);
@@ -214,7 +215,7 @@ impl SessionTask {
                         }
                     }
                     Some(Err(error)) => return Err(error),
-                    None => return Err(LinkError::Unreachable("the connection was closed".to_owned())),
+                    None => return Err(LinkError::Unreachable(Unreachable::Broken)),
                 },
                 expired = self.expired.recv() => match expired {
                     Some(expired) if expired == *token => return Ok(End::Expired),
@@ -250,7 +251,7 @@ impl SessionTask {
         };
         self.events
             .send(SessionEvent::Lost {
-                reason: error.to_string(),
+                reason: error.reason(),
                 turned_away,
                 retry_in,
             })

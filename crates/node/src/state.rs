@@ -9,6 +9,7 @@ use ts_rs::TS;
 
 use crate::clock::Clock;
 use crate::governor::{Decision, Mode, Reason};
+use crate::unreachable::Unreachable;
 
 /// Everything that a window, a tray or a command line shows, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -160,7 +161,7 @@ pub enum Connection {
         reference: bool,
     },
     Disconnected {
-        reason: String,
+        reason: Unreachable,
         /// Unix time in milliseconds of the next try.
         retry_at_ms: i64,
     },
@@ -315,7 +316,7 @@ fn not_running(reason: &Reason, mode: Mode) -> Summary {
         Reason::NoBalancer => Summary::NoBalancer,
         Reason::OwnUse => Summary::OwnUse,
         Reason::Refused => Summary::Outdated {
-            message: "The balancer refuses this version of Infera Node".to_owned(),
+            message: "The network asks for another version of Infera Node".to_owned(),
         },
         Reason::Paused {
             until_ms,
@@ -481,7 +482,7 @@ impl Summary {
             } => {
                 let seconds = (retry_at_ms - clock.now_ms()).max(0) as u64;
                 format!(
-                    "Cannot reach the balancer at {balancer}; trying again in {} s",
+                    "Cannot reach the network at {balancer}; trying again in {} s",
                     seconds.div_ceil(1000)
                 )
             }
@@ -509,7 +510,7 @@ impl Summary {
                 "Not getting jobs: this network does not serve {}",
                 models.join(" or ")
             ),
-            Self::Connecting => "Connecting to the balancer".to_owned(),
+            Self::Connecting => "Connecting to the network".to_owned(),
             Self::WaitingForJobs => "Waiting for jobs".to_owned(),
             Self::WaitingForAudits => "Waiting for answers to check".to_owned(),
             Self::Working {
@@ -673,7 +674,7 @@ mod tests {
     fn sentences_as_a_table() {
         use StateKind::{NeedsYou, Paused, Waiting, Working};
         let disconnected = Connection::Disconnected {
-            reason: "refused".to_owned(),
+            reason: Unreachable::NobodyListens,
             retry_at_ms: 12_900,
         };
         let broken = EngineStatus::Broken {
@@ -701,7 +702,7 @@ mod tests {
                     ..base()
                 },
                 Waiting,
-                "Connecting to the balancer",
+                "Connecting to the network",
             ),
             (
                 NodeSnapshot {
@@ -709,7 +710,7 @@ mod tests {
                     ..base()
                 },
                 Waiting,
-                "Cannot reach the balancer at https://net.example; trying again in 12 s",
+                "Cannot reach the network at https://net.example; trying again in 12 s",
             ),
             (
                 NodeSnapshot {

@@ -7,7 +7,7 @@
 //! | `POST /node/v1/state` | [`NodeState`] | 204 |
 //! | `GET /node/v1/events` | – | server-sent events of [`NodeEvent`], resumed by `Last-Event-ID` |
 //! | `GET /node/v1/models` | – | list of [`ModelOffer`] |
-//! | `GET /node/v1/requirements` | – | [`Policy`] (no session needed) |
+//! | `GET /node/v1/network` | – | [`Network`] (no session needed) |
 //! | `GET /node/v1/speed-test?bytes=N` | – | N bytes that do not compress |
 //! | `POST /node/v1/jobs/{job}/claim` | [`Claim`] | [`crate::JobSpec`] |
 //! | `POST /node/v1/jobs/{job}/output` | [`crate::OutputBatch`] | [`crate::output::OutputAck`] |
@@ -19,7 +19,7 @@
 //! | `GET /node/v1/points` | – | [`Points`] |
 //! | `GET /node/v1/history?limit=N` | – | list of [`WorkRecord`], newest first |
 //!
-//! All but the first two and the requirements carry `Authorization: Bearer <session token>`.
+//! All but the first two and the network carry `Authorization: Bearer <session token>`.
 //! A refused call answers with [`Refusal`].
 
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,15 @@ pub struct NodeState {
     /// Why it takes none, in words for a person.
     pub paused: Option<String>,
     pub hardware: Hardware,
+}
+
+/// What a network tells of itself before a node joins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    pub name: String,
+    /// What a node's machine must have.
+    pub policy: Policy,
+    pub models: Vec<ModelOffer>,
 }
 
 /// A model the network serves.

@@ -531,8 +531,10 @@ fn verified_reason(usable: &[(Statistics, Finding)], passing: usize, terms: &Ter
     }
 }
 
+/// `verb` is that of several nodes, with its `s` for one where it has any.
 fn nodes(count: usize, verb: &str) -> String {
     if count == 1 {
+        let verb = if verb == "agree" { "agrees" } else { verb };
         format!("A reference node {verb}")
     } else {
         format!("{count} reference nodes {verb}")

@@ -130,6 +130,13 @@ const shared: Same<SharedWords> = {
   "remedy.own_use": "Beenden Sie den Chat oder die Messung; dann kommen sofort wieder Aufträge",
   "remedy.offline":
     "Prüfen Sie die Internetverbindung dieses Rechners; der Knoten versucht es von selbst wieder",
+  "remedy.offline.address":
+    "Prüfen Sie die Adresse in den Einstellungen und die Internetverbindung; der Knoten versucht es von selbst wieder",
+  "remedy.offline.plain_http":
+    "Schreiben Sie http:// für ein Netzwerk auf diesem Rechner; bei einem anderen bitten Sie den Betreiber um TLS",
+  "remedy.offline.certificate":
+    "Bitten Sie den Betreiber um das Zertifikat, und starten Sie Infera Node mit --ca-file DATEI",
+  "remedy.offline.failing": "Nichts zu tun: Der Knoten versucht es von selbst wieder",
   "remedy.turned_away.identity_in_use":
     "Beenden Sie das andere, oder geben Sie einem von beiden einen eigenen Datenordner und Schlüssel. Nach einem Absturz ist nichts zu tun: Es wird von selbst wieder versucht",
   "remedy.turned_away.too_much":
@@ -157,12 +164,23 @@ const shared: Same<SharedWords> = {
     "Dieser Rechner hat keinen Schlüsselbund für den Schlüssel dieses Knotens",
   "start.keychain_silent": "Der Schlüsselbund mit dem Schlüssel dieses Knotens antwortet nicht",
 
+  "unreachable.host_not_found": "Kein Rechner hat den Namen des Netzwerks",
+  "unreachable.nobody_listens": "Unter der Adresse des Netzwerks antwortet nichts",
+  "unreachable.no_way": "Dieser Rechner hat keine Verbindung zur Adresse des Netzwerks",
+  "unreachable.too_slow": "Das Netzwerk antwortet nicht",
+  "unreachable.broken": "Die Verbindung zum Netzwerk brach ab",
+  "unreachable.plain_http":
+    "Unter der Adresse des Netzwerks wird nur HTTP gesprochen, verlangt ist https://",
+  "unreachable.certificate": "Dem Zertifikat des Netzwerks wird nicht vertraut",
+  "unreachable.failing": "Das Netzwerk hat selbst eine Störung (Status {status})",
+  "unreachable.not_a_network": "Dort antwortet etwas anderes als ein Netzwerk (Status {status})",
+  "unreachable.other": "Das Netzwerk ist nicht erreichbar",
+
   "obstacle.not_agreed": "Sie haben dem Teilen noch nicht zugestimmt",
   "obstacle.no_balancer": "Es ist kein Netzwerk gewählt",
   "obstacle.paused": "Sie haben den Knoten pausiert",
   "obstacle.paused_until": "Sie haben den Knoten bis {time} pausiert",
   "obstacle.own_use": "Sie nutzen die GPU gerade für ein eigenes Modell",
-  "obstacle.offline": "Das Netzwerk ist nicht erreichbar",
   "obstacle.turned_away.identity_in_use":
     "Ein anderes Programm arbeitet unter der Identität dieses Knotens",
   "obstacle.turned_away.too_much":

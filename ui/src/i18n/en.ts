@@ -118,6 +118,13 @@ const shared = {
   "remedy.paused": "Resume whenever you like",
   "remedy.own_use": "End the chat or the measurement; jobs come again at once",
   "remedy.offline": "Check this machine’s internet connection; the node tries again by itself",
+  "remedy.offline.address":
+    "Check the address in the settings and this machine’s internet connection; the node tries again by itself",
+  "remedy.offline.plain_http":
+    "Write http:// for a network on this machine; of another, ask whoever runs it for TLS",
+  "remedy.offline.certificate":
+    "Ask whoever runs the network for its certificate, and start Infera Node with --ca-file FILE",
+  "remedy.offline.failing": "Nothing to do: the node tries again by itself",
   "remedy.turned_away.identity_in_use":
     "End the other one, or give one of them a data folder and a key of its own. After a crash there is nothing to do: it tries again by itself",
   "remedy.turned_away.too_much":
@@ -144,12 +151,22 @@ const shared = {
   "start.keychain_missing": "This machine has no keychain for this node’s key",
   "start.keychain_silent": "The keychain with this node’s key does not answer",
 
+  "unreachable.host_not_found": "No machine has the network’s name",
+  "unreachable.nobody_listens": "Nothing answers at the network’s address",
+  "unreachable.no_way": "This machine is not connected to the network’s address",
+  "unreachable.too_slow": "The network does not answer",
+  "unreachable.broken": "The connection to the network broke off",
+  "unreachable.plain_http": "The network’s address speaks plain HTTP, and https:// is asked of it",
+  "unreachable.certificate": "The network’s certificate is not trusted",
+  "unreachable.failing": "The network has a fault of its own (status {status})",
+  "unreachable.not_a_network": "Something else than a network answers there (status {status})",
+  "unreachable.other": "The network cannot be reached",
+
   "obstacle.not_agreed": "You have not agreed to share yet",
   "obstacle.no_balancer": "No network is chosen",
   "obstacle.paused": "You have paused the node",
   "obstacle.paused_until": "You have paused the node until {time}",
   "obstacle.own_use": "You are using the GPU for a model of your own",
-  "obstacle.offline": "The network cannot be reached",
   "obstacle.turned_away.identity_in_use": "Another program works under this node’s identity",
   "obstacle.turned_away.too_much": "The network takes no more from your internet address now",
   "obstacle.outdated": "The network asks for another version of Infera Node",

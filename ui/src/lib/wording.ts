@@ -13,6 +13,7 @@ import type {
   StartFault,
   State,
   Summary,
+  Unreachable,
 } from "../platform/types";
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
@@ -156,7 +157,7 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "own_use":
       return t("obstacle.own_use");
     case "offline":
-      return t("obstacle.offline");
+      return unreachableSentence(obstacle.reason);
     case "turned_away":
       return t(`obstacle.turned_away.${obstacle.why}`);
     case "outdated":
@@ -190,7 +191,7 @@ export function obstacleDetails(obstacle: Obstacle): string | null {
     case "cannot_start":
       return obstacle.fault.fault === "other" ? obstacle.fault.message : null;
     case "offline":
-      return obstacle.reason;
+      return unreachableDetails(obstacle.reason);
     case "outdated":
     case "storage_fault":
     case "model_broken":
@@ -214,6 +215,8 @@ export function obstacleRemedy(obstacle: Obstacle): string | null {
       return t("remedy.not_served");
     case "turned_away":
       return t(`remedy.turned_away.${obstacle.why}`);
+    case "offline":
+      return t(offlineRemedies[obstacle.reason.why] ?? "remedy.offline");
     default:
       return t(remedies[obstacle.obstacle]);
   }
@@ -282,10 +285,33 @@ const remedies = {
   not_served: "remedy.not_served",
   paused: "remedy.paused",
   own_use: "remedy.own_use",
-  offline: "remedy.offline",
   model_loading: "remedy.model_loading",
   no_demand: "remedy.no_demand",
 } as const satisfies Record<string, Key>;
+
+const offlineRemedies: Partial<Record<Unreachable["why"], Key>> = {
+  host_not_found: "remedy.offline.address",
+  nobody_listens: "remedy.offline.address",
+  not_a_network: "remedy.offline.address",
+  plain_http: "remedy.offline.plain_http",
+  certificate: "remedy.offline.certificate",
+  failing: "remedy.offline.failing",
+};
+
+export function unreachableSentence(reason: Unreachable): string {
+  switch (reason.why) {
+    case "failing":
+    case "not_a_network":
+      return t(`unreachable.${reason.why}`, { status: reason.status });
+    default:
+      return t(`unreachable.${reason.why}`);
+  }
+}
+
+/** A library's or the network's own words, for a report. */
+export function unreachableDetails(reason: Unreachable): string | null {
+  return "detail" in reason ? reason.detail : null;
+}
 
 /** Undefined for what a newer program may say. */
 function summarySentence(summary: Summary, now: number): string | undefined {

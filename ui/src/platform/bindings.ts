@@ -50,6 +50,11 @@ prefill_tokens_per_second: number, first_token_ms: number,
  */
 answer: string, } | { "progress": "failed", message: string, };
 export type BundleFile = { name: string, text: string, };
+export type ByAddress = { 
+/**
+ * As a person writes it, with or without a scheme.
+ */
+address: string, };
 export type ById = { id: string, };
 export type ByPath = { path: string, };
 export type CatalogueEntry = { 
@@ -102,7 +107,7 @@ export type Connection = { "state": "connecting" } | { "state": "connected",
 /**
  * The node re-scores other nodes' outputs instead of taking jobs.
  */
-reference: boolean, } | { "state": "disconnected", reason: string, 
+reference: boolean, } | { "state": "disconnected", reason: Unreachable, 
 /**
  * Unix time in milliseconds of the next try.
  */
@@ -347,6 +352,15 @@ until_ms: number | null, sort: JobsSort, ascending: boolean, offset: number,
  */
 limit: number, };
 export type JobsSort = "started" | "model" | "input_tokens" | "output_tokens" | "tokens_per_second" | "duration" | "verdict" | "points";
+export type LookedUp = { "answer": "network", 
+/**
+ * The whole address, with its scheme.
+ */
+url: string, name: string, 
+/**
+ * This machine against the network's rules, as far as it is known.
+ */
+requirements: Array<Requirement>, models: Array<ModelOffer>, } | { "answer": "bad_address", message: string, } | { "answer": "unreachable", url: string, reason: Unreachable, };
 export type Mark = "pass" | "warn" | "fail";
 export type Mode = "run" | "drain" | "stop_now" | "release_gpu";
 export type ModelId = string;
@@ -394,7 +408,7 @@ policy: string | null, requirements: Array<Requirement>,
  * The models that the network serves; none while that is unknown.
  */
 offers: Array<ModelOffer> | null, };
-export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: string, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
+export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: Unreachable, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**
  * Until the user resumes, if absent.
@@ -517,6 +531,7 @@ export type TurnedAway = "identity_in_use" | "too_much";
 export type UseModel = { path: string, in_use: boolean, };
 export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
+export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", detail: string, } | { "why": "failing", status: number, } | { "why": "not_a_network", status: number, } | { "why": "other", detail: string, };
 export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", driver: string, } | { "cause": "mesa_without_vulkan", driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
 export type WorkInProgress = { kind: WorkKind, id: string, model: string, input_tokens: number, output_tokens: number, max_tokens: number, 
 /**
@@ -566,6 +581,8 @@ export type Commands = {
   resume: { request: null; answer: AppState };
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
+  /** Asks a network who it is. Nothing is kept. */
+  look_up_network: { request: ByAddress; answer: LookedUp };
   /** Replaces all settings. */
   change_settings: { request: Settings; answer: AppState };
   /** The GPUs' last ten minutes. */

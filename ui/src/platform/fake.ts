@@ -179,6 +179,8 @@ class Fake implements Platform {
 
   onFileDrop = () => () => {};
 
+  chooseModel = () => Promise.resolve(null);
+
   async saveText(name: string): Promise<string> {
     return `/home/mia/Downloads/${name}`;
   }
@@ -191,6 +193,21 @@ class Fake implements Platform {
     state: () => this.#state,
     agree: () => this.#change((state) => (state.setup.agreed = true)),
     withdraw: () => this.#change((state) => (state.setup.agreed = false)),
+    look_up_network: ({ address }) => {
+      const whole = address.includes("://") ? address : `https://${address}`;
+      const url = whole.replace(/\/+$/, "");
+      if (this.#scenario === "offline" || address.includes("nowhere")) {
+        return { answer: "unreachable", url, reason: { why: "host_not_found" } };
+      }
+      const offer = this.#state.node?.offers?.[0];
+      return {
+        answer: "network",
+        url,
+        name: "Example network",
+        requirements: this.#state.node?.requirements ?? [],
+        models: offer === undefined ? [] : [offer],
+      };
+    },
     finish_setup: (finished) => this.#change((state) => (state.setup.finished = finished)),
     pause: ({ seconds, until_tomorrow, finish_first }) =>
       this.#change((state) => {
@@ -504,7 +521,7 @@ class Fake implements Platform {
         this.#require(smallGpu);
         node.connection = {
           state: "disconnected",
-          reason: "Connection timed out",
+          reason: { why: "too_slow" },
           retry_at_ms: now + 12_000,
         };
         break;
@@ -542,7 +559,7 @@ class Fake implements Platform {
       case "offline":
         node.connection = {
           state: "disconnected",
-          reason: "Connection timed out",
+          reason: { why: "too_slow" },
           retry_at_ms: now + 12_000,
         };
         break;
@@ -844,7 +861,7 @@ class Fake implements Platform {
         { summary: "requirement_failed", requirement, finishing: false },
         { obstacle: "requirement", requirement },
         { obstacle: "model_not_served", model: node.models[0]!.name },
-        { obstacle: "offline", reason: "Connection timed out" },
+        { obstacle: "offline", reason: { why: "too_slow" } },
       );
     }
     if (node.connection.state === "refused") {

@@ -44,6 +44,8 @@ export function tauriPlatform(): Platform {
 
     saveText: (name, text) => ask<string | null>("save_text", { name, text }),
 
+    chooseModel: () => ask<string | null>("choose_model", {}),
+
     open: async (target) => {
       await ask<null>("open", { target });
     },

@@ -17,6 +17,9 @@ export interface Platform {
   importFile(file: File): Promise<AppState>;
   /** Files dropped on the window, by path; a browser gives `File`s to the page instead. */
   onFileDrop(listener: (paths: string[]) => void): () => void;
+  /** The path of a model's file that the person chooses; null if they changed their mind. Only the
+   * program's own window can ask for one. */
+  chooseModel(): Promise<string | null>;
   /** Where it was saved; null if the person changed their mind. */
   saveText(name: string, text: string): Promise<string | null>;
   /** An address in the browser, or a folder in the file browser. */

@@ -48,6 +48,8 @@ export function webPlatform(): Platform {
 
     onFileDrop: () => () => {},
 
+    chooseModel: () => Promise.resolve(null),
+
     async saveText(name, text) {
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));

@@ -1,5 +1,6 @@
 //! The one API of the program: what window, tray, browser and command line ask of it.
 
+use infera_protocol::node_api::ModelOffer;
 use infera_protocol::requirements::Requirement;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
 use crate::state::{NodeSnapshot, StartFault, State, TurnedAway};
+use crate::unreachable::Unreachable;
 
 /// Everything that a window shows, but for long lists and the GPU's readings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -72,7 +74,7 @@ pub enum Obstacle {
     OwnUse,
     /// The balancer cannot be reached.
     Offline {
-        reason: String,
+        reason: Unreachable,
     },
     /// The balancer does not take this node for now.
     TurnedAway {
@@ -241,6 +243,35 @@ pub struct ByPath {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
+pub struct ByAddress {
+    /// As a person writes it, with or without a scheme.
+    pub address: String,
+}
+
+/// What a network says of itself, or why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum LookedUp {
+    Network {
+        /// The whole address, with its scheme.
+        url: String,
+        name: String,
+        /// This machine against the network's rules, as far as it is known.
+        requirements: Vec<Requirement>,
+        models: Vec<ModelOffer>,
+    },
+    /// Not an address that a node may use.
+    BadAddress {
+        message: String,
+    },
+    Unreachable {
+        url: String,
+        reason: Unreachable,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
 pub struct UseModel {
     pub path: String,
     pub in_use: bool,
@@ -390,6 +421,8 @@ commands! {
     later resume(()) -> AppState;
     /// Look at the machine again.
     later check(()) -> AppState;
+    /// Asks a network who it is. Nothing is kept.
+    later look_up_network(ByAddress) -> LookedUp;
     /// Replaces all settings.
     now change_settings(Settings) -> AppState;
     /// The GPUs' last ten minutes.
@@ -459,14 +492,14 @@ mod tests {
         );
         let declarations = declarations!(&config;
             Adapter, AdapterStanding, infera_protocol::requirements::Amount, ApiError, ApiErrorCode, AppEvent, AppState, Benchmark,
-            BenchmarkProgress, BundleFile, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
+            BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,
             DownloadRequest, DownloadState, crate::app::settings::DeviceSetting, Earnings,
             EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit,
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
             GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, Import, InstalledModel,
-            JobRow, JobsPage, JobsQuery, JobsSort, infera_protocol::requirements::Mark,
+            JobRow, JobsPage, JobsQuery, JobsSort, LookedUp, infera_protocol::requirements::Mark,
             crate::governor::Mode, infera_protocol::ModelId, infera_protocol::node_api::ModelOffer, ModelStatus,
             infera_protocol::NodeId, NodeSnapshot, Obstacle, PauseRequest, Period,
             infera_protocol::node_api::Points, PointSums, infera_protocol::node_api::Price,
@@ -475,7 +508,7 @@ mod tests {
             infera_protocol::requirements::RequirementId, Settings, Setup, StartFault, State, StateKind,
             Summary, crate::app::settings::Theme, Today, TurnedAway, UseModel,
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
-            Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
+            Unreachable, Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
         );
         for declaration in declarations {
             let _ = writeln!(text, "export {declaration}");

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
-use infera_protocol::requirements::memory_size;
+use infera_protocol::requirements::{self, memory_size};
 
 use super::App;
 use super::api::{
-    ApiError, ApiErrorCode, AppState, BundleFile, ById, ByPath, ChatRequest, PauseRequest,
-    RemovalItem, UseModel,
+    ApiError, ApiErrorCode, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, LookedUp,
+    PauseRequest, RemovalItem, UseModel,
 };
 use super::settings::{DeviceSetting, Settings};
 use super::supervisor::Running;
@@ -19,6 +19,7 @@ use crate::http_link::HttpLink;
 use crate::library::{
     self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel, LibraryError,
 };
+use crate::look_up::{NotFound, look_up};
 use crate::node::Ended;
 use crate::state::{EngineStatus, NodeSnapshot};
 use crate::store::StoreError;
@@ -69,6 +70,32 @@ impl App {
         self.look_for_cards();
         let snapshot = self.node().await?.check().await?;
         Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn look_up_network(&self, asked: ByAddress) -> Result<LookedUp, ApiError> {
+        let found = match look_up(&asked.address, self.0.roots.as_deref()).await {
+            Ok(found) => found,
+            Err(NotFound::Address(error)) => {
+                return Ok(LookedUp::BadAddress {
+                    message: error.to_string(),
+                });
+            }
+            Err(NotFound::NoAnswer { url, error }) => {
+                let reason = error.reason();
+                return Ok(LookedUp::Unreachable { url, reason });
+            }
+        };
+        let states = self.states();
+        let state = states.borrow();
+        let hardware = state.node.as_ref().and_then(|node| node.hardware.as_ref());
+        Ok(LookedUp::Network {
+            url: found.url,
+            name: found.network.name,
+            requirements: hardware.map_or_else(Vec::new, |hardware| {
+                requirements::check(&found.network.policy, hardware)
+            }),
+            models: found.network.models,
+        })
     }
 
     pub(super) fn change_settings(&self, settings: Settings) -> Result<AppState, ApiError> {

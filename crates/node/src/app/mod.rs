@@ -41,8 +41,8 @@ use crate::store::Store;
 pub struct AppConfig {
     pub data: LockedDataDir,
     pub key: KeySource,
-    /// PEM certificates to trust beside the system's.
-    pub roots: Option<Vec<u8>>,
+    /// A file of PEM certificates to trust beside the system's; it is kept in the data folder.
+    pub ca_file: Option<PathBuf>,
     /// Limits the context of all models below their own.
     pub context_tokens: Option<u32>,
     /// Where downloaded models are kept; in the data folder if absent.
@@ -105,6 +105,8 @@ struct Parts {
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
     clock: Arc<dyn Clock>,
+    /// PEM certificates to trust beside the system's.
+    roots: Option<Vec<u8>>,
     /// The node is to end.
     ending: watch::Sender<bool>,
     /// The program is.
@@ -121,6 +123,7 @@ impl App {
     /// Starts on the current tokio runtime.
     pub async fn start(config: AppConfig) -> Result<Self, StartError> {
         let folder = config.data.folder().clone();
+        let roots = folder.take_certificates(config.ca_file.as_deref())?;
         let mut preferences = Preferences::read(&folder.settings())?;
         if config.overrides.apply(&mut preferences) {
             preferences.write(&folder.settings())?;
@@ -164,7 +167,7 @@ impl App {
         let supervisor = Supervisor {
             data: folder,
             key: config.key.clone(),
-            roots: config.roots,
+            roots: roots.clone(),
             context_tokens: config.context_tokens,
             engine,
             hardware,
@@ -210,6 +213,7 @@ impl App {
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
             clock: config.clock,
+            roots,
             ending,
             ended: watch::Sender::new(false),
             supervisor: std::sync::Mutex::new(Some(supervising)),

@@ -1,20 +1,24 @@
 //! The balancer of a node that has none.
 
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeState,
-    Points, Release, Session, SessionRequest, WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
+    NodeState, Points, Release, Session, SessionRequest, WorkRecord,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::requirements::Policy;
 use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch};
 
 use crate::balancer_link::{BalancerLink, Call, EventStream, LinkError, Token};
+use crate::unreachable::Unreachable;
 
 /// Answers nothing. A node with it is held ([`crate::governor::Hold`]), so it asks nothing either.
 pub(super) struct NoBalancer;
 
 fn nobody<T: 'static>() -> Call<T> {
-    Box::pin(async { Err(LinkError::Unreachable("no network is chosen".to_owned())) })
+    Box::pin(async {
+        Err(LinkError::Unreachable(Unreachable::other(
+            "no network is chosen",
+        )))
+    })
 }
 
 impl BalancerLink for NoBalancer {
@@ -30,7 +34,7 @@ impl BalancerLink for NoBalancer {
         nobody()
     }
 
-    fn requirements(&self) -> Call<Policy> {
+    fn network(&self) -> Call<Network> {
         nobody()
     }
 

@@ -70,9 +70,12 @@ enum Command {
     Resume(Show),
     /// Compare this machine with what the network asks for
     Check {
-        /// Ask this balancer, when no node is running [default: the public network's requirements]
-        #[arg(long)]
+        /// Ask this network [default: that of the running node, or the one used last]
+        #[arg(long, value_name = "URL", env = "INFERA_BALANCER")]
         balancer: Option<String>,
+        /// Trust the certificates in this PEM file too, for a balancer of your own
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
         #[command(flatten)]
         show: Show,
     },
@@ -149,7 +152,7 @@ struct Run {
     /// Where the control API listens, on this machine only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control: SocketAddr,
-    /// Trust the certificates in this PEM file too, for a balancer of your own
+    /// Trust the certificates in this PEM file too, for a network of your own [default: as before]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -194,7 +197,11 @@ pub(crate) fn main() -> ExitCode {
                 show,
             } => remote::pause(&show, duration, finish).await,
             Command::Resume(show) => remote::resume(&show).await,
-            Command::Check { balancer, show } => remote::check(&show, balancer.as_deref()).await,
+            Command::Check {
+                balancer,
+                ca_file,
+                show,
+            } => remote::check(&show, balancer, ca_file.as_deref()).await,
             Command::History { limit, show } => remote::history(&show, limit).await,
             Command::Points(show) => remote::points(&show).await,
             Command::Chat(arguments) => chat::chat(arguments).await,

@@ -1,17 +1,18 @@
 //! The commands that ask a running node: status, pause, resume, check, history, points.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use infera_node::app::api::{ApiError, AppState, PauseRequest};
-use infera_node::balancer_link::BalancerLink;
+use infera_node::app::settings::Preferences;
 use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
 use infera_node::data_dir::{ControlFile, DataDirError};
 use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
-use infera_node::http_link::HttpLink;
+use infera_node::look_up::{NotFound, look_up};
 use infera_node::state::{Connection, EngineStatus, NodeSnapshot, rate};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
@@ -89,7 +90,17 @@ struct Check {
     hardware: Hardware,
 }
 
-pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCode, Fault> {
+pub(super) async fn check(
+    show: &Show,
+    balancer: Option<String>,
+    ca_file: Option<&Path>,
+) -> Result<ExitCode, Fault> {
+    let roots = show
+        .data
+        .folder()?
+        .certificates(ca_file)
+        .map_err(|error| Fault::new(&error.to_string(), NOT_COMPARED))?;
+    let alone = async |balancer| check_alone(show, balancer, roots.as_deref()).await;
     let check = match (Control::of(show), balancer) {
         (Ok(control), None) => match control.node("check", &()).await {
             Ok(NodeSnapshot {
@@ -104,9 +115,9 @@ pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCod
                 hardware,
             },
             // It runs, but has not heard of the network's policy; or it does not run after all.
-            Ok(_) | Err(_) => check_alone(show, None).await?,
+            Ok(_) | Err(_) => alone(None).await?,
         },
-        (_, balancer) => check_alone(show, balancer).await?,
+        (_, balancer) => alone(balancer).await?,
     };
     if show.json {
         output(show, &check, |_| String::new())?;
@@ -120,27 +131,45 @@ pub(super) async fn check(show: &Show, balancer: Option<&str>) -> Result<ExitCod
     })
 }
 
-/// Without a running node.
-async fn check_alone(show: &Show, balancer: Option<&str>) -> Result<Check, Fault> {
-    let unknown = "what the network asks for is not known, so nothing was compared";
-    let policy = match balancer {
-        None => Policy::public(),
-        Some(url) => {
-            let link = HttpLink::new(url, None)
-                .map_err(|error| Fault::new(&error.to_string(), unknown))?;
-            link.requirements().await.map_err(|error| {
-                Fault::with_advice(
-                    &format!("the balancer at {} cannot be asked: {error}", link.url()),
-                    unknown,
-                    "check the address and your network",
-                )
-            })?
+const NOT_COMPARED: &str = "what the network asks for is not known, so nothing was compared";
+
+/// Without a running node: against the rules of a network that is named or was used last, else those
+/// of public networks.
+async fn check_alone(
+    show: &Show,
+    balancer: Option<String>,
+    roots: Option<&[u8]>,
+) -> Result<Check, Fault> {
+    let folder = show.data.folder()?;
+    let used_last = || {
+        Preferences::read(&folder.settings())
+            .ok()?
+            .settings
+            .balancer
+    };
+    let network = match balancer.or_else(used_last) {
+        None => None,
+        Some(address) => {
+            let found = look_up(&address, roots)
+                .await
+                .map_err(|error| match error {
+                    NotFound::Address(error) => Fault::new(&error.to_string(), NOT_COMPARED),
+                    error @ NotFound::NoAnswer { .. } => Fault::with_advice(
+                        &error.to_string(),
+                        NOT_COMPARED,
+                        "check the address and your network",
+                    ),
+                })?;
+            Some(found.network)
         }
     };
+    let (name, policy) = network.map_or_else(
+        || (None, Policy::public()),
+        |network| (Some(network.name), network.policy),
+    );
     let engine = ChildEngine::current()
         .map(ChildEngine::quiet)
         .map_err(|error| Fault::new(&error.to_string(), "the machine could not be looked at"))?;
-    let folder = show.data.folder()?;
     folder
         .create()
         .map_err(|error| Fault::new(&error.to_string(), "the disk could not be looked at"))?;
@@ -149,7 +178,7 @@ async fn check_alone(show: &Show, balancer: Option<&str>) -> Result<Check, Fault
         .await;
     let requirements = requirements::check(&policy, &hardware);
     Ok(Check {
-        policy: policy.name,
+        policy: name.unwrap_or(policy.name),
         met: requirements::met(&requirements),
         requirements,
         hardware,
@@ -262,7 +291,7 @@ fn connection(connection: &Connection) -> String {
         Connection::Connecting => "not reached yet".to_owned(),
         Connection::Connected { reference: true } => "connected, as a reference node".to_owned(),
         Connection::Connected { reference: false } => "connected".to_owned(),
-        Connection::Disconnected { reason, .. } => reason.clone(),
+        Connection::Disconnected { reason, .. } => reason.to_string(),
         Connection::TurnedAway { .. } => "it does not take this node now".to_owned(),
         Connection::Refused { .. } => "it refused this version".to_owned(),
     }

@@ -33,9 +33,8 @@ pub(super) async fn print_id(data: &Data, key: &Key) -> Result<ExitCode, Fault> 
 }
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
-    let roots = arguments.ca_file.as_deref().map(read_roots).transpose()?;
     if let Some(balancer) = &arguments.balancer {
-        HttpLink::new(balancer, roots.as_deref()).map_err(|error| not_started(&error))?;
+        HttpLink::new(balancer, None).map_err(|error| not_started(&error))?;
     }
     let models = arguments
         .models
@@ -54,7 +53,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
             Some(path) => KeySource::File(path),
             None => KeySource::Keychain(Arc::new(SystemKeychain)),
         },
-        roots,
+        ca_file: arguments.ca_file,
         context_tokens: arguments.context,
         models_folder: None,
         desktop: false,
@@ -240,19 +239,6 @@ fn device_setting(choice: DeviceChoice) -> DeviceSetting {
         DeviceChoice::Cpu => DeviceSetting::Cpu,
         DeviceChoice::Named(name) => DeviceSetting::Named { name },
     }
-}
-
-fn read_roots(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|error| {
-        Fault::with_advice(
-            &format!(
-                "the certificates in {} cannot be read: {error}",
-                path.display()
-            ),
-            NOT_STARTED,
-            "name a PEM file with `--ca-file FILE`",
-        )
-    })
 }
 
 fn not_started(error: &dyn std::error::Error) -> Fault {

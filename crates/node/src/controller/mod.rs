@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_engine::message::Event;
-use infera_protocol::node_api::{ModelOffer, NodeState, Offer, Points, Refusal, WorkKind};
+use infera_protocol::node_api::{ModelOffer, Network, NodeState, Offer, Points, Refusal, WorkKind};
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{self, Hardware, Policy};
 use infera_protocol::{AuditId, AuditTask, Hash, JobSpec, NodeKey};
@@ -87,6 +87,7 @@ enum Input {
     Speed(SpeedMeasured),
     Points(Result<Points, LinkError>),
     Models(Vec<ModelOffer>),
+    Network(Result<Box<Network>, LinkError>),
     StorageFault(StoreError),
     StorageWorks,
 }
@@ -305,6 +306,7 @@ impl Controller {
 
     pub(crate) async fn run(mut self) {
         self.probe_hardware();
+        self.ask_network();
         self.act();
         let mut held = true;
         while !self.has_ended() {
@@ -371,6 +373,7 @@ impl Controller {
             }
             Request::Check(reply) => {
                 self.checks.push(reply);
+                self.ask_network();
                 self.probe_hardware();
             }
             Request::ShutDown(reply) => self.close(Some(reply)),
@@ -395,6 +398,7 @@ impl Controller {
             Input::Speed(speed) => self.on_speed(speed),
             Input::Points(points) => self.on_points(points),
             Input::Models(models) => self.served = Some(models),
+            Input::Network(answer) => self.on_network(answer),
             Input::StorageFault(error) => self.on_storage_fault(&error),
             Input::StorageWorks => {
                 if self.storage_fault.take().is_some() {
@@ -524,6 +528,9 @@ impl Controller {
             });
         }
         self.refresh_if_needed();
+        if self.policy.is_none() {
+            self.ask_network();
+        }
     }
 
     fn close(&mut self, reply: Option<oneshot::Sender<()>>) {

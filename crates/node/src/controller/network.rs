@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use infera_protocol::ModelId;
-use infera_protocol::node_api::{NodeEvent, Points, Session};
+use infera_protocol::node_api::{Network, NodeEvent, Points, Session};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Controller, Input};
+use super::{Controller, Input, LOOK_AROUND};
 use crate::balancer_link::LinkError;
 use crate::books::JobRow;
 use crate::session::SessionEvent;
@@ -32,6 +32,32 @@ const HISTORY_FETCHED: u32 = 200;
 const SERVED_VALID: Duration = Duration::from_mins(10);
 
 impl Controller {
+    /// While nothing may be shared there is no session, but the person is to see the rules of the
+    /// network that they chose, and whether it is there.
+    pub(super) fn ask_network(&mut self) {
+        if self.config.hold.is_none() || self.edges.balancer.url().is_empty() {
+            return;
+        }
+        let answer = self.edges.balancer.network();
+        self.report(async move { Input::Network(answer.await.map(Box::new)) });
+    }
+
+    pub(super) fn on_network(&mut self, answer: Result<Box<Network>, LinkError>) {
+        match answer {
+            Ok(network) => {
+                self.connection = Connection::Connecting;
+                self.policy = Some(network.policy);
+                self.served = Some(network.models);
+            }
+            Err(error) => {
+                self.connection = Connection::Disconnected {
+                    reason: error.reason(),
+                    retry_at_ms: self.now_ms() + LOOK_AROUND.as_millis() as i64,
+                };
+            }
+        }
+    }
+
     pub(super) fn on_session(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Opened(session) => self.on_opened(&session),
@@ -49,13 +75,13 @@ impl Controller {
                 let retry_at_ms = self.now_ms() + retry_in.as_millis() as i64;
                 self.connection = if let Some(why) = turned_away {
                     tracing::warn!(
-                        reason,
+                        %reason,
                         ?retry_in,
                         "the balancer does not take this node now"
                     );
                     Connection::TurnedAway { why, retry_at_ms }
                 } else {
-                    tracing::warn!(reason, ?retry_in, "the balancer cannot be reached");
+                    tracing::warn!(%reason, ?retry_in, "the balancer cannot be reached");
                     Connection::Disconnected {
                         reason,
                         retry_at_ms,

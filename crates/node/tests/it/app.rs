@@ -100,7 +100,7 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
             || KeySource::File(folder.path().join("key")),
             KeySource::Keychain,
         ),
-        roots: None,
+        ca_file: None,
         context_tokens: None,
         models_folder: None,
         desktop: false,

@@ -21,12 +21,13 @@ use infera_node::governor::GovernorPolicy;
 use infera_node::hardware::HardwareProbe;
 use infera_node::state::{Connection, NodeSnapshot};
 use infera_node::store::Store;
+use infera_node::unreachable::Unreachable;
 use infera_node::{Edges, ModelConfig, Node, NodeConfig};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
-    NodeState, Offer, Points, Price, Refusal, RefusalCode, Release, Session, SessionRequest,
-    WorkRecord, claim_digest, session_digest,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
+    NodeEvent, NodeState, Offer, Points, Price, Refusal, RefusalCode, Release, Session,
+    SessionRequest, WorkRecord, claim_digest, session_digest,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
@@ -573,7 +574,7 @@ impl FakeBalancer {
             tokio::time::sleep(Duration::from_millis(1)).await;
             let mut books = books.lock().unwrap();
             if books.unreachable {
-                return Err(LinkError::Unreachable("connection refused".to_owned()));
+                return Err(LinkError::Unreachable(Unreachable::NobodyListens));
             }
             if let Some(token) = token
                 && books.token.as_deref() != Some(token.secret())
@@ -593,7 +594,7 @@ pub(crate) fn refused(code: RefusalCode) -> LinkError {
 }
 
 fn lost() -> LinkError {
-    LinkError::Unreachable("the connection broke".to_owned())
+    LinkError::Unreachable(Unreachable::Broken)
 }
 
 impl BalancerLink for FakeBalancer {
@@ -649,8 +650,14 @@ impl BalancerLink for FakeBalancer {
         })
     }
 
-    fn requirements(&self) -> Call<Policy> {
-        self.call(None, |_| Ok(Policy::practice()))
+    fn network(&self) -> Call<Network> {
+        self.call(None, |books| {
+            Ok(Network {
+                name: "fake".to_owned(),
+                policy: books.policy.clone().unwrap_or_else(Policy::practice),
+                models: Vec::new(),
+            })
+        })
     }
 
     fn events(&self, token: Token, last_event_id: Option<String>) -> Call<EventStream> {

@@ -13,8 +13,12 @@ use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use infera_node::balancer_link::{BalancerLink, LinkError, Token};
 use infera_node::http_link::HttpLink;
+use infera_node::look_up::{NotFound, look_up};
+use infera_node::unreachable::Unreachable;
 use infera_protocol::ModelId;
-use infera_protocol::node_api::{ModelOffer, NodeEvent, NodeState, Price, Refusal, RefusalCode};
+use infera_protocol::node_api::{
+    ModelOffer, Network, NodeEvent, NodeState, Price, Refusal, RefusalCode,
+};
 use infera_protocol::requirements::{Hardware, Policy};
 
 pub(crate) async fn serve(router: Router) -> String {
@@ -42,6 +46,14 @@ fn state() -> NodeState {
     }
 }
 
+fn network() -> Network {
+    Network {
+        name: "here".to_owned(),
+        policy: Policy::public(),
+        models: Vec::new(),
+    }
+}
+
 #[tokio::test]
 async fn answers_and_refusals_come_through() {
     let refusal = Refusal {
@@ -50,10 +62,7 @@ async fn answers_and_refusals_come_through() {
     };
     let refused = refusal.clone();
     let router = Router::new()
-        .route(
-            "/node/v1/requirements",
-            get(|| async { Json(Policy::public()) }),
-        )
+        .route("/node/v1/network", get(|| async { Json(network()) }))
         .route(
             "/node/v1/state",
             post(|headers: HeaderMap| async move {
@@ -66,7 +75,7 @@ async fn answers_and_refusals_come_through() {
             get(|| async { (StatusCode::UNAUTHORIZED, Json(refused)) }),
         );
     let link = link(router).await;
-    assert_eq!(link.requirements().await.unwrap(), Policy::public());
+    assert_eq!(link.network().await.unwrap(), network());
     link.state(token(), state()).await.unwrap();
     assert_eq!(
         link.points(token()).await.unwrap_err(),
@@ -81,9 +90,9 @@ async fn what_a_balancer_says_to_people_is_shown_as_it_is() {
         code: RefusalCode::Unavailable,
         message: "Later\n\u{1b}[2J".to_owned(),
     };
-    let policy = Policy {
+    let named = Network {
         name: "\u{202e}ylimaf".to_owned(),
-        ..Policy::public()
+        ..network()
     };
     let offer = ModelOffer {
         model: ModelId::from_bytes([1; 32]),
@@ -95,14 +104,14 @@ async fn what_a_balancer_says_to_people_is_shown_as_it_is() {
         context_tokens: 1,
     };
     let router = Router::new()
-        .route("/node/v1/requirements", get(|| async { Json(policy) }))
+        .route("/node/v1/network", get(|| async { Json(named) }))
         .route("/node/v1/models", get(|| async { Json([offer]) }))
         .route(
             "/node/v1/points",
             get(|| async { (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)) }),
         );
     let link = link(router).await;
-    assert_eq!(link.requirements().await.unwrap().name, "\\u{202e}ylimaf");
+    assert_eq!(link.network().await.unwrap().name, "\\u{202e}ylimaf");
     let offers = link.models(token()).await.unwrap();
     assert_eq!(offers[0].name, "llama\\u{200b}\\u{9b}1m");
     let error = link.points(token()).await.unwrap_err();
@@ -120,7 +129,10 @@ async fn what_is_no_balancer_counts_as_unreachable() {
     let link = link(router).await;
     let error = link.points(token()).await.unwrap_err();
     assert!(
-        matches!(&error, LinkError::Unreachable(text) if text.contains("502")),
+        matches!(
+            &error,
+            LinkError::Unreachable(Unreachable::Failing { status: 502 })
+        ),
         "{error}"
     );
     assert!(error.refusal().is_none(), "it is worth another try");
@@ -200,4 +212,39 @@ async fn the_speed_is_that_of_the_bytes_that_came() {
         .await
         .unwrap();
     assert!((100_000..20_000_000).contains(&rate), "{rate}");
+}
+
+#[tokio::test]
+async fn a_network_is_found_by_what_a_person_writes_and_what_is_wrong_is_named() {
+    let router = Router::new().route("/node/v1/network", get(|| async { Json(network()) }));
+    let url = serve(router).await;
+    let host = url.trim_start_matches("http://").to_owned();
+    for address in [url.clone(), host.clone(), format!(" {host}/ ")] {
+        let found = look_up(&address, None).await.unwrap();
+        assert_eq!((found.url, found.network), (url.clone(), network()));
+    }
+    let reason = async |address: &str| match look_up(address, None).await {
+        Err(NotFound::NoAnswer {
+            error: LinkError::Unreachable(reason),
+            ..
+        }) => reason,
+        other => panic!("{address}: {other:?}"),
+    };
+    assert_eq!(
+        reason(&format!("https://{host}")).await,
+        Unreachable::PlainHttp
+    );
+    assert_eq!(
+        reason("https://127.0.0.1:1").await,
+        Unreachable::NobodyListens
+    );
+    let nowhere = reason("https://nothing.invalid").await;
+    assert_eq!(nowhere, Unreachable::HostNotFound);
+    let other = serve(Router::new()).await;
+    let reason = reason(&other).await;
+    assert_eq!(reason, Unreachable::NotANetwork { status: 404 });
+    for wrong in ["", "http://balancer.example", "ftp://here"] {
+        let error = look_up(wrong, None).await.unwrap_err();
+        assert!(matches!(error, NotFound::Address(_)), "{wrong}: {error}");
+    }
 }

@@ -17,7 +17,7 @@ async fn a_balancer_that_is_away_for_an_hour_is_found_again() {
     rig.until_tokens(job, 50).await;
     rig.balancer.go_away();
     let snapshot = rig
-        .until_sentence("Cannot reach the balancer at https://fake.example; trying again in")
+        .until_sentence("Cannot reach the network at https://fake.example; trying again in")
         .await;
     assert_eq!(snapshot.state.kind, StateKind::Waiting);
     rig.after(Duration::from_hours(1)).await;
@@ -34,7 +34,7 @@ async fn a_balancer_that_is_away_at_the_start_is_waited_for() {
     let balancer = FakeBalancer::default();
     balancer.go_away();
     let rig = Rig::start(balancer, FakeEngine::default()).await;
-    rig.until_sentence("Cannot reach the balancer").await;
+    rig.until_sentence("Cannot reach the network").await;
     rig.after(Duration::from_mins(10)).await;
     rig.balancer.come_back();
     rig.until_ready().await;

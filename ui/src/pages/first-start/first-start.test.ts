@@ -87,6 +87,31 @@ describe("the path", () => {
     // Ticking and going on is no agreement yet.
     expect(called).not.toContain("agree");
   });
+
+  it("says at once whose network an address is, or what is wrong with it", async () => {
+    await open("first-no-network");
+    box().click();
+    const field = document.querySelector<HTMLInputElement>("input[type=text]")!;
+    const type = (text: string) => {
+      field.value = text;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.dispatchEvent(new Event("change", { bubbles: true }));
+    };
+    const shows = (text: string) =>
+      vi.waitFor(() => expect(document.body.textContent).toContain(text));
+    type("nowhere.example");
+    await shows("No machine has the network’s name");
+    expect(app.state!.settings.balancer).toBeNull();
+    type("net.example");
+    await shows("This is Example network");
+    expect(document.body.textContent).not.toContain("No machine has");
+    type("nowhere.example");
+    await shows("No machine has the network’s name");
+    expect(document.body.textContent).not.toContain("This is Example network");
+    // Who insists is offline, perhaps, and may go on.
+    await press("Continue");
+    expect(app.state!.settings.balancer).toBe("https://nowhere.example");
+  });
 });
 
 describe("sharing", () => {

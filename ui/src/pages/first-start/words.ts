@@ -39,6 +39,12 @@ export const en = {
     "Pause is on every page and acts at once. It also pauses while you chat with a model yourself and when the disk is nearly full. “Remove everything” in the settings deletes models, history, key and settings.",
   "first.network": "Address of your network",
   "first.network.about": "Whoever runs the network tells it to you. You can change it later.",
+  "first.network.asking": "Asking the network…",
+  "first.network.found": "This is {name}",
+  "first.network.met": "This machine meets its rules.",
+  "first.network.unmet": "This machine does not meet all its rules: the next step shows them.",
+  "first.network.no_models": "It serves no model now.",
+  "first.network.anyway": "Press Continue again to keep this address all the same.",
   "first.network.empty": "Enter the address, or skip: you can look around without a network.",
   "first.network.not_url": "This is no address. It looks like https://network.example.",
   "first.network.plain":
@@ -188,6 +194,13 @@ export const de: Same<typeof en> = {
   "first.network": "Adresse Ihres Netzwerks",
   "first.network.about":
     "Wer das Netzwerk betreibt, nennt sie Ihnen. Sie lässt sich später ändern.",
+  "first.network.asking": "Das Netzwerk wird gefragt…",
+  "first.network.found": "Das ist {name}",
+  "first.network.met": "Dieser Rechner erfüllt die Regeln.",
+  "first.network.unmet": "Dieser Rechner erfüllt nicht alle Regeln: Der nächste Schritt zeigt sie.",
+  "first.network.no_models": "Zurzeit bietet es kein Modell an.",
+  "first.network.anyway":
+    "Drücken Sie noch einmal auf Weiter, um die Adresse trotzdem zu behalten.",
   "first.network.empty":
     "Tragen Sie die Adresse ein oder überspringen Sie: Umsehen geht auch ohne Netzwerk.",
   "first.network.not_url": "Das ist keine Adresse. Sie sieht aus wie https://network.example.",

@@ -121,7 +121,7 @@ describe("a model in words", () => {
 
   it("says what the network pays", () => {
     expect(priceWords({ input: 60, output: 10_000 })).toBe(
-      "The network pays 10 points for 1,000 tokens written, 0.060 for 1,000 read",
+      "The network pays 10.00 points for 1,000 tokens written, 0.06 for 1,000 read",
     );
   });
 

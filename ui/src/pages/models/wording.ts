@@ -7,7 +7,8 @@ import {
   duration,
   MEMORY_GB,
   memorySize,
-  number,
+  decimals,
+  pointsIn,
   percent,
 } from "../../lib/format";
 import type { AppState, CatalogueEntry, DiskUse, Download, Fit, Price } from "../../platform/types";
@@ -111,13 +112,14 @@ export function downloadOf(entry: CatalogueEntry, downloads: Download[]): Downlo
   return downloads.find(({ id, url }) => id === entry.id || entry.sources.includes(url));
 }
 
-/** Micro-points per token are thousandths of a point per thousand tokens. */
+/** Both with the same number of decimals, so that they can be compared. */
 export function priceWords({ input, output }: Price): string {
-  const perThousand = (price: number) => {
-    const points = price / 1000;
-    return number(points, points >= 10 || Number.isInteger(points) ? 0 : points >= 0.1 ? 1 : 3);
-  };
-  return t("models.price", { output: perThousand(output), input: perThousand(input) });
+  const prices = { output: output * 1000, input: input * 1000 };
+  const digits = decimals(Object.values(prices));
+  return t("models.price", {
+    output: pointsIn(digits, prices.output),
+    input: pointsIn(digits, prices.input),
+  });
 }
 
 /** What is wrong with an address. */

@@ -123,8 +123,7 @@ export const en = {
   "explain.parameters": "The numbers a model has learned. More answer better, and slower.",
 
   "models.import": "Your own model",
-  "models.import.drop": "Drop a GGUF file on this window",
-  "models.import.drop_or": "Drop a GGUF file on this page, or choose one",
+  "models.import.drop_or": "Drop a GGUF file on this window, or choose one",
   "models.import.text": "It is copied into the models folder; your file stays where it is.",
   "models.import.let_go": "Let go to copy it into the models folder",
   "models.import.copying": "Copying {name} into the models folder",
@@ -284,8 +283,7 @@ export const de: Same<typeof en> = {
     "Die Zahlen, die ein Modell gelernt hat. Mehr davon antworten besser und langsamer.",
 
   "models.import": "Eigenes Modell",
-  "models.import.drop": "Legen Sie eine GGUF-Datei auf diesem Fenster ab",
-  "models.import.drop_or": "Legen Sie eine GGUF-Datei auf dieser Seite ab, oder wählen Sie eine",
+  "models.import.drop_or": "Legen Sie eine GGUF-Datei auf diesem Fenster ab, oder wählen Sie eine",
   "models.import.text": "Sie wird in den Modellordner kopiert; Ihre Datei bleibt, wo sie ist.",
   "models.import.let_go": "Loslassen, um sie in den Modellordner zu kopieren",
   "models.import.copying": "{name} wird in den Modellordner kopiert",
