@@ -1,10 +1,12 @@
 //! What people who run nodes, balancers and clients see when things are not as they should be.
 
+use std::process::Command;
 use std::time::Duration;
 
 use infera_system_tests::{MODEL, Streamed, World, cost, story, tiny_model};
 use serde_json::{Value, json};
-use xtask::network::{BalancerOptions, NodeOptions, START_LIMIT};
+use xtask::network::{BalancerOptions, Binaries, NodeOptions, START_LIMIT};
+use xtask::process::Process;
 use xtask::{Result, wait};
 
 /// The refusal of a chat, which must be a 503 that says when to come back.
@@ -171,6 +173,51 @@ fn a_node_waits_for_a_balancer_that_is_away() -> Result<()> {
     let answer = world.chat(&story(1, 20))?;
     let receipt = world.receipt(answer["infera"]["job_id"].as_str().unwrap())?;
     assert_eq!(receipt["verdict"], "verified", "{receipt}");
+    Ok(())
+}
+
+#[test]
+fn a_networks_own_certificate_is_taken_by_its_file() -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    // As `openssl req -x509` makes it: an authority of its own that names no host.
+    let mut asked = rcgen::CertificateParams::default();
+    asked.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate()?;
+    std::fs::write(at("cert.pem"), asked.self_signed(&key)?.pem())?;
+    std::fs::write(at("key.pem"), key.serialize_pem())?;
+    let mut serve = Command::new(&binaries.balancer);
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--policy", "practice"]);
+    serve.arg("--data").arg(at("balancer"));
+    serve.arg("--tls-cert").arg(at("cert.pem"));
+    serve.arg("--tls-key").arg(at("key.pem"));
+    let server = Process::start("the balancer", serve, &at("log.txt"))?;
+    let url = server.line_after("Listening on ", START_LIMIT)?;
+    let check = |address: &str| {
+        let mut check = Command::new(&binaries.node);
+        check.args(["check", "--json", "--balancer", address]);
+        check.arg("--data").arg(at("node"));
+        check
+    };
+    let refused = check(&url).output()?;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("certificate is not trusted"), "{words}");
+    // Without its scheme, too.
+    for address in [&url, url.trim_start_matches("https://")] {
+        let trusted = check(address)
+            .arg("--ca-file")
+            .arg(at("cert.pem"))
+            .output()?;
+        let answer: Value = serde_json::from_slice(&trusted.stdout)
+            .map_err(|error| format!("{error}: {trusted:?}"))?;
+        assert_eq!(answer["policy"], "practice");
+        assert!(
+            trusted.status.success(),
+            "any laptop may practise: {answer}"
+        );
+    }
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::routing::get;
+use axum::{Json, Router};
 use infera_node::app::api::{
-    ApiErrorCode, AppEvent, AppState, BenchmarkProgress, ChatEvent, Obstacle,
+    ApiErrorCode, AppEvent, AppState, BenchmarkProgress, ChatEvent, LookedUp, Obstacle,
 };
 use infera_node::app::settings::DeviceSetting;
 use infera_node::app::{App, AppConfig, KeySource, Overrides, StartError};
@@ -16,10 +18,14 @@ use infera_node::data_dir::DataDir;
 use infera_node::engine_link::{ChildEngine, EngineProcesses};
 use infera_node::identity::{Keychain, KeychainFault};
 use infera_node::state::Summary;
+use infera_node::unreachable::Unreachable;
+use infera_protocol::node_api::Network;
+use infera_protocol::requirements::Policy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::engine::tiny_model;
+use crate::http::serve;
 
 pub(crate) struct Running {
     pub(crate) app: App,
@@ -117,6 +123,63 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         entropy: Arc::new(SystemEntropy),
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chosen_network_is_asked_for_its_rules_before_anything_is_shared() {
+    let network = Network {
+        name: "Ours".to_owned(),
+        policy: Policy {
+            name: "impossible".to_owned(),
+            ram_bytes: Some(1 << 50),
+            ..Policy::practice()
+        },
+        models: Vec::new(),
+    };
+    let asked = network.clone();
+    let url = serve(Router::new().route("/node/v1/network", get(|| async { Json(asked) }))).await;
+    let running = Running::start().await;
+    let look_up = async |address: &str| {
+        let answer = running.call("look_up_network", json!({ "address": address }));
+        serde_json::from_value::<LookedUp>(answer.await).unwrap()
+    };
+    let address = url.trim_start_matches("http://");
+    let LookedUp::Network {
+        url: whole, name, ..
+    } = look_up(address).await
+    else {
+        panic!("it is there");
+    };
+    assert_eq!((&whole, name.as_str()), (&url, "Ours"));
+    let LookedUp::Unreachable { reason, .. } = look_up("127.0.0.1:1").await else {
+        panic!("nobody is there");
+    };
+    assert_eq!(reason, Unreachable::NobodyListens);
+    let LookedUp::BadAddress { .. } = look_up("http://net.example").await else {
+        panic!("plain HTTP is for this machine");
+    };
+
+    let state = running.app.states().borrow().clone();
+    let mut settings = serde_json::to_value(&state.settings).unwrap();
+    settings["balancer"] = json!(url);
+    running.call("change_settings", settings.clone()).await;
+    let state = running
+        .until("the rules are the network's", |state| {
+            let node = state.node.as_ref();
+            node.is_some_and(|node| node.policy.as_deref() == Some("impossible"))
+        })
+        .await;
+    assert!(!state.setup.agreed);
+    settings["balancer"] = json!("http://127.0.0.1:1");
+    running.call("change_settings", settings).await;
+    let reason = Unreachable::NobodyListens;
+    running
+        .until("a wrong address is named", |state| {
+            state.obstacles.contains(&Obstacle::Offline {
+                reason: reason.clone(),
+            })
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
