@@ -403,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_is_in_the_guide_for_operators() {
+        let guide = include_str!("../../../docs/operators.md");
+        let fault = toml::from_str::<Config>("no_setting = 1").unwrap_err();
+        // The parser names all settings that there are.
+        let names = fault.message().split("expected one of").nth(1).unwrap();
+        let names: Vec<_> = names.split('`').skip(1).step_by(2).collect();
+        assert!(names.len() > 40, "{names:?}");
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| !guide.contains(&format!("`{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
     fn settings_are_read_and_the_rest_are_defaults() {
         let config = load("lease = 500\naudit_rate = 0.25").unwrap();
         assert_eq!(config.lease, Duration::from_millis(500));
