@@ -6,7 +6,6 @@ mod dialogs;
 #[cfg(test)]
 mod fixtures;
 mod follow;
-mod logs;
 mod menu;
 mod notifications;
 mod quit;
@@ -16,6 +15,7 @@ mod updates;
 mod window;
 mod words;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use infera_node::control;
 use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
 use infera_node::identity::SystemKeychain;
+use infera_node::logging;
 use tauri::{AppHandle, Manager, RunEvent, WindowEvent, generate_context, generate_handler};
 use tauri_plugin_notification::NotificationExt;
 use tauri_plugin_window_state::StateFlags;
@@ -61,13 +62,18 @@ struct Shell {
 
 /// For the engine, and for what goes wrong before there is a log file.
 pub fn log_to_parent(quiet: bool) {
-    logs::start_child(quiet);
+    let level = if quiet { "error" } else { "info" };
+    logging::start(None, &format!("warn,infera_engine={level}"), true);
 }
 
 /// Runs the program to its end. Must be called on the main thread, before any other is started.
 pub fn run(options: Options) -> ExitCode {
     surroundings::prepare_web_view();
-    logs::start(&options.data.path().join("logs"));
+    logging::start(
+        Some(&options.data.logs()),
+        "warn,infera_desktop=info,infera_node=info,infera_engine=info",
+        io::stderr().is_terminal() || std::env::var_os("INFERA_LOG").is_some(),
+    );
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     #[expect(clippy::exit, reason = "Tauri's own code")]
     let mut context = generate_context!();

@@ -124,6 +124,49 @@ fn a_node_shows_its_state_work_and_points() -> Result<()> {
 }
 
 #[test]
+fn models_settings_and_the_log_are_at_hand_on_the_command_line() -> Result<()> {
+    let world = World::start(1, 0)?;
+    let node = &world.workers[0];
+    let file = world.data.path().join("another.gguf");
+    std::fs::copy(tiny_model(), &file)?;
+    let list = || -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(
+            &node.run(&["model", "list", "--json"])?,
+        )?)
+    };
+    let before = list()?.len();
+    let said = node.run(&["model", "import", &file.display().to_string()])?;
+    assert_eq!(said.trim(), "another.gguf is here");
+    let models = list()?;
+    assert_eq!(models.len(), before + 1);
+    let imported = models
+        .iter()
+        .find(|model| {
+            model["path"]
+                .as_str()
+                .is_some_and(|path| path.ends_with("another.gguf"))
+        })
+        .ok_or("the file was not copied")?;
+    assert_eq!(imported["in_use"], false);
+    node.run(&["model", "use", "another.gguf"])?;
+    assert!(list()?.iter().all(|model| model["in_use"] == true));
+    node.run(&["model", "rest", "another.gguf"])?;
+    node.run(&["model", "remove", "another.gguf"])?;
+    assert_eq!(list()?.len(), before);
+    assert!(node.run(&["model", "remove", "another.gguf"]).is_err());
+    let offered = node.run(&["model", "list", "--available"])?;
+    assert!(offered.contains("smollm2"), "{offered}");
+    assert!(node.run(&["model", "get", "no-such-model"]).is_err());
+
+    assert_eq!(node.run(&["config", "jobs_at_once", "3"])?.trim(), "3");
+    assert!(node.run(&["config"])?.contains("jobs_at_once = 3"));
+    assert!(node.run(&["config", "jobs_at_once", "many"]).is_err());
+    assert!(node.run(&["config", "no_setting"]).is_err());
+    assert!(node.run(&["log"])?.contains("connected"));
+    Ok(())
+}
+
+#[test]
 fn finish_then_pause_ends_the_job_in_progress_and_takes_no_other() -> Result<()> {
     let world = World::start_slow(BalancerOptions::default(), 1, 2)?;
     let node = &world.workers[0];

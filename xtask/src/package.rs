@@ -86,6 +86,23 @@ fn headless(folder: &Path, program: &Path, quick: bool) -> Result<Vec<PathBuf>> 
         &own.join("infera.service"),
         &tree.join("usr/lib/systemd/user/infera.service"),
     )?;
+    for (shell, script) in [
+        ("bash", "bash-completion/completions/infera"),
+        ("zsh", "zsh/vendor-completions/_infera"),
+        ("fish", "fish/vendor_completions.d/infera.fish"),
+    ] {
+        let mut print = Command::new(program);
+        print.args(["completions", shell]);
+        write(
+            &tree.join("usr/share").join(script),
+            &process::output(print)?,
+        )?;
+    }
+    let pages = tree.join("usr/share/man/man1");
+    fs::create_dir_all(&pages)?;
+    let mut write_pages = Command::new(program);
+    write_pages.arg("man").arg(&pages);
+    process::output(write_pages)?;
     let documents = tree.join("usr/share/doc/infera");
     copy(&own.join("README.md"), &documents.join("README.md"))?;
     copy(&copyright(), &documents.join("copyright"))?;
@@ -152,7 +169,10 @@ fn rpm(folder: &Path, stage: &Path, tree: &Path, quick: bool) -> Result<PathBuf>
              %description\n{DESCRIPTION}\n\n\
              %install\ncp --archive \"%{{tree}}/.\" %{{buildroot}}\n\n\
              %files\n%defattr(-,root,root,-)\n/usr/bin/infera\n\
-             /usr/lib/systemd/user/infera.service\n/usr/share/doc/infera\n"
+             /usr/lib/systemd/user/infera.service\n/usr/share/doc/infera\n\
+             /usr/share/man/man1/infera*\n/usr/share/bash-completion/completions/infera\n\
+             /usr/share/zsh/vendor-completions/_infera\n\
+             /usr/share/fish/vendor_completions.d/infera.fish\n"
         ),
     )?;
     let top = stage.join("rpm");

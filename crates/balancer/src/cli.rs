@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use infera_model::rendering::{self, Limits, RenderError, Renderer};
 use infera_model::{ChatMessage, Gguf, Head, Kind, ModelError};
 use infera_protocol::node_api::{ModelOffer, Price};
@@ -60,6 +60,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a script that lets a shell complete these commands
+    Completions { shell: clap_complete::Shell },
     #[command(hide = true)]
     Render,
 }
@@ -197,6 +199,8 @@ enum CliError {
     Serve(#[from] ServeError),
     #[error("No data folder is known for this user. Name one with --data")]
     NoDataFolder,
+    #[error("There is no network in {} yet. `model add`, `key create` and `serve` begin one; or name another folder with --data", .0.display())]
+    NoNetwork(PathBuf),
     #[error("Another balancer runs on the data folder {}. End it, or choose another with --data", .0.display())]
     AlreadyRunning(PathBuf),
     #[error("The data folder {} cannot be locked: {source}", folder.display())]
@@ -250,6 +254,12 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Model(command) => run_model(&folder, command).await,
         Command::Node(command) => run_node(&folder, command).await,
         Command::Ledger { json } => show_ledger(&folder, json).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            let mut program = Arguments::command();
+            clap_complete::generate(shell, &mut program, "infera-balancer", &mut script);
+            write(&String::from_utf8_lossy(&script))
+        }
         // Handled before: it must not have these threads around it.
         Command::Render => Ok(()),
     }
@@ -363,7 +373,8 @@ fn quoted_json(text: &str) -> String {
 }
 
 async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
-    let database = Database::open(folder).await?;
+    let begins = matches!(command, KeyCommand::Create { .. });
+    let database = open(folder, begins).await?;
     match command {
         KeyCommand::Create { name, limit } => {
             let limit = match limit {
@@ -394,7 +405,8 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
 }
 
 async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError> {
-    let database = Database::open(folder).await?;
+    let begins = matches!(command, ModelCommand::Add { .. });
+    let database = open(folder, begins).await?;
     match command {
         ModelCommand::Add {
             file,
@@ -503,7 +515,8 @@ enum ModelRow {
 }
 
 async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
-    let database = Database::open(folder).await?;
+    let begins = matches!(command, NodeCommand::Trust { .. });
+    let database = open(folder, begins).await?;
     match command {
         NodeCommand::Trust { node, reference } => {
             Ok(crate::set_reference(&database, node, reference).await?)
@@ -535,7 +548,7 @@ async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
 }
 
 async fn show_ledger(folder: &Path, json: bool) -> Result<(), CliError> {
-    let database = Database::open(folder).await?;
+    let database = open(folder, false).await?;
     let trial = ledger::trial_balance(&database).await?;
     if json {
         print_json(&json!(trial))?;
@@ -554,6 +567,14 @@ async fn show_ledger(folder: &Path, json: bool) -> Result<(), CliError> {
     } else {
         Err(CliError::Unbalanced(trial.sum))
     }
+}
+
+/// The database. What only looks makes none: it would be looking in the wrong folder.
+async fn open(folder: &Path, begins: bool) -> Result<Database, CliError> {
+    if !begins && !Database::is_in(folder) {
+        return Err(CliError::NoNetwork(folder.to_owned()));
+    }
+    Ok(Database::open(folder).await?)
 }
 
 /// Two balancers on one folder would both hand out the same jobs.
@@ -626,8 +647,6 @@ fn write(text: &str) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -136,6 +136,11 @@ pub enum DbError {
 }
 
 impl Database {
+    /// Whether `folder` has a database.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE_NAME).exists()
+    }
+
     /// Opens the database in `folder`, makes both if they are missing, and brings it up to date.
     pub async fn open(folder: &Path) -> Result<Self, DbError> {
         let path = folder.join(FILE_NAME);

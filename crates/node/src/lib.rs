@@ -23,6 +23,7 @@ pub mod identity;
 mod jobs;
 pub mod library;
 pub mod local_engine;
+pub mod logging;
 pub mod look_up;
 mod node;
 mod own_certificates;

@@ -189,6 +189,22 @@ fn faults_are_one_sentence_and_exit_code_1() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     assert!(fault(&run(&file, &["ledger"])).contains("--data"));
+    // Who looks in the wrong folder makes no network there.
+    let empty = folder.path().join("empty");
+    for words in [
+        &["key", "list"][..],
+        &["model", "list"],
+        &["node", "list"],
+        &["ledger"],
+    ] {
+        assert!(
+            fault(&run(&empty, words)).contains("no network"),
+            "{words:?}"
+        );
+    }
+    assert!(!empty.exists());
+    let script = stdout(&run(&empty, &["completions", "bash"]));
+    assert!(script.contains("complete -F"), "{script}");
     let data = folder.path().join("data");
     let wrong = fault(&run(&data, &["serve", "--policy", "nowhere.json"]));
     assert!(wrong.contains("nowhere.json"), "{wrong}");

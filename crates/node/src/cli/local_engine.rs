@@ -49,9 +49,10 @@ impl LocalEngine {
             LoadProgress::Loading {
                 done_bytes,
                 total_bytes,
-            } => progress.show("Loading", done_bytes, total_bytes),
+            } => progress.show_bytes("Loading", done_bytes, total_bytes),
             LoadProgress::Tuning { done, total } => {
-                progress.show("Tuning for this GPU, once", done.into(), total.into());
+                let of = format!("of {total} programs");
+                progress.show("Tuning for this GPU, once", done.into(), total.into(), &of);
             }
         })
         .await;

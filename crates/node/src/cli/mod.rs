@@ -2,8 +2,11 @@
 
 mod bench;
 mod chat;
+mod config;
 mod duration;
 mod local_engine;
+mod log;
+mod model;
 mod remote;
 mod run;
 mod terminal;
@@ -13,13 +16,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use infera_engine::child::{self, Confine};
 use infera_engine::message::DeviceChoice;
 use infera_model::rendering;
 use infera_node::data_dir::DataDir;
-use infera_protocol::shown;
-use tracing_subscriber::EnvFilter;
+use infera_node::logging;
 
 use self::duration::parse_duration;
 use self::terminal::Fault;
@@ -89,6 +91,30 @@ enum Command {
     },
     /// Show the points earned
     Points(Show),
+    /// List, get and remove models
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Show all settings or one, or change one
+    Config {
+        name: Option<String>,
+        /// As JSON, or a text
+        value: Option<String>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Show the newest lines of the log
+    Log {
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 100)]
+        lines: usize,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print a script that lets a shell complete these commands
+    Completions { shell: clap_complete::Shell },
+    /// Write manual pages into a folder
+    #[command(hide = true)]
+    Man { folder: PathBuf },
     /// Chat with a model on this machine; nothing leaves it
     Chat(chat::Chat),
     /// Measure a model on this machine
@@ -166,10 +192,20 @@ pub(crate) fn main() -> ExitCode {
     if let Command::Render = command {
         return rendering::child::run(std::io::stdin(), std::io::stdout());
     }
-    start_logging(match command {
+    let level = match command {
         Command::Run(_) | Command::Engine { quiet: false } => "info",
         _ => "error",
-    });
+    };
+    // What `run` does is looked for later, by a support bundle too.
+    let folder = match &command {
+        Command::Run(run) => run.data.folder().ok(),
+        _ => None,
+    };
+    logging::start(
+        folder.map(|folder| folder.logs()).as_deref(),
+        &format!("warn,infera={level},infera_node={level},infera_engine={level}"),
+        true,
+    );
     if let Command::Engine { .. } = command {
         return child::run(std::io::stdin(), std::io::stdout(), Confine::Process);
     }
@@ -204,6 +240,27 @@ pub(crate) fn main() -> ExitCode {
             } => remote::check(&show, balancer, ca_file.as_deref()).await,
             Command::History { limit, show } => remote::history(&show, limit).await,
             Command::Points(show) => remote::points(&show).await,
+            Command::Model(command) => model::run(command).await,
+            Command::Config { name, value, show } => {
+                config::config(&show, name.as_deref(), value.as_deref()).await
+            }
+            Command::Log { lines, data } => log::log(&data, lines),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                let mut program = Arguments::command();
+                clap_complete::generate(shell, &mut program, "infera", &mut script);
+                terminal::print_as_it_is(String::from_utf8_lossy(&script).trim_end())
+            }
+            Command::Man { folder } => {
+                match clap_mangen::generate_to(Arguments::command(), &folder) {
+                    Ok(()) => Ok(ExitCode::SUCCESS),
+                    Err(error) => Err(Fault::with_advice(
+                        &format!("no pages can be written to {}: {error}", folder.display()),
+                        "some may be missing",
+                        "name a folder that is there and can be written",
+                    )),
+                }
+            }
             Command::Chat(arguments) => chat::chat(arguments).await,
             Command::Bench(arguments) => bench::bench(arguments).await,
             // Handled above: they must not have these threads around them.
@@ -234,30 +291,8 @@ fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
-/// Logs go to standard error; `INFERA_LOG` sets what is logged, in the form of `tracing`'s filters.
-fn start_logging(level: &str) {
-    let filter = EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!(
-            "warn,infera={level},infera_node={level},infera_engine={level}"
-        ))
-    });
-    let has_colour = infera_terminal::has_colour(&std::io::stderr());
-    let form = if has_colour {
-        shown::Form::Coloured
-    } else {
-        shown::Form::Text
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || shown::Writer::new(std::io::stderr(), form))
-        .with_ansi(has_colour)
-        .init();
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

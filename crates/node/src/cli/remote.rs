@@ -17,7 +17,7 @@ use infera_node::state::{Connection, EngineStatus, NodeSnapshot, rate};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
 use infera_protocol::shown;
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ use super::Show;
 use super::terminal::{
     Fault, coloured, points as in_points, print, print_as_it_is, print_json, table,
 };
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn status(show: &Show) -> Result<ExitCode, Fault> {
     let snapshot = Control::of(show)?.node("state", &()).await?;
@@ -351,7 +353,7 @@ fn history_table(entries: &[JobRow]) -> String {
     table(&rows, &[3, 4, 5, 7])
 }
 
-fn output<T: Serialize>(
+pub(super) fn output<T: Serialize>(
     show: &Show,
     value: &T,
     text: impl FnOnce(&T) -> String,
@@ -371,31 +373,27 @@ fn output<T: Serialize>(
 }
 
 /// The control API of the node that runs in a data folder.
-struct Control {
+pub(super) struct Control {
     client: Client,
     file: ControlFile,
     not_running: Fault,
 }
 
 impl Control {
-    fn of(show: &Show) -> Result<Self, Fault> {
+    pub(super) fn of(show: &Show) -> Result<Self, Fault> {
         let folder = show.data.folder()?;
         let not_running =
             |error: DataDirError| Fault::new(&error.to_string(), "there is nothing to ask").code(3);
         let file = folder.control().map_err(not_running)?;
         // Plain HTTP to this machine: no certificates, but the client wants a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .map_err(|error| {
-                Fault::with_advice(
-                    &format!("no connection can be made: {error}"),
-                    "the node was not asked",
-                    "try again",
-                )
-            })?;
+        let client = Client::builder().no_proxy().build().map_err(|error| {
+            Fault::with_advice(
+                &format!("no connection can be made: {error}"),
+                "the node was not asked",
+                "try again",
+            )
+        })?;
         Ok(Self {
             client,
             file,
@@ -415,16 +413,32 @@ impl Control {
         })
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         command: &str,
         request: &impl Serialize,
     ) -> Result<T, Fault> {
-        let request = self
-            .client
+        self.answer(self.request(command, request).timeout(ANSWER_LIMIT))
+            .await
+    }
+
+    /// For what takes as long as it takes.
+    pub(super) async fn call_slowly<T: DeserializeOwned>(
+        &self,
+        command: &str,
+        request: &impl Serialize,
+    ) -> Result<T, Fault> {
+        self.answer(self.request(command, request)).await
+    }
+
+    fn request(&self, command: &str, request: &impl Serialize) -> RequestBuilder {
+        self.client
             .post(format!("{}/control/v1/{command}", self.file.url))
             .bearer_auth(&self.file.token)
-            .json(request);
+            .json(request)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Fault> {
         // A node that was killed leaves its control file behind.
         let response = request.send().await.map_err(|_| self.not_running.clone())?;
         if !response.status().is_success() {

@@ -166,7 +166,16 @@ impl Progress {
         }
     }
 
-    pub(super) fn show(&mut self, what: &str, done: u64, total: u64) {
+    pub(super) fn show_bytes(&mut self, what: &str, done: u64, total: u64) {
+        let of = match total {
+            0 => format!("{} MB", done / 1_000_000),
+            _ => format!("of {} MB", total / 1_000_000),
+        };
+        self.show(what, done, total, &of);
+    }
+
+    /// `of` says what the whole is.
+    pub(super) fn show(&mut self, what: &str, done: u64, total: u64, of: &str) {
         if !self.visible {
             return;
         }
@@ -174,10 +183,9 @@ impl Progress {
         let filled = (percent / 4) as usize;
         let _ = write!(
             io::stderr(),
-            "\r\x1b[K{what}  {}{}  {percent} % of {} MB",
+            "\r\x1b[K{what}  {}{}  {percent} % {of}",
             "#".repeat(filled),
             ".".repeat(25 - filled),
-            total / 1_000_000
         );
         let _ = io::stderr().flush();
         self.shown = true;

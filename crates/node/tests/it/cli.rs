@@ -377,6 +377,24 @@ fn a_conversation_goes_on_after_a_bad_line_and_beyond_the_context() {
     assert!(error.contains("no longer sees the oldest"), "{error}");
 }
 
+#[test]
+fn shells_complete_the_commands_and_each_has_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    for (shell, sign) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef"),
+        ("fish", "complete -c"),
+    ] {
+        let script = output(&mut program(&["completions", shell]));
+        assert!(text(&script.stdout).contains(sign), "{shell}");
+    }
+    let written = output(program(&["man"]).arg(folder.path()));
+    assert!(written.status.success(), "{written:?}");
+    let page = std::fs::read_to_string(folder.path().join("infera-run.1")).unwrap();
+    assert!(page.contains("balancer"), "{page}");
+    assert!(folder.path().join("infera.1").exists());
+}
+
 /// A name that no frame can hold, and what would wait for a writer if it were opened.
 #[cfg(unix)]
 #[test]

@@ -1,11 +1,12 @@
-//! The log file: bounded in size, without the user's name.
+//! The log, on standard error and in files: bounded in size, without the user's name.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use infera_protocol::shown;
+use infera_terminal::has_colour;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,35 +17,34 @@ const LARGEST_FILE: u64 = 2_000_000;
 /// With the current one.
 const FILES: u32 = 3;
 
-/// Logs to a file in `folder`, and to the terminal if the program was started from one.
-/// `INFERA_LOG` sets what is logged, in the form of `tracing`'s filters.
-pub(crate) fn start(folder: &Path) {
-    let filter = || {
-        EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| {
-            EnvFilter::new("warn,infera_desktop=info,infera_node=info,infera_engine=info")
-        })
+/// Logs what `levels` says, or `INFERA_LOG`, both in the form of `tracing`'s filters: to files in
+/// `folder`, where there is one, and to standard error with `to_terminal`.
+pub fn start(folder: Option<&Path>, levels: &str, to_terminal: bool) {
+    let filter =
+        || EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| EnvFilter::new(levels));
+    let file = folder.map(|folder| LogFile::open(folder, LARGEST_FILE, home()));
+    let (file, fault) = match file.transpose() {
+        Ok(file) => (file, None),
+        Err(fault) => (None, Some(fault)),
     };
-    let file = LogFile::open(folder, LARGEST_FILE, home());
-    let fault = file.as_ref().err().map(ToString::to_string);
-    let to_file = file.ok().map(|file| {
+    let to_file = file.map(|file| {
         fmt::layer()
             .with_ansi(false)
             .with_writer(Shared(Mutex::new(file)))
             .with_filter(filter())
     });
-    let has_colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let has_colour = has_colour(&io::stderr());
     let form = if has_colour {
         shown::Form::Coloured
     } else {
         shown::Form::Text
     };
-    let to_terminal = (io::stderr().is_terminal() || std::env::var_os("INFERA_LOG").is_some())
-        .then(|| {
-            fmt::layer()
-                .with_ansi(has_colour)
-                .with_writer(move || shown::Writer::new(io::stderr(), form))
-                .with_filter(filter())
-        });
+    let to_terminal = to_terminal.then(|| {
+        fmt::layer()
+            .with_ansi(has_colour)
+            .with_writer(move || shown::Writer::new(io::stderr(), form))
+            .with_filter(filter())
+    });
     tracing_subscriber::registry()
         .with(to_file)
         .with(to_terminal)
@@ -54,16 +54,13 @@ pub(crate) fn start(folder: &Path) {
     }
 }
 
-/// An engine's log goes to standard error, which its parent reads.
-pub(crate) fn start_child(quiet: bool) {
-    let level = if quiet { "error" } else { "info" };
-    let filter = EnvFilter::try_from_env("INFERA_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,infera_engine={level}")));
-    fmt()
-        .with_env_filter(filter)
-        .with_writer(|| shown::Writer::new(io::stderr(), shown::Form::Text))
-        .with_ansi(false)
-        .init();
+/// The log files that there are, the youngest first.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let names = std::iter::once(NAME.to_owned()).chain((1..FILES).map(numbered));
+    names
+        .map(|name| folder.join(name))
+        .filter(|file| file.exists())
+        .collect()
 }
 
 fn home() -> Option<String> {
@@ -106,7 +103,11 @@ struct LogFile {
 
 impl LogFile {
     fn open(folder: &Path, largest: u64, home: Option<String>) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder)?;
         let file = open_private(&folder.join(NAME))?;
         Ok(Self {
             folder: folder.to_owned(),

@@ -1,0 +1,76 @@
+//! `infera config`: the settings, from the command line.
+
+use std::process::ExitCode;
+
+use infera_node::app::api::AppState;
+use infera_node::app::settings::Preferences;
+use serde_json::{Map, Value};
+
+use super::Show;
+use super::remote::{Control, output};
+use super::terminal::Fault;
+
+const UNCHANGED: &str = "nothing was changed";
+
+/// Shows all settings, or one, or changes one.
+pub(super) async fn config(
+    show: &Show,
+    name: Option<&str>,
+    value: Option<&str>,
+) -> Result<ExitCode, Fault> {
+    let folder = show.data.folder()?;
+    let control = Control::of(show);
+    let mut settings = match &control {
+        Ok(control) => {
+            let state: AppState = control.call("state", &()).await?;
+            state.settings
+        }
+        // Without a running node, as it was left.
+        Err(_) => {
+            let read = Preferences::read(&folder.settings());
+            read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
+                .settings
+        }
+    };
+    let mut fields = fields(&settings);
+    let Some(name) = name else {
+        return output(show, &settings, |_| {
+            let lines = fields
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}"));
+            lines.collect::<Vec<_>>().join("\n")
+        });
+    };
+    let Some(field) = fields.get_mut(name) else {
+        let names: Vec<_> = fields.keys().map(String::as_str).collect();
+        return Err(Fault::with_advice(
+            &format!("there is no setting {name}"),
+            UNCHANGED,
+            &format!("choose one of {}", names.join(", ")),
+        )
+        .code(2));
+    };
+    if let Some(value) = value {
+        // What is no JSON is a text.
+        *field = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        settings = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+            Fault::with_advice(
+                &format!("{name} cannot be {value}: {error}"),
+                UNCHANGED,
+                "write it as `infera config` shows it",
+            )
+            .code(2)
+        })?;
+        let state: AppState = control?.call("change_settings", &settings).await?;
+        settings = state.settings;
+    }
+    let shown = self::fields(&settings).remove(name).unwrap_or_default();
+    output(show, &shown, Value::to_string)
+}
+
+fn fields(settings: &infera_node::app::settings::Settings) -> Map<String, Value> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
