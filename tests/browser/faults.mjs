@@ -34,7 +34,7 @@ await run(async () => {
     await says(page, /^Cannot reach http:\/\/127\.0\.0\.1:\d+; trying again/);
     await page.getByText("Offline", { exact: true }).waitFor();
     await goTo(page, "Requirements");
-    await page.getByText("The network cannot be reached", { exact: false }).first().waitFor();
+    await page.getByText("Nothing answers at the network", { exact: false }).first().waitFor();
   });
   await step("the balancer is back", async () => {
     await ask("start the balancer");
