@@ -23,15 +23,16 @@ use tokio::time::Instant;
 use crate::audits::{figures, findings};
 use crate::catalog::ServedModel;
 use crate::db::{Database, DbError, Write};
-use crate::dispatch::{Core, database_error};
+use crate::dispatch::Core;
 use crate::job::{Audits, Job, LiveJob, Request, Stage, VerdictView};
 use crate::keys::Client;
 use crate::ledger::{self, Account, Entry};
+use crate::metrics;
 use crate::openai::{Input, Prompt};
 use crate::prompts::Reading;
 use crate::references;
 use crate::store::{self, JobEnd};
-use crate::{metrics, openai};
+use crate::submit_error::{PromptError, SubmitError};
 
 /// Whose jobs the operator's prompts are. No key can have this name; the network pays.
 pub(crate) const CLIENT: &str = "#canaries";
@@ -352,11 +353,14 @@ impl Core {
         };
         let prompt = prompt.map(|prompts| prompts.into_iter().next().unwrap_or_default());
         let written = match prompt {
-            Ok(prompt) => self.answer(model, prompt, sampling).await,
-            Err(error) => Err(error),
+            Ok(prompt) => {
+                let written = self.answer(model, prompt, sampling).await;
+                written.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
         };
         if let Err(error) = written {
-            tracing::debug!(model = %model.name, %error, "no canary could be written");
+            tracing::debug!(model = %model.name, error, "no canary could be written");
             self.canaries.lock().writing.remove(&model.id);
         }
     }
@@ -365,7 +369,7 @@ impl Core {
         &self,
         model: &Arc<ServedModel>,
         input: Input,
-    ) -> Result<Vec<Vec<u32>>, openai::ApiError> {
+    ) -> Result<Vec<Vec<u32>>, PromptError> {
         let reading = Reading {
             model: Arc::clone(model),
             input,
@@ -383,7 +387,7 @@ impl Core {
         model: &Arc<ServedModel>,
         prompt: Vec<u32>,
         sampling: Sampling,
-    ) -> Result<(), openai::ApiError> {
+    ) -> Result<(), SubmitError> {
         let room = model.context.saturating_sub(prompt.len() as u32);
         let asked = LEAST_TOKENS + self.pick(3 * LEAST_TOKENS as usize) as u32;
         let entropy = self.edges.random();
@@ -405,7 +409,7 @@ impl Core {
         // What the network's own prompts cost is part of its subsidy.
         let network = ledger::balance(&self.database, &Account::Network)
             .await
-            .map_err(|error| database_error(&error))?;
+            .map_err(|error| SubmitError::storage(&error))?;
         let most = ledger::cost(
             request.price,
             request.prompt.len() as u32,

@@ -35,11 +35,11 @@ use crate::keys::Client;
 use crate::ledger::{Earning, RunBooks, Settlement};
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
-use crate::openai::ApiError;
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
 use crate::standstill::{self, Standstill};
 use crate::store::{self, JobEnd, StoredJob};
+use crate::submit_error::SubmitError;
 use crate::{ledger, metrics};
 
 /// How long a driver waits before it tries again what the database refused.
@@ -251,7 +251,7 @@ impl Core {
         self: &Arc<Self>,
         client: &Client,
         requests: Vec<Request>,
-    ) -> Result<Vec<JobClient>, ApiError> {
+    ) -> Result<Vec<JobClient>, SubmitError> {
         let now = Instant::now();
         let places = self.reserve(&client.name, requests.len())?;
         let jobs: Vec<_> = requests
@@ -677,21 +677,13 @@ impl Core {
         if job.losses >= self.config.max_attempts
             || tries >= self.config.max_attempts.saturating_mul(NEWCOMER_TRIES)
         {
-            let error = ApiError::unavailable(
-                "no_node_finished",
-                format!("{tries} nodes took the job and lost it. Try again"),
-            );
+            let error = SubmitError::NobodyFinished { tries };
             self.end_output(job, Err(error)).await?;
             return Ok(None);
         }
         if job.deadline <= now {
-            let error = ApiError::unavailable(
-                "deadline_exceeded",
-                format!(
-                    "The job took longer than the {} seconds that this network gives one. Ask for fewer tokens, or try again",
-                    self.config.job_deadline.as_secs()
-                ),
-            );
+            let seconds = self.config.job_deadline.as_secs();
+            let error = SubmitError::TookTooLong { seconds };
             self.end_output(job, Err(error)).await?;
             return Ok(None);
         }
@@ -701,7 +693,9 @@ impl Core {
         if seeking.until <= now {
             let context = job.context_needed();
             let availability = self.nodes.availability(model.id, context, now, steady_ms);
-            let error = no_node(availability, &model.name).unwrap_or_else(|| busy(&model.name));
+            let error = no_node(availability, &model.name).unwrap_or_else(|| SubmitError::Busy {
+                model: model.name.clone(),
+            });
             self.end_output(job, Err(error)).await?;
             return Ok(None);
         }
@@ -889,7 +883,7 @@ impl Core {
     async fn end_output(
         &self,
         job: &mut Job,
-        outcome: Result<FinishReason, ApiError>,
+        outcome: Result<FinishReason, SubmitError>,
     ) -> Result<(), DbError> {
         let now_ms = self.edges.now_ms();
         let cost = job.cost();
@@ -943,21 +937,14 @@ impl Core {
     }
 
     /// Checks limits and writes the jobs with what they may cost at most.
-    async fn write_jobs(&self, client: &Client, jobs: &[Job]) -> Result<(), ApiError> {
+    async fn write_jobs(&self, client: &Client, jobs: &[Job]) -> Result<(), SubmitError> {
         let now_ms = self.edges.now_ms();
         let holds: Vec<_> = jobs.iter().map(Job::most_cost).collect();
         let asked = holds
             .iter()
             .fold(0i64, |sum, hold| sum.saturating_add(*hold));
         if client.limit_micro.is_some_and(|limit| asked > limit) {
-            // No waiting helps, which 429 would say.
-            return Err(ApiError {
-                code: Some("insufficient_quota"),
-                ..ApiError::invalid(
-                    None,
-                    "The request may cost more than this key's whole limit of points. Ask for fewer tokens, or have the key's limit raised",
-                )
-            });
+            return Err(SubmitError::BeyondLimit);
         }
         let written = async {
             let mut write = self.database.write().await?;
@@ -977,14 +964,8 @@ impl Core {
         };
         match written.await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(ApiError {
-                retry_after_s: None,
-                ..ApiError::too_many(
-                    "insufficient_quota",
-                    "This key's limit of points would be exceeded. Ask for fewer tokens, or raise the key's limit",
-                )
-            }),
-            Err(error) => Err(database_error(&error)),
+            Ok(false) => Err(SubmitError::LimitReached),
+            Err(error) => Err(SubmitError::storage(&error)),
         }
     }
 
@@ -1230,23 +1211,15 @@ impl Core {
     }
 
     /// Takes places among the key's jobs at once. Each is given back when it is dropped.
-    fn reserve(self: &Arc<Self>, client: &str, count: usize) -> Result<Vec<Place>, ApiError> {
+    fn reserve(self: &Arc<Self>, client: &str, count: usize) -> Result<Vec<Place>, SubmitError> {
         let most = self.config.jobs_per_key;
         if count > most {
-            return Err(ApiError::invalid(
-                None,
-                format!(
-                    "The request asks for {count} answers, and a key may have {most} jobs at once. Send it in parts"
-                ),
-            ));
+            return Err(SubmitError::TooManyAnswers { count, most });
         }
         let mut live = self.lock();
         let held = live.per_client.entry(client.to_owned()).or_default();
         if *held + count > most {
-            return Err(ApiError::too_many(
-                "rate_limit_exceeded",
-                format!("This key may have {most} jobs at once. Wait for one to end"),
-            ));
+            return Err(SubmitError::TooManyJobs { most });
         }
         *held += count;
         drop(live);
@@ -1354,40 +1327,15 @@ pub(crate) fn unavailable(error: impl Into<DbError>) -> Refusal {
     )
 }
 
-pub(crate) fn database_error(error: &DbError) -> ApiError {
-    tracing::error!(%error, "the database refused");
-    ApiError::unavailable(
-        "storage_unavailable",
-        "The balancer cannot use its database now. Try again",
-    )
-}
-
-fn no_node(availability: Availability, model: &str) -> Option<ApiError> {
-    let message = match availability {
-        Availability::Free | Availability::Busy(_) => return None,
-        Availability::Nobody => {
-            format!("No node that is online has the model `{model}`. Try again later")
-        }
-        Availability::Paused(count) => {
-            format!(
-                "All nodes that may have the model `{model}` are paused ({count}). Try again later"
-            )
-        }
-        Availability::TooLong(longest) => {
-            return Some(ApiError::no_node_so_long(model, longest));
-        }
-        Availability::Unfit(count) => format!(
-            "None of the nodes that may have the model `{model}` may take jobs now ({count}): they do not meet the network's requirements. Try again later"
-        ),
-    };
-    Some(ApiError::unavailable("no_eligible_node", message))
-}
-
-fn busy(model: &str) -> ApiError {
-    ApiError::unavailable(
-        "all_nodes_busy",
-        format!("All nodes with the model `{model}` are busy. Try again later"),
-    )
+fn no_node(availability: Availability, model: &str) -> Option<SubmitError> {
+    let model = model.to_owned();
+    match availability {
+        Availability::Free | Availability::Busy(_) => None,
+        Availability::Nobody => Some(SubmitError::NobodyHas { model }),
+        Availability::Paused(count) => Some(SubmitError::Paused { model, count }),
+        Availability::TooLong(longest) => Some(SubmitError::NobodyTakesSoLong { model, longest }),
+        Availability::Unfit(count) => Some(SubmitError::Unfit { model, count }),
+    }
 }
 
 fn taken() -> Refusal {

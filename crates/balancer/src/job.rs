@@ -22,8 +22,8 @@ use crate::canaries::OpenCanary;
 use crate::catalog::ServedModel;
 use crate::config::Config;
 use crate::ledger::{self, RunBooks};
-use crate::openai::ApiError;
 use crate::store::tokens_hash;
+use crate::submit_error::SubmitError;
 
 /// What the client asked for, as it was accepted.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub(crate) enum Progress {
     /// What was sent failed verification and is void: another node writes it anew.
     Restarted,
     Finished(FinishReason),
-    Failed(ApiError),
+    Failed(SubmitError),
 }
 
 /// What is known of a job's verification.

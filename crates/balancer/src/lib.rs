@@ -33,6 +33,7 @@ mod router;
 mod server;
 mod standstill;
 mod store;
+mod submit_error;
 
 pub use catalog::{CatalogError, add as add_model, remove as remove_model};
 pub use config::{Config, ConfigError, policy};

@@ -12,7 +12,8 @@ use infera_protocol::ModelId;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::catalog::ServedModel;
-use crate::openai::{ApiError, Input, Prompt};
+use crate::openai::{Input, Prompt};
+use crate::submit_error::PromptError;
 
 /// Whose turn it is.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Prompts {
         key: &str,
         reading: Reading,
         now_ms: i64,
-    ) -> Result<Vec<Vec<u32>>, ApiError> {
+    ) -> Result<Vec<Vec<u32>>, PromptError> {
         let Reading {
             model,
             input,
@@ -89,14 +90,10 @@ impl Prompts {
             let mut all = Vec::with_capacity(texts.len());
             for (index, text) in texts.into_iter().enumerate() {
                 let ids = tokenized(&model, text, param, index)?;
-                left = left.checked_sub(ids.len()).ok_or_else(|| {
-                    ApiError::invalid(
-                        Some(param),
-                        format!(
-                            "`{param}` has more than {most_in_all} tokens, which is the most for one request. Send the texts in several requests"
-                        ),
-                    )
-                })?;
+                let most = most_in_all;
+                left = left
+                    .checked_sub(ids.len())
+                    .ok_or(PromptError::TooMuch { param, most })?;
                 all.push(ids);
             }
             Ok(all)
@@ -110,32 +107,23 @@ fn render(
     model: &ServedModel,
     messages: &[ChatMessage],
     now_ms: i64,
-) -> Result<ChatText, ApiError> {
+) -> Result<ChatText, PromptError> {
     let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
     let template = model
         .head()
         .chat_template()
-        .map_err(|error| ApiError::invalid(Some("messages"), error.to_string()))?;
+        .map_err(|error| PromptError::NoTemplate(error.to_string()))?;
     renderer
         .chat(model.tokenizer(), template, messages, now)
-        .map_err(|error| match error {
-            RenderError::Model(error @ ModelError::MessagesRefused { .. }) => {
-                ApiError::invalid(Some("messages"), error.to_string())
-            }
-            RenderError::Model(error) => {
-                tracing::warn!(model = model.name, %error, "a chat template fails");
-                ApiError {
-                    code: Some("model_template_failed"),
-                    ..ApiError::server(format!(
-                        "{error} The model's file is at fault, not the request. Tell this network's operator, or choose another model"
-                    ))
+        .map_err(|error| {
+            match &error {
+                RenderError::Model(ModelError::MessagesRefused { .. }) | RenderError::Busy => {}
+                RenderError::Model(_) => {
+                    tracing::warn!(model = model.name, %error, "a chat template fails");
                 }
+                RenderError::Start(_) => tracing::error!(%error, "no chat template can be applied"),
             }
-            RenderError::Busy => ApiError::unavailable("templates_busy", error.to_string()),
-            RenderError::Start(_) => {
-                tracing::error!(%error, "no chat template can be applied");
-                ApiError::unavailable("templates_unavailable", error.to_string())
-            }
+            PromptError::Template(error)
         })
 }
 
@@ -145,13 +133,14 @@ fn tokenized(
     text: Text,
     param: &'static str,
     index: usize,
-) -> Result<Vec<u32>, ApiError> {
-    let (tokenizer, most) = (model.tokenizer(), model.context as usize);
+) -> Result<Vec<u32>, PromptError> {
+    let context = model.context;
+    let (tokenizer, most) = (model.tokenizer(), context as usize);
     let too_long = || {
         if model.vector_width.is_some() {
-            ApiError::text_too_long(model.context, index, None)
+            PromptError::TextTooLong { context, index }
         } else {
-            ApiError::context_exceeded(model.context, None, None)
+            PromptError::PromptTooLong { context }
         }
     };
     match text {
@@ -163,24 +152,22 @@ fn tokenized(
             .ok_or_else(too_long),
         Text::Prompt(Prompt::Tokens(ids)) => match ids.iter().find(|id| **id >= model.vocabulary) {
             None => Ok(ids),
-            Some(id) => Err(ApiError::invalid(
-                Some(param),
-                format!(
-                    "Token id {id} in `{param}` is beyond the model's vocabulary of {}",
-                    model.vocabulary
-                ),
-            )),
+            Some(id) => Err(PromptError::BeyondVocabulary {
+                param,
+                id: *id,
+                vocabulary: model.vocabulary,
+            }),
         },
     }
 }
 
 async fn blocking<T: Send + 'static>(
-    param: &str,
+    param: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
+) -> Result<T, PromptError> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| ApiError::server(format!("The `{param}` could not be read")))
+        .map_err(|_| PromptError::Unread { param })
 }
 
 /// Lets one at a time do something for each key, in the order of asking.

@@ -392,7 +392,7 @@ fn event_stream(response: Response) -> EventStream {
             let events = match piece.map_err(transport) {
                 Ok(piece) => match parser.push(&piece) {
                     Ok(events) => events.into_iter().filter_map(known_event).collect(),
-                    Err(error) => vec![Err(LinkError::Unreachable(Unreachable::other(error)))],
+                    Err(error) => vec![Err(LinkError::Unreachable(Unreachable::other(&error)))],
                 },
                 Err(error) => vec![Err(error)],
             };

@@ -126,7 +126,7 @@ impl SessionTask {
             })
             .await?;
         if work_bits > MOST_WORK_BITS {
-            return Err(LinkError::Unreachable(Unreachable::other(format!(
+            return Err(LinkError::Unreachable(Unreachable::other(&format!(
                 "the balancer asks for more work ({work_bits} bits) than this program does"
             ))));
         }

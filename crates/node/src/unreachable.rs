@@ -34,7 +34,7 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
-    pub(crate) fn other(detail: impl ToString) -> Self {
+    pub(crate) fn other(detail: &(impl ToString + ?Sized)) -> Self {
         Self::Other {
             detail: detail.to_string(),
         }

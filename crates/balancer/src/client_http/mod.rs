@@ -1,6 +1,7 @@
 //! The calls of clients: `OpenAI`'s API, and what this network adds to it.
 
 mod embedding;
+mod errors;
 mod outcome;
 mod writing;
 
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::body::{BodyFault, Caller, Received, discard};
 use crate::catalog::ServedModel;
-use crate::dispatch::{Core, JobClient, database_error, to_the_end};
+use crate::dispatch::{Core, JobClient, to_the_end};
 use crate::job::{self, Request};
 use crate::keys::{self, Client};
 use crate::ledger::{self, Account};
@@ -28,6 +29,7 @@ use crate::openai::answer::{EmbeddingAnswer, Shape};
 use crate::openai::{self, ApiError};
 use crate::queues::Waits;
 use crate::receipts::{self, JobView};
+use crate::submit_error::SubmitError;
 use embedding::embed;
 use outcome::{await_verdict, shutting_down};
 use writing::generate;
@@ -147,7 +149,7 @@ async fn receipt(
     let client = authenticate(&core, &headers).await?;
     let (id, view) = owned_job(&core, &client, &id).await?;
     let receipt = receipts::receipt(&core.database, id, &view).await;
-    Ok(Json(receipt.map_err(|error| database_error(&error))?))
+    Ok(Json(receipt?))
 }
 
 async fn health(State(core): Shared) -> Response {
@@ -180,7 +182,7 @@ pub(super) async fn submit(
     core: &Arc<Core>,
     client: &Client,
     jobs: Vec<Request>,
-) -> Result<Vec<JobClient>, ApiError> {
+) -> Result<Vec<JobClient>, SubmitError> {
     let (core, client) = (Arc::clone(core), client.clone());
     to_the_end(async move { core.submit(&client, jobs).await }).await
 }
@@ -198,8 +200,7 @@ async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiErr
         .and_then(|value| bearer(value.to_str().ok()?))
         .ok_or_else(ApiError::key_missing)?;
     keys::find(&core.database, key)
-        .await
-        .map_err(|error| database_error(&error))?
+        .await?
         .ok_or_else(ApiError::key_wrong)
 }
 
@@ -245,8 +246,7 @@ async fn owned_job(core: &Core, client: &Client, id: &str) -> Result<(JobId, Job
     let unknown = || ApiError::not_found("There is no such job of this key");
     let id: JobId = id.parse().map_err(|_| unknown())?;
     let view = receipts::job(&core.database, id)
-        .await
-        .map_err(|error| database_error(&error))?
+        .await?
         .filter(|view| view.client == client.name)
         .ok_or_else(unknown)?;
     Ok((id, view))

@@ -55,7 +55,9 @@ pub(super) async fn collect(
             Some(Progress::Vectors(vectors)) => answer.vectors = vectors,
             Some(Progress::Restarted) => answer = Answer::default(),
             Some(Progress::Finished(reason)) => answer.finish = Some(reason),
-            Some(Progress::Failed(error)) => return Err(error.with_partial(answer.text)),
+            Some(Progress::Failed(error)) => {
+                return Err(ApiError::from(error).with_partial(answer.text));
+            }
             None => return Err(ended_early()),
         }
     }

@@ -183,7 +183,7 @@ impl Answering {
             None => None,
         };
         match begun {
-            Some(Progress::Failed(error)) => return Err(error),
+            Some(Progress::Failed(error)) => return Err(error.into()),
             None => return Err(ended_early()),
             Some(_) => {}
         }
@@ -256,6 +256,7 @@ impl Answering {
                     sender.send(chunk.to_string()).await?;
                 }
                 Some(Progress::Failed(error)) => {
+                    let error = ApiError::from(error);
                     return sender.send(error.body().to_string()).await;
                 }
                 None => return sender.send(ended_early().body().to_string()).await,

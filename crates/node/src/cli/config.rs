@@ -20,17 +20,13 @@ pub(super) async fn config(
 ) -> Result<ExitCode, Fault> {
     let folder = show.data.folder()?;
     let control = Control::of(show);
-    let mut settings = match &control {
-        Ok(control) => {
-            let state: AppState = control.call("state", &()).await?;
-            state.settings
-        }
+    let mut settings = if let Ok(control) = &control {
+        control.call::<AppState>("state", &()).await?.settings
+    } else {
         // Without a running node, as it was left.
-        Err(_) => {
-            let read = Preferences::read(&folder.settings());
-            read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
-                .settings
-        }
+        let read = Preferences::read(&folder.settings());
+        read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
+            .settings
     };
     let mut fields = fields(&settings);
     let Some(name) = name else {

@@ -180,7 +180,7 @@ async fn get(control: &Control, model: &str) -> Result<ExitCode, Fault> {
                 progress.show_bytes("Checking", *done_bytes, total);
             }
             DownloadState::Stalled { .. } => {
-                progress.show_bytes("Waiting", download.done_bytes, total)
+                progress.show_bytes("Waiting", download.done_bytes, total);
             }
             _ => progress.show_bytes("Downloading", download.done_bytes, total),
         }
@@ -194,7 +194,7 @@ async fn get(control: &Control, model: &str) -> Result<ExitCode, Fault> {
 async fn import(control: &Control, path: &Path) -> Result<ExitCode, Fault> {
     let Some(path) = path.to_str() else {
         return Err(Fault::with_advice(
-            &format!("the path {path:?} is not Unicode"),
+            &format!("the path {} is not Unicode", path.display()),
             "nothing was copied",
             "rename the file or its folder",
         ));
