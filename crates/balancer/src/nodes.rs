@@ -1062,6 +1062,24 @@ mod tests {
         nodes.subscribe(id(number), None).unwrap()
     }
 
+    /// Whatever it says of its hardware, and however many jobs it has done.
+    #[tokio::test]
+    async fn a_node_that_was_measured_slow_is_a_newcomer_again() {
+        let nodes = nodes();
+        let verified = |speeds| Admission {
+            verified: 1000,
+            speeds,
+            ..admission()
+        };
+        let _known = join(&nodes, 1, verified(fast(20.0)), state(4));
+        let _slow = join(&nodes, 2, verified(fast(20.0)), state(4));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No).len(), 2);
+        for _ in 0..20 {
+            nodes.measure(id(2), fast(0.1));
+        }
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(1)]);
+    }
+
     #[tokio::test]
     async fn a_challenge_opens_one_session() {
         let nodes = nodes();

@@ -117,6 +117,11 @@ impl DataDir {
         self.0.join("settings.json")
     }
 
+    /// Where the key is kept if the person chose a file in place of a keychain.
+    pub fn key_file(&self) -> PathBuf {
+        self.0.join("node.key")
+    }
+
     /// PEM certificates to trust beside the system's: those of `given`, else those that were kept of
     /// an earlier one.
     pub fn certificates(&self, given: Option<&Path>) -> Result<Option<Vec<u8>>, DataDirError> {

@@ -137,7 +137,9 @@ impl StartFault {
             Self::KeychainLocked | Self::KeychainSilent => Some(
                 "Unlock it and check again, or keep the key in a file: start with `--key-file FILE`",
             ),
-            Self::KeychainMissing => Some("Keep the key in a file: start with `--key-file FILE`"),
+            Self::KeychainMissing => Some(
+                "Keep the key in a file: the window has a button for it, or start with `--key-file FILE`",
+            ),
             Self::Other { .. } => None,
         }
     }

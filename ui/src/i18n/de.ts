@@ -123,7 +123,7 @@ const shared: Same<SharedWords> = {
   "remedy.keychain_locked":
     "Entsperren Sie ihn und prüfen Sie noch einmal, oder legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
   "remedy.keychain_missing":
-    "Legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
+    "Der Schlüssel kann stattdessen in einer Datei liegen: Wer Ihre Dateien lesen kann, könnte dann unter dem Namen dieses Knotens arbeiten",
   "remedy.keychain_silent":
     "Entsperren Sie ihn und prüfen Sie noch einmal, oder legen Sie den Schlüssel in eine Datei: Starten Sie Infera Node mit --key-file DATEI",
   "remedy.paused": "Machen Sie weiter, wann Sie möchten",
@@ -201,6 +201,7 @@ const shared: Same<SharedWords> = {
   "obstacle.act.models": "Modelle öffnen",
   "obstacle.act.try_it": "Chat öffnen",
   "obstacle.act.check": "Erneut prüfen",
+  "obstacle.act.key_file": "Schlüssel in einer Datei auf diesem Rechner ablegen",
   "obstacle.act.resume": "Weitermachen",
 
   "pause.pause": "Pausieren",

@@ -112,7 +112,8 @@ const shared = {
   "remedy.cannot_start": "Mend what the details name, then start Infera Node again",
   "remedy.keychain_locked":
     "Unlock it and check again, or keep the key in a file: start Infera Node with --key-file FILE",
-  "remedy.keychain_missing": "Keep the key in a file: start Infera Node with --key-file FILE",
+  "remedy.keychain_missing":
+    "The key can be kept in a file instead: whoever can read your files could then work under this node’s name",
   "remedy.keychain_silent":
     "Unlock it and check again, or keep the key in a file: start Infera Node with --key-file FILE",
   "remedy.paused": "Resume whenever you like",
@@ -185,6 +186,7 @@ const shared = {
   "obstacle.act.models": "Open models",
   "obstacle.act.try_it": "Open the chat",
   "obstacle.act.check": "Check again",
+  "obstacle.act.key_file": "Keep the key in a file on this machine",
   "obstacle.act.resume": "Resume",
 
   "pause.pause": "Pause",

@@ -12,6 +12,7 @@ import {
   stateSentence,
   steadySentence,
 } from "./wording";
+import { obstacleDetails, obstacleMending, obstacleRemedy, obstacleSentence } from "./wording";
 
 const now = new Date(2026, 10, 22, 12).getTime();
 const six = new Date(2026, 10, 22, 18).getTime();
@@ -152,5 +153,26 @@ describe("what the program refuses", () => {
     });
     expect(remedyWords(refusal)).toBeNull();
     locale.choose("en", []);
+  });
+});
+
+describe("an obstacle", () => {
+  it("has its own words for each cause, and the library's for a report", () => {
+    const offline = { obstacle: "offline", reason: { why: "not_a_network", status: 404 } } as const;
+    expect(obstacleSentence(offline, 0)).toContain("status 404");
+    expect(obstacleRemedy(offline)).toContain("address");
+    expect(obstacleDetails(offline)).toBeNull();
+    const reason = { why: "certificate", detail: "UnknownIssuer" } as const;
+    const untrusted = { obstacle: "offline", reason } as const;
+    expect(obstacleSentence(untrusted, 0)).not.toContain("UnknownIssuer");
+    expect(obstacleRemedy(untrusted)).toContain("--ca-file");
+    expect(obstacleDetails(untrusted)).toBe("UnknownIssuer");
+  });
+
+  it("offers a file for the key only where there is no keychain", () => {
+    const mending = (fault: "keychain_missing" | "keychain_locked") =>
+      obstacleMending({ obstacle: "cannot_start", fault: { fault } });
+    expect(mending("keychain_missing")).toMatchObject({ act: "key_file" });
+    expect(mending("keychain_locked")).toMatchObject({ act: "check" });
   });
 });

@@ -224,7 +224,7 @@ export function obstacleRemedy(obstacle: Obstacle): string | null {
 
 /** Where an obstacle is mended: a page, or what can be done on the spot. */
 export type Mending =
-  { words: Key; page: Page } | { words: Key; act: "resume" | "setup" | "check" };
+  { words: Key; page: Page } | { words: Key; act: "resume" | "setup" | "check" | "key_file" };
 
 export function obstacleMending(obstacle: Obstacle): Mending | null {
   switch (obstacle.obstacle) {
@@ -235,7 +235,9 @@ export function obstacleMending(obstacle: Obstacle): Mending | null {
     case "own_use":
       return { words: "obstacle.act.try_it", page: "try-it" };
     case "cannot_start":
-      return { words: "obstacle.act.check", act: "check" };
+      return obstacle.fault.fault === "keychain_missing"
+        ? { words: "obstacle.act.key_file", act: "key_file" }
+        : { words: "obstacle.act.check", act: "check" };
     case "no_balancer":
     case "outdated":
       return { words: "obstacle.act.settings", page: "settings" };

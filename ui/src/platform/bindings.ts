@@ -579,6 +579,8 @@ export type Commands = {
   pause: { request: PauseRequest; answer: AppState };
   /** Take jobs again. */
   resume: { request: null; answer: AppState };
+  /** Keeps the node's key in a file of the data folder, where there is no keychain. */
+  keep_key_in_file: { request: null; answer: AppState };
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */

@@ -193,6 +193,7 @@ class Fake implements Platform {
     state: () => this.#state,
     agree: () => this.#change((state) => (state.setup.agreed = true)),
     withdraw: () => this.#change((state) => (state.setup.agreed = false)),
+    keep_key_in_file: () => this.#state,
     look_up_network: ({ address }) => {
       const whole = address.includes("://") ? address : `https://${address}`;
       const url = whole.replace(/\/+$/, "");

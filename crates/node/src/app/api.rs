@@ -419,6 +419,8 @@ commands! {
     later pause(PauseRequest) -> AppState;
     /// Take jobs again.
     later resume(()) -> AppState;
+    /// Keeps the node's key in a file of the data folder, where there is no keychain.
+    later keep_key_in_file(()) -> AppState;
     /// Look at the machine again.
     later check(()) -> AppState;
     /// Asks a network who it is. Nothing is kept.

@@ -16,12 +16,13 @@ use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
+use crate::identity;
 use crate::library::{
     self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel, LibraryError,
 };
 use crate::look_up::{NotFound, look_up};
 use crate::node::Ended;
-use crate::state::{EngineStatus, NodeSnapshot};
+use crate::state::{EngineStatus, NodeSnapshot, StartFault};
 use crate::store::StoreError;
 
 const MOST_JOBS_AT_ONCE: u32 = 256;
@@ -62,6 +63,27 @@ impl App {
         self.try_again().await;
         let snapshot = self.node().await?.resume().await?;
         Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn keep_key_in_file(&self, (): ()) -> Result<AppState, ApiError> {
+        let fault = match &*self.0.running.borrow() {
+            Running::Failed { fault } => Some(fault.clone()),
+            Running::Starting | Running::Node { .. } => None,
+        };
+        if fault != Some(StartFault::KeychainMissing) {
+            return Err(precondition(
+                "The node's key has a place already",
+                "Look whether something else keeps the node from starting",
+            ));
+        }
+        let file = self.0.data.folder().key_file();
+        identity::from_file(&file, &*self.0.entropy).map_err(|error| ApiError {
+            code: ApiErrorCode::Storage,
+            message: error.to_string(),
+            remedy: None,
+        })?;
+        self.try_again().await;
+        Ok(self.publish(None))
     }
 
     pub(super) async fn check(&self, (): ()) -> Result<AppState, ApiError> {

@@ -105,6 +105,7 @@ struct Parts {
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     /// PEM certificates to trust beside the system's.
     roots: Option<Vec<u8>>,
     /// The node is to end.
@@ -172,7 +173,7 @@ impl App {
             engine,
             hardware,
             clock: Arc::clone(&config.clock),
-            entropy: config.entropy,
+            entropy: Arc::clone(&config.entropy),
         };
         let supervising = tokio::spawn(supervisor.run(
             preferences.subscribe(),
@@ -213,6 +214,7 @@ impl App {
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
             clock: config.clock,
+            entropy: config.entropy,
             roots,
             ending,
             ended: watch::Sender::new(false),

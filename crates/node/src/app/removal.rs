@@ -22,10 +22,15 @@ pub(super) struct Removal {
 impl App {
     pub(super) fn removal(&self) -> Removal {
         let folder = self.0.data.folder();
+        let key_file = folder.key_file();
         Removal {
             data: folder.path().to_owned(),
             models: PathBuf::from(&self.0.host.borrow().models_folder),
-            key: self.0.key.clone(),
+            key: if key_file.exists() {
+                KeySource::File(key_file)
+            } else {
+                self.0.key.clone()
+            },
             keychain_account: folder.keychain_account(),
             autostart: self.0.preferences.borrow().settings.start_with_system,
         }

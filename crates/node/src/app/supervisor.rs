@@ -183,6 +183,9 @@ impl Supervisor {
     async fn secret(&self) -> Result<[u8; 32], StartFault> {
         let key = match &self.key {
             KeySource::File(path) => identity::from_file(path, &*self.entropy),
+            KeySource::Keychain(_) if self.data.key_file().exists() => {
+                identity::from_file(&self.data.key_file(), &*self.entropy)
+            }
             KeySource::Keychain(keychain) => {
                 identity::from_keychain(
                     Arc::clone(keychain),

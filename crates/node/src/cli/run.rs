@@ -194,6 +194,9 @@ fn cannot_start(state: &AppState) -> Option<Fault> {
 async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {
     let result = match &key.key_file {
         Some(file) => identity::from_file(file, &SystemEntropy),
+        None if folder.key_file().exists() => {
+            identity::from_file(&folder.key_file(), &SystemEntropy)
+        }
         None => {
             identity::from_keychain(
                 Arc::new(SystemKeychain),

@@ -17,7 +17,7 @@ use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::data_dir::DataDir;
 use infera_node::engine_link::{ChildEngine, EngineProcesses};
 use infera_node::identity::{Keychain, KeychainFault};
-use infera_node::state::Summary;
+use infera_node::state::{StartFault, Summary};
 use infera_node::unreachable::Unreachable;
 use infera_protocol::node_api::Network;
 use infera_protocol::requirements::Policy;
@@ -473,6 +473,69 @@ async fn a_locked_keychain_is_named_and_unlocking_it_is_enough() {
         .until("it starts", |state| state.node.is_some())
         .await;
     running.app.shut_down().await;
+}
+
+/// Of a machine without one.
+struct NoKeychain;
+
+impl Keychain for NoKeychain {
+    fn read(&self, _: &str) -> Result<Option<Vec<u8>>, KeychainFault> {
+        Err(KeychainFault::Missing)
+    }
+
+    fn write(&self, _: &str, _: &[u8]) -> Result<(), KeychainFault> {
+        Err(KeychainFault::Missing)
+    }
+
+    fn delete(&self, _: &str) -> Result<(), KeychainFault> {
+        Err(KeychainFault::Missing)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_keychain_the_key_may_be_kept_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = start(&folder, Some(Arc::new(NoKeychain))).await.unwrap();
+    let running = Running { app, folder };
+    let fault = StartFault::KeychainMissing;
+    running
+        .until("it cannot start", |state| {
+            let fault = fault.clone();
+            state.state.summary == Summary::CannotStart { fault }
+        })
+        .await;
+    running.call("keep_key_in_file", Value::Null).await;
+    let state = running
+        .until("it starts", |state| state.node.is_some())
+        .await;
+    let file = running.folder.path().join("node/node.key");
+    assert!(file.exists());
+    assert_eq!(
+        running.refused("keep_key_in_file", Value::Null).await,
+        ApiErrorCode::Precondition,
+        "it has a key now"
+    );
+    running.app.shut_down().await;
+    let Running { app, folder } = running;
+    drop(app);
+    // The same key the next time, and it goes with everything else.
+    let again = async {
+        loop {
+            match start(&folder, Some(Arc::new(NoKeychain))).await {
+                Err(StartError::Data(_)) => tokio::task::yield_now().await,
+                started => break started.unwrap(),
+            }
+        }
+    };
+    let app = tokio::time::timeout(Duration::from_mins(1), again);
+    let app = app.await.expect("the data folder is let go of");
+    let running = Running { app, folder };
+    let later = running
+        .until("it starts again", |state| state.node.is_some())
+        .await;
+    assert_eq!(later.node.unwrap().node, state.node.unwrap().node);
+    running.call("remove_everything", Value::Null).await;
+    assert!(!file.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
