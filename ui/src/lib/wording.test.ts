@@ -5,6 +5,9 @@ import { locale } from "../i18n/index.svelte";
 import { smallGpu } from "../platform/fake-data";
 import type { State, Summary } from "../platform/types";
 import {
+  obstacleDetails,
+  obstacleMending,
+  obstacleRemedy,
   obstacleSentence,
   refusalWords,
   remedyWords,
@@ -12,7 +15,6 @@ import {
   stateSentence,
   steadySentence,
 } from "./wording";
-import { obstacleDetails, obstacleMending, obstacleRemedy, obstacleSentence } from "./wording";
 
 const now = new Date(2026, 10, 22, 12).getTime();
 const six = new Date(2026, 10, 22, 18).getTime();
