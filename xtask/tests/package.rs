@@ -26,13 +26,27 @@ fn the_headless_package_holds_what_it_should_and_nothing_else() {
     let mut expected = [
         "-rwxr-xr-x root/root ./usr/bin/infera",
         "-rw-r--r-- root/root ./usr/lib/systemd/user/infera.service",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/infera",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/infera.fish",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_infera",
         "-rw-r--r-- root/root ./usr/share/doc/infera/README.md",
         "-rw-r--r-- root/root ./usr/share/doc/infera/copyright",
         "-rw-r--r-- root/root ./usr/share/doc/infera/third-party-licences.txt",
     ]
     .map(str::to_owned);
     expected.sort();
-    assert_eq!(files(Path::new(file)).unwrap(), expected);
+    let found = files(Path::new(file)).unwrap();
+    let (pages, others): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|file| file.contains("./usr/share/man/man1/infera"));
+    assert_eq!(others, expected);
+    // One for the program, and one for each command that people call.
+    for name in ["infera.1", "infera-run.1", "infera-model-get.1"] {
+        let page = format!("-rw-r--r-- root/root ./usr/share/man/man1/{name}");
+        assert!(pages.contains(&page), "{pages:?}");
+    }
+    let hidden = |page: &String| page.contains("engine") || page.contains("render");
+    assert!(!pages.iter().any(hidden), "{pages:?}");
 
     let mut control = Command::new("dpkg-deb");
     control.args(["--field", file]);

@@ -8,6 +8,7 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 
 use super::error::{BadAddress, LibraryError};
+use crate::unreachable::Unreachable;
 
 const MAX_REDIRECTS: usize = 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -113,7 +114,11 @@ impl Http {
                 }
             }
             let response = request.send().await.map_err(|error| NoAnswer {
-                message: format!("{} cannot be reached: {}", address.host(), cause(&error)),
+                message: format!(
+                    "{} cannot be reached: {}",
+                    address.host(),
+                    Unreachable::of(&error)
+                ),
                 for_good: error.is_builder(),
             })?;
             if self.hubs.iter().any(|host| host == address.host()) {
