@@ -35,7 +35,7 @@ pub(crate) enum SubmitError {
     Unfit { model: String, count: usize },
     /// `longest` is what one node has, in tokens of prompt and answer together.
     #[error(
-        "No node that is online takes so long a job for the model `{model}`: the longest takes {longest} tokens of prompt and answer together. Shorten the prompt or lower `max_tokens`"
+        "This model's maximum context length is {longest} tokens; that is the most that a node takes which is online with the model `{model}`. Shorten the prompt or lower `max_tokens`"
     )]
     NobodyTakesSoLong { model: String, longest: u32 },
     #[error("All nodes with the model `{model}` are busy. Try again later")]

@@ -1,6 +1,6 @@
 // What components ask of the program: `commands.pause({ seconds: 900 })`.
 
-import type { Commands } from "../platform/types";
+import type { Commands, JobsQuery } from "../platform/types";
 import { asCallError } from "../platform/types";
 import { app } from "./state.svelte";
 import { toasts } from "./toasts.svelte";
@@ -19,6 +19,27 @@ export const commands = new Proxy({} as Asked, {
     (request: never = null as never) =>
       app.call(name as keyof Commands, request),
 });
+
+/** What can be done about an obstacle on the spot. */
+export const mendings = {
+  resume: () => commands.resume(),
+  setup: () => commands.finish_setup(false),
+  check: () => commands.check(),
+  key_file: () => commands.keep_key_in_file(),
+};
+
+/** Every job, the newest first, and none of the rows. */
+export const ALL_JOBS: JobsQuery = {
+  search: "",
+  verdict: null,
+  kind: null,
+  since_ms: null,
+  until_ms: null,
+  sort: "started",
+  ascending: false,
+  offset: 0,
+  limit: 0,
+};
 
 /** For a button: what goes wrong is shown as a message. True if it went well. */
 export async function attempt(act: () => Promise<unknown>): Promise<boolean> {

@@ -23,9 +23,10 @@ impl From<SubmitError> for ApiError {
                 ..Self::too_many("insufficient_quota", message)
             },
             SubmitError::Storage => Self::unavailable("storage_unavailable", message),
-            SubmitError::NobodyTakesSoLong { model, longest } => {
-                Self::no_node_so_long(&model, longest)
-            }
+            SubmitError::NobodyTakesSoLong { .. } => Self {
+                code: Some("context_length_exceeded"),
+                ..Self::invalid(Some("messages"), message)
+            },
             SubmitError::NobodyHas { .. }
             | SubmitError::Paused { .. }
             | SubmitError::Unfit { .. } => Self::unavailable("no_eligible_node", message),

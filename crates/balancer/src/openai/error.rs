@@ -140,14 +140,6 @@ impl ApiError {
         Self::too_long(Some("messages"), context, &asked)
     }
 
-    /// No node that is here has room for so long a job; `longest` is what one has.
-    pub(crate) fn no_node_so_long(model: &str, longest: u32) -> Self {
-        let asked = format!(
-            "that is the most that a node takes which is online with the model `{model}`. Shorten the prompt or lower `max_tokens`"
-        );
-        Self::too_long(Some("messages"), longest, &asked)
-    }
-
     /// A text to embed, counted from 0, is longer than the model's context. A text that is far
     /// too long was not read to its end, so nobody knows how long it is.
     pub(crate) fn text_too_long(context: u32, text: usize, tokens: Option<usize>) -> Self {

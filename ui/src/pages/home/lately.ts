@@ -1,21 +1,9 @@
 // The last day in figures, and the first answer that was verified.
 
-import { commands } from "../../lib/commands";
-import type { JobRow, JobsQuery } from "../../platform/types";
+import { ALL_JOBS, commands } from "../../lib/commands";
+import type { JobRow } from "../../platform/types";
 
 export const DAY_MS = 24 * 60 * 60 * 1000;
-
-const ALL: JobsQuery = {
-  search: "",
-  verdict: null,
-  kind: null,
-  since_ms: null,
-  until_ms: null,
-  sort: "started",
-  ascending: false,
-  offset: 0,
-  limit: 0,
-};
 
 export interface Lately {
   jobs: number;
@@ -30,9 +18,9 @@ export interface Lately {
 export async function lately(now: number): Promise<Lately> {
   const since_ms = now - DAY_MS;
   const [jobs, audits, newest] = await Promise.all([
-    commands.jobs({ ...ALL, kind: "job", since_ms }),
-    commands.jobs({ ...ALL, kind: "audit", since_ms }),
-    commands.jobs({ ...ALL, kind: "job", limit: 1 }),
+    commands.jobs({ ...ALL_JOBS, kind: "job", since_ms }),
+    commands.jobs({ ...ALL_JOBS, kind: "audit", since_ms }),
+    commands.jobs({ ...ALL_JOBS, kind: "job", limit: 1 }),
   ]);
   return {
     jobs: jobs.count,
@@ -45,7 +33,7 @@ export async function lately(now: number): Promise<Lately> {
 /** The first job that reference nodes have found right; null before it, and a day after it. */
 export async function firstVerified(now: number): Promise<JobRow | null> {
   const { jobs } = await commands.jobs({
-    ...ALL,
+    ...ALL_JOBS,
     kind: "job",
     verdict: "verified",
     ascending: true,
