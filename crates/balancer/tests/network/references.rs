@@ -17,7 +17,8 @@ use crate::support::{Conduct, Network, SimNode, code, head, honest_report, key, 
 enum Laziness {
     /// Finds nothing wrong, with probabilities as they might be.
     Invents,
-    /// Finds nothing wrong, with what it computed once.
+    /// Finds nothing wrong, with what it computed once. No two have the same of it, also where
+    /// both began with the same audit: two that agree verify, whatever they agree on.
     Copies,
     /// Computes every other position.
     Half,
@@ -48,7 +49,7 @@ fn lazy(laziness: Laziness, number: u8) -> impl FnMut(&AuditTask) -> AuditReport
                 .collect(),
             Laziness::Copies => {
                 let once = once.get_or_insert_with(|| honest.log_probabilities.clone());
-                let known = once.0.iter().copied().cycle();
+                let known = once.0.iter().copied().cycle().skip(number.into());
                 LogProbabilities(known.take(positions).collect())
             }
             Laziness::Half => {
