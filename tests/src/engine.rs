@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use infera_protocol::{FinishReason, JobSeed, JobSpec, Sampling, TokenOutput, frame};
+use infera_protocol::{
+    FinishReason, JobSeed, JobSpec, ModelId, Sampling, Task, TokenOutput, Writing, frame,
+};
 use serde_json::{Value, json};
 use xtask::Result;
 
@@ -15,6 +17,8 @@ pub struct Engine {
     input: ChildStdin,
     output: ChildStdout,
     frames: frame::Decoder,
+    /// The id of what it has loaded.
+    model: ModelId,
 }
 
 impl Engine {
@@ -33,6 +37,7 @@ impl Engine {
             input,
             output,
             frames: frame::Decoder::default(),
+            model: ModelId::from_bytes([0; 32]),
         };
         engine.send(&json!({
             "command": "load",
@@ -44,30 +49,29 @@ impl Engine {
         loop {
             let event = engine.next()?;
             match event["event"].as_str() {
-                Some("loaded") => return Ok(engine),
+                Some("loaded") => {
+                    engine.model = serde_json::from_value(event["model"].clone())?;
+                    return Ok(engine);
+                }
                 Some("failed") => return Err(format!("the engine cannot load: {event}").into()),
                 _ => {}
             }
         }
     }
 
-    /// Computes a job's whole output, with the noise of `seed`.
+    /// Computes a job's whole output by the model that is loaded, with the noise of another seed
+    /// than its own if `drawn_with` gives one.
     pub fn generate(
         &mut self,
         spec: &JobSpec,
-        seed: JobSeed,
+        drawn_with: impl Fn(JobSeed) -> JobSeed,
     ) -> Result<(Vec<TokenOutput>, FinishReason)> {
-        self.send(&json!({
-            "command": "generate",
-            "id": 1,
-            "prompt": spec.prompt,
-            "output": spec.output,
-            "sampling": spec.sampling,
-            "max_tokens": spec.max_tokens,
-            "stop": spec.stop,
-            "logprobs": spec.logprobs,
-            "seed": seed,
-        }))?;
+        let mut task = spec.task.clone();
+        task.model = self.model;
+        if let Some(writing) = task.writing_mut() {
+            writing.seed = drawn_with(writing.seed);
+        }
+        self.send(&json!({"command": "generate", "id": 1, "task": task, "output": spec.output}))?;
         let mut tokens = Vec::new();
         loop {
             let mut event = self.next()?;
@@ -88,17 +92,9 @@ impl Engine {
     /// From asking to the first token of a greedy answer.
     pub fn time_to_first_token(&mut self, prompt: &[u32]) -> Result<Duration> {
         let start = Instant::now();
-        self.send(&json!({
-            "command": "generate",
-            "id": 1,
-            "prompt": prompt,
-            "output": [],
-            "sampling": Sampling::GREEDY,
-            "max_tokens": 4,
-            "stop": [],
-            "logprobs": null,
-            "seed": JobSeed::from_bytes([0; 32]),
-        }))?;
+        let writing = Writing::new(Sampling::GREEDY, 4, JobSeed::from_bytes([0; 32]));
+        let task = Task::write(self.model, prompt.to_vec(), writing);
+        self.send(&json!({"command": "generate", "id": 1, "task": task, "output": []}))?;
         let mut first = None;
         loop {
             match self.next()?["event"].as_str() {

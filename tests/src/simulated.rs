@@ -286,7 +286,7 @@ impl SimulatedNode {
             .post(&format!("audits/{audit}/accept"), &json!({}))?;
         let report = AuditReport {
             audit,
-            model: task.model,
+            model: task.task.model,
             backend: "simulated".to_owned(),
             positions: task.output.len() as u32,
             mismatches: Vec::new(),

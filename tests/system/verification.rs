@@ -30,11 +30,11 @@ enum Deed {
 impl Deed {
     fn conduct(self, mut engine: Engine) -> Conduct {
         Box::new(move |spec| {
-            let seed = match self {
-                Self::OtherSeed => JobSeed::from_bytes(spec.seed.as_bytes().map(|byte| !byte)),
-                Self::WhatTheEngineGives | Self::Truncate { .. } => spec.seed,
+            let drawn_with = |seed: JobSeed| match self {
+                Self::OtherSeed => JobSeed::from_bytes(seed.as_bytes().map(|byte| !byte)),
+                Self::WhatTheEngineGives | Self::Truncate { .. } => seed,
             };
-            let (mut tokens, reason) = engine.generate(spec, seed)?;
+            let (mut tokens, reason) = engine.generate(spec, drawn_with)?;
             let Self::Truncate { end_token } = self else {
                 return Ok((tokens, reason));
             };
@@ -183,12 +183,14 @@ fn an_honest_node_on_another_backend_is_never_blamed() -> Result<()> {
     Ok(())
 }
 
+/// Now and then it writes what the whole model would have written, and that is no fault.
 #[test]
-fn a_smaller_model_is_caught() -> Result<()> {
+fn a_smaller_model_is_caught_where_its_answer_differs() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let model = without_the_last_layer(folder.path())?;
     let outcome = Trial::of("without the last layer", &model, Deed::WhatTheEngineGives).run()?;
-    assert_eq!(outcome.failed, JOBS as u32);
+    assert_eq!(outcome.verified_with_mismatches, 0, "{outcome:?}");
+    assert!(outcome.failed >= JOBS as u32 * 95 / 100, "{outcome:?}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use infera_protocol::node_api::{
     AuditCommit, AuditReveal, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal, RefusalCode,
     VerdictStatus,
 };
-use infera_protocol::{AuditId, AuditReport, AuditTask, LogProbabilities, NodeId, VERSION};
+use infera_protocol::{AuditId, AuditReport, AuditTask, LogProbabilities, NodeId, VERSION, Work};
 use infera_verify::{
     Finding, ReferenceResult, Status, Thresholds, Verdict, judge_vectors, vectors_verdict, verdict,
 };
@@ -63,7 +63,7 @@ impl Core {
             return Err(self.refuse_old_audit(node, id).await?);
         };
         let mut job = live.state.lock().await;
-        let request = Arc::clone(&job.request);
+        let task = job.submission.task.to_check(job.output.len() as u32);
         let output = job.output_ids();
         let score = self.config.audit_score;
         let audit = find(&mut job, node, id)?;
@@ -79,12 +79,8 @@ impl Core {
         Ok(AuditTask {
             version: VERSION,
             audit: id,
-            model: request.model.id,
-            prompt: request.prompt.clone(),
-            texts: request.texts.clone(),
+            task,
             output,
-            sampling: request.sampling,
-            seed: request.seed,
             deadline_ms: score.as_millis() as u64,
         })
     }
@@ -241,8 +237,8 @@ impl Core {
                         audit.node,
                         &NodeEvent::Audit {
                             audit: audit.id,
-                            model: job.request.model.id,
-                            tokens: (job.request.prompt.len() + job.output.len()) as u32,
+                            model: job.submission.model.id,
+                            tokens: job.submission.task.input_tokens() + job.output.len() as u32,
                             deadline_ms: self.config.audit_accept.as_millis() as u64,
                         },
                     );
@@ -370,9 +366,12 @@ impl Core {
         }
         audits.give_up = Some(now + self.config.keep_text);
         audits.needed = self.config.references;
-        if job.request.client == canaries::CLIENT {
+        if job.submission.client == canaries::CLIENT {
             // What canaries are made of has to be right.
-            let here = self.nodes.references_here(job.request.model.id, now).len();
+            let here = self
+                .nodes
+                .references_here(job.submission.model.id, now)
+                .len();
             audits.needed += usize::from(here > audits.needed);
         }
         None
@@ -385,7 +384,7 @@ impl Core {
         job: &mut Job,
         now: Instant,
     ) -> Result<(), DbError> {
-        let model = Arc::clone(&job.request.model);
+        let model = Arc::clone(&job.submission.model);
         let Stage::Auditing(audits) = &job.stage else {
             return Ok(());
         };
@@ -431,7 +430,7 @@ impl Core {
         }
         let here = self
             .nodes
-            .references_here(job.request.model.id, Instant::now());
+            .references_here(job.submission.model.id, Instant::now());
         here.iter().any(|node| {
             !job.excluded.contains(node)
                 && job.past.iter().all(|past| past.node != *node)
@@ -487,7 +486,7 @@ impl Core {
         if missing == 0 {
             return Ok(());
         }
-        let model = job.request.model.id;
+        let model = job.submission.model.id;
         let mut chosen = self.nodes.references(model, &self.edges.random(), now);
         chosen.retain(|node| {
             let worked = job.past.iter().any(|past| past.node == *node);
@@ -555,7 +554,7 @@ impl Core {
                 .collect(),
             _ => Vec::new(),
         };
-        let waits = job.request.rerun && job.client.is_some() && !job.failed;
+        let waits = job.submission.rerun && job.client.is_some() && !job.failed;
         let rerun = failed && waits && !job.cancelled && job.run <= self.config.max_reruns;
         // A client that waits for the verdict gets nothing of what failed.
         let got = !(failed && waits);
@@ -637,7 +636,10 @@ impl Core {
             store::restart_job(&mut write, job.id, job.run + 1).await?;
             let mut books = job.books();
             books.run += 1;
-            books.hold(job.most_cost()).post(&mut write, now_ms).await?;
+            books
+                .hold(job.submission.most_cost())
+                .post(&mut write, now_ms)
+                .await?;
         } else {
             store::settle_job(
                 &mut write,
@@ -802,7 +804,7 @@ impl Judgment {
             .references
             .iter()
             .all(|result| result.finding == Some(Finding::Clean));
-        let wanted = job.request.client == canaries::CLIENT
+        let wanted = job.submission.client == canaries::CLIENT
             && self.verdict == VerdictStatus::Verified
             && clean
             && !job.failed
@@ -822,16 +824,19 @@ fn judge(job: &Job, can_be_asked: bool) -> Option<Judgment> {
         .filter_map(|audit| audit.report.as_ref())
         .collect();
     let ids = job.output_ids();
-    let is_end = |id| job.request.model.tokenizer().is_end(id);
+    let is_end = |id| job.submission.model.tokenizer().is_end(id);
     let stopped = job.end == Some(infera_protocol::FinishReason::Stop);
-    let structure = job.structure(&ids, job.end, stopped, &is_end);
-    let thresholds = Thresholds::of(job.request.model.profile);
+    let thresholds = Thresholds::of(job.submission.model.profile);
     let verdict_on = |segment: Range<u32>| -> Verdict {
-        if job.is_embedding() {
-            let shape = job.vector_shape();
-            vectors_verdict(&job.vectors, shape, &reports, &Thresholds::P32_VECTORS)
-        } else {
-            verdict(segment, &structure, &reports, &thresholds, can_be_asked)
+        match &job.submission.task.work {
+            Work::Write(writing) => {
+                let structure = job.structure(writing, &ids, job.end, stopped, &is_end);
+                verdict(segment, &structure, &reports, &thresholds, can_be_asked)
+            }
+            Work::Embed(embedding) => {
+                let shape = job.vector_shape(embedding);
+                vectors_verdict(&job.vectors, shape, &reports, &Thresholds::P32_VECTORS)
+            }
         }
     };
     let whole = verdict_on(0..job.received());
@@ -928,7 +933,7 @@ fn find(job: &mut Job, node: NodeId, id: AuditId) -> Result<&mut Audit, Refusal>
 
 /// A report that breaks its own rules is the reference's fault: it may send a proper one in time.
 fn report_fits(job: &Job, id: AuditId, report: &AuditReport) -> bool {
-    let model = &job.request.model;
+    let model = &job.submission.model;
     let mut next = 0;
     let in_order = report.mismatches.iter().all(|mismatch| {
         let fits = mismatch.position >= next
@@ -943,10 +948,11 @@ fn report_fits(job: &Job, id: AuditId, report: &AuditReport) -> bool {
         fits
     });
     let computed = &report.log_probabilities;
-    let vectors_fit = if job.is_embedding() {
-        judge_vectors(&report.vectors, job.vector_shape()).is_ok()
-    } else {
-        report.vectors.is_empty()
+    let vectors_fit = match &job.submission.task.work {
+        Work::Write(_) => report.vectors.is_empty(),
+        Work::Embed(embedding) => {
+            judge_vectors(&report.vectors, job.vector_shape(embedding)).is_ok()
+        }
     };
     report.audit == id
         && report.model == model.id

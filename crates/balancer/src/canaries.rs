@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use infera_model::ChatMessage;
-use infera_protocol::job::job_seed;
 use infera_protocol::node_api::VerdictStatus;
 use infera_protocol::{
-    AuditId, AuditReport, FinishReason, JobId, LogProbabilities, ModelId, NodeId, Sampling,
+    AuditId, AuditReport, FinishReason, JobId, LogProbabilities, ModelId, NodeId, Sampling, Task,
+    Writing, job_seed,
 };
 use infera_verify::{Canary, CanaryFault, Thresholds, Verdict, certain_places, largest_agreeing};
 use sqlx::Row;
@@ -24,7 +24,7 @@ use crate::audits::{figures, findings};
 use crate::catalog::ServedModel;
 use crate::db::{Database, DbError, Write};
 use crate::dispatch::Core;
-use crate::job::{Audits, Job, LiveJob, Request, Stage, VerdictView};
+use crate::job::{Audits, Job, LiveJob, Stage, Submission, VerdictView};
 use crate::keys::Client;
 use crate::ledger::{self, Account, Entry};
 use crate::metrics;
@@ -80,12 +80,9 @@ pub(crate) struct OpenCanary {
 /// An output of the stock.
 struct Stock {
     id: i64,
-    prompt: Vec<u32>,
+    task: Task,
     output: Vec<u32>,
     computed: LogProbabilities,
-    sampling: Sampling,
-    max_tokens: u32,
-    seed: String,
     ended: String,
 }
 
@@ -131,7 +128,8 @@ impl Core {
     /// has met few so far, as few as `least_met`, it does so more often.
     pub(crate) fn draw_canary(&self, job: &Job, least_met: u32) {
         let rate = self.config.canary_rate;
-        if rate <= 0.0 || job.is_embedding() || job.request.client == CLIENT {
+        if rate <= 0.0 || job.submission.task.writing().is_none() || job.submission.client == CLIENT
+        {
             return;
         }
         let rate = rate.max(NEWCOMERS / (1.0 + f64::from(least_met)));
@@ -139,7 +137,7 @@ impl Core {
         if self.edges.chance() * (1.0 - rate) >= rate {
             return;
         }
-        self.canaries.lock().due.push(job.request.model.id);
+        self.canaries.lock().due.push(job.submission.model.id);
         self.canaries.added.notify_one();
     }
 
@@ -223,31 +221,21 @@ impl Core {
         seen: HashSet<NodeId>,
         needed: usize,
     ) -> Result<(), DbError> {
-        let seed = stock
-            .seed
-            .parse()
-            .map_err(|_| DbError::Content("a canary's seed".to_owned()))?;
-        let request = Request {
+        let submission = Submission {
             client: CLIENT.to_owned(),
             price: model.price,
             model,
-            prompt: stock.prompt,
-            texts: Vec::new(),
-            sampling: stock.sampling,
-            max_tokens: stock.max_tokens,
-            stop: Vec::new(),
-            logprobs: None,
-            seed,
+            task: stock.task,
             wait: false,
             keep: false,
             rerun: false,
         };
         let mut output = stock.output;
-        let changed = self.change(&request, &mut output, &stock.computed);
+        let changed = self.change(&submission, &mut output, &stock.computed);
         let now = Instant::now();
         let id = JobId::from_bytes(self.edges.random());
         let seeking = self.seeking(now, LIFE);
-        let mut job = Job::new(id, Arc::new(request), 1, seeking, now + LIFE);
+        let mut job = Job::new(id, Arc::new(submission), 1, seeking, now + LIFE);
         job.restore_output(&output);
         job.end = reason(&stock.ended);
         job.delivered = true;
@@ -297,15 +285,16 @@ impl Core {
     /// Puts faults into an output, or none. Gives the first changed position.
     fn change(
         &self,
-        request: &Request,
+        submission: &Submission,
         output: &mut [u32],
         computed: &LogProbabilities,
     ) -> Option<u32> {
+        let writing = submission.task.writing()?;
         if self.edges.chance() < UNCHANGED {
             return None;
         }
         // Words of the answer itself, so that nothing looks out of place.
-        let tokenizer = request.model.tokenizer();
+        let tokenizer = submission.model.tokenizer();
         let own: BTreeSet<u32> = output.iter().copied().collect();
         let own: Vec<u32> = own
             .into_iter()
@@ -315,9 +304,9 @@ impl Core {
             output,
             computed,
             &own,
-            &request.sampling,
-            &request.seed,
-            &Thresholds::of(request.model.profile),
+            &writing.sampling,
+            &writing.seed,
+            &Thresholds::of(submission.model.profile),
         );
         // The last token may be what ends it.
         places.retain(|(position, _)| {
@@ -391,17 +380,13 @@ impl Core {
         let room = model.context.saturating_sub(prompt.len() as u32);
         let asked = LEAST_TOKENS + self.pick(3 * LEAST_TOKENS as usize) as u32;
         let entropy = self.edges.random();
-        let request = Request {
+        let seed = job_seed(&entropy, &model.id, &prompt, sampling, 0);
+        let writing = Writing::new(sampling, asked.min(room), seed);
+        let submission = Submission {
             client: CLIENT.to_owned(),
-            seed: job_seed(&entropy, &model.id, &prompt, &sampling, 0),
             price: model.price,
             model: Arc::clone(model),
-            prompt,
-            texts: Vec::new(),
-            sampling,
-            max_tokens: asked.min(room),
-            stop: Vec::new(),
-            logprobs: None,
+            task: Task::write(model.id, prompt, writing),
             wait: false,
             keep: false,
             rerun: false,
@@ -410,12 +395,7 @@ impl Core {
         let network = ledger::balance(&self.database, &Account::Network)
             .await
             .map_err(|error| SubmitError::storage(&error))?;
-        let most = ledger::cost(
-            request.price,
-            request.prompt.len() as u32,
-            request.max_tokens,
-        );
-        if most > self.config.subsidy_cap.saturating_add(network) {
+        if submission.most_cost() > self.config.subsidy_cap.saturating_add(network) {
             tracing::warn!(
                 model = model.name,
                 "the network's account has reached its subsidy cap, so nothing is written to make canaries of"
@@ -427,7 +407,7 @@ impl Core {
             name: CLIENT.to_owned(),
             limit_micro: None,
         };
-        let jobs = self.submit(&client, vec![request]).await?;
+        let jobs = self.submit(&client, vec![submission]).await?;
         let (core, model) = (Arc::clone(self), model.id);
         tokio::spawn(async move {
             for mut job in jobs {
@@ -483,7 +463,7 @@ impl Core {
         let Some(stock) = read_stock(&self.database, row.try_get("stock")?).await? else {
             return Ok(());
         };
-        let all = seen(&self.database, job.request.model.id).await?;
+        let all = seen(&self.database, job.submission.model.id).await?;
         let seen = all.into_iter().find(|(id, _)| *id == stock.id);
         job.excluded = seen.map(|(_, seen)| seen).unwrap_or_default();
         job.end = reason(&stock.ended);
@@ -508,7 +488,7 @@ impl Core {
         let (Some(open), Stage::Auditing(audits)) = (&job.canary, &mut job.stage) else {
             return Ok(());
         };
-        let thresholds = Thresholds::of(job.request.model.profile);
+        let thresholds = Thresholds::of(job.submission.model.profile);
         let reports: Vec<(AuditId, NodeId, AuditReport)> = audits
             .live()
             .filter_map(|audit| Some((audit.id, audit.node, audit.report.clone()?)))
@@ -591,10 +571,11 @@ impl Core {
         reports: &[(AuditId, NodeId, AuditReport)],
     ) -> Result<Vec<(NodeId, String)>, DbError> {
         let now_ms = self.edges.now_ms();
-        let price = job.request.price;
-        let cost = ledger::cost(price, job.request.prompt.len() as u32, job.received());
+        let price = job.submission.price;
+        let cost = ledger::cost(price, job.submission.task.input_tokens(), job.received());
         let share = ledger::reference_share(cost);
-        let judged = told(job, shown);
+        let judged =
+            told(job, shown).ok_or_else(|| DbError::Content("a canary that embeds".to_owned()))?;
         let mut lost = Vec::new();
         let mut write = self.database.write().await?;
         let network = ledger::balance_within(&mut write, &Account::Network).await?;
@@ -659,10 +640,11 @@ impl Core {
 }
 
 /// What a reference is told of it: the same as of any other job.
-fn told(job: &Job, shown: &[Shown<'_>]) -> Verdict {
+fn told(job: &Job, shown: &[Shown<'_>]) -> Option<Verdict> {
     let ids = job.output_ids();
-    let is_end = |id| job.request.model.tokenizer().is_end(id);
-    let structure = job.structure(&ids, job.end, false, &is_end);
+    let is_end = |id| job.submission.model.tokenizer().is_end(id);
+    let writing = job.submission.task.writing()?;
+    let structure = job.structure(writing, &ids, job.end, false, &is_end);
     let mut reports: Vec<_> = shown
         .iter()
         .filter(|one| one.standing == Standing::Met)
@@ -670,8 +652,10 @@ fn told(job: &Job, shown: &[Shown<'_>]) -> Verdict {
         .collect();
     // One alone decides nothing elsewhere.
     reports.extend((reports.len() == 1).then(|| reports[0]));
-    let thresholds = Thresholds::of(job.request.model.profile);
-    infera_verify::verdict(0..job.received(), &structure, &reports, &thresholds, false)
+    let thresholds = Thresholds::of(job.submission.model.profile);
+    let all = 0..job.received();
+    let judged = infera_verify::verdict(all, &structure, &reports, &thresholds, false);
+    Some(judged)
 }
 
 /// A job of the operator's prompts was verified by references that found nothing: keeps it to make
@@ -687,24 +671,20 @@ pub(crate) async fn keep_stock(
         Some(FinishReason::Length) => "length",
         _ => return Ok(()),
     };
-    let request = &job.request;
+    let task = &job.submission.task;
     let codes: Vec<u8> = computed
         .0
         .iter()
         .flat_map(|bits| bits.to_le_bytes())
         .collect();
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO canary_stock (model, prompt, output, log_probabilities, sampling, max_tokens,
-             seed, ended, made_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO canary_stock (model, task, output, log_probabilities, ended, made_ms)
+         VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
     )
-    .bind(request.model.id.to_string())
-    .bind(store::blob(&request.prompt))
+    .bind(task.model.to_string())
+    .bind(store::json(task))
     .bind(store::blob(&job.output_ids()))
     .bind(codes)
-    .bind(store::json(&request.sampling))
-    .bind(i64::from(request.max_tokens))
-    .bind(request.seed.to_string())
     .bind(ended)
     .bind(now_ms)
     .fetch_one(&mut **write)
@@ -722,7 +702,7 @@ pub(crate) async fn keep_stock(
                             ORDER BY id DESC LIMIT ?3)",
     )
     .bind(now_ms)
-    .bind(request.model.id.to_string())
+    .bind(task.model.to_string())
     .bind(KEPT)
     .execute(&mut **write)
     .await?;
@@ -790,7 +770,7 @@ async fn read_stock(database: &Database, id: i64) -> Result<Option<Stock>, DbErr
         let codes: Vec<u8> = row.try_get("log_probabilities")?;
         Ok(Stock {
             id,
-            prompt: store::tokens(Some(row.try_get("prompt")?)),
+            task: store::from_json(&row, "task")?,
             output: store::tokens(Some(row.try_get("output")?)),
             computed: LogProbabilities(
                 codes
@@ -798,9 +778,6 @@ async fn read_stock(database: &Database, id: i64) -> Result<Option<Stock>, DbErr
                     .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
                     .collect(),
             ),
-            sampling: store::from_json(&row, "sampling")?,
-            max_tokens: row.try_get("max_tokens")?,
-            seed: row.try_get("seed")?,
             ended: row.try_get("ended")?,
         })
     })

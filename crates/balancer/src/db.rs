@@ -500,6 +500,8 @@ impl From<MigrateError> for DbError {
 
 #[cfg(test)]
 mod tests {
+    use infera_protocol::{Sampling, Task, Writing};
+
     use super::*;
 
     #[tokio::test]
@@ -516,6 +518,105 @@ mod tests {
         database.close().await;
         let error = Database::open(folder.path()).await.unwrap_err();
         assert!(matches!(error, DbError::Newer), "{error}");
+    }
+
+    /// Jobs that an earlier version wrote are the tasks that they were.
+    #[tokio::test]
+    async fn jobs_of_an_earlier_version_become_tasks() {
+        const TASKS: i64 = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true);
+        let old = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .unwrap();
+        let mut earlier = Migrator::DEFAULT;
+        let before = MIGRATIONS.iter().filter(|one| one.version < TASKS);
+        earlier.migrations = before.cloned().collect();
+        earlier.run(&old).await.unwrap();
+        let (model, seed) = ("11".repeat(32), "22".repeat(32));
+        let ids: [u32; 3] = [1, 151_643, u32::MAX];
+        let prompt: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let sampling = r#"{"temperature":0.7,"top_k":40,"top_p":0.95,"min_p":0.0}"#;
+        for (id, prompt, texts) in [
+            ("writes", Some(&prompt), None),
+            ("embeds", Some(&prompt), Some("[1,2]")),
+            ("deleted", None, None),
+        ] {
+            sqlx::query(
+                "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens,
+                     prompt_hash, texts, sampling, max_tokens, stop, seed, input_price,
+                     output_price, wait, keep, state, created_ms)
+                 VALUES (?, 'ann', ?, '', ?, 3, '', ?, ?, 5, '[\"a\"]', ?, 1, 1, 0, 0, 'done', 1)",
+            )
+            .bind(id)
+            .bind(&model)
+            .bind(prompt)
+            .bind(texts)
+            .bind(sampling)
+            .bind(&seed)
+            .execute(&old)
+            .await
+            .unwrap();
+        }
+        sqlx::query(
+            "INSERT INTO canary_stock (model, prompt, output, log_probabilities, sampling,
+                 max_tokens, seed, ended, made_ms)
+             VALUES (?, ?, x'', x'', ?, 5, ?, 'length', 1)",
+        )
+        .bind(&model)
+        .bind(&prompt)
+        .bind(sampling)
+        .bind(&seed)
+        .execute(&old)
+        .await
+        .unwrap();
+        old.close().await;
+        let database = Database::open(folder.path()).await.unwrap();
+        let writing = Writing {
+            sampling: Sampling {
+                temperature: 0.7,
+                top_k: 40,
+                top_p: 0.95,
+                min_p: 0.0,
+            },
+            max_tokens: 5,
+            stop: vec!["a".to_owned()],
+            logprobs: None,
+            seed: seed.parse().unwrap(),
+        };
+        let model = model.parse().unwrap();
+        let without_stop = Writing {
+            stop: Vec::new(),
+            ..writing.clone()
+        };
+        let expected = [
+            Task::write(model, Vec::new(), writing.clone()),
+            Task::embed(model, &[ids[..1].to_vec(), ids[1..].to_vec()]),
+            Task::write(model, ids.to_vec(), writing),
+            Task::write(model, ids.to_vec(), without_stop),
+        ];
+        let found: Vec<String> = sqlx::query_scalar(
+            "SELECT task FROM (SELECT id, task FROM jobs UNION SELECT 'x', task FROM canary_stock)
+             ORDER BY id = 'x', id",
+        )
+        .fetch_all(database.read())
+        .await
+        .unwrap();
+        let found: Vec<Task> = found
+            .iter()
+            .map(|task| serde_json::from_str(task).unwrap())
+            .collect();
+        assert_eq!(found, expected);
+        let deleted: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE text_deleted")
+            .fetch_all(database.read())
+            .await
+            .unwrap();
+        assert_eq!(deleted, ["deleted"]);
     }
 
     #[tokio::test]

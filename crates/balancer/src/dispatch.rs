@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::db::{Database, DbError};
 use crate::edges::Edges;
 use crate::job::{
-    Attempt, Audits, Job, LiveJob, PastAttempt, Place, Progress, Request, Seeking, Stage,
+    Attempt, Audits, Job, LiveJob, PastAttempt, Place, Progress, Seeking, Stage, Submission,
     VerdictView, lease_ended, refusal,
 };
 use crate::joining::Challenges;
@@ -250,26 +250,29 @@ impl Core {
     pub(crate) async fn submit(
         self: &Arc<Self>,
         client: &Client,
-        requests: Vec<Request>,
+        submissions: Vec<Submission>,
     ) -> Result<Vec<JobClient>, SubmitError> {
         let now = Instant::now();
-        let places = self.reserve(&client.name, requests.len())?;
-        let jobs: Vec<_> = requests
+        let places = self.reserve(&client.name, submissions.len())?;
+        let jobs: Vec<_> = submissions
             .into_iter()
             .zip(places)
-            .map(|(request, place)| {
+            .map(|(submission, place)| {
                 let id = JobId::from_bytes(self.edges.random());
                 let deadline = now + self.config.job_deadline;
                 let seeking = self.seeking(now, self.config.queue);
-                let mut job = Job::new(id, Arc::new(request), 1, seeking, deadline);
+                let mut job = Job::new(id, Arc::new(submission), 1, seeking, deadline);
                 job.place = Some(place);
                 job
             })
             .collect();
-        let longest = jobs.iter().max_by_key(|job| job.context_needed());
+        let longest = jobs
+            .iter()
+            .max_by_key(|job| job.submission.task.context_tokens());
         if let Some(job) = longest {
-            let model = &job.request.model;
-            let (context, steady_ms) = (job.context_needed(), self.edges.steady_ms());
+            let model = &job.submission.model;
+            let (context, steady_ms) =
+                (job.submission.task.context_tokens(), self.edges.steady_ms());
             let availability = self.nodes.availability(model.id, context, now, steady_ms);
             if let Some(error) = no_node(availability, &model.name) {
                 return Err(error);
@@ -398,7 +401,10 @@ impl Core {
                 "This job was not offered to this node. Wait for an offer",
             ));
         }
-        let (model, context) = (job.request.model.id, job.context_needed());
+        let (model, context) = (
+            job.submission.model.id,
+            job.submission.task.context_tokens(),
+        );
         let now_ms = self.edges.now_ms();
         let steady_ms = self.edges.steady_ms();
         if let Some(fault) = self.nodes.claim_fault(node, model, context, now, steady_ms) {
@@ -410,7 +416,7 @@ impl Core {
             .filter(|other| **other != node)
             .copied()
             .collect();
-        let prompt = job.request.prompt.len() as u32 + job.received();
+        let prompt = job.submission.task.input_tokens() + job.received();
         let mut attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now)
             .with_lease(&self.config, prompt, self.nodes.prefill_speed(node));
         let mut write = self.database.write().await.map_err(unavailable)?;
@@ -671,7 +677,7 @@ impl Core {
             self.end_output(job, Ok(FinishReason::Cancelled)).await?;
             return Ok(None);
         }
-        let model = Arc::clone(&job.request.model);
+        let model = Arc::clone(&job.submission.model);
         let steady_ms = self.edges.steady_ms();
         let tries = job.past.len() as u32;
         if job.losses >= self.config.max_attempts
@@ -691,7 +697,7 @@ impl Core {
             return Ok(None);
         };
         if seeking.until <= now {
-            let context = job.context_needed();
+            let context = job.submission.task.context_tokens();
             let availability = self.nodes.availability(model.id, context, now, steady_ms);
             let error = no_node(availability, &model.name).unwrap_or_else(|| SubmitError::Busy {
                 model: model.name.clone(),
@@ -725,10 +731,10 @@ impl Core {
             job: job.id,
             attempt: job.attempts + 1,
             model: model.id,
-            prompt_tokens: job.request.prompt.len() as u32,
+            prompt_tokens: job.submission.task.input_tokens(),
             output_tokens: job.output.len() as u32,
-            max_tokens: job.request.max_tokens,
-            price: job.request.price,
+            max_tokens: job.submission.task.most_output_tokens(),
+            price: job.submission.price,
             deadline_ms: self.config.offer_deadline.as_millis() as u64,
         };
         let Stage::Seeking(seeking) = &mut job.stage else {
@@ -784,20 +790,20 @@ impl Core {
         let Stage::Running(attempt) = &job.stage else {
             return Ok(());
         };
-        let price = job.request.price;
+        let price = job.submission.price;
         let paid = attempt.paid_until() - attempt.start;
         let produced = job.received() - attempt.start;
         let prompt_is_paid = job.past.iter().any(|past| past.gross > 0);
         // A client that left before the first token owes what was done of its prompt.
         let prefilled = if job.cancelled && job.received() == 0 && !prompt_is_paid {
-            self.credible_prefill(attempt, job.request.prompt.len() as u32, now)
+            self.credible_prefill(attempt, job.submission.task.input_tokens(), now)
         } else {
             0
         };
         let gross = match paid {
             0 => ledger::cost(price, prefilled, 0),
             _ if prompt_is_paid => ledger::cost(price, 0, paid),
-            _ => ledger::cost(price, job.request.prompt.len() as u32, paid),
+            _ => ledger::cost(price, job.submission.task.input_tokens(), paid),
         };
         let past = PastAttempt {
             number: attempt.number,
@@ -808,11 +814,11 @@ impl Core {
             gross,
             prefilled,
         };
-        let prompt = job.request.prompt.len() as u32 + attempt.start;
+        let prompt = job.submission.task.input_tokens() + attempt.start;
         let speeds = attempt.speeds(prompt, produced);
         let forgiven = self
             .nodes
-            .is_newcomer_among_known(past.node, job.request.model.id, now);
+            .is_newcomer_among_known(past.node, job.submission.model.id, now);
         // Who takes a job and gives nothing back keeps others from it.
         let lapsed = match how {
             AttemptEnd::Finished | AttemptEnd::Stopped => false,
@@ -905,7 +911,7 @@ impl Core {
         };
         store::end_output(&mut write, job.id, &end, now_ms).await?;
         job.books()
-            .unspent(job.most_cost() - cost)
+            .unspent(job.submission.most_cost() - cost)
             .post(&mut write, now_ms)
             .await?;
         write.commit().await?;
@@ -939,7 +945,7 @@ impl Core {
     /// Checks limits and writes the jobs with what they may cost at most.
     async fn write_jobs(&self, client: &Client, jobs: &[Job]) -> Result<(), SubmitError> {
         let now_ms = self.edges.now_ms();
-        let holds: Vec<_> = jobs.iter().map(Job::most_cost).collect();
+        let holds: Vec<_> = jobs.iter().map(|job| job.submission.most_cost()).collect();
         let asked = holds
             .iter()
             .fold(0i64, |sum, hold| sum.saturating_add(*hold));
@@ -986,8 +992,8 @@ impl Core {
     pub(crate) fn start_driver(self: &Arc<Self>, job: Job) -> Arc<LiveJob> {
         let live = Arc::new(LiveJob {
             id: job.id,
-            model: job.request.model.id,
-            client: job.request.client.clone(),
+            model: job.submission.model.id,
+            client: job.submission.client.clone(),
             turn: self.turns.fetch_add(1, Ordering::Relaxed),
             wake: Notify::new(),
             verdict: watch::Sender::new(VerdictView::pending()),
@@ -1029,33 +1035,20 @@ impl Core {
     async fn take_up(self: &Arc<Self>, stored: &StoredJob) -> Result<(), CatalogError> {
         let now = Instant::now();
         let id = stored.id;
-        let model = match stored.model.parse().ok() {
-            Some(model) => match self.catalog.find(&self.database, model).await {
-                Err(error) if error.is_of_the_model() => {
-                    tracing::error!(job = %id, %error, "the job's model cannot be used");
-                    None
-                }
-                found => found?,
-            },
-            None => None,
+        let model = match self.catalog.find(&self.database, stored.task.model).await {
+            Err(error) if error.is_of_the_model() => {
+                tracing::error!(job = %id, %error, "the job's model cannot be used");
+                None
+            }
+            found => found?,
         };
         let Some(model) = model else {
             return Ok(self.give_up(stored).await?);
         };
-        let seed = stored
-            .seed
-            .parse()
-            .map_err(|_| DbError::Content("a job's seed".to_owned()))?;
-        let request = Request {
+        let submission = Submission {
             client: stored.client.clone(),
             model,
-            prompt: stored.prompt.clone(),
-            texts: stored.texts.clone(),
-            sampling: stored.sampling,
-            max_tokens: stored.max_tokens,
-            stop: stored.stop.clone(),
-            logprobs: None,
-            seed,
+            task: stored.task.clone(),
             price: stored.price,
             wait: false,
             keep: stored.keep,
@@ -1063,7 +1056,7 @@ impl Core {
         };
         let seeking = self.seeking(now, self.config.reassign);
         let deadline = now + self.config.job_deadline;
-        let mut job = Job::new(id, Arc::new(request), stored.run, seeking, deadline);
+        let mut job = Job::new(id, Arc::new(submission), stored.run, seeking, deadline);
         job.restore_output(&stored.output);
         job.cancelled = true;
         job.delivered = true;
@@ -1287,13 +1280,13 @@ async fn match_up(core: Weak<Core>, mut changes: watch::Receiver<u64>) {
 }
 
 fn search(job: &Job, newcomers: Newcomers) -> Search<'_> {
-    let request = &job.request;
+    let task = &job.submission.task;
     Search {
         job: job.id,
-        model: request.model.id,
-        context: job.context_needed(),
-        prompt: request.prompt.len() as u32 + job.received(),
-        output: request.max_tokens.saturating_sub(job.received()),
+        model: task.model,
+        context: task.context_tokens(),
+        prompt: task.input_tokens() + job.received(),
+        output: task.most_output_tokens().saturating_sub(job.received()),
         excluded: &job.excluded,
         lost: &job.lost,
         newcomers,

@@ -10,8 +10,8 @@ use infera_protocol::node_api::{Price, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::output::OutputAck;
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditId, ChunkChain, ChunkCommit, Finish, FinishReason, Hash, JobId, JobSeed, JobSpec, ModelId,
-    NodeId, OutputBatch, Sampling, TokenOutput, VERSION, Vector,
+    AuditId, ChunkChain, ChunkCommit, Embedding, Finish, FinishReason, Hash, JobId, JobSpec,
+    ModelId, NodeId, OutputBatch, Task, TokenOutput, VERSION, Vector, Work, Writing, tokens_hash,
 };
 use infera_verify::{Structure, VectorShape, judge_structure, judge_vectors};
 use serde::Serialize;
@@ -22,27 +22,28 @@ use crate::canaries::OpenCanary;
 use crate::catalog::ServedModel;
 use crate::config::Config;
 use crate::ledger::{self, RunBooks};
-use crate::store::tokens_hash;
 use crate::submit_error::SubmitError;
 
-/// What the client asked for, as it was accepted.
+/// A task as a client submitted it and the balancer accepted it.
 #[derive(Clone)]
-pub(crate) struct Request {
+pub(crate) struct Submission {
+    /// The name of the client's key.
     pub client: String,
     pub model: Arc<ServedModel>,
-    pub prompt: Vec<u32>,
-    /// For an embedding, how many tokens each text in `prompt` has.
-    pub texts: Vec<u32>,
-    pub sampling: Sampling,
-    pub max_tokens: u32,
-    pub stop: Vec<String>,
-    pub logprobs: Option<u8>,
-    pub seed: JobSeed,
+    pub task: Task,
     pub price: Price,
     pub wait: bool,
     pub keep: bool,
     /// The client gets nothing before the verdict, so that failed output can be written anew.
     pub rerun: bool,
+}
+
+impl Submission {
+    /// The most it can cost the client.
+    pub(crate) fn most_cost(&self) -> i64 {
+        let task = &self.task;
+        ledger::cost(self.price, task.input_tokens(), task.most_output_tokens())
+    }
 }
 
 /// What the client's connection is told.
@@ -93,7 +94,7 @@ pub(crate) struct LiveJob {
 
 pub(crate) struct Job {
     pub id: JobId,
-    pub request: Arc<Request>,
+    pub submission: Arc<Submission>,
     pub run: u32,
     pub stage: Stage,
     pub output: Vec<TokenOutput>,
@@ -292,15 +293,15 @@ struct Text {
 impl Job {
     pub(crate) fn new(
         id: JobId,
-        request: Arc<Request>,
+        submission: Arc<Submission>,
         run: u32,
         seeking: Seeking,
         deadline: Instant,
     ) -> Self {
-        let text = Text::of(&request);
+        let text = Text::new(&submission.model, &submission.task);
         Self {
             id,
-            request,
+            submission,
             run,
             stage: Stage::Seeking(seeking),
             output: Vec::new(),
@@ -324,15 +325,15 @@ impl Job {
         }
     }
 
-    /// Whether texts are to become vectors.
-    pub(crate) fn is_embedding(&self) -> bool {
-        !self.request.texts.is_empty()
+    /// How it is to write; none when texts are to become vectors.
+    fn writing(&self) -> Option<&Writing> {
+        self.submission.task.writing()
     }
 
     /// Puts output back that was read from the database ([`StoredOutput::values`]).
     pub(crate) fn restore_output(&mut self, values: &[u32]) {
-        if self.is_embedding() {
-            self.vectors = vectors(values, self.request.texts.len());
+        if let Some(texts) = self.submission.task.embedded_texts() {
+            self.vectors = vectors(values, texts);
             self.end = (!values.is_empty()).then_some(FinishReason::Embedded);
             return;
         }
@@ -342,7 +343,7 @@ impl Job {
                 logprob: None,
                 alternatives: Vec::new(),
             });
-            let (_, end) = self.text.push(&self.request.model, *id);
+            let (_, end) = self.text.push(&self.submission.model, *id);
             self.end = self.end.or(end).or(self.full(self.received()));
         }
     }
@@ -352,7 +353,7 @@ impl Job {
         self.run += 1;
         self.output.clear();
         self.vectors.clear();
-        self.text = Text::of(&self.request);
+        self.text = Text::new(&self.submission.model, &self.submission.task);
         self.end = None;
         self.past.clear();
         self.stage = Stage::Seeking(seeking);
@@ -362,18 +363,8 @@ impl Job {
         RunBooks {
             job: self.id,
             run: self.run,
-            client: self.request.client.clone(),
+            client: self.submission.client.clone(),
         }
-    }
-
-    /// The most this run can cost the client.
-    pub(crate) fn most_cost(&self) -> i64 {
-        let request = &self.request;
-        ledger::cost(
-            request.price,
-            request.prompt.len() as u32,
-            request.max_tokens,
-        )
     }
 
     /// What the run has cost so far, if all of it passes.
@@ -390,16 +381,9 @@ impl Job {
             tokens += past.end - past.start;
             prefilled = prefilled.max(past.prefilled);
         }
-        let prompt = self.request.prompt.len() as u32;
+        let prompt = self.submission.task.input_tokens();
         let input = if tokens > 0 { prompt } else { prefilled };
-        ledger::cost(self.request.price, input, tokens)
-    }
-
-    /// How many tokens of context a node needs for all of it.
-    pub(crate) fn context_needed(&self) -> u32 {
-        let request = &self.request;
-        let longest = request.texts.iter().copied().max();
-        longest.unwrap_or(request.prompt.len() as u32 + request.max_tokens)
+        ledger::cost(self.submission.price, input, tokens)
     }
 
     /// The output position after the last token or vector.
@@ -409,7 +393,7 @@ impl Job {
 
     /// Whether an output of this length ends because it may not be longer.
     fn full(&self, length: u32) -> Option<FinishReason> {
-        (length >= self.request.max_tokens).then_some(FinishReason::Length)
+        (length >= self.submission.task.most_output_tokens()).then_some(FinishReason::Length)
     }
 
     pub(crate) fn stored_output(&self) -> StoredOutput {
@@ -418,10 +402,9 @@ impl Job {
 
     /// The hash that stands for the output once it is deleted.
     pub(crate) fn output_hash(&self) -> Hash {
-        if self.is_embedding() {
-            vectors_hash(&self.vectors)
-        } else {
-            tokens_hash(&self.output_ids())
+        match self.submission.task.work {
+            Work::Write(_) => tokens_hash(&self.output_ids()),
+            Work::Embed(_) => vectors_hash(&self.vectors),
         }
     }
 
@@ -437,20 +420,12 @@ impl Job {
     }
 
     pub(crate) fn spec(&self, attempt: u32, lease: Duration) -> JobSpec {
-        let request = &self.request;
         JobSpec {
             version: VERSION,
             job: self.id,
             attempt,
-            model: request.model.id,
-            prompt: request.prompt.clone(),
-            texts: request.texts.clone(),
+            task: self.submission.task.clone(),
             output: self.output_ids(),
-            sampling: request.sampling,
-            max_tokens: request.max_tokens,
-            stop: request.stop.clone(),
-            logprobs: request.logprobs,
-            seed: request.seed,
             lease_ms: lease.as_millis() as u64,
         }
     }
@@ -528,7 +503,7 @@ impl Job {
             finish: None,
             prefilled: batch
                 .prefilled
-                .min(self.request.prompt.len() as u32 + attempt.start),
+                .min(self.submission.task.input_tokens() + attempt.start),
             durable: false,
         };
         self.add_tokens(&mut step)?;
@@ -564,7 +539,7 @@ impl Job {
             let enough = Duration::from_secs_f64(written / config.least_tokens_per_second);
             attempt.lease_until = (now + config.lease).min(first + config.lease + enough);
         } else if step.prefilled > attempt.prefilled && attempt.first_token.is_none() {
-            let left = self.request.prompt.len() as u32 + attempt.start;
+            let left = self.submission.task.input_tokens() + attempt.start;
             let left = left.saturating_sub(step.prefilled);
             let until = now + config.lease + config.lease_per_prompt_token * left;
             attempt.lease_until = attempt.lease_until.max(until.min(attempt.prefill_until));
@@ -573,7 +548,7 @@ impl Job {
         self.text = step.text;
         self.end = step.end;
         if !step.tokens.is_empty() || !step.emitted.is_empty() {
-            let logged = self.request.logprobs.is_some();
+            let logged = self.writing().is_some_and(|write| write.logprobs.is_some());
             self.output
                 .extend(step.tokens.iter().cloned().map(|mut token| {
                     if !logged {
@@ -621,10 +596,10 @@ impl Job {
     }
 
     /// What the vectors of an embedding have to be.
-    pub(crate) fn vector_shape(&self) -> VectorShape {
+    pub(crate) fn vector_shape(&self, embedding: &Embedding) -> VectorShape {
         VectorShape {
-            texts: self.request.texts.len() as u32,
-            width: self.request.model.vector_width.unwrap_or(0),
+            texts: embedding.lengths.len() as u32,
+            width: self.submission.model.vector_width.unwrap_or(0),
         }
     }
 
@@ -640,48 +615,48 @@ impl Job {
     /// The rules that an output with these ids has to keep.
     pub(crate) fn structure<'a>(
         &self,
+        writing: &'a Writing,
         ids: &'a [u32],
         reason: Option<FinishReason>,
         stopped: bool,
         is_end: &'a dyn Fn(u32) -> bool,
     ) -> Structure<'a> {
-        let model = &self.request.model;
+        let model = &self.submission.model;
         Structure {
             output: ids,
+            writing,
             vocabulary: model.vocabulary,
-            max_tokens: self.request.max_tokens,
             room: model
                 .context
-                .saturating_sub(self.request.prompt.len() as u32),
+                .saturating_sub(self.submission.task.input_tokens()),
             reason,
             is_end,
             stop_at: stopped.then_some(ids.len() as u32),
-            sampling: self.request.sampling,
-            seed: self.request.seed,
         }
     }
 
     fn add_tokens(&self, step: &mut AcceptedOutput) -> Result<(), Refusal> {
-        let request = &self.request;
+        let model = &self.submission.model;
+        let logprobs = self.writing().and_then(|write| write.logprobs);
         let mut length = self.received();
         for token in &step.tokens {
-            if step.end.is_some() || length >= request.max_tokens {
+            if step.end.is_some() || self.full(length).is_some() {
                 return Err(bad_output("it goes on after its end"));
             }
-            let most = usize::from(request.logprobs.unwrap_or(u8::MAX));
-            let known = |id: u32| id < request.model.vocabulary;
+            let most = usize::from(logprobs.unwrap_or(u8::MAX));
+            let known = |id: u32| id < model.vocabulary;
             let alternatives_fit = token.alternatives.len() <= most
                 && token.alternatives.iter().all(|(id, _)| known(*id));
             if !known(token.id) || !alternatives_fit {
                 return Err(bad_output("a token id is beyond the vocabulary"));
             }
-            if request.logprobs.is_some() && token.logprob.is_none() {
+            if logprobs.is_some() && token.logprob.is_none() {
                 return Err(bad_output(
                     "the log probabilities that were asked for are missing",
                 ));
             }
             length += 1;
-            let (text, end) = step.text.push(&request.model, token.id);
+            let (text, end) = step.text.push(model, token.id);
             step.emitted.push_str(&text);
             step.end = end.or(self.full(length));
             step.closed.extend(step.chain.push(token.id));
@@ -735,9 +710,9 @@ impl Job {
         finish: &Finish,
         step: &mut AcceptedOutput,
     ) -> Result<(), Refusal> {
-        if !finish.vectors.is_empty()
-            || (self.is_embedding() && finish.reason != FinishReason::Cancelled)
-        {
+        let writing = self.writing();
+        let fits = writing.is_some() || finish.reason == FinishReason::Cancelled;
+        if !(fits && finish.vectors.is_empty()) {
             return Err(bad_output("its end is not one of this kind of job"));
         }
         let ids = self.ids_with(step);
@@ -758,9 +733,12 @@ impl Job {
             ));
         }
         let stopped = step.end == Some(FinishReason::Stop);
-        let is_end = |id| self.request.model.tokenizer().is_end(id);
-        judge_structure(&self.structure(&ids, Some(finish.reason), stopped, &is_end))
-            .map_err(|fault| bad_output(&fault.to_string()))?;
+        let is_end = |id| self.submission.model.tokenizer().is_end(id);
+        if let Some(writing) = writing {
+            let reason = Some(finish.reason);
+            judge_structure(&self.structure(writing, &ids, reason, stopped, &is_end))
+                .map_err(|fault| bad_output(&fault.to_string()))?;
+        }
         // The signed head covers every chunk, also those whose own message never came.
         step.committed = attempt.closed.len() + step.closed.len();
         step.end = step.end.or(Some(finish.reason));
@@ -775,16 +753,16 @@ impl Job {
         finish: &Finish,
         step: &mut AcceptedOutput,
     ) -> Result<(), Refusal> {
-        if !self.is_embedding() {
+        let Work::Embed(embedding) = &self.submission.task.work else {
             return Err(bad_output("its end is not one of this kind of job"));
-        }
+        };
         if !self.vectors.is_empty() && self.vectors != finish.vectors {
             return Err(refusal(
                 RefusalCode::OutOfOrder,
                 "The vectors differ from those that were sent before. Release the job",
             ));
         }
-        judge_vectors(&finish.vectors, self.vector_shape())
+        judge_vectors(&finish.vectors, self.vector_shape(embedding))
             .map_err(|fault| bad_output(&fault.to_string()))?;
         if finish.end as usize != finish.vectors.len() {
             return Err(bad_output("its signed length is not the number of vectors"));
@@ -992,13 +970,8 @@ impl VerdictView {
 }
 
 /// The text of a stored answer, as its client got it.
-pub(crate) fn answer_text(
-    model: &ServedModel,
-    prompt: &[u32],
-    output: &[u32],
-    stop: &[String],
-) -> String {
-    let mut text = Text::new(model, prompt, stop);
+pub(crate) fn answer_text(model: &ServedModel, task: &Task, output: &[u32]) -> String {
+    let mut text = Text::new(model, task);
     let mut answer = String::new();
     for id in output {
         let (emitted, end) = text.push(model, *id);
@@ -1013,13 +986,10 @@ pub(crate) fn answer_text(
 }
 
 impl Text {
-    fn of(request: &Request) -> Self {
-        Self::new(&request.model, &request.prompt, &request.stop)
-    }
-
-    fn new(model: &ServedModel, prompt: &[u32], stop: &[String]) -> Self {
+    fn new(model: &ServedModel, task: &Task) -> Self {
+        let stop = task.writing().map_or(&[][..], |write| &write.stop);
         Self {
-            decoder: StreamDecoder::after(Arc::clone(model.tokenizer()), prompt),
+            decoder: StreamDecoder::after(Arc::clone(model.tokenizer()), &task.input),
             matcher: StopMatcher::new(stop),
         }
     }

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use infera_model::{Gguf, Head};
 use infera_protocol::audit::audit_commit_digest;
-use infera_protocol::job::job_seed;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Claim, NodeState, Price, Refusal, Release, claim_digest,
 };
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditReport, ChunkChain, Finish, FinishReason, Hash, JobId, Mismatch, NodeId, NodeKey,
-    OutputBatch, Profile, Sampling, TokenOutput, VERSION,
+    OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Writing, job_seed,
 };
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -26,7 +25,7 @@ use crate::config::Config;
 use crate::db::{Database, Fault};
 use crate::dispatch::{Balancer, Core, JobClient};
 use crate::edges::Edges;
-use crate::job::{AuditStep, Job, Request, Speeds, Stage};
+use crate::job::{AuditStep, Job, Speeds, Stage, Submission};
 use crate::joining::Opening;
 use crate::keys::Client;
 use crate::node_http::token_hash;
@@ -155,17 +154,13 @@ impl World {
             let core = &process.core;
             let model = core.catalog.get("tiny").unwrap();
             let prompt: Vec<u32> = (300..300 + PROMPT).collect();
-            let request = Request {
+            let seed = job_seed(&[7; 32], &model.id, &prompt, Sampling::GREEDY, 0);
+            let writing = Writing::new(Sampling::GREEDY, MAX_TOKENS, seed);
+            let submission = Submission {
                 client: "ann".to_owned(),
-                seed: job_seed(&[7; 32], &model.id, &prompt, &Sampling::GREEDY, 0),
                 price: model.price,
+                task: Task::write(model.id, prompt, writing),
                 model,
-                prompt,
-                texts: Vec::new(),
-                sampling: Sampling::GREEDY,
-                max_tokens: MAX_TOKENS,
-                stop: Vec::new(),
-                logprobs: None,
                 wait: false,
                 keep: false,
                 rerun: false,
@@ -174,7 +169,7 @@ impl World {
                 name: "ann".to_owned(),
                 limit_micro: None,
             };
-            let mut clients = core.submit(&ann, vec![request]).await.unwrap();
+            let mut clients = core.submit(&ann, vec![submission]).await.unwrap();
             let client = clients.pop().unwrap();
             let job = client.job.id;
             (client, job)
@@ -664,7 +659,7 @@ fn report(job: &Job, cheated: &[(u32, u32)]) -> AuditReport {
     let positions = 0..output.len() as u32;
     AuditReport {
         audit: infera_protocol::AuditId::from_bytes([0; 16]),
-        model: job.request.model.id,
+        model: job.submission.model.id,
         backend: "a test".to_owned(),
         positions: output.len() as u32,
         mismatches: positions

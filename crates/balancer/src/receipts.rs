@@ -1,6 +1,6 @@
 //! What stays of a job: who did what, what the checks found, what it cost.
 
-use infera_protocol::JobId;
+use infera_protocol::{JobId, Task};
 use serde_json::{Value, json};
 use sqlx::Row;
 
@@ -10,17 +10,14 @@ use crate::store;
 /// A job as its client may see it.
 pub(crate) struct JobView {
     pub client: String,
-    pub model: String,
+    pub task: Task,
     pub verdict: String,
     pub reason: String,
     pub state: String,
     pub ended: Option<String>,
     pub error: Option<String>,
-    /// Prompt and output ([`crate::job::StoredOutput::values`]), unless they are deleted.
-    pub text: Option<(Vec<u32>, Vec<u32>)>,
-    /// As in [`infera_protocol::JobSpec`].
-    pub texts: Vec<u32>,
-    pub stop: Vec<String>,
+    /// [`crate::job::StoredOutput::values`], unless all text is deleted.
+    pub output: Option<Vec<u32>>,
     row: Value,
 }
 
@@ -32,9 +29,8 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
     let Some(row) = row else {
         return Ok(None);
     };
-    let prompt: Option<Vec<u8>> = row.try_get("prompt")?;
+    let text_deleted: bool = row.try_get("text_deleted")?;
     let output: Option<Vec<u8>> = row.try_get("output")?;
-    let texts = store::texts(&row)?;
     let fixed = json!({
         "job_id": id,
         "run": row.try_get::<i64, _>("run")?,
@@ -44,34 +40,25 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
         "finished_ms": row.try_get::<Option<i64>, _>("finished_ms")?,
         "settled_ms": row.try_get::<Option<i64>, _>("settled_ms")?,
         "prompt_tokens": row.try_get::<i64, _>("prompt_tokens")?,
-        "texts": (!texts.is_empty()).then_some(&texts),
         "prompt_hash": row.try_get::<String, _>("prompt_hash")?,
         "output_tokens": row.try_get::<i64, _>("output_tokens")?,
         "output_hash": row.try_get::<Option<String>, _>("output_hash")?,
-        "seed": row.try_get::<String, _>("seed")?,
         "price": {
             "input": row.try_get::<i64, _>("input_price")?,
             "output": row.try_get::<i64, _>("output_price")?,
         },
         "cost": row.try_get::<i64, _>("cost")?,
-        "text_deleted": prompt.is_none(),
+        "text_deleted": text_deleted,
     });
     Ok(Some(JobView {
         client: row.try_get("client")?,
-        model: row.try_get("model")?,
+        task: store::from_json(&row, "task")?,
         verdict: row.try_get("verdict")?,
         reason: row.try_get("reason")?,
         state: row.try_get("state")?,
         ended: row.try_get("ended")?,
         error: row.try_get("error")?,
-        text: prompt.map(|prompt| {
-            (
-                store::tokens(Some(&prompt)),
-                store::tokens(output.as_deref()),
-            )
-        }),
-        texts,
-        stop: store::from_json(&row, "stop")?,
+        output: (!text_deleted).then(|| store::tokens(output.as_deref())),
         row: fixed,
     }))
 }
@@ -89,7 +76,7 @@ impl JobView {
     }
 }
 
-/// The receipt: the summary, each attempt with its signed end, each reference's figures, and the
+/// The receipt: the summary, the task (without what the client wrote, once that is deleted), each attempt with its signed end, each reference's figures, and the
 /// postings that moved the points.
 pub(crate) async fn receipt(
     database: &Database,
@@ -97,6 +84,7 @@ pub(crate) async fn receipt(
     view: &JobView,
 ) -> Result<Value, DbError> {
     let mut receipt = view.summary();
+    receipt["task"] = json!(view.task);
     receipt["attempts"] = attempts(database, id).await?;
     receipt["references"] = references(database, id).await?;
     receipt["postings"] = postings(database, id).await?;

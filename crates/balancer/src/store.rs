@@ -3,28 +3,24 @@
 use std::ops::Range;
 
 use infera_protocol::node_api::{Price, ReferenceFigures, VerdictStatus, WorkKind, WorkRecord};
-use infera_protocol::{
-    AuditId, AuditReport, Finish, Hash, JobId, NodeId, Sampling, digest::Digest,
-};
+use infera_protocol::{AuditId, AuditReport, Finish, Hash, JobId, NodeId, Task};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
-use crate::job::{Attempt, Job, PastAttempt, Request, Speeds, StoredOutput};
+use crate::job::{Attempt, Job, PastAttempt, Speeds, StoredOutput, Submission};
+
+/// Sets what is left of a job once its text is deleted: the task without what the client wrote.
+const WITHOUT_TEXT: &str = "text_deleted = 1, output = NULL,
+    task = json_replace(task, '$.input', json('[]'), '$.work.write.stop', json('[]'))";
 
 /// A job that was not done when the balancer stopped.
 pub(crate) struct StoredJob {
     pub id: JobId,
     pub client: String,
-    pub model: String,
-    pub prompt: Vec<u32>,
-    pub texts: Vec<u32>,
-    pub sampling: Sampling,
-    pub max_tokens: u32,
-    pub stop: Vec<String>,
-    pub seed: String,
+    pub task: Task,
     pub price: Price,
     pub keep: bool,
     pub run: u32,
@@ -105,29 +101,31 @@ pub(crate) async fn insert_job(
     job: &Job,
     now_ms: i64,
 ) -> Result<(), DbError> {
-    let request = &job.request;
+    let Submission {
+        client,
+        model,
+        task,
+        price,
+        wait,
+        keep,
+        ..
+    } = &*job.submission;
     sqlx::query(
-        "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens, prompt_hash,
-             texts, sampling, max_tokens, stop, seed, input_price, output_price, wait, keep, state,
-             created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+        "INSERT INTO jobs (id, client, model, model_name, task, prompt_tokens, prompt_hash,
+             input_price, output_price, wait, keep, state, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
     )
     .bind(job.id.to_string())
-    .bind(&request.client)
-    .bind(request.model.id.to_string())
-    .bind(&request.model.name)
-    .bind(blob(&request.prompt))
-    .bind(request.prompt.len() as i64)
-    .bind(prompt_hash(request).to_string())
-    .bind((!request.texts.is_empty()).then(|| json(&request.texts)))
-    .bind(json(&request.sampling))
-    .bind(i64::from(request.max_tokens))
-    .bind(json(&request.stop))
-    .bind(request.seed.to_string())
-    .bind(request.price.input)
-    .bind(request.price.output)
-    .bind(request.wait)
-    .bind(request.keep)
+    .bind(client)
+    .bind(task.model.to_string())
+    .bind(&model.name)
+    .bind(json(task))
+    .bind(task.input_tokens())
+    .bind(task.input_hash().to_string())
+    .bind(price.input)
+    .bind(price.output)
+    .bind(wait)
+    .bind(keep)
     .bind(now_ms)
     .execute(&mut **write)
     .await?;
@@ -361,11 +359,11 @@ pub(crate) async fn delete_old_text(
     write: &mut Write<'_>,
     before_ms: i64,
 ) -> Result<usize, DbError> {
-    let jobs: Vec<String> = sqlx::query_scalar(
-        "UPDATE jobs SET prompt = NULL, output = NULL, stop = '[]'
-         WHERE prompt IS NOT NULL AND keep = 0 AND state = 'done' AND finished_ms < ?
-         RETURNING id",
-    )
+    let jobs: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "UPDATE jobs SET {WITHOUT_TEXT}
+             WHERE NOT text_deleted AND keep = 0 AND state = 'done' AND finished_ms < ?
+             RETURNING id"
+    )))
     .bind(before_ms)
     .fetch_all(&mut **write)
     .await?;
@@ -379,7 +377,7 @@ pub(crate) async fn delete_old_text(
 pub(crate) async fn delete_left_reports(write: &mut Write<'_>) -> Result<(), DbError> {
     let outcome = sqlx::query(
         "UPDATE audits SET report = NULL
-         WHERE report IS NOT NULL AND job IN (SELECT id FROM jobs WHERE prompt IS NULL)",
+         WHERE report IS NOT NULL AND job IN (SELECT id FROM jobs WHERE text_deleted)",
     )
     .execute(&mut **write)
     .await?;
@@ -571,13 +569,7 @@ pub(crate) async fn open_job(database: &Database, id: JobId) -> Result<Option<St
     Ok(Some(StoredJob {
         id,
         client: row.try_get("client")?,
-        model: row.try_get("model")?,
-        prompt: tokens(row.try_get::<Option<Vec<u8>>, _>("prompt")?.as_deref()),
-        texts: texts(&row)?,
-        sampling: from_json(&row, "sampling")?,
-        max_tokens: row.try_get("max_tokens")?,
-        stop: from_json(&row, "stop")?,
-        seed: row.try_get("seed")?,
+        task: from_json(&row, "task")?,
         price: Price {
             input: row.try_get("input_price")?,
             output: row.try_get("output_price")?,
@@ -623,7 +615,8 @@ pub(crate) async fn attempt_state(
 pub(crate) async fn embeds(database: &Database, node: NodeId, job: JobId) -> Result<bool, DbError> {
     let known = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM attempts JOIN jobs ON jobs.id = attempts.job
-             WHERE attempts.job = ? AND attempts.node = ? AND jobs.texts IS NOT NULL)",
+             WHERE attempts.job = ? AND attempts.node = ?
+                 AND jobs.task ->> '$.work.embed' IS NOT NULL)",
     )
     .bind(job.to_string())
     .bind(node.to_string())
@@ -843,7 +836,7 @@ pub(crate) async fn forfeited(database: &Database, node: NodeId) -> Result<i64, 
 }
 
 const ATTEMPT_RECORD: &str = "SELECT 'job' AS kind, a.job AS id, a.attempt, j.model, j.model_name,
-        j.prompt_tokens, iif(j.texts IS NULL, a.received - a.start, 0) AS output_tokens,
+        j.prompt_tokens, iif(j.task ->> '$.work.embed' IS NULL, a.received - a.start, 0) AS output_tokens,
         a.claimed_ms AS started_ms,
         a.ended_ms AS finished_ms, a.verdict, a.reason,
         CASE a.verdict WHEN 'failed' THEN 0 ELSE a.share END AS points,
@@ -906,31 +899,6 @@ pub(crate) async fn history(
     rows.iter().map(work_record).collect()
 }
 
-/// The hash that stands for a prompt, or the texts of an embedding, once they are deleted.
-fn prompt_hash(request: &Request) -> Hash {
-    if request.texts.is_empty() {
-        return tokens_hash(&request.prompt);
-    }
-    Digest::new("infera/texts/v1")
-        .tokens(&request.texts)
-        .tokens(&request.prompt)
-        .finish()
-}
-
-/// How many tokens each text of an embedding has; empty for a job that writes text.
-pub(crate) fn texts(row: &SqliteRow) -> Result<Vec<u32>, DbError> {
-    let texts: Option<String> = row.try_get("texts")?;
-    let read = texts.map(|text| serde_json::from_str(&text)).transpose();
-    Ok(read
-        .map_err(|_| DbError::Content("a job's texts".to_owned()))?
-        .unwrap_or_default())
-}
-
-/// The hash that stands for a text once it is deleted.
-pub(crate) fn tokens_hash(ids: &[u32]) -> Hash {
-    Digest::new("infera/tokens/v1").tokens(ids).finish()
-}
-
 pub(crate) fn tokens(blob: Option<&[u8]>) -> Vec<u32> {
     blob.unwrap_or_default()
         .chunks_exact(4)
@@ -965,10 +933,10 @@ pub(crate) fn parse<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Resu
 }
 
 async fn delete_delivered_text(write: &mut Write<'_>, job: JobId) -> Result<(), DbError> {
-    let outcome = sqlx::query(
-        "UPDATE jobs SET prompt = NULL, output = NULL, stop = '[]'
-         WHERE id = ? AND delivered = 1 AND state = 'done' AND keep = 0",
-    )
+    let outcome = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE jobs SET {WITHOUT_TEXT}
+             WHERE id = ? AND delivered = 1 AND state = 'done' AND keep = 0"
+    )))
     .bind(job.to_string())
     .execute(&mut **write)
     .await?;
@@ -1094,11 +1062,10 @@ mod tests {
         let mut write = database.write().await.unwrap();
         for (job, keep, finished_ms) in [("old", 0, 10), ("kept", 1, 10), ("new", 0, 30)] {
             sqlx::query(
-                "INSERT INTO jobs (id, client, model, model_name, prompt, prompt_tokens,
-                     prompt_hash, sampling, max_tokens, stop, seed, input_price, output_price,
-                     wait, keep, state, created_ms, finished_ms)
-                 VALUES (?, 'ann', '', '', x'01', 1, '', '{}', 1, '[]', '', 1, 1, 0, ?, 'done',
-                     1, ?)",
+                "INSERT INTO jobs (id, client, model, model_name, task, prompt_tokens,
+                     prompt_hash, input_price, output_price, wait, keep, state, created_ms,
+                     finished_ms)
+                 VALUES (?, 'ann', '', '', '{}', 1, '', 1, 1, 0, ?, 'done', 1, ?)",
             )
             .bind(job)
             .bind(keep)
@@ -1128,7 +1095,7 @@ mod tests {
         assert_eq!(left().await, ["kept", "new"]);
         // An earlier version left the report of a text that it deleted.
         let mut write = database.write().await.unwrap();
-        sqlx::query("UPDATE jobs SET prompt = NULL WHERE id = 'new'")
+        sqlx::query("UPDATE jobs SET text_deleted = 1 WHERE id = 'new'")
             .execute(&mut *write)
             .await
             .unwrap();

@@ -23,12 +23,14 @@ use infera_engine::scheduler::{Endings, Scheduler};
 use infera_model::gguf::Gguf;
 use infera_model::gguf::write::GgufBuilder;
 use infera_model::{Config, Tokenizer};
-use infera_protocol::job::job_seed;
-use infera_protocol::{AuditId, AuditReport, FinishReason, JobSeed, ModelId, Profile, Sampling};
+use infera_protocol::{
+    AuditId, AuditReport, FinishReason, ModelId, Profile, Sampling, Task, Writing, job_seed,
+};
 use infera_verify::{Status, Structure, Thresholds, token_statistics, verdict};
 
 const MAX_TOKENS: u32 = 64;
 const SEQUENCES: u32 = 8;
+const MODEL: ModelId = ModelId::from_bytes([0; 32]);
 const SAMPLING: Sampling = Sampling {
     temperature: 0.8,
     top_k: 64,
@@ -41,11 +43,6 @@ const SAMPLING: Sampling = Sampling {
 struct Claim {
     output: Vec<u32>,
     reason: FinishReason,
-}
-
-struct Job {
-    prompt: Vec<u32>,
-    seed: JobSeed,
 }
 
 fn main() -> ExitCode {
@@ -72,7 +69,7 @@ fn run(path: &Path, jobs: &str, profile: &str) -> Result<(), Box<dyn std::error:
     let limits = &Thresholds::of(profile);
     let gguf = Arc::new(Gguf::open(path)?);
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
-    let jobs: Vec<Job> = (0..jobs.parse()?)
+    let jobs: Vec<Task> = (0..jobs.parse()?)
         .map(|index| job(index, &tokenizer))
         .collect();
     let mut backends = vec![(
@@ -115,9 +112,9 @@ fn run(path: &Path, jobs: &str, profile: &str) -> Result<(), Box<dyn std::error:
         }
     }
     let (reference_name, reference) = &mut backends[0];
-    let other_seed: Vec<Job> = (0..jobs.len())
-        .map(|index| Job {
-            prompt: jobs[index].prompt.clone(),
+    let other_seed: Vec<Task> = (0..jobs.len())
+        .map(|index| Task {
+            input: jobs[index].input.clone(),
             ..job(index + 1_000_000, &tokenizer)
         })
         .collect();
@@ -165,7 +162,7 @@ fn run(path: &Path, jobs: &str, profile: &str) -> Result<(), Box<dyn std::error:
     Ok(())
 }
 
-fn job(index: usize, tokenizer: &Tokenizer) -> Job {
+fn job(index: usize, tokenizer: &Tokenizer) -> Task {
     let animals = [
         "whale", "fox", "bear", "cat", "bird", "mouse", "dog", "frog", "owl", "horse",
     ];
@@ -184,14 +181,8 @@ fn job(index: usize, tokenizer: &Tokenizer) -> Job {
     let prompt = tokenizer.encode(&text, true);
     let mut entropy = [0; 32];
     entropy[..8].copy_from_slice(&(index as u64).to_le_bytes());
-    let seed = job_seed(
-        &entropy,
-        &ModelId::from_bytes([0; 32]),
-        &prompt,
-        &SAMPLING,
-        0,
-    );
-    Job { prompt, seed }
+    let seed = job_seed(&entropy, &MODEL, &prompt, SAMPLING, 0);
+    Task::write(MODEL, prompt, Writing::new(SAMPLING, MAX_TOKENS, seed))
 }
 
 fn scheduler(
@@ -271,7 +262,11 @@ fn round_to_q4_0(block: &mut [f32]) {
     }
 }
 
-fn write(worker: &mut Scheduler<Box<dyn Forward>>, jobs: &[Job], sampling: Sampling) -> Vec<Claim> {
+fn write(
+    worker: &mut Scheduler<Box<dyn Forward>>,
+    jobs: &[Task],
+    sampling: Sampling,
+) -> Vec<Claim> {
     let mut claims = vec![
         Claim {
             output: Vec::new(),
@@ -283,13 +278,8 @@ fn write(worker: &mut Scheduler<Box<dyn Forward>>, jobs: &[Job], sampling: Sampl
     for (id, job) in jobs.iter().enumerate() {
         let request = Generate {
             id: id as u64,
-            prompt: job.prompt.clone(),
+            task: sampled(job, sampling),
             output: Vec::new(),
-            sampling,
-            max_tokens: MAX_TOKENS,
-            stop: Vec::new(),
-            logprobs: None,
-            seed: job.seed,
         };
         worker.generate(&request, &mut |event| events.push(event));
     }
@@ -308,6 +298,14 @@ fn write(worker: &mut Scheduler<Box<dyn Forward>>, jobs: &[Job], sampling: Sampl
     claims
 }
 
+fn sampled(job: &Task, sampling: Sampling) -> Task {
+    let mut task = job.clone();
+    if let Some(writing) = task.writing_mut() {
+        writing.sampling = sampling;
+    }
+    task
+}
+
 fn cut(claim: &Claim, tokenizer: &Tokenizer) -> Claim {
     let mut output = claim.output[..claim.output.len() / 2].to_vec();
     output.extend(tokenizer.end_ids().first());
@@ -322,7 +320,7 @@ fn judge(
     reference: &mut Scheduler<Box<dyn Forward>>,
     limits: &Thresholds,
     tokenizer: &Tokenizer,
-    jobs: &[Job],
+    jobs: &[Task],
     claims: &[Claim],
 ) -> String {
     let scores = score(reference, jobs, claims);
@@ -337,7 +335,7 @@ fn judge(
         largest = largest.max(statistics.largest);
         let report = AuditReport {
             audit: AuditId::from_bytes([0; 16]),
-            model: ModelId::from_bytes([0; 32]),
+            model: MODEL,
             backend: String::new(),
             positions: scored.positions,
             mismatches: scored.mismatches,
@@ -347,14 +345,12 @@ fn judge(
         };
         let structure = Structure {
             output: &claim.output,
+            writing: job.writing().expect("every job writes"),
             vocabulary,
-            max_tokens: MAX_TOKENS,
-            room: (reference.model().context() - job.prompt.len()) as u32,
+            room: (reference.model().context() - job.input.len()) as u32,
             reason: Some(claim.reason),
             is_end: &|token| tokenizer.is_end(token),
             stop_at: None,
-            sampling: SAMPLING,
-            seed: job.seed,
         };
         let judged = verdict(
             0..claim.output.len() as u32,
@@ -378,17 +374,15 @@ fn judge(
 
 fn score(
     reference: &mut Scheduler<Box<dyn Forward>>,
-    jobs: &[Job],
+    jobs: &[Task],
     claims: &[Claim],
 ) -> Vec<Scored> {
     let mut events = Vec::new();
     for (id, (job, claim)) in jobs.iter().zip(claims).enumerate() {
         let request = Score {
             id: id as u64,
-            prompt: job.prompt.clone(),
+            task: job.clone(),
             output: claim.output.clone(),
-            sampling: SAMPLING,
-            seed: job.seed,
         };
         reference.score(request, &mut |event| events.push(event));
     }

@@ -10,7 +10,7 @@ use infera_model::gguf::Gguf;
 use infera_model::{
     EmbedderConfig, Kind, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
 };
-use infera_protocol::{frame, shown};
+use infera_protocol::{ModelId, frame, shown};
 
 use crate::bandwidth::read_bandwidth;
 use crate::confinement::{Confinement, Needs};
@@ -19,9 +19,7 @@ use crate::device;
 use crate::embedder::Embedder;
 use crate::embedding::Embedding;
 use crate::forward::Forward;
-use crate::message::{
-    Command, Embed, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
-};
+use crate::message::{Command, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats};
 use crate::scheduler::{Endings, Scheduler};
 
 /// The child's exit code when a pass through the model failed on the device, whose state is then
@@ -102,11 +100,11 @@ fn serve(
     output: &mut Output<impl Write>,
     confinement: &Confinement,
 ) -> io::Result<Ending> {
-    let mut model: Option<Model> = None;
+    let mut model: Option<(ModelId, Model)> = None;
     loop {
         let idle = match &model {
-            Some(Model::Decoder(scheduler)) => scheduler.is_idle(),
-            Some(Model::Embedder(embedding)) => embedding.is_idle(),
+            Some((_, Model::Decoder(scheduler))) => scheduler.is_idle(),
+            Some((_, Model::Embedder(embedding))) => embedding.is_idle(),
             None => true,
         };
         let command = if idle {
@@ -122,7 +120,7 @@ fn serve(
                 drop(model.take());
                 match open(&load, output) {
                     Ok((loaded, ready)) => {
-                        model = Some(ready);
+                        model = Some((loaded.model, ready));
                         output.send(&Event::Loaded(Loaded {
                             bounds: confinement.bounds.clone(),
                             ..loaded
@@ -133,7 +131,7 @@ fn serve(
             }
             Ok(command) => answer(command, model.as_mut(), output)?,
             Err(TryRecvError::Empty) => match &mut model {
-                Some(Model::Decoder(scheduler)) => {
+                Some((_, Model::Decoder(scheduler))) => {
                     output.collect(|emit| scheduler.step(emit))?;
                     if let Some(failure) = scheduler.failure() {
                         let error = Failure {
@@ -144,7 +142,7 @@ fn serve(
                         return Ok(Ending::DeviceLost);
                     }
                 }
-                Some(Model::Embedder(embedding)) => {
+                Some((_, Model::Embedder(embedding))) => {
                     output.collect(|emit| embedding.step(emit))?;
                 }
                 None => {}
@@ -155,10 +153,22 @@ fn serve(
 
 fn answer(
     command: Command,
-    model: Option<&mut Model>,
+    model: Option<&mut (ModelId, Model)>,
     output: &mut Output<impl Write>,
 ) -> io::Result<()> {
+    let (loaded, model) = model.map(|(id, model)| (*id, model)).unzip();
     match (command, model) {
+        (
+            Command::Generate(Generate { id, task, .. }) | Command::Score(Score { id, task, .. }),
+            _,
+        ) if loaded != Some(task.model) => output.send(&Event::Failed {
+            id: Some(id),
+            error: Failure::not_loaded(if loaded.is_some() {
+                "Another model is loaded"
+            } else {
+                "No model is loaded"
+            }),
+        }),
         (Command::Adapters, _) => output.send(&Event::Adapters {
             adapters: device::adapters(),
         }),
@@ -179,9 +189,10 @@ fn answer(
         (Command::Score(request), Some(Model::Decoder(scheduler))) => {
             output.collect(|emit| scheduler.score(request, emit))
         }
-        (Command::Embed(request), Some(Model::Embedder(embedding))) => {
-            output.collect(|emit| embedding.add(request, emit))
-        }
+        (
+            Command::Generate(Generate { id, task, .. }) | Command::Score(Score { id, task, .. }),
+            Some(Model::Embedder(embedding)),
+        ) => output.collect(|emit| embedding.add(id, &task, emit)),
         (Command::Cancel { id }, Some(Model::Decoder(scheduler))) => {
             scheduler.cancel(id);
             Ok(())
@@ -189,28 +200,8 @@ fn answer(
         (Command::Cancel { id }, Some(Model::Embedder(embedding))) => {
             output.collect(|emit| embedding.cancel(id, emit))
         }
-        (
-            Command::Generate(Generate { id, .. })
-            | Command::Score(Score { id, .. })
-            | Command::Embed(Embed { id, .. }),
-            model,
-        ) => output.send(&not_loaded(id, model.is_some())),
-        (Command::Cancel { .. }, None) | (Command::Load(_) | Command::Shutdown, _) => Ok(()),
-    }
-}
-
-fn not_loaded(id: u64, another_is: bool) -> Event {
-    let message = if another_is {
-        "The model that is loaded is not of the kind that this request is for"
-    } else {
-        "No model is loaded"
-    };
-    Event::Failed {
-        id: Some(id),
-        error: Failure {
-            code: FailureCode::NotLoaded,
-            message: message.to_owned(),
-        },
+        (Command::Generate(_) | Command::Score(_) | Command::Cancel { .. }, None)
+        | (Command::Load(_) | Command::Shutdown, _) => Ok(()),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use infera_protocol::{FinishReason, Vector};
+use infera_protocol::task::InvalidTask;
+use infera_protocol::{FinishReason, Task, Vector, Work};
 
 use crate::embedder::Embedder;
-use crate::message::{Embed, Embedded, Event, Failure, Finished, PREFILLED_EVERY};
+use crate::message::{Embedded, Event, Failure, Finished, PREFILLED_EVERY};
 
 /// An embedding model and what is asked of it, oldest first.
 pub(crate) struct Embedding {
@@ -15,7 +16,8 @@ pub(crate) struct Embedding {
 }
 
 struct Unfinished {
-    request: Embed,
+    id: u64,
+    texts: Vec<Vec<u32>>,
     vectors: Vec<Vector>,
     begun: Option<Instant>,
     /// When it was last told how much of it is done.
@@ -34,24 +36,35 @@ impl Embedding {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn add(&mut self, request: Embed, emit: &mut dyn FnMut(Event)) {
-        let checked = request
-            .texts
-            .iter()
-            .try_for_each(|text| self.embedder.check(text));
-        match checked {
-            Ok(()) => self.waiting.push_back(Unfinished {
-                request,
+    pub(crate) fn add(&mut self, id: u64, task: &Task, emit: &mut dyn FnMut(Event)) {
+        match self.texts(task) {
+            Ok(texts) => self.waiting.push_back(Unfinished {
+                id,
+                texts,
                 vectors: Vec::new(),
                 begun: None,
                 told: None,
             }),
-            Err(error) => emit(failed(request.id, error)),
+            Err(error) => emit(failed(id, error)),
         }
     }
 
+    /// The task's texts, if this model can embed them all.
+    fn texts(&self, task: &Task) -> Result<Vec<Vec<u32>>, Failure> {
+        let Work::Embed(embedding) = &task.work else {
+            return Err(Failure::wrong_kind());
+        };
+        let texts = embedding
+            .texts(&task.input)
+            .ok_or_else(|| Failure::bad_request(InvalidTask::Lengths.to_string()))?;
+        texts
+            .iter()
+            .try_for_each(|text| self.embedder.check(text))?;
+        Ok(texts.into_iter().map(<[u32]>::to_vec).collect())
+    }
+
     pub(crate) fn cancel(&mut self, id: u64, emit: &mut dyn FnMut(Event)) {
-        let index = self.waiting.iter().position(|one| one.request.id == id);
+        let index = self.waiting.iter().position(|one| one.id == id);
         if let Some(cancelled) = index.and_then(|index| self.waiting.remove(index)) {
             emit(Event::Finished(Finished {
                 id,
@@ -68,14 +81,14 @@ impl Embedding {
             return;
         };
         oldest.begun.get_or_insert_with(Instant::now);
-        let id = oldest.request.id;
-        let outcome = match oldest.request.texts.get(oldest.vectors.len()) {
+        let id = oldest.id;
+        let outcome = match oldest.texts.get(oldest.vectors.len()) {
             Some(text) => self.embedder.embed(text).map(|vector| {
                 oldest.vectors.push(Vector(vector));
             }),
             None => Ok(()),
         };
-        let is_complete = oldest.vectors.len() >= oldest.request.texts.len();
+        let is_complete = oldest.vectors.len() >= oldest.texts.len();
         if let Err(error) = outcome {
             self.waiting.pop_front();
             emit(failed(id, error));
@@ -97,9 +110,9 @@ impl Unfinished {
         let since = self.told.or(self.begun);
         if since.is_some_and(|since| now >= since + PREFILLED_EVERY) {
             self.told = Some(now);
-            let done = &self.request.texts[..self.vectors.len()];
+            let done = &self.texts[..self.vectors.len()];
             emit(Event::Prefilled {
-                id: self.request.id,
+                id: self.id,
                 tokens: done.iter().map(Vec::len).sum::<usize>() as u32,
             });
         }

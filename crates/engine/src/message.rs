@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use infera_protocol::requirements::Gpu;
 use infera_protocol::{
-    FinishReason, JobSeed, LogProbabilities, Mismatch, ModelId, Profile, Sampling, TokenOutput,
-    Vector, finite,
+    FinishReason, LogProbabilities, Mismatch, ModelId, Profile, Task, TokenOutput, Vector, finite,
 };
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -21,14 +20,13 @@ pub enum Command {
     /// Answered by [`Event::Loading`] again and again, on a GPU that was not tuned for the model by
     /// [`Event::Tuning`] too, then by [`Event::Loaded`] or [`Event::Failed`].
     Load(Load),
-    /// Answered by [`Event::Prefilled`] while a long prompt is gone through, by [`Event::Tokens`],
-    /// then [`Event::Finished`] or [`Event::Failed`].
+    /// Answered by [`Event::Prefilled`] while a long input is gone through, by [`Event::Tokens`],
+    /// then by [`Event::Finished`] or [`Event::Failed`]; of a task that embeds by
+    /// [`Event::Embedded`] instead, unless it is cancelled.
     Generate(Generate),
-    /// Answered by [`Event::Scored`] or [`Event::Failed`].
+    /// Answered by [`Event::Scored`] or [`Event::Failed`]; of a task that embeds as
+    /// [`Self::Generate`] is.
     Score(Score),
-    /// Answered by [`Event::Prefilled`] where there are many texts, then by [`Event::Embedded`],
-    /// [`Event::Failed`], or [`Event::Finished`] when it is cancelled. For models that give vectors.
-    Embed(Embed),
     /// Takes effect within one step; the request still ends with its last event.
     Cancel { id: u64 },
     /// Answered by [`Event::Stats`].
@@ -92,32 +90,18 @@ pub enum DeviceChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generate {
     pub id: u64,
-    pub prompt: Vec<u32>,
+    pub task: Task,
     /// Output that exists already; generation goes on after it.
     pub output: Vec<u32>,
-    pub sampling: Sampling,
-    /// Of the whole output.
-    pub max_tokens: u32,
-    pub stop: Vec<String>,
-    pub logprobs: Option<u8>,
-    pub seed: JobSeed,
 }
 
-/// A teacher-forced pass over `prompt` and `output`.
+/// A teacher-forced pass over the task's input and `output`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     pub id: u64,
-    pub prompt: Vec<u32>,
+    pub task: Task,
+    /// What another node says that follows; none of a task that embeds.
     pub output: Vec<u32>,
-    pub sampling: Sampling,
-    pub seed: JobSeed,
-}
-
-/// Texts to turn into vectors, each with its special tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Embed {
-    pub id: u64,
-    pub texts: Vec<Vec<u32>>,
 }
 
 /// A request's [`Event::Prefilled`] comes at most so often, and not before so long.
@@ -264,6 +248,26 @@ impl Failure {
         }
     }
 
+    /// The request breaks a rule.
+    pub(crate) fn bad_request(message: String) -> Self {
+        Self {
+            code: FailureCode::BadRequest,
+            message,
+        }
+    }
+
+    pub(crate) fn not_loaded(message: &str) -> Self {
+        Self {
+            code: FailureCode::NotLoaded,
+            message: message.to_owned(),
+        }
+    }
+
+    /// The model that is loaded writes and the task embeds, or the other way round.
+    pub(crate) fn wrong_kind() -> Self {
+        Self::not_loaded("The model that is loaded is not of the kind that this request is for")
+    }
+
     pub(crate) fn device(error: &dyn std::fmt::Display) -> Self {
         Self {
             code: FailureCode::Internal,
@@ -284,7 +288,7 @@ pub enum FailureCode {
     DeviceLost,
     /// The request breaks a rule: empty prompt, ids beyond the vocabulary, over the context.
     BadRequest,
-    /// No model is loaded, or none of the kind that the request is for.
+    /// The model that the request is for is not the one that is loaded, or none is.
     NotLoaded,
     Internal,
 }

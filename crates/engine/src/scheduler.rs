@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use infera_protocol::{FinishReason, JobSeed, LogProbabilities, Mismatch, Sampling, TokenOutput};
+use infera_protocol::{
+    FinishReason, JobSeed, LogProbabilities, Mismatch, Sampling, Task, TokenOutput, Writing,
+};
 use infera_verify::{
     choose, choose_among, is_defined, log_probabilities, log_probability, needed, score,
 };
@@ -19,9 +21,7 @@ use rayon::prelude::*;
 
 use crate::forward::{BLOCK_TOKENS, Forward, Segment};
 use crate::kv_blocks::{BlockHash, KvBlocks, block_hash};
-use crate::message::{
-    Event, Failure, FailureCode, Finished, Generate, PREFILLED_EVERY, Score, Scored, Stats,
-};
+use crate::message::{Event, Failure, Finished, Generate, PREFILLED_EVERY, Score, Scored, Stats};
 
 /// Takes an output's tokens one by one and tells when a stop string is complete.
 pub type StopWatch = Box<dyn FnMut(u32) -> bool + Send + Sync>;
@@ -67,7 +67,7 @@ pub struct Scheduler<M> {
 
 struct Sequence {
     id: u64,
-    task: Task,
+    goal: Goal,
     sampling: Sampling,
     seed: JobSeed,
     /// What goes through the model, produced tokens included.
@@ -86,7 +86,7 @@ struct Sequence {
     told: Option<(Instant, usize)>,
 }
 
-enum Task {
+enum Goal {
     Generate {
         max_tokens: usize,
         logprobs: Option<u8>,
@@ -148,71 +148,62 @@ impl<M: Forward> Scheduler<M> {
 
     /// Queues a request to continue an output; a bad one is answered at once.
     pub fn generate(&mut self, request: &Generate, emit: &mut dyn FnMut(Event)) {
-        let tokens = [request.prompt.as_slice(), &request.output].concat();
-        if let Err(failure) = self.check(request.id, &request.prompt, &tokens, &request.sampling) {
-            return emit(failed(request.id, failure));
-        }
-        let mut stop = (!request.stop.is_empty())
-            .then(|| (self.endings.watch)(&request.prompt, &request.stop));
+        let Generate { id, task, output } = request;
+        let tokens = [task.input.as_slice(), output].concat();
+        let writing = match self.check(*id, task, &tokens) {
+            Ok(writing) => writing,
+            Err(failure) => return emit(failed(*id, failure)),
+        };
+        let mut stop =
+            (!writing.stop.is_empty()).then(|| (self.endings.watch)(&task.input, &writing.stop));
         let mut ended = None;
-        for token in &request.output {
+        for token in output {
             let stopped = stop.as_mut().is_some_and(|watch| watch(*token));
             ended = self.endings.ending(*token, stopped);
         }
-        let max_tokens = request.max_tokens as usize;
-        if let Some(reason) =
-            ended.or((request.output.len() >= max_tokens).then_some(FinishReason::Length))
+        let max_tokens = writing.max_tokens as usize;
+        if let Some(reason) = ended.or((output.len() >= max_tokens).then_some(FinishReason::Length))
         {
             emit(Event::Finished(Finished {
-                id: request.id,
+                id: *id,
                 reason,
                 prefill_ms: 0,
                 decode_ms: 0,
             }));
             return;
         }
-        let task = Task::Generate {
+        let goal = Goal::Generate {
             max_tokens,
-            logprobs: request.logprobs,
+            logprobs: writing.logprobs,
             stop,
         };
-        let prompt = request.prompt.len();
-        self.waiting.push_back(Sequence::new(
-            request.id,
-            task,
-            request.sampling,
-            request.seed,
-            tokens,
-            prompt,
-        ));
+        let sequence = Sequence::new(*id, goal, writing, tokens, task.input.len());
+        self.waiting.push_back(sequence);
     }
 
     /// Queues a teacher-forced pass; a bad request is answered at once.
     pub fn score(&mut self, request: Score, emit: &mut dyn FnMut(Event)) {
-        let mut tokens = [request.prompt.as_slice(), &request.output].concat();
-        let checked = if request.output.is_empty() {
-            Err(bad_request("There is no output to score".to_owned()))
+        let Score { id, task, output } = request;
+        let mut tokens = [task.input.as_slice(), &output].concat();
+        let checked = if output.is_empty() {
+            Err(Failure::bad_request(
+                "There is no output to score".to_owned(),
+            ))
         } else {
-            self.check(request.id, &request.prompt, &tokens, &request.sampling)
+            self.check(id, &task, &tokens)
         };
-        if let Err(failure) = checked {
-            return emit(failed(request.id, failure));
-        }
+        let writing = match checked {
+            Ok(writing) => writing,
+            Err(failure) => return emit(failed(id, failure)),
+        };
         tokens.pop();
-        let task = Task::Score {
-            claimed: request.output,
+        let goal = Goal::Score {
+            claimed: output,
             mismatches: Vec::new(),
             log_probabilities: LogProbabilities::default(),
         };
-        let prompt = request.prompt.len();
-        self.waiting.push_back(Sequence::new(
-            request.id,
-            task,
-            request.sampling,
-            request.seed,
-            tokens,
-            prompt,
-        ));
+        let sequence = Sequence::new(id, goal, writing, tokens, task.input.len());
+        self.waiting.push_back(sequence);
     }
 
     /// The request ends at the start of the next step. One that is not there is ignored: it may
@@ -326,25 +317,21 @@ impl<M: Forward> Scheduler<M> {
         });
     }
 
-    fn check(
-        &self,
-        id: u64,
-        prompt: &[u32],
-        tokens: &[u32],
-        sampling: &Sampling,
-    ) -> Result<(), Failure> {
+    /// How the task writes, if this model can go on with it; `tokens` are its input and output.
+    fn check<'a>(&self, id: u64, task: &'a Task, tokens: &[u32]) -> Result<&'a Writing, Failure> {
         let vocabulary = self.model.vocabulary();
         let context = self.context();
-        if prompt.is_empty() {
-            return Err(bad_request("The prompt is empty".to_owned()));
+        let writing = task.writing().ok_or_else(Failure::wrong_kind)?;
+        if task.input.is_empty() {
+            return Err(Failure::bad_request("The prompt is empty".to_owned()));
         }
         if tokens.len() > context {
             let message = format!("{} tokens are over the context of {context}", tokens.len());
-            return Err(bad_request(message));
+            return Err(Failure::bad_request(message));
         }
         if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
             let message = format!("The token id {token} is beyond the vocabulary of {vocabulary}");
-            return Err(bad_request(message));
+            return Err(Failure::bad_request(message));
         }
         if self
             .waiting
@@ -352,11 +339,15 @@ impl<M: Forward> Scheduler<M> {
             .chain(&self.running)
             .any(|sequence| sequence.id == id)
         {
-            return Err(bad_request(format!("The request id {id} is in use")));
+            return Err(Failure::bad_request(format!(
+                "The request id {id} is in use"
+            )));
         }
-        sampling
+        writing
+            .sampling
             .validate()
-            .map_err(|error| bad_request(error.to_string()))
+            .map_err(|error| Failure::bad_request(error.to_string()))?;
+        Ok(writing)
     }
 
     fn drop_cancelled(&mut self, emit: &mut dyn FnMut(Event)) {
@@ -413,7 +404,7 @@ impl<M: Forward> Scheduler<M> {
             .zip(counts)
             .map(|(sequence, count)| {
                 let feed = sequence.feed(count, scored);
-                if matches!(sequence.task, Task::Score { .. }) {
+                if matches!(sequence.goal, Goal::Score { .. }) {
                     scored -= feed.wanted.len();
                 }
                 feed
@@ -462,9 +453,9 @@ impl<M: Forward> Scheduler<M> {
     fn best_that_suffice(&self) -> Option<usize> {
         self.running
             .iter()
-            .map(|sequence| match sequence.task {
-                Task::Generate { logprobs: None, .. } => Some(needed(&sequence.sampling)),
-                Task::Generate { .. } | Task::Score { .. } => None,
+            .map(|sequence| match sequence.goal {
+                Goal::Generate { logprobs: None, .. } => Some(needed(&sequence.sampling)),
+                Goal::Generate { .. } | Goal::Score { .. } => None,
             })
             .try_fold(1, |most, count| Some(most.max(count?)))
     }
@@ -501,9 +492,9 @@ impl<M: Forward> Scheduler<M> {
             return;
         }
         sequence.prefilled.get_or_insert(now);
-        match (&mut sequence.task, judgement) {
+        match (&mut sequence.goal, judgement) {
             (
-                Task::Generate {
+                Goal::Generate {
                     max_tokens, stop, ..
                 },
                 Judgement::Next(output),
@@ -528,7 +519,7 @@ impl<M: Forward> Scheduler<M> {
                 }
             }
             (
-                Task::Score {
+                Goal::Score {
                     claimed,
                     mismatches,
                     log_probabilities,
@@ -558,8 +549,8 @@ impl<M: Forward> Scheduler<M> {
                 sequence.ended = true;
                 emit(failed(sequence.id, Failure::undefined(self.model.name())));
             }
-            (Task::Generate { .. }, Judgement::Scored { .. })
-            | (Task::Score { .. }, Judgement::Next(_)) => {}
+            (Goal::Generate { .. }, Judgement::Scored { .. })
+            | (Goal::Score { .. }, Judgement::Next(_)) => {}
         }
     }
 
@@ -609,19 +600,12 @@ impl Endings {
 }
 
 impl Sequence {
-    fn new(
-        id: u64,
-        task: Task,
-        sampling: Sampling,
-        seed: JobSeed,
-        tokens: Vec<u32>,
-        prompt: usize,
-    ) -> Self {
+    fn new(id: u64, goal: Goal, writing: &Writing, tokens: Vec<u32>, prompt: usize) -> Self {
         Self {
             id,
-            task,
-            sampling,
-            seed,
+            goal,
+            sampling: writing.sampling,
+            seed: writing.seed,
             tokens,
             fed: 0,
             prompt,
@@ -638,9 +622,9 @@ impl Sequence {
     /// The next `count` tokens, or fewer so that at most `scored` rows are scored.
     fn feed(&self, count: usize, scored: usize) -> Feed {
         let first = self.first_wanted().saturating_sub(self.fed).min(count);
-        let count = match self.task {
-            Task::Generate { .. } => count,
-            Task::Score { .. } => count.min(first + scored),
+        let count = match self.goal {
+            Goal::Generate { .. } => count,
+            Goal::Score { .. } => count.min(first + scored),
         };
         Feed {
             count,
@@ -650,9 +634,9 @@ impl Sequence {
 
     /// The first token after which logits are used.
     fn first_wanted(&self) -> usize {
-        match &self.task {
-            Task::Generate { .. } => self.tokens.len() - 1,
-            Task::Score {
+        match &self.goal {
+            Goal::Generate { .. } => self.tokens.len() - 1,
+            Goal::Score {
                 log_probabilities, ..
             } => self.prompt - 1 + log_probabilities.len(),
         }
@@ -711,12 +695,12 @@ impl Sequence {
             return Judgement::Undefined;
         }
         let position = self.position(row);
-        match &self.task {
-            Task::Generate { logprobs, .. } => {
+        match &self.goal {
+            Goal::Generate { logprobs, .. } => {
                 let token = choose(logits, &self.sampling, &self.seed, position as u32);
                 Judgement::Next(describe(logits, token, *logprobs))
             }
-            Task::Score { claimed, .. } => {
+            Goal::Score { claimed, .. } => {
                 let token = claimed[position];
                 let own = score(logits, &self.sampling, &self.seed, position as u32, token);
                 Judgement::Scored {
@@ -734,7 +718,7 @@ impl Sequence {
     /// Says how far its prompt is, if there is news. One that gave way begins anew: what it goes
     /// through again is none.
     fn tell_prefilled(&mut self, now: Instant, emit: &mut dyn FnMut(Event)) {
-        if self.prefilled.is_some() || matches!(self.task, Task::Score { .. }) {
+        if self.prefilled.is_some() || matches!(self.goal, Goal::Score { .. }) {
             return;
         }
         let Some((since, told)) = self.told.or(self.started.map(|started| (started, 0))) else {
@@ -791,12 +775,5 @@ fn failed(id: u64, error: Failure) -> Event {
     Event::Failed {
         id: Some(id),
         error,
-    }
-}
-
-fn bad_request(message: String) -> Failure {
-    Failure {
-        code: FailureCode::BadRequest,
-        message,
     }
 }

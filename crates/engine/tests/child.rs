@@ -8,12 +8,14 @@ use std::sync::Arc;
 use infera_engine::child::{self, Confine};
 use infera_engine::device;
 use infera_engine::message::{
-    Command, DeviceChoice, Embed, Embedded, Event, Failure, FailureCode, Generate, Load, Loaded,
-    Score,
+    Command, DeviceChoice, Embedded, Event, Failure, FailureCode, Generate, Load, Loaded, Score,
 };
+use infera_model::Manifest;
 use infera_model::gguf::Gguf;
 use infera_protocol::frame::{self, Decoder};
-use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
+use infera_protocol::{FinishReason, JobSeed, ModelId, Profile, Sampling, Task, Writing};
+
+const BERT: &str = "bert.gguf";
 
 /// The first `count` events of a child that is told this, but for the progress of loading.
 fn told(commands: &[Command], count: usize) -> Vec<Event> {
@@ -76,23 +78,27 @@ fn filled(file: &str, tensor: &str, value: f32, folder: &Path) -> PathBuf {
     path
 }
 
-fn generate(id: u64) -> Command {
+fn id_of(path: &Path, profile: Profile) -> ModelId {
+    let gguf = Gguf::open(path).unwrap();
+    Manifest::of(&gguf).unwrap().id(profile)
+}
+
+fn generate(id: u64, file: &str) -> Command {
+    let writing = Writing::new(Sampling::GREEDY, 2, JobSeed::from_bytes([7; 32]));
+    let model = id_of(&golden(file), Profile::P32);
     Command::Generate(Generate {
         id,
-        prompt: vec![1, 2, 3],
+        task: Task::write(model, vec![1, 2, 3], writing),
         output: Vec::new(),
-        sampling: Sampling::GREEDY,
-        max_tokens: 2,
-        stop: Vec::new(),
-        logprobs: None,
-        seed: JobSeed::from_bytes([7; 32]),
     })
 }
 
-fn embed(id: u64, texts: &[&[u32]]) -> Command {
-    Command::Embed(Embed {
+fn embed(id: u64, file: &str, texts: &[&[u32]]) -> Command {
+    let texts: Vec<_> = texts.iter().map(|text| text.to_vec()).collect();
+    Command::Generate(Generate {
         id,
-        texts: texts.iter().map(|text| text.to_vec()).collect(),
+        task: Task::embed(id_of(&golden(file), Profile::P32), &texts),
+        output: Vec::new(),
     })
 }
 
@@ -106,13 +112,14 @@ fn failed(event: &Event) -> (Option<u64>, FailureCode) {
 #[test]
 fn a_bert_model_gives_vectors_and_no_text() {
     let commands = [
-        embed(1, &[&[5]]),
+        embed(1, BERT, &[&[5]]),
         load("bert.gguf"),
-        embed(2, &[&[5, 6], &[7]]),
-        embed(3, &[&[]]),
-        generate(4),
+        embed(2, BERT, &[&[5, 6], &[7]]),
+        embed(3, BERT, &[&[]]),
+        generate(4, BERT),
+        generate(5, "qwen3.gguf"),
     ];
-    let events = told(&commands, 6);
+    let events = told(&commands, 7);
     let [_, early, Event::Loaded(loaded), rest @ ..] = events.as_slice() else {
         panic!("{events:?}");
     };
@@ -142,7 +149,9 @@ fn a_bert_model_gives_vectors_and_no_text() {
         }
     }
     let empty = (Some(3), FailureCode::BadRequest);
-    assert_eq!(failures, [empty, (Some(4), FailureCode::NotLoaded)]);
+    let wrong_kind = (Some(4), FailureCode::NotLoaded);
+    let another_model = (Some(5), FailureCode::NotLoaded);
+    assert_eq!(failures, [empty, wrong_kind, another_model]);
     assert_eq!(vectors.len(), 2);
     for vector in vectors {
         let square: f32 = vector.0.iter().map(|value| value * value).sum();
@@ -183,8 +192,8 @@ fn an_embedding_is_cancelled_between_two_texts() {
     let text: &[u32] = &[5; 128];
     let commands = [
         load("bert.gguf"),
-        embed(1, &vec![text; 5000]),
-        embed(2, &[&[7]]),
+        embed(1, BERT, &vec![text; 5000]),
+        embed(2, BERT, &[&[7]]),
         Command::Cancel { id: 1 },
         Command::Cancel { id: 9 },
     ];
@@ -199,7 +208,7 @@ fn an_embedding_is_cancelled_between_two_texts() {
 #[test]
 fn many_texts_are_told_while_they_are_embedded() {
     let text: &[u32] = &[5; 128];
-    let events = told(&[load("bert.gguf"), embed(1, &vec![text; 20_000])], 4);
+    let events = told(&[load("bert.gguf"), embed(1, BERT, &vec![text; 20_000])], 4);
     let [
         _,
         _,
@@ -219,7 +228,7 @@ fn many_texts_are_told_while_they_are_embedded() {
 
 #[test]
 fn a_decoder_gives_no_vectors() {
-    let events = told(&[load("qwen3.gguf"), embed(1, &[&[5]])], 3);
+    let events = told(&[load("qwen3.gguf"), embed(1, "qwen3.gguf", &[&[5]])], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::NotLoaded));
 }
 
@@ -244,27 +253,32 @@ fn what_a_model_computes_is_a_number_or_an_error_with_its_name() {
                 ..Load::new(path.clone(), device.clone())
             })
         };
-        let Command::Generate(plain) = generate(1) else {
-            unreachable!()
-        };
-        let probabilities = Generate {
-            id: 2,
-            logprobs: Some(1),
-            ..plain.clone()
-        };
-        let score = Score {
-            id: 3,
-            prompt: plain.prompt.clone(),
-            output: vec![0, 0],
-            sampling: plain.sampling,
-            seed: plain.seed,
-        };
         for profile in Profile::ALL {
+            let mut writing = Writing::new(Sampling::GREEDY, 2, JobSeed::from_bytes([7; 32]));
+            let task = |writing: &Writing| {
+                Task::write(id_of(&path, profile), vec![1, 2, 3], writing.clone())
+            };
+            let plain = Generate {
+                id: 1,
+                task: task(&writing),
+                output: Vec::new(),
+            };
+            writing.logprobs = Some(1);
+            let probabilities = Generate {
+                id: 2,
+                task: task(&writing),
+                output: Vec::new(),
+            };
+            let score = Score {
+                id: 3,
+                task: task(&writing),
+                output: vec![0, 0],
+            };
             let commands = [
                 load(profile),
-                Command::Generate(plain.clone()),
-                Command::Generate(probabilities.clone()),
-                Command::Score(score.clone()),
+                Command::Generate(plain),
+                Command::Generate(probabilities),
+                Command::Score(score),
             ];
             let events = told(&commands, 5);
             let mut failed = [0; 3];
@@ -314,7 +328,12 @@ fn a_vector_that_is_no_vector_is_an_error() {
         3e38,
         folder.path(),
     );
+    let embed = Command::Generate(Generate {
+        id: 1,
+        task: Task::embed(id_of(&path, Profile::P32), &[vec![5, 6]]),
+        output: Vec::new(),
+    });
     let load = Command::Load(Load::new(path, DeviceChoice::Cpu));
-    let events = told(&[load, embed(1, &[&[5, 6]])], 3);
+    let events = told(&[load, embed], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::BadModel));
 }

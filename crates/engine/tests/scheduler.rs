@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
 use infera_engine::message::{Event, Failure, FailureCode, Generate, PREFILLED_EVERY, Score};
 use infera_engine::scheduler::{Endings, Scheduler, StopWatch};
-use infera_protocol::{FinishReason, JobSeed, LogProbabilities, Sampling};
+use infera_protocol::{FinishReason, JobSeed, LogProbabilities, ModelId, Sampling, Task, Writing};
 use proptest::prelude::*;
 
+const MODEL: ModelId = ModelId::from_bytes([1; 32]);
 const VOCABULARY: usize = 50;
 const END: u32 = 0;
 
@@ -140,19 +141,21 @@ fn over(model: Arithmetic, slots: usize) -> Scheduler<Arithmetic> {
 }
 
 fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Generate {
+    let sampling = Sampling {
+        temperature: 1.0,
+        ..Sampling::GREEDY
+    };
+    let writing = Writing::new(sampling, max_tokens, JobSeed::from_bytes([id as u8; 32]));
     Generate {
         id,
-        prompt: prompt.to_vec(),
+        task: Task::write(MODEL, prompt.to_vec(), writing),
         output: Vec::new(),
-        sampling: Sampling {
-            temperature: 1.0,
-            ..Sampling::GREEDY
-        },
-        max_tokens,
-        stop: Vec::new(),
-        logprobs: None,
-        seed: JobSeed::from_bytes([id as u8; 32]),
     }
+}
+
+fn with(mut request: Generate, change: impl FnOnce(&mut Writing)) -> Generate {
+    change(request.task.writing_mut().unwrap());
+    request
 }
 
 fn run(scheduler: &mut Scheduler<Arithmetic>, events: &mut Vec<Event>) {
@@ -220,8 +223,8 @@ fn ends_are_told_apart() {
     let id = long_output(&[1], 5);
     let (tokens, reason) = alone(&request(id, &[1], 5));
     assert_eq!((tokens.len(), reason), (5, Some(FinishReason::Length)));
-    let mut stopping = request(id, &[1], 5);
-    stopping.stop = vec![tokens[2].to_string()];
+    let stop = vec![tokens[2].to_string()];
+    let stopping = with(request(id, &[1], 5), |it| it.stop = stop);
     assert_eq!(
         alone(&stopping),
         (tokens[..3].to_vec(), Some(FinishReason::Stop))
@@ -245,9 +248,8 @@ fn tokens_are_the_same_with_and_without_probabilities() {
     let (mut scheduler, mut events) = (scheduler(2), Vec::new());
     let id = long_output(&[1, 2], 20);
     let told = Generate {
-        logprobs: Some(2),
         id: id + 1000,
-        ..request(id, &[1, 2], 20)
+        ..with(request(id, &[1, 2], 20), |it| it.logprobs = Some(2))
     };
     let silent = request(id + 1, &[3], 30);
     for request in [&told, &silent] {
@@ -306,10 +308,8 @@ fn scoring_finds_exactly_the_changed_tokens() {
         let (mut scheduler, mut events) = (scheduler(1), Vec::new());
         let task = Score {
             id: 1,
-            prompt: honest.prompt.clone(),
+            task: honest.task.clone(),
             output: output.to_vec(),
-            sampling: honest.sampling,
-            seed: honest.seed,
         };
         scheduler.score(task, &mut |event| events.push(event));
         run(&mut scheduler, &mut events);
@@ -326,7 +326,7 @@ fn scoring_finds_exactly_the_changed_tokens() {
     let computed = clean.log_probabilities.surprises();
     assert_eq!(computed.len(), tokens.len());
     for (position, surprise) in computed.enumerate() {
-        let context = [honest.prompt.as_slice(), &tokens[..position]].concat();
+        let context = [honest.task.input.as_slice(), &tokens[..position]].concat();
         let logits = logits(&context);
         let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
         let expected = sum.ln() - f64::from(logits[tokens[position] as usize]);
@@ -358,25 +358,10 @@ fn scoring_finds_exactly_the_changed_tokens() {
 fn bad_requests_are_answered_and_leave_nothing_behind() {
     let good = request(1, &[1], 5);
     let bad = [
-        Generate {
-            prompt: vec![],
-            ..good.clone()
-        },
-        Generate {
-            prompt: vec![VOCABULARY as u32],
-            ..good.clone()
-        },
-        Generate {
-            prompt: vec![1; 301],
-            ..good.clone()
-        },
-        Generate {
-            sampling: Sampling {
-                temperature: f32::NAN,
-                ..good.sampling
-            },
-            ..good.clone()
-        },
+        request(1, &[], 5),
+        request(1, &[VOCABULARY as u32], 5),
+        request(1, &[1; 301], 5),
+        with(good.clone(), |it| it.sampling.temperature = f32::NAN),
     ];
     for request in bad {
         let (mut scheduler, mut events) = (scheduler(1), Vec::new());
@@ -545,8 +530,9 @@ fn undefined_logits_fail_the_sequence_by_the_models_name() {
         let id = long_output(&[1, 2, 3], 40) + 1000;
         let long = Generate {
             id,
-            logprobs,
-            ..request(id - 1000, &[1, 2, 3], 40)
+            ..with(request(id - 1000, &[1, 2, 3], 40), |it| {
+                it.logprobs = logprobs;
+            })
         };
         let short = request(7, &[2], 15);
         for request in [&long, &short] {
@@ -584,11 +570,12 @@ fn an_output_of_undefined_logits_is_not_scored() {
         let mut events = Vec::new();
         let task = Score {
             id,
-            prompt: vec![1, 2, 3],
+            task: with(request(1, &[1, 2, 3], 40), |it| {
+                it.sampling = Sampling::GREEDY;
+            })
+            .task,
             // What a choice among undefined logits was: the lowest id, again and again.
             output: vec![END; 40],
-            sampling: Sampling::GREEDY,
-            seed: JobSeed::from_bytes([1; 32]),
         };
         scheduler.score(task, &mut |event| events.push(event));
         run(&mut scheduler, &mut events);

@@ -18,7 +18,7 @@ use infera_engine::message::{DeviceChoice, Event, Generate, Load};
 use infera_engine::scheduler::{Endings, Scheduler};
 use infera_model::Config;
 use infera_model::gguf::Gguf;
-use infera_protocol::{FinishReason, JobSeed, Profile, Sampling};
+use infera_protocol::{FinishReason, JobSeed, ModelId, Profile, Sampling, Task, Writing};
 
 /// Sequences at once, and requests that are there at once: more, so that some wait.
 const SEQUENCES: u32 = 6;
@@ -66,22 +66,19 @@ impl Random {
 fn request(id: u64) -> Generate {
     let kind = id % KINDS;
     let length = 3 + kind * 17 % 90;
+    let sampling = Sampling {
+        temperature: if kind.is_multiple_of(3) { 0.0 } else { 0.9 },
+        top_k: 40,
+        top_p: 1.0,
+        min_p: 0.0,
+    };
+    let max_tokens = 2 + (kind * 13 % 60) as u32;
+    let writing = Writing::new(sampling, max_tokens, JobSeed::from_bytes([kind as u8; 32]));
+    let prompt = (0..length).map(|at| ((at * 7 + at / 40 * kind * 31) % 600 + 3) as u32);
     Generate {
         id,
-        prompt: (0..length)
-            .map(|at| ((at * 7 + at / 40 * kind * 31) % 600 + 3) as u32)
-            .collect(),
+        task: Task::write(ModelId::from_bytes([0; 32]), prompt.collect(), writing),
         output: Vec::new(),
-        sampling: Sampling {
-            temperature: if kind.is_multiple_of(3) { 0.0 } else { 0.9 },
-            top_k: 40,
-            top_p: 1.0,
-            min_p: 0.0,
-        },
-        max_tokens: 2 + (kind * 13 % 60) as u32,
-        stop: Vec::new(),
-        logprobs: None,
-        seed: JobSeed::from_bytes([kind as u8; 32]),
     }
 }
 

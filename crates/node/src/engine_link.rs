@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use infera_engine::message::{Command, Embed, Event, Failure, FailureCode, Generate, Load, Score};
+use infera_engine::message::{Command, Event, Failure, FailureCode, Generate, Load, Score};
 use infera_model::rendering::{Limits, Renderer};
 use infera_protocol::frame::{self, Decoder, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -245,9 +245,7 @@ fn unwritable(command: &Command, error: &FrameError) -> Event {
             );
             (None, FailureCode::BadModel, what)
         }
-        Command::Generate(Generate { id, .. })
-        | Command::Score(Score { id, .. })
-        | Command::Embed(Embed { id, .. }) => (
+        Command::Generate(Generate { id, .. }) | Command::Score(Score { id, .. }) => (
             Some(*id),
             FailureCode::BadRequest,
             format!("The request cannot be handed to the engine: {error}"),

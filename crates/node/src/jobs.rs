@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use infera_engine::message::{Command, Embed, Generate};
-use infera_protocol::job::split_texts;
+use infera_engine::message::{Command, Generate};
 use infera_protocol::output::OutputAck;
 use infera_protocol::{
     ChunkChain, ChunkCommit, Finish, FinishReason, JobSpec, NodeKey, OutputBatch, TokenOutput,
@@ -79,28 +78,19 @@ impl Production {
 
     /// What an engine is asked: to go on after everything that exists.
     pub(crate) fn command(&self, id: u64) -> Command {
-        if !self.spec.texts.is_empty() {
-            let texts = split_texts(&self.spec.prompt, &self.spec.texts).unwrap_or_default();
-            return Command::Embed(Embed { id, texts });
-        }
         let mut output = self.spec.output.clone();
         output.extend(self.tokens.iter().map(|token| token.id));
         Command::Generate(Generate {
             id,
-            prompt: self.spec.prompt.clone(),
+            task: self.spec.task.clone(),
             output,
-            sampling: self.spec.sampling,
-            max_tokens: self.spec.max_tokens,
-            stop: self.spec.stop.clone(),
-            logprobs: self.spec.logprobs,
-            seed: self.spec.seed,
         })
     }
 
     /// So many tokens have gone through an engine before its first output. A second engine, which
     /// begins anew, is no news until it is further than the first one was.
     pub(crate) fn prefilled(&mut self, tokens: u32) {
-        let all = self.spec.prompt.len() as u32 + self.spec.start();
+        let all = self.spec.task.input_tokens() + self.spec.start();
         self.prefilled = self.prefilled.max(tokens.min(all));
     }
 
@@ -321,24 +311,18 @@ pub(crate) fn owed_batches(open: &OpenAttempt) -> Vec<OutputBatch> {
 
 #[cfg(test)]
 mod tests {
-    use infera_protocol::{JobId, JobSeed, ModelId, Sampling};
+    use infera_protocol::{JobId, JobSeed, ModelId, Sampling, Task, Writing};
 
     use super::*;
 
     fn production(output: Vec<u32>) -> Production {
+        let writing = Writing::new(Sampling::GREEDY, 2000, JobSeed::from_bytes([3; 32]));
         Production::new(JobSpec {
             version: VERSION,
             job: JobId::from_bytes([1; 16]),
             attempt: 2,
-            model: ModelId::from_bytes([2; 32]),
-            prompt: vec![1, 2, 3],
-            texts: Vec::new(),
+            task: Task::write(ModelId::from_bytes([2; 32]), vec![1, 2, 3], writing),
             output,
-            sampling: Sampling::GREEDY,
-            max_tokens: 2000,
-            stop: Vec::new(),
-            logprobs: None,
-            seed: JobSeed::from_bytes([3; 32]),
             lease_ms: 1000,
         })
     }
@@ -478,9 +462,7 @@ mod tests {
     fn an_embedding_is_one_signed_batch_also_after_a_crash() {
         let key = NodeKey::from_secret(&[1; 32]);
         let mut job = production(Vec::new());
-        job.spec.texts = vec![1, 2];
-        let texts = vec![vec![1], vec![2, 3]];
-        assert_eq!(job.command(5), Command::Embed(Embed { id: 5, texts }));
+        job.spec.task = Task::embed(job.spec.task.model, &[vec![1], vec![2, 3]]);
         assert_eq!(job.next_shipment(Instant::now()), None);
         let vectors = vec![Vector(vec![1.0]), Vector(vec![-1.0])];
         job.embedded(&key, vectors.clone(), 7);

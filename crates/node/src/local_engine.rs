@@ -8,8 +8,7 @@ use std::time::SystemTime;
 use infera_engine::message::{Command, Event, Generate, Load, Loaded};
 use infera_model::rendering::{RenderError, Renderer};
 use infera_model::{ChatMessage, ChatTemplate, Gguf, ModelError, StreamDecoder, Tokenizer};
-use infera_protocol::Sampling;
-use infera_protocol::job::job_seed;
+use infera_protocol::{Sampling, Task, Writing, job_seed};
 
 use crate::clock::{Entropy, random_32};
 use crate::engine_link::{Engine, EngineError, EngineLink};
@@ -160,14 +159,11 @@ pub fn question(
     loaded: &Loaded,
     entropy: &dyn Entropy,
 ) -> Generate {
+    let seed = job_seed(&random_32(entropy), &loaded.model, &prompt, SAMPLING, 0);
+    let writing = Writing::new(SAMPLING, max_tokens, seed);
     Generate {
         id,
+        task: Task::write(loaded.model, prompt, writing),
         output: Vec::new(),
-        sampling: SAMPLING,
-        max_tokens,
-        stop: Vec::new(),
-        logprobs: None,
-        seed: job_seed(&random_32(entropy), &loaded.model, &prompt, &SAMPLING, 0),
-        prompt,
     }
 }

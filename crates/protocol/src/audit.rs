@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::{AuditId, Hash, JobSeed, ModelId};
-use crate::job::Sampling;
+use crate::ids::{AuditId, Hash, ModelId};
 use crate::log_probabilities::LogProbabilities;
+use crate::task::{Task, Work};
 use crate::vector::{Vector, vectors_hash};
 
 /// What a reference node gets. It does not say whose output it is; of an embedding it does not
@@ -14,16 +14,23 @@ use crate::vector::{Vector, vectors_hash};
 pub struct AuditTask {
     pub version: u16,
     pub audit: AuditId,
-    pub model: ModelId,
-    pub prompt: Vec<u32>,
-    /// As in [`crate::JobSpec`]: the lengths of the texts to embed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub texts: Vec<u32>,
+    /// What the output is said to follow from ([`Task::to_check`]).
+    pub task: Task,
+    /// The output to check; none of an embedding.
     pub output: Vec<u32>,
-    pub sampling: Sampling,
-    pub seed: JobSeed,
     /// How long the reference may take before another is asked.
     pub deadline_ms: u64,
+}
+
+impl AuditTask {
+    /// Whether a reference can work on it: there is something to check, and the task keeps its own
+    /// rules.
+    pub fn is_sound(&self) -> bool {
+        match self.task.work {
+            Work::Write(_) => !self.output.is_empty() && self.task.check(&[]).is_ok(),
+            Work::Embed(_) => self.task.check(&self.output).is_ok(),
+        }
+    }
 }
 
 /// A position where the reference would have chosen another token.

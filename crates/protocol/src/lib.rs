@@ -16,19 +16,21 @@ pub mod profile;
 pub mod requirements;
 pub mod shown;
 pub mod signature;
+pub mod task;
 pub mod vector;
 
 pub use audit::{AuditReport, AuditTask, Mismatch};
 pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
-pub use job::{FinishReason, JobSpec, Sampling};
+pub use job::{FinishReason, JobSpec};
 pub use log_probabilities::LogProbabilities;
 pub use output::{ChunkChain, ChunkCommit, Finish, OutputBatch, TokenOutput};
 pub use profile::Profile;
 pub use signature::{NodeKey, Signature};
+pub use task::{Embedding, Sampling, Task, Work, Writing, job_seed, tokens_hash};
 pub use vector::Vector;
 
 /// The protocol version this build speaks. A peer with another version is refused by name.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Tokens in a closed chunk. Only the last chunk of an attempt may be shorter.
 pub const CHUNK_TOKENS: usize = 32;

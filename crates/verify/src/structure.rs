@@ -1,14 +1,14 @@
 //! What can be told from an output without running the model (gate G0).
 
-use infera_protocol::{FinishReason, JobSeed, Sampling, Vector};
+use infera_protocol::{FinishReason, Vector, Writing};
 
 /// An output and the rules it must keep.
 pub struct Structure<'a> {
     /// The whole output's token ids.
     pub output: &'a [u32],
+    /// How it was to be written.
+    pub writing: &'a Writing,
     pub vocabulary: u32,
-    /// Of the whole output.
-    pub max_tokens: u32,
     /// How many output tokens the model's context leaves room for after the prompt.
     pub room: u32,
     /// Why the output ended; none while another node is to continue it.
@@ -18,8 +18,6 @@ pub struct Structure<'a> {
     /// How many tokens there are up to and including the one that completed a stop string, if one
     /// did, in the decoded output.
     pub stop_at: Option<u32>,
-    pub sampling: Sampling,
-    pub seed: JobSeed,
 }
 
 /// A rule that an output breaks. Positions count from 0.
@@ -48,7 +46,7 @@ pub enum StructureFault {
 /// Checks an output against its rules; the first fault is returned.
 pub fn judge_structure(structure: &Structure) -> Result<(), StructureFault> {
     let tokens = structure.output.len() as u32;
-    let limit = structure.max_tokens.min(structure.room);
+    let limit = structure.writing.max_tokens.min(structure.room);
     for (position, token) in (0..).zip(structure.output.iter().copied()) {
         if token >= structure.vocabulary {
             return Err(StructureFault::BeyondVocabulary {
@@ -142,6 +140,8 @@ pub fn judge_vectors(vectors: &[Vector], shape: VectorShape) -> Result<(), Vecto
 
 #[cfg(test)]
 mod tests {
+    use infera_protocol::{JobSeed, Sampling};
+
     use super::*;
 
     #[test]
@@ -181,6 +181,14 @@ mod tests {
 
     const END: u32 = 2;
 
+    static WRITING: Writing = Writing {
+        sampling: Sampling::GREEDY,
+        max_tokens: 4,
+        stop: Vec::new(),
+        logprobs: None,
+        seed: JobSeed::from_bytes([0; 32]),
+    };
+
     fn judge(
         output: &[u32],
         reason: Option<FinishReason>,
@@ -188,14 +196,12 @@ mod tests {
     ) -> Result<(), StructureFault> {
         judge_structure(&Structure {
             output,
+            writing: &WRITING,
             vocabulary: 10,
-            max_tokens: 4,
             room: 100,
             reason,
             is_end: &|token| token == END,
             stop_at,
-            sampling: Sampling::GREEDY,
-            seed: JobSeed::from_bytes([0; 32]),
         })
     }
 
@@ -215,14 +221,12 @@ mod tests {
     fn a_full_context_ends_before_max_tokens() {
         let structure = Structure {
             output: &[5; 3],
+            writing: &WRITING,
             vocabulary: 10,
-            max_tokens: 4,
             room: 3,
             reason: Some(FinishReason::Length),
             is_end: &|_| false,
             stop_at: None,
-            sampling: Sampling::GREEDY,
-            seed: JobSeed::from_bytes([0; 32]),
         };
         assert_eq!(judge_structure(&structure), Ok(()));
     }

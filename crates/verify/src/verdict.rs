@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use infera_protocol::{AuditId, AuditReport, LogProbabilities, Mismatch, Profile, Vector};
+use infera_protocol::{AuditId, AuditReport, LogProbabilities, Mismatch, Profile, Vector, Writing};
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::largest_agreeing;
@@ -414,7 +414,7 @@ fn contradiction(structure: &Structure, report: &AuditReport) -> Option<u32> {
     /// Far more than any rounding, and far less than any guess.
     const SLACK: f64 = 0.01;
     const LEAST_NOISE: f64 = -3.2;
-    let Structure { sampling, seed, .. } = structure;
+    let Writing { sampling, seed, .. } = structure.writing;
     let temperature = f64::from(sampling.temperature);
     let greedy = temperature <= 0.0;
     let open = libm::log(f64::from(structure.vocabulary));

@@ -2,6 +2,7 @@
 
 use infera_protocol::{
     AuditReport, FinishReason, JobSeed, LogProbabilities, MAX_TOP_K, Profile, Sampling, Vector,
+    Writing,
 };
 use infera_verify::{
     Finding, Status, Structure, Thresholds, VectorShape, Verdict, best, choose, choose_among,
@@ -134,19 +135,20 @@ fn tokens(bytes: &mut Bytes<'_>) {
         Some(FinishReason::Cancelled),
         Some(FinishReason::Embedded),
     ]);
+    let sampling = Sampling {
+        temperature: bytes.of(&[0.0, 0.7, 2.0]),
+        ..Sampling::GREEDY
+    };
+    let seed = JobSeed::from_bytes([bytes.u8(); 32]);
+    let writing = Writing::new(sampling, bytes.up_to(60) as u32, seed);
     let structure = Structure {
         output: &output,
+        writing: &writing,
         vocabulary: VOCABULARY,
-        max_tokens: bytes.up_to(60) as u32,
         room: bytes.up_to(60) as u32,
         reason,
         is_end: &|token| token == END,
         stop_at: bytes.bool().then(|| bytes.u8().into()),
-        sampling: Sampling {
-            temperature: bytes.of(&[0.0, 0.7, 2.0]),
-            ..Sampling::GREEDY
-        },
-        seed: JobSeed::from_bytes([bytes.u8(); 32]),
     };
     let length = output.len() as u32;
     let start = bytes.up_to(40) as u32 % (length + 1);

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 
 use infera_protocol::audit::audit_commit_digest;
-use infera_protocol::job::{job_seed, split_texts};
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, NodeEvent,
     NodeState, Offer, Points, Refusal, Release, Session, SessionRequest, WorkRecord, claim_digest,
@@ -14,7 +13,7 @@ use infera_protocol::requirements::{Hardware, Policy, Requirement, check, met};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
     AuditReport, AuditTask, ChunkChain, Finish, JobId, JobSpec, NodeId, OutputBatch, Sampling,
-    Vector,
+    Vector, Work, job_seed,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -121,13 +120,24 @@ fn claim(json: &[u8]) {
 fn job_spec(json: &[u8]) {
     if let Some(spec) = read::<JobSpec>(json) {
         assert_eq!(spec.start() as usize, spec.output.len());
-        let texts = split_texts(&spec.prompt, &spec.texts);
-        if let Some(texts) = texts {
-            assert_eq!(texts.concat(), spec.prompt);
+        let task = &spec.task;
+        let _ = task.input_hash();
+        match &task.work {
+            Work::Write(writing) => {
+                let entropy = writing.seed.as_bytes();
+                let _ = job_seed(entropy, &task.model, &task.input, writing.sampling, 0);
+                let checked = task.to_check(spec.start());
+                assert_eq!(checked.writing().map(|to| to.seed), Some(writing.seed));
+            }
+            Work::Embed(embedding) => {
+                if let Some(texts) = embedding.texts(&task.input) {
+                    assert_eq!(texts.concat(), task.input);
+                }
+            }
         }
-        let entropy = spec.seed.as_bytes();
-        let _ = job_seed(entropy, &spec.model, &spec.prompt, &spec.sampling, 0);
-        let _ = spec.sampling.validate();
+        if task.check(&spec.output).is_ok() {
+            assert!(task.context_tokens() > 0 && !task.input.is_empty());
+        }
     }
 }
 
@@ -150,9 +160,10 @@ fn output(json: &[u8]) {
 }
 
 fn audit_task(json: &[u8]) {
-    if let Some(task) = read::<AuditTask>(json) {
-        let _ = split_texts(&task.prompt, &task.texts);
-        let _ = task.sampling.validate();
+    if let Some(task) = read::<AuditTask>(json)
+        && task.is_sound()
+    {
+        assert_eq!(task.output.is_empty(), task.task.writing().is_none());
     }
 }
 

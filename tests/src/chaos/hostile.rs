@@ -182,7 +182,7 @@ impl Actor {
     }
 
     fn lie(&mut self, calls: &NodeCalls, spec: JobSpec) -> Result<()> {
-        let count = spec.max_tokens - spec.start();
+        let count = spec.task.most_output_tokens() - spec.start();
         let answer = (self.words(count as usize), FinishReason::Length);
         let mut writing = Writing::new(spec);
         let batch = writing.last_batch(&calls.key, answer);
@@ -226,9 +226,9 @@ impl Actor {
             if let Some(offer) = next_offer(&events)?
                 && let Some(spec) = calls.claim(&offer)?
             {
-                let (mut tokens, reason) = engine.generate(&spec, spec.seed)?;
+                let (mut tokens, reason) = engine.generate(&spec, |seed| seed)?;
                 let mut writing = Writing::new(spec);
-                if writing.spec.max_tokens == COLLUDING_TOKENS {
+                if writing.spec.task.most_output_tokens() == COLLUDING_TOKENS {
                     tokens.pop();
                     lock(played).insert(writing.spec.job);
                     let batch = writing.batch(tokens);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use infera_protocol::Task;
 use infera_protocol::node_api::Price;
-use infera_protocol::{JobSeed, Sampling};
 use tokio::time::Instant;
 
 use super::outcome::{collect, verdicts};
 use super::{served, submit};
 use crate::dispatch::Core;
-use crate::job::Request;
+use crate::job::Submission;
 use crate::keys::Client;
 use crate::openai::answer::EmbeddingAnswer;
 use crate::openai::{ApiError, EmbeddingRequest, Input};
@@ -44,16 +44,9 @@ pub(super) async fn embed(
         .read(renderer, &client.name, reading, now_ms)
         .await?;
     let prompt_tokens = count_texts(&texts, model.context)?;
-    let job = Request {
+    let job = Submission {
         client: client.name.clone(),
-        texts: texts.iter().map(|text| text.len() as u32).collect(),
-        prompt: texts.concat(),
-        sampling: Sampling::GREEDY,
-        max_tokens: 0,
-        stop: Vec::new(),
-        logprobs: None,
-        // Nothing is drawn.
-        seed: JobSeed::from_bytes([0; 32]),
+        task: Task::embed(model.id, &texts),
         // No tokens come out.
         price: Price {
             output: 0,

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::body::{BodyFault, Caller, Received, discard};
 use crate::catalog::ServedModel;
 use crate::dispatch::{Core, JobClient, to_the_end};
-use crate::job::{self, Request};
+use crate::job::{self, Submission};
 use crate::keys::{self, Client};
 use crate::ledger::{self, Account};
 use crate::metrics::Gauges;
@@ -127,15 +127,14 @@ async fn job(
         }
     };
     let mut summary = view.summary();
-    if let Some((prompt, output)) = &view.text
-        && let Ok(model) = view.model.parse()
-        && let Ok(Some(model)) = core.catalog.find(&core.database, model).await
+    if let Some(output) = &view.output
+        && let Ok(Some(model)) = core.catalog.find(&core.database, view.task.model).await
     {
-        if view.texts.is_empty() {
-            summary["text"] = json!(job::answer_text(&model, prompt, output, &view.stop));
-        } else {
-            let vectors = job::vectors(output, view.texts.len());
+        if let Some(texts) = view.task.embedded_texts() {
+            let vectors = job::vectors(output, texts);
             summary["embeddings"] = vectors.into_iter().map(|vector| json!(vector.0)).collect();
+        } else {
+            summary["text"] = json!(job::answer_text(&model, &view.task, output));
         }
     }
     Ok(Json(summary))
@@ -181,7 +180,7 @@ async fn metrics(State(core): Shared) -> impl IntoResponse {
 pub(super) async fn submit(
     core: &Arc<Core>,
     client: &Client,
-    jobs: Vec<Request>,
+    jobs: Vec<Submission>,
 ) -> Result<Vec<JobClient>, SubmitError> {
     let (core, client) = (Arc::clone(core), client.clone());
     to_the_end(async move { core.submit(&client, jobs).await }).await

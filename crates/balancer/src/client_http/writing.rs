@@ -9,8 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use infera_protocol::digest::Digest;
-use infera_protocol::job::job_seed;
-use infera_protocol::{FinishReason, TokenOutput};
+use infera_protocol::{FinishReason, Task, TokenOutput, Writing, job_seed};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -19,7 +18,7 @@ use super::outcome::{collect, ended_early, known_verdict, shutting_down, verdict
 use super::{served, submit};
 use crate::catalog::ServedModel;
 use crate::dispatch::{Core, JobClient};
-use crate::job::{Progress, Request};
+use crate::job::{Progress, Submission};
 use crate::keys::Client;
 use crate::openai::answer::{Choice, Delta, Envelope, Shape, TokenLog, joined};
 use crate::openai::{self, ApiError};
@@ -94,16 +93,17 @@ pub(super) async fn generate(
                     .as_bytes(),
                 None => core.edges.random(),
             };
-            Request {
-                client: client.name.clone(),
-                seed: job_seed(&entropy, &model.id, &prompt, &request.sampling, choice),
-                model: Arc::clone(&model),
-                prompt,
-                texts: Vec::new(),
+            let writing = Writing {
                 sampling: request.sampling,
                 max_tokens,
                 stop: request.stop.clone(),
                 logprobs: request.logprobs,
+                seed: job_seed(&entropy, &model.id, &prompt, request.sampling, choice),
+            };
+            Submission {
+                client: client.name.clone(),
+                task: Task::write(model.id, prompt, writing),
+                model: Arc::clone(&model),
                 price: model.price,
                 wait: request.wait,
                 keep: request.keep,
@@ -111,7 +111,7 @@ pub(super) async fn generate(
             }
         })
         .collect();
-    let log = |job: &Request| TokenLog::new(model.tokenizer(), &job.prompt, shape);
+    let log = |job: &Submission| TokenLog::new(model.tokenizer(), &job.task.input, shape);
     let logs = jobs
         .iter()
         .map(|job| request.logprobs.map(|_| log(job)))

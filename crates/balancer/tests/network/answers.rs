@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::{
     ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, model_id, patient, sim_answer, until,
+    writing,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,17 +16,17 @@ async fn a_streamed_answer_is_verified_and_paid() {
         "stream_options": {"include_usage": true}, "infera": {"wait": true},
     }));
     let mut work = worker.take().await;
-    assert_eq!(work.spec.model, model_id());
+    assert_eq!(work.spec.task.model, model_id());
     while worker.write(&mut work, 5).await.unwrap().received < 60 {}
     let ack = worker.write_all(&mut work).await.unwrap();
     assert!(ack.finished);
     assert_eq!((ack.received, ack.chunks), (ANSWER_TOKENS, 3));
     let answer = answer.await.unwrap();
     assert!(answer.done);
-    let ids = sim_answer(&work.spec.seed);
+    let ids = sim_answer(&writing(&work.spec).seed);
     assert_eq!(
         answer.text,
-        head().tokenizer().decode(&work.spec.prompt, &ids)
+        head().tokenizer().decode(&work.spec.task.input, &ids)
     );
     assert_eq!(answer.finish.as_deref(), Some("stop"));
     let first = &answer.chunks[0];
@@ -36,7 +37,7 @@ async fn a_streamed_answer_is_verified_and_paid() {
     let [usage, verdict] = &answer.chunks[answer.chunks.len() - 2..] else {
         panic!("two chunks")
     };
-    let prompt = work.spec.prompt.len() as i64;
+    let prompt = work.spec.task.input.len() as i64;
     assert_eq!(usage["usage"]["prompt_tokens"], prompt);
     assert_eq!(usage["usage"]["completion_tokens"], ANSWER_TOKENS);
     assert_eq!(verdict["infera"]["verdict"], "verified", "{verdict}");

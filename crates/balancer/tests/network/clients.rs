@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Conduct, MODEL, Network, SimNode, chat_body, hardware, model_id, patient, sim_answer, until,
+    writing,
 };
 
 async fn error(network: &Network, path: &str, body: &Value) -> (u16, Value) {
@@ -470,7 +471,7 @@ async fn hanging_up_cancels_at_the_node_and_pays_what_was_written() {
     assert_eq!(receipt["finish_reason"], "cancelled");
     assert_eq!(receipt["verdict"], "verified");
     assert_eq!(receipt["attempts"][0]["paid_tokens"], 41);
-    let cost = work.spec.prompt.len() as i64 * 3 + 41 * 10;
+    let cost = work.spec.task.input.len() as i64 * 3 + 41 * 10;
     assert_eq!(network.balances().await["client:ann"], -cost);
     assert_eq!(worker.points().await.confirmed, cost * 80 / 100);
 }
@@ -595,7 +596,7 @@ async fn a_stream_that_cannot_go_on_ends_with_an_error_event() {
     let answer = network.stream(&json!({}));
     let mut work = worker.take().await;
     worker.write(&mut work, 40).await.unwrap();
-    worker.release(&work).await.unwrap();
+    worker.release(&work.spec).await.unwrap();
     let answer = answer.await.unwrap();
     assert!(!answer.done);
     assert_eq!(answer.text.len(), 40);
@@ -603,17 +604,17 @@ async fn a_stream_that_cannot_go_on_ends_with_an_error_event() {
     let receipt = network.settled(&work.spec.job.to_string()).await;
     assert_eq!(receipt["verdict"], "verified");
     let balances = network.balances().await;
-    let received = work.spec.prompt.len() as i64 * 3 + 400;
+    let received = work.spec.task.input.len() as i64 * 3 + 400;
     assert_eq!(
         balances["client:ann"], -received,
         "the client pays for what it got and what passed"
     );
     assert_eq!(receipt["attempts"][0]["paid_tokens"], 32);
-    let share = (work.spec.prompt.len() as i64 * 3 + 32 * 10) * 80 / 100;
+    let share = (work.spec.task.input.len() as i64 * 3 + 32 * 10) * 80 / 100;
     assert_eq!(
         worker.points().await.confirmed,
         share,
         "the node did its part"
     );
-    assert_eq!(sim_answer(&work.spec.seed).len(), 71);
+    assert_eq!(sim_answer(&writing(&work.spec).seed).len(), 71);
 }

@@ -86,7 +86,7 @@ async fn progress_in_a_prompt_renews_the_lease_within_its_bound() {
     let mut worker = SimNode::worker(&network, 1).await;
     let _answer = network.chat(&json!({}));
     let mut work = worker.take().await;
-    let prompt = work.spec.prompt.len() as u32;
+    let prompt = work.spec.task.input.len() as u32;
     assert!(prompt >= 10, "{prompt}");
     let claimed = Instant::now();
     let mut batch = work.batch(0);
@@ -151,7 +151,7 @@ async fn a_job_has_a_deadline_over_all() {
     let partial = answer["infera"]["partial"].as_str().unwrap();
     assert_eq!(partial.len(), 32, "what there is, is given");
     let receipt = network.settled(&work.spec.job.to_string()).await;
-    let cost = work.spec.prompt.len() as i64 * 3 + 320;
+    let cost = work.spec.task.input.len() as i64 * 3 + 320;
     assert_eq!(
         (&receipt["cost"], &receipt["verdict"]),
         (&json!(cost), &json!("verified"))
@@ -192,7 +192,7 @@ async fn who_loses_a_job_gets_no_other_for_a_while() {
     let mut stranger = SimNode::worker(&network, 1).await;
     let first = network.chat(&json!({}));
     let work = stranger.take().await;
-    stranger.release(&work).await.unwrap();
+    stranger.release(&work.spec).await.unwrap();
     stranger.tell(1, None).await;
     let mut honest = SimNode::worker(&network, 2).await;
     let mut again = honest.take().await;
@@ -253,9 +253,9 @@ async fn claiming_and_releasing_mints_nothing() {
         let mut work = worker.take().await;
         worker.write(&mut work, 64).await.unwrap();
         let mut throwaway = SimNode::worker(&network, 20 + round).await;
-        worker.release(&work).await.unwrap();
+        worker.release(&work.spec).await.unwrap();
         let nothing = throwaway.take().await;
-        throwaway.release(&nothing).await.unwrap();
+        throwaway.release(&nothing.spec).await.unwrap();
         let (status, answer) = answer.await.unwrap();
         assert_eq!(
             (status, &answer["error"]["code"]),
@@ -282,7 +282,7 @@ async fn a_client_that_waits_and_gets_nothing_pays_nobody() {
     let mut work = accomplice.take().await;
     accomplice.write(&mut work, 64).await.unwrap();
     let mut cheat = SimNode::worker(&network, 2).await;
-    accomplice.release(&work).await.unwrap();
+    accomplice.release(&work.spec).await.unwrap();
     let offer = cheat.offer().await;
     let mut rest = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
     cheat.write_all(&mut rest).await.unwrap();
@@ -292,7 +292,7 @@ async fn a_client_that_waits_and_gets_nothing_pays_nobody() {
     assert_eq!(receipt["cost"], 0);
     assert_eq!(accomplice.points().await.confirmed, 0);
     let (income, charged) = incomes(&network).await;
-    let cost = work.spec.prompt.len() as i64 * 3 + 710;
+    let cost = work.spec.task.input.len() as i64 * 3 + 710;
     assert_eq!(
         (income, charged),
         (2 * (cost / 10), 0),
@@ -336,7 +336,7 @@ async fn a_client_that_leaves_during_the_prompt_pays_for_what_was_done_of_it() {
     let mut worker = SimNode::worker(&network, 1).await;
     let answer = network.chat(&json!({}));
     let mut work = worker.take().await;
-    let prompt = work.spec.prompt.len() as u32;
+    let prompt = work.spec.task.input.len() as u32;
     let mut batch = work.batch(0);
     batch.prefilled = prompt - 1;
     tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -480,8 +480,8 @@ async fn an_answer_without_a_limit_is_sized_to_the_nodes_that_are_here() {
     worker.tell_context(60).await;
     let answer = network.chat(&json!({"max_tokens": null}));
     let mut work = worker.take().await;
-    let room = 60 - work.spec.prompt.len() as u32;
-    assert_eq!(work.spec.max_tokens, room);
+    let room = 60 - work.spec.task.input.len() as u32;
+    assert_eq!(work.spec.task.most_output_tokens(), room);
     worker.write_all(&mut work).await.unwrap();
     let (status, answer) = answer.await.unwrap();
     assert_eq!(

@@ -218,7 +218,7 @@ async fn only_who_was_given_much_may_send_much() {
     let told = send(path.clone(), &large).await.unwrap_err().message;
     assert!(told.contains("over the limit of 1048576"), "{told}");
     let spec = node.claim(&offer).await.unwrap();
-    let vectors = sim_vectors(&spec.prompt, &spec.texts);
+    let vectors = sim_vectors(&spec.task);
     let mut batch = json!(embedded(&node.key, &spec, vectors));
     batch["padding"] = large["padding"].clone();
     assert!(send(path, &batch).await.unwrap().finished);
@@ -381,12 +381,7 @@ async fn a_deleted_prompt_is_in_no_file_of_the_balancer() {
         "infera": {"wait": true},
     }));
     let mut work = worker.take().await;
-    let prompt: Vec<u8> = work
-        .spec
-        .prompt
-        .iter()
-        .flat_map(|id| id.to_le_bytes())
-        .collect();
+    let prompt = serde_json::to_vec(&work.spec.task.input).unwrap();
     assert!(network.keeps(&prompt));
     worker.write_all(&mut work).await.unwrap();
     assert_eq!(answer.await.unwrap().0, 200);

@@ -5,13 +5,14 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    ChunkChain, Finish, FinishReason, Hash, JobSpec, OutputBatch, Profile, TokenOutput, Vector,
+    ChunkChain, Finish, FinishReason, Hash, JobSpec, OutputBatch, Profile, Task, TokenOutput,
+    Vector,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    Conduct, EMBEDDER, MODEL, Network, SimNode, Work, chat_body, code, embedded, embedder, hasty,
-    key, patient, sim_vector, sim_vectors, until,
+    EMBEDDER, MODEL, Network, SimNode, chat_body, code, embedded, embedder, hasty, key, patient,
+    sim_vector, sim_vectors, until,
 };
 
 /// Three tokens and two, at 3 micro-points each.
@@ -31,7 +32,7 @@ async fn take(node: &mut SimNode) -> JobSpec {
 
 /// Computes as an honest node does.
 async fn deliver(node: &SimNode, spec: &JobSpec) {
-    let vectors = sim_vectors(&spec.prompt, &spec.texts);
+    let vectors = sim_vectors(&spec.task);
     let batch = embedded(&node.key, spec, vectors);
     assert!(node.output(spec.job, &batch).await.unwrap().finished);
 }
@@ -69,15 +70,15 @@ async fn vectors_are_answered_verified_and_paid_for_their_input() {
     );
     let spec = worker.claim(&offer).await.unwrap();
     assert_eq!(
-        (&spec.prompt, &spec.texts),
-        (&vec![1, 2, 3, 4, 5], &vec![3, 2])
+        spec.task,
+        Task::embed(spec.task.model, &[vec![1, 2, 3], vec![4, 5]])
     );
     deliver(&worker, &spec).await;
     let (status, answer) = answer.await.unwrap();
     assert_eq!(status, 200, "{answer}");
     let job = answer["infera"]["job_id"].as_str().unwrap();
     let data = answer["data"].as_array().unwrap();
-    let expected = sim_vectors(&spec.prompt, &spec.texts);
+    let expected = sim_vectors(&spec.task);
     assert_eq!(data.len(), 2);
     for ((index, data), expected) in (0..).zip(data).zip(&expected) {
         assert_eq!(data["object"], "embedding");
@@ -101,12 +102,12 @@ async fn vectors_are_answered_verified_and_paid_for_their_input() {
         receipt["reason"],
         "2 reference nodes agree on all 2 vectors."
     );
-    assert_eq!(receipt["texts"], json!([3, 2]));
+    assert_eq!(receipt["task"]["work"], json!(spec.task.work));
     assert_eq!(
         (&receipt["prompt_tokens"], &receipt["output_tokens"]),
         (&json!(5), &json!(0))
     );
-    let vectors = sim_vectors(&spec.prompt, &spec.texts);
+    let vectors = sim_vectors(&spec.task);
     assert_eq!(receipt["output_hash"], json!(vectors_hash(&vectors)));
     let attempt = &receipt["attempts"][0];
     let finish: Finish = serde_json::from_value(attempt["finish"].clone()).unwrap();
@@ -158,8 +159,8 @@ async fn base64_token_ids_and_kept_vectors() {
     let answer = network.embed(&extra);
     let spec = take(&mut worker).await;
     assert_eq!(
-        (&spec.prompt, &spec.texts),
-        (&vec![1, 2, 3, 95], &vec![3, 1])
+        spec.task,
+        Task::embed(spec.task.model, &[vec![1, 2, 3], vec![95]])
     );
     deliver(&worker, &spec).await;
     let (status, answer) = answer.await.unwrap();
@@ -224,7 +225,7 @@ async fn rounding_passes() {
     let mut worker = SimNode::worker(&network, 1).await;
     let answer = network.embed(&json!({"infera": {"wait": true}}));
     let spec = take(&mut worker).await;
-    let mut vectors = sim_vectors(&spec.prompt, &spec.texts);
+    let mut vectors = sim_vectors(&spec.task);
     for value in &mut vectors[0].0 {
         *value = f32::from_bits(value.to_bits() + 1);
     }
@@ -249,16 +250,13 @@ async fn a_node_that_releases_or_dies_is_followed_by_another() {
     // The first one says nothing until its lease is over.
     let second = take(&mut tired).await;
     assert_eq!((second.attempt, second.job), (2, lost.job));
-    let late = embedded(&dead.key, &lost, sim_vectors(&lost.prompt, &lost.texts));
+    let late = embedded(&dead.key, &lost, sim_vectors(&lost.task));
     assert_eq!(
         code(dead.output(lost.job, &late).await),
         RefusalCode::LeaseEnded
     );
     let mut third = SimNode::worker(&network, 3).await;
-    tired
-        .release(&Work::new(second, Conduct::Honest))
-        .await
-        .unwrap();
+    tired.release(&second).await.unwrap();
     let spec = take(&mut third).await;
     deliver(&third, &spec).await;
     let (status, answer) = answer.await.unwrap();
@@ -333,7 +331,7 @@ async fn output_that_is_no_embedding_changes_nothing() {
     let mut worker = SimNode::worker(&network, 1).await;
     let answer = network.embed(&json!({}));
     let spec = take(&mut worker).await;
-    let good = sim_vectors(&spec.prompt, &spec.texts);
+    let good = sim_vectors(&spec.task);
     let batch = |vectors: Vec<Vector>| embedded(&worker.key, &spec, vectors);
     let changed = |change: fn(&mut Finish)| {
         let mut batch = batch(good.clone());
@@ -530,7 +528,7 @@ async fn a_reference_whose_vectors_have_another_shape_is_refused() {
     };
     assert_eq!((model, tokens), (embedder().id(Profile::P32), 5));
     let task = reference.accept(audit).await.unwrap();
-    assert_eq!((task.output.len(), &task.texts), (0, &spec.texts));
+    assert_eq!((task.output.len(), &task.task), (0, &spec.task));
     let mut report = crate::support::honest_report(&task);
     report.vectors.pop();
     let salt = Hash::from_bytes([1; 32]);

@@ -6,14 +6,14 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
-    AuditId, FinishReason, Hash, JobId, NodeKey, OutputBatch, Profile, Signature, TokenOutput,
-    VERSION,
+    AuditId, FinishReason, Hash, JobId, JobSeed, NodeKey, OutputBatch, Profile, Sampling,
+    Signature, Task, TokenOutput, VERSION, Writing,
 };
 use serde_json::json;
 
 use crate::support::{
     Conduct, MODEL, Network, PRICE, SimNode, Work, answer, challenge, code, hardware, hasty, head,
-    honest_report, key, open_session, patient, session_request,
+    honest_report, key, open_session, patient, session_request, writing,
 };
 
 fn tokens(ids: &[u32]) -> Vec<TokenOutput> {
@@ -229,7 +229,7 @@ async fn output_that_is_wrong_changes_nothing() {
         (at(40, &vec![50; 200]), RefusalCode::BadOutput),
         (
             OutputBatch {
-                version: 3,
+                version: VERSION + 1,
                 ..at(40, &[])
             },
             RefusalCode::UnknownVersion,
@@ -337,10 +337,13 @@ async fn after_the_lease_another_node_goes_on_and_the_client_sees_one_answer() {
     let mut second = SimNode::worker(&network, 2).await;
     let mut rest = second.take().await;
     assert_eq!((rest.spec.attempt, rest.spec.output.len()), (2, 45));
-    assert_eq!(rest.spec.seed, work.spec.seed);
+    assert_eq!(writing(&rest.spec).seed, writing(&work.spec).seed);
     let late = first.write(&mut work, 5).await;
     assert_eq!(code(late), RefusalCode::LeaseEnded);
-    assert_eq!(code(first.release(&work).await), RefusalCode::LeaseEnded);
+    assert_eq!(
+        code(first.release(&work.spec).await),
+        RefusalCode::LeaseEnded
+    );
     second.write(&mut rest, 3).await.unwrap();
     let before_start = OutputBatch {
         position: 44,
@@ -352,10 +355,10 @@ async fn after_the_lease_another_node_goes_on_and_the_client_sees_one_answer() {
     );
     second.write_all(&mut rest).await.unwrap();
     let answer = answer.await.unwrap();
-    let whole = crate::support::sim_answer(&work.spec.seed);
+    let whole = crate::support::sim_answer(&writing(&work.spec).seed);
     let text = crate::support::head()
         .tokenizer()
-        .decode(&work.spec.prompt, &whole);
+        .decode(&work.spec.task.input, &whole);
     assert_eq!(answer.text, text, "one unbroken answer");
     assert_eq!(
         answer.chunks.last().unwrap()["infera"]["verdict"],
@@ -366,7 +369,7 @@ async fn after_the_lease_another_node_goes_on_and_the_client_sees_one_answer() {
     assert_eq!(attempts[0]["ended"], "lease_ended");
     assert_eq!(attempts[0]["paid_tokens"], 32, "closed chunks only");
     assert_eq!(attempts[1]["paid_tokens"], 26);
-    let prompt = work.spec.prompt.len() as i64 * 3;
+    let prompt = work.spec.task.input.len() as i64 * 3;
     assert_eq!(first.points().await.confirmed, (prompt + 320) * 80 / 100);
     assert_eq!(second.points().await.confirmed, 260 * 80 / 100);
     let balances = network.balances().await;
@@ -382,10 +385,13 @@ async fn a_released_job_goes_on_at_once() {
     let mut work = first.take().await;
     first.write(&mut work, 10).await.unwrap();
     let mut second = SimNode::worker(&network, 2).await;
-    first.release(&work).await.unwrap();
+    first.release(&work.spec).await.unwrap();
     let mut rest = second.take().await;
     assert_eq!(rest.spec.output, work.tokens);
-    assert_eq!(code(first.release(&work).await), RefusalCode::LeaseEnded);
+    assert_eq!(
+        code(first.release(&work.spec).await),
+        RefusalCode::LeaseEnded
+    );
     second.write_all(&mut rest).await.unwrap();
     assert_eq!(answer.await.unwrap().text.len(), 70);
 }
@@ -485,15 +491,13 @@ async fn audit_steps_out_of_order_are_refused() {
         code(one.accept(AuditId::from_bytes([0; 16])).await),
         RefusalCode::UnknownAudit
     );
+    let seed = JobSeed::from_bytes([0; 32]);
+    let writing = Writing::new(Sampling::GREEDY, 1, seed);
     let mut early = crate::support::honest_report(&infera_protocol::AuditTask {
         version: VERSION,
         audit: first,
-        model: crate::support::model_id(),
-        prompt: vec![1],
-        texts: vec![],
+        task: Task::write(crate::support::model_id(), vec![1], writing),
         output: vec![],
-        sampling: infera_protocol::Sampling::GREEDY,
-        seed: infera_protocol::JobSeed::from_bytes([0; 32]),
         deadline_ms: 1,
     });
     assert_eq!(

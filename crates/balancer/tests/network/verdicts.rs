@@ -8,7 +8,7 @@ use infera_protocol::{Hash, Mismatch, Profile};
 use serde_json::json;
 
 use crate::support::{
-    Conduct, MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until,
+    Conduct, MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until, writing,
 };
 
 /// The node's next event about a final verdict.
@@ -40,7 +40,7 @@ async fn a_cheat_forfeits_its_points_and_the_client_is_refunded() {
     assert_eq!(finding["finding"], "fail");
     assert!(finding["match_rate"].as_f64().unwrap() < 0.5);
     let balances = network.balances().await;
-    let cost = work.spec.prompt.len() as i64 * 3 + 710;
+    let cost = work.spec.task.input.len() as i64 * 3 + 710;
     assert_eq!(balances["client:ann"], 0);
     assert_eq!(balances["escrow"], 0);
     assert_eq!(
@@ -89,8 +89,8 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     assert_eq!(status, 200);
     assert_eq!(answer["infera"]["verdict"], "verified");
     let text = head().tokenizer().decode(
-        &again.spec.prompt,
-        &crate::support::sim_answer(&again.spec.seed),
+        &again.spec.task.input,
+        &crate::support::sim_answer(&writing(&again.spec).seed),
     );
     assert_eq!(answer["choices"][0]["message"]["content"], text);
     let receipt = network
@@ -99,7 +99,7 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     assert_eq!(receipt["run"], 2);
     assert_eq!(receipt["attempts"][0]["verdict"], "failed");
     assert_eq!(receipt["attempts"][1]["verdict"], "verified");
-    let cost = work.spec.prompt.len() as i64 * 3 + 710;
+    let cost = work.spec.task.input.len() as i64 * 3 + 710;
     let balances = network.balances().await;
     assert_eq!(balances["client:ann"], -cost, "paid once");
     assert_eq!(balances["escrow"], 0);
@@ -130,7 +130,7 @@ async fn what_is_pending_is_told_at_once_and_what_references_found_only_with_the
     let mut work = worker.take().await;
     worker.write_all(&mut work).await.unwrap();
     answer.await.unwrap();
-    let share = (work.spec.prompt.len() as i64 * 3 + 710) * 80 / 100;
+    let share = (work.spec.task.input.len() as i64 * 3 + 710) * 80 / 100;
     let event = worker
         .event_where(|event| matches!(event, NodeEvent::Settled(_)))
         .await;
@@ -186,7 +186,7 @@ async fn each_node_is_told_what_was_found_about_its_own_part() {
     let mut work = honest.take().await;
     honest.write(&mut work, 32).await.unwrap();
     let mut cheat = SimNode::worker(&network, 2).await;
-    honest.release(&work).await.unwrap();
+    honest.release(&work.spec).await.unwrap();
     let offer = cheat.offer().await;
     let mut rest = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
     cheat.write_all(&mut rest).await.unwrap();
@@ -251,7 +251,7 @@ async fn when_references_disagree_more_are_asked() {
     };
     let mut task = liar.accept(audit).await.unwrap();
     let mut report = honest_report(&task);
-    task.seed = infera_protocol::JobSeed::from_bytes([1; 32]);
+    task.task.writing_mut().unwrap().seed = infera_protocol::JobSeed::from_bytes([1; 32]);
     report.mismatches = honest_report(&task).mismatches;
     let salt = Hash::from_bytes([1; 32]);
     liar.commit(&report, &salt).await.unwrap();
@@ -486,7 +486,7 @@ async fn a_restart_mid_job_loses_nothing_and_pays_once() {
     let receipt = network.settled(&job.to_string()).await;
     assert_eq!(receipt["verdict"], "verified");
     assert_eq!(receipt["attempts"][0]["paid_tokens"], 40);
-    let cost = work.spec.prompt.len() as i64 * 3 + 400;
+    let cost = work.spec.task.input.len() as i64 * 3 + 400;
     let balances = network.balances().await;
     assert_eq!((balances["client:ann"], balances["escrow"]), (-cost, 0));
     assert!(

@@ -13,7 +13,6 @@ use infera_balancer::{Balancer, Config, Database, Edges, Server, add_model, crea
 use infera_model::{Gguf, Head, StopMatcher, StreamDecoder};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::digest::Digest;
-use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
     Points, Price, Refusal, RefusalCode, Session, SessionRequest, WorkRecord, claim_digest,
@@ -23,8 +22,8 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
-    JobSpec, LogProbabilities, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile,
-    TokenOutput, VERSION, Vector,
+    JobSpec, LogProbabilities, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile, Task,
+    TokenOutput, VERSION, Vector, Work as TaskWork, Writing,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,10 +153,20 @@ pub(crate) fn sim_vector(text: &[u32]) -> Vector {
     Vector(values.iter().map(|value| (value / length) as f32).collect())
 }
 
-/// The vectors of a prompt with these lengths of texts.
-pub(crate) fn sim_vectors(prompt: &[u32], texts: &[u32]) -> Vec<Vector> {
-    let texts = split_texts(prompt, texts).unwrap();
-    texts.iter().map(|text| sim_vector(text)).collect()
+/// The vectors of a task's texts; none when it writes.
+pub(crate) fn sim_vectors(task: &Task) -> Vec<Vector> {
+    match &task.work {
+        TaskWork::Write(_) => Vec::new(),
+        TaskWork::Embed(embedding) => {
+            let texts = embedding.texts(&task.input).unwrap();
+            texts.into_iter().map(sim_vector).collect()
+        }
+    }
+}
+
+/// How a job is to be written.
+pub(crate) fn writing(spec: &JobSpec) -> &Writing {
+    spec.task.writing().unwrap()
 }
 
 /// The one batch of a node that has computed these vectors.
@@ -622,9 +631,9 @@ impl SimNode {
         self.output(work.spec.job, &batch).await
     }
 
-    pub(crate) async fn release(&self, work: &Work) -> Result<(), Refusal> {
-        let path = format!("/node/v1/jobs/{}/release", work.spec.job);
-        let body = json!({"version": VERSION, "attempt": work.spec.attempt, "reason": "a test"});
+    pub(crate) async fn release(&self, spec: &JobSpec) -> Result<(), Refusal> {
+        let path = format!("/node/v1/jobs/{}/release", spec.job);
+        let body = json!({"version": VERSION, "attempt": spec.attempt, "reason": "a test"});
         self.post_empty(&path, &body).await
     }
 
@@ -767,15 +776,15 @@ impl SimNode {
 impl Work {
     pub(crate) fn new(spec: JobSpec, conduct: Conduct) -> Self {
         let seed = match conduct {
-            Conduct::Honest => spec.seed,
+            Conduct::Honest => writing(&spec).seed,
             Conduct::Cheat => JobSeed::from_bytes([99; 32]),
         };
         let mut work = Self {
             chain: ChunkChain::new(spec.job, spec.attempt, spec.start()),
             tokens: Vec::new(),
             seed,
-            decoder: StreamDecoder::after(Arc::clone(head().tokenizer()), &spec.prompt),
-            matcher: StopMatcher::new(&spec.stop),
+            decoder: StreamDecoder::after(Arc::clone(head().tokenizer()), &spec.task.input),
+            matcher: StopMatcher::new(&writing(&spec).stop),
             ended: None,
             spec,
         };
@@ -807,8 +816,8 @@ impl Work {
             batch.commits.extend(self.chain.push(id));
             batch.tokens.push(TokenOutput {
                 id,
-                logprob: self.spec.logprobs.map(|_| -0.5),
-                alternatives: match self.spec.logprobs {
+                logprob: writing(&self.spec).logprobs.map(|_| -0.5),
+                alternatives: match writing(&self.spec).logprobs {
                     Some(count) if count > 0 => vec![(id, -0.5)],
                     _ => Vec::new(),
                 },
@@ -849,7 +858,7 @@ impl Work {
             self.ended = Some(FinishReason::EndOfText);
         } else if self.matcher.push(&self.decoder.push(id)).matched {
             self.ended = Some(FinishReason::Stop);
-        } else if length >= self.spec.max_tokens {
+        } else if length >= writing(&self.spec).max_tokens {
             self.ended = Some(FinishReason::Length);
         }
     }
@@ -858,15 +867,18 @@ impl Work {
 /// The log-probabilities that the simulated model gives to the tokens of an output. Each depends on
 /// all that stands before it. Three of four tokens that it would write are nearly certain.
 pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
+    let Some(writing) = task.task.writing() else {
+        return LogProbabilities::default();
+    };
     let mut context = Digest::new("test/sim-context/v1")
-        .tokens(&task.prompt)
+        .tokens(&task.task.input)
         .finish();
     (0..)
         .zip(&task.output)
         .map(|(position, claimed)| {
             let drawn = context.as_bytes();
             let open = f64::from(u16::from_le_bytes([drawn[0], drawn[1]]).max(1)) / 65536.0;
-            let surprise = match *claimed == sim_token(&task.seed, position) {
+            let surprise = match *claimed == sim_token(&writing.seed, position) {
                 true if drawn[2] < 192 => 0.02 * open,
                 true => open,
                 false => 10.0 + open,
@@ -882,10 +894,11 @@ pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
 
 /// What a reference that computes exactly finds.
 pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
+    let seed = task.task.writing().map(|writing| writing.seed);
     let mismatches = (0..)
         .zip(&task.output)
         .filter_map(|(position, claimed)| {
-            let token = sim_token(&task.seed, position);
+            let token = sim_token(&seed?, position);
             (token != *claimed).then_some(Mismatch {
                 position,
                 token,
@@ -893,18 +906,15 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
             })
         })
         .collect();
+    let vectors = sim_vectors(&task.task);
     AuditReport {
         audit: task.audit,
-        model: task.model,
+        model: task.task.model,
         backend: "simulated/cpu".to_owned(),
-        positions: (task.output.len() + task.texts.len()) as u32,
+        positions: (task.output.len() + vectors.len()) as u32,
         mismatches,
         log_probabilities: sim_log_probabilities(task),
-        vectors: if task.texts.is_empty() {
-            Vec::new()
-        } else {
-            sim_vectors(&task.prompt, &task.texts)
-        },
+        vectors,
         elapsed_ms: 1,
     }
 }

@@ -9,7 +9,7 @@ use infera_engine::confinement::{self, Bound};
 use infera_engine::gpu::selftest::{self, Check};
 use infera_engine::message::{Command, DeviceChoice, Event, Generate};
 use infera_node::state::rate;
-use infera_protocol::{JobSeed, Profile, Sampling};
+use infera_protocol::{JobSeed, Profile, Sampling, Task, Writing};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -279,6 +279,7 @@ impl Measuring {
 
     async fn run(&mut self, batch: u32, prompt_tokens: u32, max_tokens: u32) -> Result<Run, Fault> {
         let vocabulary = self.engine.loaded.vocabulary;
+        let writing = Writing::new(Sampling::GREEDY, max_tokens, JobSeed::from_bytes([0; 32]));
         let start = Instant::now();
         let first_id = self.requests + 1;
         for number in 0..batch {
@@ -289,13 +290,8 @@ impl Measuring {
                 .collect();
             self.engine.send(Command::Generate(Generate {
                 id: self.requests,
-                prompt,
+                task: Task::write(self.engine.loaded.model, prompt, writing.clone()),
                 output: Vec::new(),
-                sampling: Sampling::GREEDY,
-                max_tokens,
-                stop: Vec::new(),
-                logprobs: None,
-                seed: JobSeed::from_bytes([0; 32]),
             }));
         }
         let mut counts: HashMap<u64, u32> = HashMap::new();

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use infera_engine::message::{Command, Embed, Embedded, Score, Scored};
+use infera_engine::message::{Command, Embedded, Score, Scored};
 use infera_protocol::audit::audit_commit_digest;
-use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Decline, Refusal, RefusalCode, VerdictStatus, WorkKind, WorkRecord,
 };
@@ -100,14 +99,8 @@ impl Controller {
         match result {
             Some(Ok(task)) => {
                 let sound = task.version == VERSION
-                    && (task.audit, task.model) == (id, audit.model)
-                    && task.sampling.validate().is_ok()
-                    && !task.prompt.is_empty()
-                    && if task.texts.is_empty() {
-                        !task.output.is_empty()
-                    } else {
-                        split_texts(&task.prompt, &task.texts).is_some()
-                    };
+                    && (task.audit, task.task.model) == (id, audit.model)
+                    && task.is_sound();
                 if sound {
                     audit.expires = Instant::now() + Duration::from_millis(task.deadline_ms);
                     audit.task = Some(task);
@@ -138,18 +131,11 @@ impl Controller {
                 continue;
             };
             let request = self.ask_engine(slot, Work::Audit(audit), |id| {
-                if task.texts.is_empty() {
-                    Command::Score(Score {
-                        id,
-                        prompt: task.prompt,
-                        output: task.output,
-                        sampling: task.sampling,
-                        seed: task.seed,
-                    })
-                } else {
-                    let texts = split_texts(&task.prompt, &task.texts).unwrap_or_default();
-                    Command::Embed(Embed { id, texts })
-                }
+                Command::Score(Score {
+                    id,
+                    task: task.task,
+                    output: task.output,
+                })
             });
             if let Some(audit) = self.audits.get_mut(&audit) {
                 audit.request = request;

@@ -696,9 +696,9 @@ impl Controller {
                 kind: WorkKind::Job,
                 id: spec.job.to_string(),
                 model: self.slots[job.slot].name(self.served.as_deref()),
-                input_tokens: spec.prompt.len() as u32,
+                input_tokens: spec.task.input_tokens(),
                 output_tokens: job.production.position(),
-                max_tokens: spec.max_tokens,
+                max_tokens: spec.task.most_output_tokens(),
                 tokens_per_second: job.production.tokens_per_second(),
                 started_ms: job.started_ms,
             }

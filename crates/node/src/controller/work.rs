@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_engine::message::{Embedded, Finished};
-use infera_protocol::job::split_texts;
 use infera_protocol::node_api::{
     Claim, Offer, Refusal, RefusalCode, Release, VerdictStatus, WorkKind, WorkRecord, claim_digest,
 };
@@ -157,14 +156,8 @@ impl Controller {
     fn begin(&mut self, offer: &Offer, spec: JobSpec, slot: usize) {
         let key = key_of(offer);
         let sound = spec.version == VERSION
-            && (spec.job, spec.attempt, spec.model) == (offer.job, offer.attempt, offer.model)
-            && spec.sampling.validate().is_ok()
-            && !spec.prompt.is_empty()
-            && if spec.texts.is_empty() {
-                (spec.output.len() as u64) < u64::from(spec.max_tokens)
-            } else {
-                spec.output.is_empty() && split_texts(&spec.prompt, &spec.texts).is_some()
-            };
+            && (spec.job, spec.attempt, spec.task.model) == (offer.job, offer.attempt, offer.model)
+            && spec.task.check(&spec.output).is_ok();
         if !sound {
             tracing::warn!(job = %key.job, "a job's spec is not what was offered; it is handed back");
             self.hand_back(
@@ -433,9 +426,9 @@ impl Controller {
                 kind: WorkKind::Job,
                 id: key.job.to_string(),
                 attempt: key.attempt,
-                model: spec.model,
+                model: spec.task.model,
                 model_name: self.slots[job.slot].name(self.served.as_deref()),
-                input_tokens: spec.prompt.len() as u32,
+                input_tokens: spec.task.input_tokens(),
                 output_tokens: job.production.produced(),
                 started_ms: job.started_ms,
                 finished_ms: Some(self.now_ms()),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use infera_engine::message::FailureCode;
 use infera_protocol::node_api::NodeEvent;
-use infera_protocol::{FinishReason, JobId, Vector};
+use infera_protocol::{FinishReason, JobId, Task, Vector};
 
-use crate::fakes::{FakeBalancer, FakeEngine, Rig, failure, vector_of};
+use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig, failure, vector_of};
 
 /// A node whose model gives vectors.
 async fn embedder() -> Rig {
@@ -93,7 +93,11 @@ async fn a_cancelled_embedding_ends_signed_and_without_vectors() {
 async fn texts_that_do_not_add_up_are_handed_back() {
     let rig = embedder().await;
     let job = rig.balancer.book_embedding(1);
-    rig.balancer.books().jobs.get_mut(&job).unwrap().spec.texts = vec![3, 3];
+    {
+        let mut books = rig.balancer.books();
+        let spec = &mut books.jobs.get_mut(&job).unwrap().spec;
+        spec.task.input.push(6);
+    }
     rig.balancer.offer(job);
     rig.until("the release", || {
         rig.balancer.books().jobs[&job].released.is_some()
@@ -110,8 +114,8 @@ async fn a_reference_embeds_the_texts_for_itself() {
     let rig = Rig::start(balancer, engine).await;
     rig.until_ready().await;
     let audit = rig.balancer.book_audit(1);
-    let texts = vec![1, 2];
-    rig.balancer.books().audits.get_mut(&audit).unwrap().texts = texts;
+    let task = Task::embed(MODEL, &[vec![1], vec![2, 3]]);
+    rig.balancer.books().audits.get_mut(&audit).unwrap().task = task;
     rig.balancer.announce(audit);
     rig.until("the commitment", || {
         rig.balancer.books().audits[&audit].commitment.is_some()
@@ -156,7 +160,8 @@ async fn texts_for_an_engine_that_cannot_start_again_are_handed_back_at_once() {
     let rig = Rig::start(balancer, engine).await;
     rig.until_ready().await;
     let audit = rig.balancer.book_audit(1);
-    rig.balancer.books().audits.get_mut(&audit).unwrap().texts = vec![1, 2];
+    let task = Task::embed(MODEL, &[vec![1], vec![2, 3]]);
+    rig.balancer.books().audits.get_mut(&audit).unwrap().task = task;
     rig.balancer.announce(audit);
     rig.until("the audit is in the engine", || {
         let snapshots = rig.node.snapshots();

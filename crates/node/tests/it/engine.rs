@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infera_engine::message::{
-    Command, DeviceChoice, Embed, Event, FailureCode, Generate, Load, Loaded,
-};
+use infera_engine::message::{Command, DeviceChoice, Event, FailureCode, Generate, Load, Loaded};
 use infera_node::engine_link::{ChildEngine, Engine, EngineError, EngineLink, EngineProcesses};
-use infera_protocol::{JobSeed, Sampling};
+use infera_protocol::{JobSeed, ModelId, Sampling, Task, Writing};
 
 pub(crate) fn tiny_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/model/tiny-llama.gguf")
@@ -90,23 +88,20 @@ async fn it_is_confined_and_works_all_the_same_on_the_cpu_and_on_software_vulkan
 
 async fn load_and_generate(device: DeviceChoice) -> Loaded {
     let mut engine = start().await;
-    let send = |command| engine.commands.send(command).unwrap();
+    let commands = engine.commands.clone();
+    let send = |command| commands.send(command).unwrap();
     send(Command::Load(Load::new(tiny_model(), device)));
-    send(Command::Generate(Generate {
-        id: 7,
-        prompt: vec![1, 2, 3],
-        output: Vec::new(),
-        sampling: Sampling::GREEDY,
-        max_tokens: 8,
-        stop: Vec::new(),
-        logprobs: None,
-        seed: JobSeed::from_bytes([0; 32]),
-    }));
     let loaded = event(&mut engine, |event| match event {
         Event::Loaded(loaded) => Some(loaded),
         _ => None,
     })
     .await;
+    let writing = Writing::new(Sampling::GREEDY, 8, JobSeed::from_bytes([0; 32]));
+    send(Command::Generate(Generate {
+        id: 7,
+        task: Task::write(loaded.model, vec![1, 2, 3], writing),
+        output: Vec::new(),
+    }));
     let mut tokens = 0;
     let finished = loop {
         let next = event(&mut engine, Some).await;
@@ -118,7 +113,7 @@ async fn load_and_generate(device: DeviceChoice) -> Loaded {
     };
     assert_eq!(finished.id, 7);
     assert!((1..=8).contains(&tokens));
-    drop(engine.commands);
+    drop((commands, engine.commands));
     let waiting = async { while engine.events.recv().await.is_some() {} };
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
@@ -137,9 +132,11 @@ async fn a_command_that_cannot_be_written_is_answered() {
     let send = |command| engine.commands.send(command).unwrap();
     let path = PathBuf::from(OsStr::from_bytes(b"/models/bad\xff.gguf"));
     send(Command::Load(Load::new(path, DeviceChoice::Cpu)));
-    send(Command::Embed(Embed {
+    let model = ModelId::from_bytes([1; 32]);
+    send(Command::Generate(Generate {
         id: 9,
-        texts: vec![vec![u32::MAX; 10 << 20]],
+        task: Task::embed(model, &[vec![u32::MAX; 10 << 20]]),
+        output: Vec::new(),
     }));
     let mut answers = Vec::new();
     while answers.len() < 2 {

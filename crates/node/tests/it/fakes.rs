@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use infera_engine::message::{
-    Command, DeviceChoice, DeviceInfo, Embed, Embedded, Event, Failure, FailureCode, Finished,
-    Generate, Loaded, Scored,
+    Command, DeviceChoice, DeviceInfo, Embedded, Event, Failure, FailureCode, Finished, Generate,
+    Loaded, Score, Scored,
 };
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
@@ -34,7 +34,8 @@ use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
     AuditId, AuditReport, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
-    ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, TokenOutput, VERSION, Vector,
+    ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Vector,
+    Work, Writing,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -180,7 +181,7 @@ async fn run_engine(
     events: mpsc::UnboundedSender<Event>,
 ) {
     let mut running: Vec<(Generate, u32)> = Vec::new();
-    let mut embedding: BTreeMap<u64, Vec<Vec<u32>>> = BTreeMap::new();
+    let mut embedding: BTreeMap<u64, Task> = BTreeMap::new();
     let mut prefilling: VecDeque<(Instant, u64, u32)> = VecDeque::new();
     let _ = events.send(Event::Started {
         version: "fake".to_owned(),
@@ -198,6 +199,20 @@ async fn run_engine(
                         Some(error) => Event::Failed { id: None, error },
                         None => Event::Loaded(loaded(load.profile, &script)),
                     });
+                }
+                Some(
+                    Command::Generate(Generate { id, task, .. })
+                    | Command::Score(Score { id, task, .. }),
+                ) if task.writing().is_none() => {
+                    let mut script = script.lock().unwrap();
+                    if script.die_at.pop_front().is_some() {
+                        return;
+                    }
+                    if let Some(error) = script.fail_requests.clone() {
+                        let _ = events.send(Event::Failed { id: Some(id), error });
+                    } else {
+                        embedding.insert(id, task);
+                    }
                 }
                 Some(Command::Generate(generate)) => {
                     let mut script = script.lock().unwrap();
@@ -230,17 +245,6 @@ async fn run_engine(
                         }),
                     });
                 }
-                Some(Command::Embed(Embed { id, texts })) => {
-                    let mut script = script.lock().unwrap();
-                    if script.die_at.pop_front().is_some() {
-                        return;
-                    }
-                    if let Some(error) = script.fail_requests.clone() {
-                        let _ = events.send(Event::Failed { id: Some(id), error });
-                    } else {
-                        embedding.insert(id, texts);
-                    }
-                }
                 Some(Command::Cancel { id }) => {
                     script.lock().unwrap().cancels += 1;
                     if embedding.remove(&id).is_some() {
@@ -260,8 +264,12 @@ async fn run_engine(
             }
             () = tokio::time::sleep(TOKEN_TIME), if prefilling.is_empty() && (!running.is_empty() || !embedding.is_empty()) => {
                 if !script.lock().unwrap().holds_vectors {
-                    for (id, texts) in std::mem::take(&mut embedding) {
-                        let vectors = texts.iter().map(|text| vector_of(text)).collect();
+                    for (id, task) in std::mem::take(&mut embedding) {
+                        let Work::Embed(embedding) = &task.work else {
+                            unreachable!("only such tasks are kept here")
+                        };
+                        let texts = embedding.texts(&task.input).unwrap();
+                        let vectors = texts.into_iter().map(vector_of).collect();
                         let _ = events.send(Event::Embedded(Embedded { id, vectors, elapsed_ms: 3 }));
                     }
                 }
@@ -285,7 +293,7 @@ async fn run_engine(
                     let reason = if script.ends_at == Some(*position) {
                         Some(FinishReason::EndOfText)
                     } else {
-                        (*position >= generate.max_tokens).then_some(FinishReason::Length)
+                        (*position >= generate.task.most_output_tokens()).then_some(FinishReason::Length)
                     };
                     if let Some(reason) = reason {
                         let _ = events.send(finished(generate.id, reason));
@@ -362,7 +370,6 @@ pub(crate) struct BookedJob {
     nonces: BTreeSet<Hash>,
 }
 
-#[derive(Default)]
 pub(crate) struct BookedAudit {
     pub(crate) accepted: u32,
     pub(crate) commitment: Option<Hash>,
@@ -370,8 +377,14 @@ pub(crate) struct BookedAudit {
     pub(crate) reported: bool,
     pub(crate) report: Option<AuditReport>,
     pub(crate) declined: Option<String>,
-    /// The lengths of the texts to embed.
-    pub(crate) texts: Vec<u32>,
+    pub(crate) task: Task,
+}
+
+/// A task that writes after three tokens.
+fn writing_task(max_tokens: u32) -> Task {
+    let seed = JobSeed::from_bytes([3; 32]);
+    let writing = Writing::new(Sampling::GREEDY, max_tokens, seed);
+    Task::write(MODEL, vec![1, 2, 3], writing)
 }
 
 #[derive(Default)]
@@ -473,15 +486,8 @@ impl FakeBalancer {
             version: VERSION,
             job,
             attempt,
-            model: MODEL,
-            prompt: vec![1, 2, 3],
-            texts: Vec::new(),
+            task: writing_task(max_tokens),
             output: output.to_vec(),
-            sampling: Sampling::GREEDY,
-            max_tokens,
-            stop: Vec::new(),
-            logprobs: None,
-            seed: JobSeed::from_bytes([3; 32]),
             lease_ms: 10_000,
         };
         let booked = BookedJob {
@@ -506,8 +512,7 @@ impl FakeBalancer {
         let job = self.book(number, 0);
         let mut books = self.books();
         let spec = &mut books.jobs.get_mut(&job).unwrap().spec;
-        spec.prompt = vec![1, 2, 3, 4, 5];
-        spec.texts = vec![3, 2];
+        spec.task = Task::embed(MODEL, &[vec![1, 2, 3], vec![4, 5]]);
         job
     }
 
@@ -518,10 +523,10 @@ impl FakeBalancer {
             Offer {
                 job,
                 attempt: spec.attempt,
-                model: spec.model,
-                prompt_tokens: spec.prompt.len() as u32,
+                model: spec.task.model,
+                prompt_tokens: spec.task.input_tokens(),
                 output_tokens: spec.output.len() as u32,
-                max_tokens: spec.max_tokens,
+                max_tokens: spec.task.most_output_tokens(),
                 price: Price {
                     input: 1,
                     output: 2,
@@ -534,7 +539,16 @@ impl FakeBalancer {
 
     pub(crate) fn book_audit(&self, number: u8) -> AuditId {
         let audit = AuditId::from_bytes([number; 16]);
-        self.books().audits.insert(audit, BookedAudit::default());
+        let booked = BookedAudit {
+            accepted: 0,
+            commitment: None,
+            open: false,
+            reported: false,
+            report: None,
+            declined: None,
+            task: writing_task(40),
+        };
+        self.books().audits.insert(audit, booked);
         audit
     }
 
@@ -791,19 +805,12 @@ impl BalancerLink for FakeBalancer {
         self.call(Some(token), move |books| {
             let booked = books.audits.get_mut(&audit).unwrap();
             booked.accepted += 1;
-            let texts = booked.texts.clone();
+            let task = booked.task.clone();
             Ok(AuditTask {
                 version: VERSION,
                 audit,
-                model: MODEL,
-                prompt: vec![1, 2, 3],
-                output: match texts.len() {
-                    0 => (0..40).map(token_at).collect(),
-                    _ => Vec::new(),
-                },
-                texts,
-                sampling: Sampling::GREEDY,
-                seed: JobSeed::from_bytes([3; 32]),
+                output: (0..task.most_output_tokens()).map(token_at).collect(),
+                task,
                 deadline_ms: 60_000,
             })
         })

@@ -254,8 +254,10 @@ async fn what_the_engine_refuses_is_handed_back_at_once() {
 async fn a_long_prompt_is_told_while_it_is_gone_through() {
     let rig = Rig::ready().await;
     let job = rig.balancer.book(1, 40);
-    let prompt = vec![1; 1000];
-    rig.balancer.books().jobs.get_mut(&job).unwrap().spec.prompt = prompt;
+    {
+        let mut books = rig.balancer.books();
+        books.jobs.get_mut(&job).unwrap().spec.task.input = vec![1; 1000];
+    }
     // A step of the engine every quarter of a second; in the middle one that takes long.
     let steps = (1..=30).map(|step| (step * 30, Duration::from_millis(250)));
     rig.engine.script().prefill = steps

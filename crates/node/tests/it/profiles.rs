@@ -28,7 +28,7 @@ impl Rig {
     fn offer_in_p16(&self, max_tokens: u32) -> JobId {
         let job = self.balancer.book(1, max_tokens);
         let mut books = self.balancer.books();
-        books.jobs.get_mut(&job).unwrap().spec.model = MODEL_P16;
+        books.jobs.get_mut(&job).unwrap().spec.task.model = MODEL_P16;
         drop(books);
         self.balancer.offer(job);
         job

@@ -7,19 +7,25 @@ const OUTPUT: [u32; 10] = [5; 10];
 fn structure() -> Structure<'static> {
     Structure {
         output: &OUTPUT,
+        writing: &WRITING,
         vocabulary: 100,
-        max_tokens: 10,
         room: 100,
         reason: Some(FinishReason::Length),
         is_end: &|_| false,
         stop_at: None,
-        sampling: Sampling {
-            temperature: 1.0,
-            ..Sampling::GREEDY
-        },
-        seed: JobSeed::from_bytes([7; 32]),
     }
 }
+
+static WRITING: Writing = Writing {
+    sampling: Sampling {
+        temperature: 1.0,
+        ..Sampling::GREEDY
+    },
+    max_tokens: 10,
+    stop: Vec::new(),
+    logprobs: None,
+    seed: JobSeed::from_bytes([7; 32]),
+};
 
 /// What all who compute find.
 fn computed() -> LogProbabilities {
@@ -164,8 +170,12 @@ fn reasons_are_sentences_for_the_nodes_owner() {
 #[test]
 fn a_broken_structure_fails_whatever_the_references_say() {
     let clean = report(&[]);
-    let broken = Structure {
+    let shorter = Writing {
         max_tokens: 9,
+        ..WRITING.clone()
+    };
+    let broken = Structure {
+        writing: &shorter,
         ..structure()
     };
     let verdict = verdict(0..10, &broken, &[&clean, &clean], &Thresholds::P32, false);
@@ -343,8 +353,12 @@ fn who_was_outvoted_is_named() {
 
 #[test]
 fn at_temperature_0_choices_and_log_probabilities_must_fit() {
-    let greedy = Structure {
+    let writing = Writing {
         sampling: Sampling::GREEDY,
+        ..WRITING.clone()
+    };
+    let greedy = Structure {
+        writing: &writing,
         ..structure()
     };
     let check = |margins: &[(u32, f32)], values: [f64; 10]| {
