@@ -29,6 +29,7 @@ use crate::ledger::{self, Account, Earning, Settlement};
 use crate::metrics;
 use crate::queues::Waits;
 use crate::references;
+use crate::states::{AuditState, Word};
 use crate::store::{self, StoredJob};
 
 /// What is to be settled.
@@ -101,7 +102,7 @@ impl Core {
         }
         let reason: String = reason.chars().take(200).collect();
         tracing::info!(job = %live.id, node = %node.short(), reason, "audit declined");
-        self.close_audit(&mut job, id, "declined")
+        self.close_audit(&mut job, id, AuditState::Declined)
             .await
             .map_err(unavailable)?;
         live.wake.notify_one();
@@ -305,11 +306,13 @@ impl Core {
             .iter()
             .filter(|audit| audit.run == stored.run)
             .map(|audit| {
-                let (step, until) = match audit.step.as_str() {
-                    "offered" => (AuditStep::Accepted, Some(now + self.config.audit_score)),
-                    "committed" => (AuditStep::Committed, None),
-                    "reported" => (AuditStep::Reported, None),
-                    _ => (AuditStep::Closed, Some(now)),
+                let (step, until) = match audit.state {
+                    AuditState::Offered | AuditState::Accepted => {
+                        (AuditStep::Accepted, Some(now + self.config.audit_score))
+                    }
+                    AuditState::Committed => (AuditStep::Committed, None),
+                    AuditState::Reported => (AuditStep::Reported, None),
+                    AuditState::Expired | AuditState::Declined => (AuditStep::Closed, Some(now)),
                 };
                 Audit {
                     id: audit.id,
@@ -452,12 +455,17 @@ impl Core {
             .collect();
         for (id, node) in late {
             tracing::warn!(job = %job.id, node = %node.short(), "a reference node is too late");
-            self.close_audit(job, id, "expired").await?;
+            self.close_audit(job, id, AuditState::Expired).await?;
         }
         Ok(())
     }
 
-    async fn close_audit(&self, job: &mut Job, id: AuditId, step: &str) -> Result<(), DbError> {
+    async fn close_audit(
+        &self,
+        job: &mut Job,
+        id: AuditId,
+        state: AuditState,
+    ) -> Result<(), DbError> {
         let Stage::Auditing(audits) = &mut job.stage else {
             return Ok(());
         };
@@ -465,7 +473,7 @@ impl Core {
             return Ok(());
         };
         let mut write = self.database.write().await?;
-        store::set_audit_step(&mut write, id, step).await?;
+        store::set_audit_state(&mut write, id, state).await?;
         write.commit().await?;
         audit.step = AuditStep::Closed;
         audit.until = Some(Instant::now() + self.config.audit_accept);
@@ -652,10 +660,10 @@ impl Core {
         }
         write.commit().await?;
         tracing::info!(
-            job = %job.id, run = job.run, verdict = store::verdict_name(judgment.verdict),
+            job = %job.id, run = job.run, verdict = judgment.verdict.word(),
             reason = judgment.reason, "settled"
         );
-        metrics::settled(store::verdict_name(judgment.verdict));
+        metrics::settled(judgment.verdict.word());
         for (node, until) in bans {
             self.nodes.ban(node, until);
             job.excluded.insert(node);
@@ -759,7 +767,7 @@ impl Core {
             .await
             .map_err(unavailable)?;
         match state {
-            Some((owner, step)) if owner == node && step == "reported" => Ok(()),
+            Some((owner, AuditState::Reported)) if owner == node => Ok(()),
             _ => Err(self.refuse_old_audit(node, id).await?),
         }
     }

@@ -31,6 +31,7 @@ use crate::metrics;
 use crate::openai::{Input, Prompt};
 use crate::prompts::Reading;
 use crate::references;
+use crate::states::Word;
 use crate::store::{self, JobEnd};
 use crate::submit_error::{PromptError, SubmitError};
 
@@ -83,7 +84,7 @@ struct Stock {
     task: Task,
     output: Vec<u32>,
     computed: LogProbabilities,
-    ended: String,
+    reason: FinishReason,
 }
 
 /// What a canary has shown of one reference.
@@ -237,7 +238,7 @@ impl Core {
         let seeking = self.seeking(now, LIFE);
         let mut job = Job::new(id, Arc::new(submission), 1, seeking, now + LIFE);
         job.restore_output(&output);
-        job.end = reason(&stock.ended);
+        job.end = Some(stock.reason);
         job.delivered = true;
         job.delivery_noted = true;
         job.excluded = seen;
@@ -258,7 +259,7 @@ impl Core {
         let mut write = self.database.write().await?;
         store::insert_job(&mut write, &job, now_ms).await?;
         let end = JobEnd {
-            ended: &stock.ended,
+            reason: job.end,
             error: None,
             cost: 0,
             output_hash: job.output_hash(),
@@ -466,7 +467,7 @@ impl Core {
         let all = seen(&self.database, job.submission.model.id).await?;
         let seen = all.into_iter().find(|(id, _)| *id == stock.id);
         job.excluded = seen.map(|(_, seen)| seen).unwrap_or_default();
-        job.end = reason(&stock.ended);
+        job.end = Some(stock.reason);
         job.canary = Some(OpenCanary {
             stock: stock.id,
             canary: Canary {
@@ -666,10 +667,8 @@ pub(crate) async fn keep_stock(
     computed: &LogProbabilities,
     now_ms: i64,
 ) -> Result<(), DbError> {
-    let ended = match job.end {
-        Some(FinishReason::EndOfText) => "end_of_text",
-        Some(FinishReason::Length) => "length",
-        _ => return Ok(()),
+    let Some(reason @ (FinishReason::EndOfText | FinishReason::Length)) = job.end else {
+        return Ok(());
     };
     let task = &job.submission.task;
     let codes: Vec<u8> = computed
@@ -685,7 +684,7 @@ pub(crate) async fn keep_stock(
     .bind(store::json(task))
     .bind(store::blob(&job.output_ids()))
     .bind(codes)
-    .bind(ended)
+    .bind(reason.word())
     .bind(now_ms)
     .fetch_one(&mut **write)
     .await?;
@@ -778,16 +777,8 @@ async fn read_stock(database: &Database, id: i64) -> Result<Option<Stock>, DbErr
                     .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
                     .collect(),
             ),
-            ended: row.try_get("ended")?,
+            reason: Word::read(&row, "ended")?,
         })
     })
     .transpose()
-}
-
-fn reason(ended: &str) -> Option<FinishReason> {
-    match ended {
-        "end_of_text" => Some(FinishReason::EndOfText),
-        "length" => Some(FinishReason::Length),
-        _ => None,
-    }
 }

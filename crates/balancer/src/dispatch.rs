@@ -38,6 +38,7 @@ use crate::nodes::{Availability, Newcomers, Nodes, Search, Trust};
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
 use crate::standstill::{self, Standstill};
+use crate::states::{self, AttemptEnd, Word};
 use crate::store::{self, JobEnd, StoredJob};
 use crate::submit_error::SubmitError;
 use crate::{ledger, metrics};
@@ -100,16 +101,6 @@ pub(crate) struct Pause {
     pub(crate) until: Option<Instant>,
     /// Also when there is room for it.
     pub(crate) waits: Option<Waits>,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AttemptEnd {
-    Finished,
-    Released,
-    LeaseEnded,
-    /// The job's time is over.
-    Stopped,
 }
 
 impl JobClient {
@@ -825,12 +816,6 @@ impl Core {
             AttemptEnd::Released => produced == 0 && !job.cancelled,
             AttemptEnd::LeaseEnded => true,
         };
-        let ended = match how {
-            AttemptEnd::Finished => "finished",
-            AttemptEnd::Released => "released",
-            AttemptEnd::LeaseEnded => "lease_ended",
-            AttemptEnd::Stopped => "stopped",
-        };
         let now_ms = self.edges.now_ms();
         let mut write = self.database.write().await?;
         store::end_attempt(
@@ -839,7 +824,7 @@ impl Core {
             &job.stored_output(),
             &past,
             paid,
-            ended,
+            how,
             now_ms,
         )
         .await?;
@@ -871,7 +856,7 @@ impl Core {
         self.nodes.measure(past.node, speeds);
         job.past.push(past);
         job.stage = Stage::Seeking(self.seeking(now, self.config.reassign));
-        metrics::attempt_ended(ended);
+        metrics::attempt_ended(how.word());
         Ok(())
     }
 
@@ -893,18 +878,11 @@ impl Core {
     ) -> Result<(), DbError> {
         let now_ms = self.edges.now_ms();
         let cost = job.cost();
-        let ended = match &outcome {
-            Ok(FinishReason::EndOfText) => "end_of_text",
-            Ok(FinishReason::Stop) => "stop",
-            Ok(FinishReason::Length) => "length",
-            Ok(FinishReason::Cancelled) => "cancelled",
-            Ok(FinishReason::Embedded) => "embedded",
-            Err(_) => "failed",
-        };
+        let reason = outcome.as_ref().ok().copied();
         let message = outcome.as_ref().err().map(ToString::to_string);
         let mut write = self.database.write().await?;
         let end = JobEnd {
-            ended,
+            reason,
             error: message.as_deref(),
             cost,
             output_hash: job.output_hash(),
@@ -921,8 +899,9 @@ impl Core {
             }
         }
         job.failed = outcome.is_err();
-        job.end = outcome.as_ref().ok().copied();
+        job.end = reason;
         job.stage = Stage::Auditing(Audits::default());
+        let ended = states::ended(reason);
         tracing::info!(job = %job.id, ended, tokens = job.output.len(), "output ended");
         metrics::job_ended(ended, job.output.len());
         match outcome {

@@ -32,6 +32,7 @@ mod references;
 mod router;
 mod server;
 mod standstill;
+mod states;
 mod store;
 mod submit_error;
 

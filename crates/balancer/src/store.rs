@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use infera_protocol::node_api::{Price, ReferenceFigures, VerdictStatus, WorkKind, WorkRecord};
-use infera_protocol::{AuditId, AuditReport, Finish, Hash, JobId, NodeId, Task};
+use infera_protocol::{AuditId, AuditReport, Finish, FinishReason, Hash, JobId, NodeId, Task};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
 use crate::job::{Attempt, Job, PastAttempt, Speeds, StoredOutput, Submission};
+use crate::states::{self, AttemptEnd, AuditState, JobState, Word};
 
 /// Sets what is left of a job once its text is deleted: the task without what the client wrote.
 const WITHOUT_TEXT: &str = "text_deleted = 1, output = NULL,
@@ -51,7 +52,7 @@ pub(crate) struct StoredAudit {
     pub id: AuditId,
     pub run: u32,
     pub node: NodeId,
-    pub step: String,
+    pub state: AuditState,
     pub commitment: Option<Hash>,
     pub report: Option<AuditReport>,
 }
@@ -90,7 +91,8 @@ pub struct NodeRow {
 
 /// How a run's output ended, for the job's row.
 pub(crate) struct JobEnd<'a> {
-    pub ended: &'a str,
+    /// None: without an answer.
+    pub reason: Option<FinishReason>,
     pub error: Option<&'a str>,
     pub cost: i64,
     pub output_hash: Hash,
@@ -202,7 +204,7 @@ pub(crate) async fn end_attempt(
     output: &StoredOutput,
     past: &PastAttempt,
     paid_tokens: u32,
-    ended: &str,
+    how: AttemptEnd,
     now_ms: i64,
 ) -> Result<(), DbError> {
     sqlx::query("UPDATE jobs SET output = ?, output_tokens = ? WHERE id = ?")
@@ -218,7 +220,7 @@ pub(crate) async fn end_attempt(
     )
     .bind(past.end)
     .bind(now_ms)
-    .bind(ended)
+    .bind(how.word())
     .bind(paid_tokens)
     .bind(past.gross)
     .bind(past.share)
@@ -242,7 +244,7 @@ pub(crate) async fn end_output(
              finished_ms = ?
          WHERE id = ?",
     )
-    .bind(end.ended)
+    .bind(states::ended(end.reason))
     .bind(end.error)
     .bind(end.cost)
     .bind(end.output_hash.to_string())
@@ -264,7 +266,7 @@ pub(crate) async fn settle_job(
     sqlx::query(
         "UPDATE jobs SET state = 'done', verdict = ?, reason = ?, settled_ms = ? WHERE id = ?",
     )
-    .bind(verdict_name(verdict))
+    .bind(verdict.word())
     .bind(reason)
     .bind(now_ms)
     .bind(job.to_string())
@@ -305,7 +307,7 @@ pub(crate) async fn give_up_job(
          WHERE job = ?4 AND run = ?5",
     )
     .bind(now_ms)
-    .bind(verdict_name(VerdictStatus::SampledOut))
+    .bind(VerdictStatus::SampledOut.word())
     .bind(reason)
     .bind(&id)
     .bind(job.run)
@@ -398,7 +400,7 @@ pub(crate) async fn judge_attempt(
     sqlx::query(
         "UPDATE attempts SET verdict = ?, reason = ?, findings = ? WHERE job = ? AND attempt = ?",
     )
-    .bind(verdict_name(verdict))
+    .bind(verdict.word())
     .bind(reason)
     .bind(json(&findings))
     .bind(job.to_string())
@@ -474,13 +476,13 @@ pub(crate) async fn insert_audit(
     Ok(())
 }
 
-pub(crate) async fn set_audit_step(
+pub(crate) async fn set_audit_state(
     write: &mut Write<'_>,
     audit: AuditId,
-    step: &str,
+    state: AuditState,
 ) -> Result<(), DbError> {
     sqlx::query("UPDATE audits SET step = ? WHERE id = ?")
-        .bind(step)
+        .bind(state.word())
         .bind(audit.to_string())
         .execute(&mut **write)
         .await?;
@@ -576,7 +578,7 @@ pub(crate) async fn open_job(database: &Database, id: JobId) -> Result<Option<St
         },
         keep: row.try_get("keep")?,
         run: row.try_get("run")?,
-        auditing: row.try_get::<String, _>("state")? == "auditing",
+        auditing: JobState::read(&row, "state")? == JobState::Auditing,
         failed: row.try_get::<Option<String>, _>("ended")?.as_deref() == Some("failed"),
         output: tokens(row.try_get::<Option<Vec<u8>>, _>("output")?.as_deref()),
         attempts: attempts
@@ -644,12 +646,12 @@ pub(crate) async fn audits(
 pub(crate) async fn audit_state(
     database: &Database,
     audit: AuditId,
-) -> Result<Option<(NodeId, String)>, DbError> {
+) -> Result<Option<(NodeId, AuditState)>, DbError> {
     let row = sqlx::query("SELECT node, step FROM audits WHERE id = ?")
         .bind(audit.to_string())
         .fetch_optional(database.read())
         .await?;
-    row.map(|row| Ok((parse(&row, "node")?, row.try_get("step")?)))
+    row.map(|row| Ok((parse(&row, "node")?, Word::read(&row, "step")?)))
         .transpose()
 }
 
@@ -906,25 +908,6 @@ pub(crate) fn tokens(blob: Option<&[u8]>) -> Vec<u32> {
         .collect()
 }
 
-pub(crate) fn verdict_name(verdict: VerdictStatus) -> &'static str {
-    match verdict {
-        VerdictStatus::Verified => "verified",
-        VerdictStatus::SampledOut => "sampled_out",
-        VerdictStatus::Pending => "pending",
-        VerdictStatus::Failed => "failed",
-    }
-}
-
-pub(crate) fn verdict_from(name: &str) -> Result<VerdictStatus, DbError> {
-    match name {
-        "verified" => Ok(VerdictStatus::Verified),
-        "sampled_out" => Ok(VerdictStatus::SampledOut),
-        "pending" => Ok(VerdictStatus::Pending),
-        "failed" => Ok(VerdictStatus::Failed),
-        other => Err(DbError::Content(format!("the verdict `{other}`"))),
-    }
-}
-
 /// Reads an id or a hash.
 pub(crate) fn parse<T: std::str::FromStr>(row: &SqliteRow, column: &str) -> Result<T, DbError> {
     let text: String = row.try_get(column)?;
@@ -985,7 +968,7 @@ fn stored_audit(row: &SqliteRow) -> Result<StoredAudit, DbError> {
         id: parse(row, "id")?,
         run: row.try_get("run")?,
         node: parse(row, "node")?,
-        step: row.try_get("step")?,
+        state: Word::read(row, "step")?,
         commitment: commitment
             .map(|text| text.parse())
             .transpose()
@@ -1030,7 +1013,7 @@ fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
         output_tokens: row.try_get("output_tokens")?,
         started_ms: row.try_get("started_ms")?,
         finished_ms: row.try_get("finished_ms")?,
-        verdict: verdict_from(&row.try_get::<String, _>("verdict")?)?,
+        verdict: Word::read(row, "verdict")?,
         reason: row.try_get("reason")?,
         points: row.try_get("points")?,
         forfeited: row.try_get("forfeited")?,

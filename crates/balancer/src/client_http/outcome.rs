@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::dispatch::{Core, JobClient};
 use crate::job::{Progress, VerdictView};
 use crate::openai::ApiError;
-use crate::store;
+use crate::states::Word;
 
 /// What a job has given.
 #[derive(Default)]
@@ -104,14 +104,14 @@ pub(super) fn verdicts(clients: &[JobClient]) -> Value {
     };
     let mut object = json!({
         "job_id": views.first().map(|(id, _)| *id),
-        "verdict": store::verdict_name(worst.verdict),
+        "verdict": worst.verdict.word(),
         "reason": worst.reason,
     });
     if views.len() > 1 {
         let jobs = views.iter().map(|(id, view)| {
             json!({
                 "job_id": id,
-                "verdict": store::verdict_name(view.verdict),
+                "verdict": view.verdict.word(),
                 "reason": view.reason,
             })
         });

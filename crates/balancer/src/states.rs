@@ -1,0 +1,131 @@
+//! The states of jobs, attempts and audits that outlive the process, and the words by which the
+//! database, receipts, metrics and the log know them.
+
+use infera_protocol::FinishReason;
+use infera_protocol::node_api::VerdictStatus;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::db::DbError;
+
+/// How far a job is, as its row has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobState {
+    Running,
+    Auditing,
+    Done,
+}
+
+/// How far an audit is, as its row has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditState {
+    Offered,
+    Accepted,
+    Committed,
+    Reported,
+    Expired,
+    Declined,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    Finished,
+    Released,
+    LeaseEnded,
+    /// The job's time is over.
+    Stopped,
+}
+
+/// A state that is a word outside the program.
+pub(crate) trait Word: Copy + 'static {
+    const WORDS: &'static [(Self, &'static str)];
+
+    fn word(self) -> &'static str;
+
+    /// Reads a column.
+    fn read(row: &SqliteRow, column: &str) -> Result<Self, DbError> {
+        Self::read_option(row, column)?
+            .ok_or_else(|| DbError::Content(format!("the {column}, which is missing")))
+    }
+
+    /// Reads a column that may be empty.
+    fn read_option(row: &SqliteRow, column: &str) -> Result<Option<Self>, DbError> {
+        let Some(word) = row.try_get::<Option<String>, _>(column)? else {
+            return Ok(None);
+        };
+        let known = Self::WORDS.iter().find(|(_, known)| *known == word);
+        let (state, _) = known.ok_or_else(|| DbError::Content(format!("the {column} `{word}`")))?;
+        Ok(Some(*state))
+    }
+}
+
+macro_rules! words {
+    ($($state:ident { $($value:ident = $word:literal),+ $(,)? })+) => { $(
+        impl Word for $state {
+            const WORDS: &'static [(Self, &'static str)] = &[$((Self::$value, $word)),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$value => $word),+
+                }
+            }
+        }
+    )+ };
+}
+
+words! {
+    JobState {
+        Running = "running",
+        Auditing = "auditing",
+        Done = "done",
+    }
+    FinishReason {
+        EndOfText = "end_of_text",
+        Stop = "stop",
+        Length = "length",
+        Cancelled = "cancelled",
+        Embedded = "embedded",
+    }
+    AttemptEnd {
+        Finished = "finished",
+        Released = "released",
+        LeaseEnded = "lease_ended",
+        Stopped = "stopped",
+    }
+    AuditState {
+        Offered = "offered",
+        Accepted = "accepted",
+        Committed = "committed",
+        Reported = "reported",
+        Expired = "expired",
+        Declined = "declined",
+    }
+    VerdictStatus {
+        Verified = "verified",
+        SampledOut = "sampled_out",
+        Pending = "pending",
+        Failed = "failed",
+    }
+}
+
+/// How a job ended: by its output's end, or without an answer.
+pub(crate) fn ended(reason: Option<FinishReason>) -> &'static str {
+    reason.map_or("failed", Word::word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clients and nodes read in JSON is what the database holds.
+    #[test]
+    fn states_that_travel_have_one_word_everywhere() {
+        for (reason, word) in FinishReason::WORDS {
+            assert_eq!(serde_json::to_value(reason).unwrap(), *word);
+        }
+        for (verdict, word) in VerdictStatus::WORDS {
+            assert_eq!(serde_json::to_value(verdict).unwrap(), *word);
+        }
+    }
+}
