@@ -1,6 +1,14 @@
 //! What a job waits for, and what follows: its search for a node, the end of each attempt, the end
 //! of its output.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use infera_protocol::node_api::{NodeEvent, Offer};
+use infera_protocol::{FinishReason, JobId, NodeId};
+use tokio::time::Instant;
+
 use super::{Core, Pause, no_node};
 use crate::db::DbError;
 use crate::job::{Attempt, Audits, Job, LiveJob, PastAttempt, Progress, Stage};
@@ -10,12 +18,6 @@ use crate::states::{self, AttemptEnd, Word};
 use crate::store::{self, JobEnd};
 use crate::submit_error::SubmitError;
 use crate::{ledger, metrics};
-use infera_protocol::node_api::{NodeEvent, Offer};
-use infera_protocol::{FinishReason, JobId, NodeId};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a driver waits before it tries again what the database refused.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);

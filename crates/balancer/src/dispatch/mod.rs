@@ -32,7 +32,7 @@ use crate::nodes::{Availability, Nodes, Trust};
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
 use crate::standstill::{self, Standstill};
-use crate::store::{self};
+use crate::store;
 use crate::submit_error::SubmitError;
 use crate::{ledger, metrics};
 
@@ -42,6 +42,7 @@ pub(crate) use node_calls::check_version;
 const CHANGES_PAUSE: Duration = Duration::from_millis(2);
 /// A written job that no driver has after so long is taken up: it was enlisted long before.
 const STRAY_AFTER: Duration = Duration::from_secs(30);
+
 /// A running balancer; copies share it.
 #[derive(Clone)]
 pub struct Balancer(pub(crate) Arc<Core>);

@@ -1,13 +1,14 @@
 //! What nodes ask of a job: to claim it, to deliver its output, to hand it back.
 
-use super::{Core, unavailable};
-use crate::job::{Attempt, Progress, Stage, lease_ended, refusal};
-use crate::states::AttemptEnd;
-use crate::store::{self};
 use infera_protocol::node_api::{Claim, Refusal, RefusalCode, Release, claim_digest};
 use infera_protocol::output::OutputAck;
 use infera_protocol::{JobId, JobSpec, NodeId, OutputBatch, VERSION};
 use tokio::time::Instant;
+
+use super::{Core, unavailable};
+use crate::job::{Attempt, Progress, Stage, lease_ended, refusal};
+use crate::states::AttemptEnd;
+use crate::store::{self};
 
 impl Core {
     /// A node wants a job.

@@ -1,5 +1,10 @@
 //! Jobs that outlived the process which began them, and text that has outlived its use.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
 use super::Core;
 use crate::canaries::{self};
 use crate::catalog::CatalogError;
@@ -8,9 +13,6 @@ use crate::job::{Attempt, Job, PastAttempt, Stage, Submission};
 use crate::ledger;
 use crate::ledger::{Earning, RunBooks, Settlement};
 use crate::store::{self, StoredJob};
-use std::ops::Range;
-use std::sync::Arc;
-use tokio::time::Instant;
 
 impl Core {
     /// Takes up the jobs of an earlier run. Their clients' connections ended with it.

@@ -1,10 +1,12 @@
 //! One node's hold on a job: its lease, its speed, what it is paid for.
 
+use std::time::Duration;
+
+use infera_protocol::{ChunkChain, ChunkCommit, Finish, Hash, JobId, NodeId};
+use tokio::time::Instant;
+
 use super::Place;
 use crate::config::Config;
-use infera_protocol::{ChunkChain, ChunkCommit, Finish, Hash, JobId, NodeId};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// A node whose speed was measured may be so much slower for once.
 const SLOWER_THAN_MEASURED: f64 = 3.0;

@@ -1,8 +1,8 @@
 //! What may arrive next of a job's output, and what is made of it.
 
-use super::{Attempt, Job, Progress, Stage, refusal};
-use crate::catalog::ServedModel;
-use crate::config::Config;
+use std::sync::Arc;
+use std::time::Duration;
+
 use infera_model::{StopMatcher, StreamDecoder};
 use infera_protocol::node_api::{Refusal, RefusalCode};
 use infera_protocol::output::OutputAck;
@@ -12,9 +12,11 @@ use infera_protocol::{
     TokenOutput, Vector, Work, Writing, tokens_hash,
 };
 use infera_verify::{Structure, VectorShape, judge_structure, judge_vectors};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
+
+use super::{Attempt, Job, Progress, Stage, refusal};
+use crate::catalog::ServedModel;
+use crate::config::Config;
 
 /// The output as the database keeps it.
 pub(crate) struct StoredOutput {
