@@ -13,7 +13,8 @@ use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_dialog::DialogExt;
 use tokio::sync::oneshot;
 
-use crate::{Shell, window};
+use crate::Shell;
+use crate::main_window::main_window;
 
 /// The page's event stream. While the window is hidden nothing goes over it, so that the GPU is
 /// not sampled for nobody.
@@ -109,7 +110,7 @@ pub(crate) async fn save_text(
     text: String,
 ) -> Result<Option<PathBuf>, ApiError> {
     let mut dialog = app.dialog().file().set_file_name(file_name(&name));
-    if let Some(window) = app.get_webview_window(window::LABEL) {
+    if let Some(window) = main_window(&app) {
         dialog = dialog.set_parent(&window);
     }
     let (chosen, choice) = oneshot::channel();
@@ -135,7 +136,7 @@ pub(crate) async fn save_text(
 #[tauri::command]
 pub(crate) async fn choose_model(app: AppHandle) -> Result<Option<PathBuf>, ApiError> {
     let mut dialog = app.dialog().file().add_filter("GGUF", &["gguf"]);
-    if let Some(window) = app.get_webview_window(window::LABEL) {
+    if let Some(window) = main_window(&app) {
         dialog = dialog.set_parent(&window);
     }
     let (chosen, choice) = oneshot::channel();

@@ -1,9 +1,9 @@
 //! Questions and messages in windows of the system.
 
-use tauri::{AppHandle, Manager};
+use tauri::AppHandle;
 use tauri_plugin_dialog::{DialogExt, MessageDialogButtons};
 
-use crate::window;
+use crate::main_window::main_window;
 use crate::words::Dialog;
 
 /// Shows it above the window if that is open. `answered` gets true for yes.
@@ -17,7 +17,7 @@ pub(crate) fn show(app: &AppHandle, dialog: Dialog, answered: impl FnOnce(bool) 
             Some(no) => MessageDialogButtons::OkCancelCustom(yes, no.to_owned()),
             None => MessageDialogButtons::OkCustom(yes),
         });
-    if let Some(window) = app.get_webview_window(window::LABEL)
+    if let Some(window) = main_window(app)
         && window.is_visible().unwrap_or(false)
     {
         builder = builder.parent(&window);

@@ -1,7 +1,7 @@
 //! States of the program, for tests.
 
-use infera_node::app::api::{AppState, Host, Setup};
-use infera_node::app::settings::Settings;
+use infera_node::app::api::{AppState, Host};
+use infera_node::app::settings::{Settings, Setup};
 use infera_node::governor::{Decision, Mode};
 use infera_node::library::DiskUse;
 use infera_node::state::{Connection, NodeSnapshot, State, StateKind, Summary, WorkInProgress};

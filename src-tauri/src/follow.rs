@@ -8,6 +8,7 @@ use tauri::{AppHandle, Manager};
 use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_notification::NotificationExt;
 
+use crate::main_window::main_window;
 use crate::notifications::{Memory, Notification};
 use crate::{Shell, quit, surroundings, window};
 
@@ -92,7 +93,7 @@ impl Applied {
         }
         let theme = state.settings.theme;
         if self.theme.replace(theme) != Some(theme)
-            && let Some(window) = app.get_webview_window(window::LABEL)
+            && let Some(window) = main_window(app)
             && let Err(error) = window.set_theme(window::theme(theme))
         {
             tracing::warn!(%error, "the window's theme cannot be set");

@@ -6,6 +6,7 @@ mod dialogs;
 #[cfg(test)]
 mod fixtures;
 mod follow;
+mod main_window;
 mod menu;
 mod notifications;
 mod quit;

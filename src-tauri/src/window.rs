@@ -9,10 +9,9 @@ use serde_json::Value;
 use tauri::webview::{Color, PageLoadEvent};
 use tauri::{AppHandle, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
 
+use crate::main_window::{self, main_window};
 use crate::words::{Dialog, Language};
 use crate::{Shell, dialogs, quit, surroundings};
-
-pub(crate) const LABEL: &str = "main";
 
 /// A page that does not load is shown all the same, so that the person sees something.
 const SHOW_ANYWAY: Duration = Duration::from_secs(3);
@@ -46,7 +45,7 @@ pub(crate) fn open(app: &AppHandle) {
         return;
     };
     shell.closings.0.fetch_add(1, Ordering::Relaxed);
-    let result = match app.get_webview_window(LABEL) {
+    let result = match main_window(app) {
         Some(window) => reveal(app, &window),
         None => build(app).map(drop),
     };
@@ -66,26 +65,30 @@ fn reveal(app: &AppHandle, window: &WebviewWindow) -> tauri::Result<()> {
 fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
     let shell = app.state::<Shell>();
     let theme = theme(shell.backend.states().borrow().settings.theme);
-    let window = WebviewWindowBuilder::new(app, LABEL, WebviewUrl::App("index.html".into()))
-        .title("Infera Node")
-        .inner_size(1120.0, 760.0)
-        .min_inner_size(640.0, 480.0)
-        .center()
-        // Shown once there is something to see.
-        .visible(false)
-        .theme(theme)
-        .data_directory(shell.data.join("window"))
-        .zoom_hotkeys_enabled(true)
-        .on_navigation(is_own_page)
-        .on_page_load(|window, load| {
-            if load.event() == PageLoadEvent::Finished {
-                match reveal(window.app_handle(), &window) {
-                    Ok(()) => tracing::info!("the window is shown"),
-                    Err(error) => tracing::error!(%error, "the window cannot be shown"),
-                }
+    let window = WebviewWindowBuilder::new(
+        app,
+        main_window::LABEL,
+        WebviewUrl::App("index.html".into()),
+    )
+    .title("Infera Node")
+    .inner_size(1120.0, 760.0)
+    .min_inner_size(640.0, 480.0)
+    .center()
+    // Shown once there is something to see.
+    .visible(false)
+    .theme(theme)
+    .data_directory(shell.data.join("window"))
+    .zoom_hotkeys_enabled(true)
+    .on_navigation(is_own_page)
+    .on_page_load(|window, load| {
+        if load.event() == PageLoadEvent::Finished {
+            match reveal(window.app_handle(), &window) {
+                Ok(()) => tracing::info!("the window is shown"),
+                Err(error) => tracing::error!(%error, "the window cannot be shown"),
             }
-        })
-        .build()?;
+        }
+    })
+    .build()?;
     let dark = window.theme().is_ok_and(|theme| theme == Theme::Dark);
     let background = if dark {
         Color(24, 25, 27, 255)
@@ -218,7 +221,7 @@ async fn remember_explained(app: AppHandle) {
 }
 
 fn minimise(app: &AppHandle) {
-    if let Some(window) = app.get_webview_window(LABEL) {
+    if let Some(window) = main_window(app) {
         app.state::<Shell>().subscription.rest();
         if let Err(error) = window.minimize() {
             tracing::error!(%error, "the window cannot be minimised");
@@ -228,7 +231,7 @@ fn minimise(app: &AppHandle) {
 
 /// Hides the window now, and frees its memory and GPU if it stays hidden.
 fn hide(app: &AppHandle) {
-    let Some(window) = app.get_webview_window(LABEL) else {
+    let Some(window) = main_window(app) else {
         return;
     };
     let shell = app.state::<Shell>();

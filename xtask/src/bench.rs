@@ -6,7 +6,7 @@ use std::process::Command;
 use xtask::network::{self, Binaries};
 use xtask::{Result, process};
 
-use crate::lint::cargo;
+use crate::cargo::cargo;
 use crate::peers::{self, Decode, Figures, NO_SHADER_CACHE};
 use crate::{BenchOptions, desktop, models, packages, report, ui};
 

@@ -13,7 +13,7 @@ use std::{env, fs, thread};
 use xtask::process::Process;
 use xtask::{Result, network, process};
 
-use crate::lint::cargo;
+use crate::cargo::cargo;
 use crate::{FuzzOptions, packages, report};
 
 /// What `libFuzzer` needs the compiler to add: counters of edges with their addresses, and calls at

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use xtask::{Result, network, process};
 
-use crate::lint::cargo;
+use crate::cargo::cargo;
 
 /// What the window's pages are made of.
 const PAGES: [&str; 5] = [

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use xtask::{Result, cache, network, process};
 
+use crate::cargo::cargo;
 use crate::{packages, report};
 
 const DENY_VERSION: &str = "0.20.2";
@@ -43,12 +44,6 @@ pub(crate) fn run() -> Result<()> {
         "sources",
     ]);
     process::run(command)
-}
-
-pub(crate) fn cargo(words: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(network::repository()).args(words);
-    command
 }
 
 /// cargo-deny from the path or our cache. On CI it is installed there when it is missing.

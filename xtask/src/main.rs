@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
 mod bench;
+mod cargo;
 mod chaos;
 mod demo;
 mod desktop;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use xtask::{Result, cache, process};
 
-use crate::lint::cargo;
+use crate::cargo::cargo;
 
 const TAURI_DRIVER_VERSION: &str = "2.1.0";
 

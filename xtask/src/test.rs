@@ -6,7 +6,8 @@ use std::process::Stdio;
 use xtask::network::Binaries;
 use xtask::{Result, process};
 
-use crate::lint::{self, cargo};
+use crate::cargo::cargo;
+use crate::lint;
 use crate::{TestOptions, fuzz, models, packages, report, ui};
 
 const SYSTEM_TESTS: &str = "infera-system-tests";

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use xtask::{Result, network, process};
 
-use crate::lint::cargo;
+use crate::cargo::cargo;
 use crate::report;
 
 /// Makes `ui/dist`, which the programs are built with.

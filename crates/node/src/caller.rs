@@ -11,7 +11,7 @@ use crate::clock::{Backoff, Entropy};
 /// Clones share the session.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    pub(crate) link: Arc<dyn BalancerLink>,
+    pub(crate) link: Option<Arc<dyn BalancerLink>>,
     pub(crate) session: watch::Receiver<Option<Token>>,
     /// Takes tokens that the balancer does not know any more.
     pub(crate) expired: mpsc::UnboundedSender<Token>,
@@ -24,8 +24,12 @@ impl Caller {
         &self,
         call: impl FnOnce(&dyn BalancerLink, Token) -> Call<T>,
     ) -> Result<T, LinkError> {
+        let Some(link) = &self.link else {
+            // Nobody to call, so there never is a session: whoever waits here ends with the node.
+            return std::future::pending().await;
+        };
         let token = self.token().await;
-        let result = call(&*self.link, token.clone()).await;
+        let result = call(&**link, token.clone()).await;
         if let Err(error) = &result
             && error.ends_session()
         {

@@ -1,54 +1,14 @@
 //! The node as others hold it: commands in, one stream of snapshots out.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use infera_engine::message::DeviceChoice;
 use infera_protocol::{NodeId, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::balancer_link::BalancerLink;
-use crate::clock::{Clock, Entropy};
 use crate::controller::{Controller, Request};
-use crate::engine_link::EngineLink;
-use crate::governor::{GovernorPolicy, Hold};
-use crate::hardware::HardwareProbe;
+pub use crate::node_config::{Edges, ModelConfig, NodeConfig};
 use crate::state::NodeSnapshot;
 use crate::store::{Store, StoreError};
-
-/// What a node is to do.
-#[derive(Debug, Clone, Default)]
-pub struct NodeConfig {
-    pub models: Vec<ModelConfig>,
-    pub governor: GovernorPolicy,
-    /// Why the node may not even look for work.
-    pub hold: Option<Hold>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelConfig {
-    pub path: PathBuf,
-    pub device: DeviceChoice,
-    /// Limits the context below the model's own.
-    pub context_tokens: Option<u32>,
-    /// How many jobs may run at once.
-    pub sequences: u32,
-    /// GPU memory that is left to other programs.
-    pub reserve_bytes: u64,
-    /// Where what tuning finds is kept.
-    pub tunings: Option<PathBuf>,
-}
-
-/// Everything outside that a node deals with.
-#[derive(Clone)]
-pub struct Edges {
-    pub balancer: Arc<dyn BalancerLink>,
-    pub engine: Arc<dyn EngineLink>,
-    pub hardware: Arc<dyn HardwareProbe>,
-    pub clock: Arc<dyn Clock>,
-    pub entropy: Arc<dyn Entropy>,
-}
 
 /// A running node. Clones are handles to the same one; it ends when the last is dropped.
 #[derive(Clone)]

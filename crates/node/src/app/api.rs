@@ -8,7 +8,7 @@ use serde_json::Value;
 use ts_rs::TS;
 
 use super::App;
-use super::settings::Settings;
+use super::settings::{Settings, Setup};
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
@@ -33,16 +33,6 @@ pub struct AppState {
     /// Every reason that keeps jobs away now, the heaviest first.
     pub obstacles: Vec<Obstacle>,
     pub benchmark: Option<Benchmark>,
-}
-
-/// How far the first start has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(default)]
-pub struct Setup {
-    /// The person has agreed to lend their GPU. Nothing is shared before.
-    pub agreed: bool,
-    /// The five steps were gone through, or skipped.
-    pub finished: bool,
 }
 
 /// Where the program runs.

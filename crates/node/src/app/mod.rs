@@ -5,7 +5,6 @@
 
 pub mod api;
 mod commands;
-mod no_balancer;
 mod obstacles;
 mod owner;
 mod removal;

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ts_rs::TS;
 
-use super::api::Setup;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
@@ -20,6 +19,16 @@ use crate::library::Limits;
 pub struct Preferences {
     pub setup: Setup,
     pub settings: Settings,
+}
+
+/// How far the first start has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Setup {
+    /// The person has agreed to lend their GPU. Nothing is shared before.
+    pub agreed: bool,
+    /// The five steps were gone through, or skipped.
+    pub finished: bool,
 }
 
 /// All settings. What is absent in a stored file has its default.

@@ -9,7 +9,6 @@ use infera_engine::message::DeviceChoice;
 use infera_protocol::NodeKey;
 use tokio::sync::{Notify, watch};
 
-use super::no_balancer::NoBalancer;
 use super::settings::Preferences;
 use crate::balancer_link::BalancerLink;
 use crate::clock::{Clock, Entropy};
@@ -146,10 +145,12 @@ impl Supervisor {
             Some(secret) => *secret,
             None => *key.insert(self.secret().await?),
         };
-        let balancer: Arc<dyn BalancerLink> = match &wish.balancer {
-            None => Arc::new(NoBalancer),
+        let balancer = match &wish.balancer {
+            None => None,
             Some(url) => {
-                Arc::new(HttpLink::new(url, self.roots.as_deref()).map_err(|error| other(&error))?)
+                let link = HttpLink::new(url, self.roots.as_deref());
+                let link = link.map_err(|error| other(&error))?;
+                Some(Arc::new(link) as Arc<dyn BalancerLink>)
             }
         };
         let config = NodeConfig {

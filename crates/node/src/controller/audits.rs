@@ -11,8 +11,8 @@ use infera_protocol::node_api::{
 use infera_protocol::{AuditId, AuditReport, AuditTask, Hash, LogProbabilities, ModelId, VERSION};
 use tokio::time::Instant;
 
-use super::work::MOST_FAILURES;
-use super::{Controller, Input, Work};
+use super::jobs::MOST_FAILURES;
+use super::{Controller, Duty, Input};
 use crate::books::JobRow;
 use crate::clock::random_32;
 use crate::governor::Mode;
@@ -53,7 +53,7 @@ impl Controller {
     ) {
         if self.audits.contains_key(&audit)
             || self.reports.contains_key(&audit)
-            || self.over.contains(&Work::Audit(audit))
+            || self.over.contains(&Duty::Audit(audit))
         {
             return;
         }
@@ -130,7 +130,7 @@ impl Controller {
             let Some(task) = self.audits.get(&audit).and_then(|audit| audit.task.clone()) else {
                 continue;
             };
-            let request = self.ask_engine(slot, Work::Audit(audit), |id| {
+            let request = self.ask_engine(slot, Duty::Audit(audit), |id| {
                 Command::Score(Score {
                     id,
                     task: task.task,
@@ -144,7 +144,7 @@ impl Controller {
     }
 
     pub(super) fn on_scored(&mut self, scored: Scored) {
-        if let Some(Work::Audit(id)) = self.in_engine.remove(&scored.id) {
+        if let Some(Duty::Audit(id)) = self.in_engine.remove(&scored.id) {
             self.make_report(id, |report| AuditReport {
                 positions: scored.positions,
                 mismatches: scored.mismatches,
@@ -400,12 +400,12 @@ impl Controller {
             if let Some(request) = audit.request {
                 self.cancel_in_engine(audit.slot, request);
             }
-            self.mark_over(Work::Audit(id));
+            self.mark_over(Duty::Audit(id));
         }
     }
 
     fn send_decline(&mut self, id: AuditId, reason: &str) {
-        self.mark_over(Work::Audit(id));
+        self.mark_over(Duty::Audit(id));
         let (caller, decline) = (
             self.caller.clone(),
             Decline {
@@ -423,7 +423,7 @@ impl Controller {
 
     fn forget_report(&mut self, id: AuditId) {
         if self.reports.remove(&id).is_some() {
-            self.mark_over(Work::Audit(id));
+            self.mark_over(Duty::Audit(id));
             let store = self.store.clone();
             self.remember(async move { store.remove_report(id).await });
         }

@@ -10,11 +10,11 @@ use infera_protocol::{ModelId, Profile, shown};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Controller, EngineInput, Input, Work};
+use super::{Controller, Duty, EngineInput, Input};
 use crate::clock::{Backoff, Entropy};
 use crate::engine_link::{Engine, EngineError};
 use crate::gpu;
-use crate::node::ModelConfig;
+use crate::node_config::ModelConfig;
 use crate::state::{EngineStatus, ModelStatus};
 
 /// A model and its engine.
@@ -368,7 +368,7 @@ impl Controller {
         }
     }
 
-    /// Work waits for the next engine, unless this one did not even load the model.
+    /// Duty waits for the next engine, unless this one did not even load the model.
     fn on_engine_died(&mut self, index: usize, message: String) {
         let slot = &mut self.slots[index];
         let was_ready = slot.phase == Phase::Ready;
@@ -519,7 +519,7 @@ impl Controller {
     pub(super) fn ask_engine(
         &mut self,
         index: usize,
-        work: Work,
+        work: Duty,
         command: impl FnOnce(u64) -> Command,
     ) -> Option<u64> {
         let slot = &self.slots[index];
@@ -545,30 +545,30 @@ impl Controller {
         self.slots[index].send(Command::Cancel { id });
     }
 
-    fn work_in_engine(&mut self, index: usize) -> Vec<Work> {
+    fn work_in_engine(&mut self, index: usize) -> Vec<Duty> {
         let (jobs, audits) = (&self.jobs, &self.audits);
         self.in_engine
             .extract_if(|_, work| match work {
-                Work::Job(key) => jobs.get(key).is_some_and(|job| job.slot == index),
-                Work::Audit(audit) => audits.get(audit).is_some_and(|audit| audit.slot == index),
+                Duty::Job(key) => jobs.get(key).is_some_and(|job| job.slot == index),
+                Duty::Audit(audit) => audits.get(audit).is_some_and(|audit| audit.slot == index),
             })
             .map(|(_, work)| work)
             .collect()
     }
 
     /// The engine could not do it this time.
-    pub(super) fn engine_failed(&mut self, work: Work, why: &str) {
+    pub(super) fn engine_failed(&mut self, work: Duty, why: &str) {
         match work {
-            Work::Job(key) => self.job_failed(key, why),
-            Work::Audit(audit) => self.audit_failed(audit, why),
+            Duty::Job(key) => self.job_failed(key, why),
+            Duty::Audit(audit) => self.audit_failed(audit, why),
         }
     }
 
     /// Trying again is no use.
-    fn give_up(&mut self, work: Work, why: &str) {
+    fn give_up(&mut self, work: Duty, why: &str) {
         match work {
-            Work::Job(key) => self.release(key, why),
-            Work::Audit(audit) => self.decline(audit, why),
+            Duty::Job(key) => self.release(key, why),
+            Duty::Audit(audit) => self.decline(audit, why),
         }
     }
 }

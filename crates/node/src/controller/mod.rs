@@ -3,15 +3,17 @@
 
 mod audits;
 mod engines;
+mod jobs;
 mod network;
-mod work;
+
+mod snapshot;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use infera_engine::message::Event;
-use infera_protocol::node_api::{ModelOffer, Network, NodeState, Offer, Points, Refusal, WorkKind};
+use infera_protocol::node_api::{ModelOffer, Network, NodeState, Offer, Points, Refusal};
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{self, Hardware, Policy};
 use infera_protocol::{AuditId, AuditTask, Hash, JobSpec, NodeKey};
@@ -21,17 +23,17 @@ use tokio::time::Instant;
 
 use self::audits::{Audit, Report};
 use self::engines::Slot;
+use self::jobs::Job;
 use self::network::SpeedMeasured;
-use self::work::Job;
 use crate::balancer_link::LinkError;
 use crate::caller::Caller;
 use crate::clock::random_32;
 use crate::engine_link::{Engine, EngineError};
 use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide};
-use crate::jobs::Shipment;
-use crate::node::{Edges, NodeConfig};
+use crate::node_config::{Edges, NodeConfig};
+use crate::production::Shipment;
 use crate::session::{SessionEvent, SessionTask, report_state};
-use crate::state::{Connection, NodeSnapshot, State, Summary, WorkInProgress, describe};
+use crate::state::{Connection, NodeSnapshot, State, Summary};
 use crate::store::{AttemptKey, Store, StoreError};
 
 /// What others ask of the node.
@@ -112,7 +114,7 @@ enum ShipError {
 
 /// One request to an engine, by what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
+enum Duty {
     Job(AttemptKey),
     Audit(AuditId),
 }
@@ -159,9 +161,9 @@ pub(crate) struct Controller {
     audits: BTreeMap<AuditId, Audit>,
     reports: BTreeMap<AuditId, Report>,
     /// Attempts and audits that are over, so that a repeated event does not begin them again.
-    over: VecDeque<Work>,
+    over: VecDeque<Duty>,
     requests_made: u64,
-    in_engine: HashMap<u64, Work>,
+    in_engine: HashMap<u64, Duty>,
 
     look_around_at: Instant,
     publish_at: Option<Instant>,
@@ -210,13 +212,13 @@ impl Controller {
         });
         let (session_timeout, timeout_in) = watch::channel(Duration::from_secs(30));
         let caller = Caller {
-            link: Arc::clone(&edges.balancer),
+            link: edges.balancer.clone(),
             session,
             expired,
             entropy: Arc::clone(&edges.entropy),
         };
-        let session_task = SessionTask {
-            link: Arc::clone(&edges.balancer),
+        let session_task = edges.balancer.clone().map(|link| SessionTask {
+            link,
             key: Arc::clone(&key),
             entropy: Arc::clone(&edges.entropy),
             instance: Hash::from_bytes(random_32(&*edges.entropy)),
@@ -224,7 +226,7 @@ impl Controller {
             token,
             expired: expired_tokens,
             events: session_out,
-        };
+        });
         let decision = Decision {
             mode: Mode::StopNow,
             reason: None,
@@ -233,7 +235,7 @@ impl Controller {
         let (snapshots, snapshots_out) = watch::channel(NodeSnapshot {
             node: key.id(),
             software: crate::SOFTWARE.to_owned(),
-            balancer: edges.balancer.url().to_owned(),
+            balancer: edges.balancer_url().to_owned(),
             state: State::new(Summary::ReadingHardware, &*edges.clock),
             decision: decision.clone(),
             connection: Connection::Connecting,
@@ -264,7 +266,7 @@ impl Controller {
             inputs,
             input,
             session_events,
-            session_task: Some(session_task),
+            session_task,
             snapshots,
             state,
             session_timeout,
@@ -611,116 +613,11 @@ impl Controller {
         self.policy.clone().or_else(of_public)
     }
 
-    /// What the balancer is to know; sent when it changes.
-    fn tell_state(&mut self) {
-        let Some(mut hardware) = self.hardware.clone() else {
-            return;
-        };
-        // Every file written would be news otherwise.
-        hardware.free_disk_bytes = hardware.free_disk_bytes.map(|bytes| bytes >> 27 << 27);
-        let running = self.decision.mode == Mode::Run;
-        let (models, context_tokens) = self.slots.iter().filter_map(Slot::capacity).unzip();
-        let state = NodeState {
-            models,
-            context_tokens,
-            free_slots: if running {
-                (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
-            } else {
-                0
-            },
-            paused: (!running)
-                .then(|| describe(&self.snapshot_without_state(), &*self.edges.clock).sentence),
-            hardware,
-        };
-        self.state.send_if_modified(|current| {
-            let changed = *current != state;
-            *current = state;
-            changed
-        });
-    }
-
-    fn publish(&mut self, now: Instant) {
-        let due = self.published.map(|last| last + PUBLISH_INTERVAL);
-        self.publish_at = due.filter(|due| now < *due);
-        if self.publish_at.is_some() {
-            return;
-        }
-        let snapshot = self.snapshot();
-        let changed = self.snapshots.send_if_modified(|current| {
-            let changed = *current != snapshot;
-            if changed && current.state.sentence != snapshot.state.sentence {
-                tracing::debug!(state = snapshot.state.sentence, "state");
-            }
-            *current = snapshot;
-            changed
-        });
-        if changed {
-            self.published = Some(now);
-        }
-    }
-
-    fn snapshot(&self) -> NodeSnapshot {
-        let mut snapshot = self.snapshot_without_state();
-        if self.hardware.is_some() || self.decision.reason.is_some() {
-            snapshot.state = describe(&snapshot, &*self.edges.clock);
-        }
-        snapshot
-    }
-
-    fn snapshot_without_state(&self) -> NodeSnapshot {
-        NodeSnapshot {
-            node: self.key.id(),
-            software: crate::SOFTWARE.to_owned(),
-            balancer: self.edges.balancer.url().to_owned(),
-            state: State::new(Summary::ReadingHardware, &*self.edges.clock),
-            decision: self.decision.clone(),
-            connection: self.connection.clone(),
-            models: self
-                .slots
-                .iter()
-                .map(|slot| slot.status(self.served.as_deref()))
-                .collect(),
-            work: self.work_in_progress(),
-            points: self.points,
-            hardware: self.hardware.clone(),
-            policy: self.policy().map(|policy| policy.name),
-            requirements: self.requirements(),
-            offers: self.served.clone(),
-        }
-    }
-
-    fn work_in_progress(&self) -> Vec<WorkInProgress> {
-        let jobs = self.jobs.values().map(|job| {
-            let spec = job.production.spec();
-            WorkInProgress {
-                kind: WorkKind::Job,
-                id: spec.job.to_string(),
-                model: self.slots[job.slot].name(self.served.as_deref()),
-                input_tokens: spec.task.input_tokens(),
-                output_tokens: job.production.position(),
-                max_tokens: spec.task.most_output_tokens(),
-                tokens_per_second: job.production.tokens_per_second(),
-                started_ms: job.started_ms,
-            }
-        });
-        let audits = self.audits.iter().map(|(id, audit)| WorkInProgress {
-            kind: WorkKind::Audit,
-            id: id.to_string(),
-            model: self.slots[audit.slot].name(self.served.as_deref()),
-            input_tokens: audit.tokens,
-            output_tokens: 0,
-            max_tokens: 0,
-            tokens_per_second: None,
-            started_ms: audit.started_ms,
-        });
-        jobs.chain(audits).collect()
-    }
-
     fn now_ms(&self) -> i64 {
         self.edges.clock.now_ms()
     }
 
-    fn mark_over(&mut self, work: Work) {
+    fn mark_over(&mut self, work: Duty) {
         self.over.push_back(work);
         if self.over.len() > OVER_KEPT {
             self.over.pop_front();

@@ -35,10 +35,13 @@ impl Controller {
     /// While nothing may be shared there is no session, but the person is to see the rules of the
     /// network that they chose, and whether it is there.
     pub(super) fn ask_network(&mut self) {
-        if self.config.hold.is_none() || self.edges.balancer.url().is_empty() {
+        let Some(balancer) = self.edges.balancer.as_ref() else {
+            return;
+        };
+        if self.config.hold.is_none() {
             return;
         }
-        let answer = self.edges.balancer.network();
+        let answer = balancer.network();
         self.report(async move { Input::Network(answer.await.map(Box::new)) });
     }
 
@@ -247,7 +250,7 @@ impl Controller {
             self.store.clone(),
             self.edges.clock.clone(),
         );
-        let balancer = self.edges.balancer.url().to_owned();
+        let balancer = self.edges.balancer_url().to_owned();
         self.report(async move {
             let rate = caller
                 .once(|link, token| link.speed_test(token, SPEED_TEST_BYTES))
@@ -286,7 +289,7 @@ impl Controller {
     pub(super) fn speed_now(&self) -> Option<u64> {
         self.speed
             .as_ref()
-            .filter(|speed| speed.balancer == self.edges.balancer.url())
+            .filter(|speed| speed.balancer == self.edges.balancer_url())
             .and_then(|speed| speed.bytes_per_second)
     }
 
@@ -302,7 +305,7 @@ impl Controller {
             } else {
                 SPEED_VALID_MS
             };
-            speed.balancer == self.edges.balancer.url()
+            speed.balancer == self.edges.balancer_url()
                 && (speed.measured_ms..speed.measured_ms + valid_ms).contains(&now)
         })
     }

@@ -1,25 +1,23 @@
 //! One download: it goes on until the file is complete and checked, or until it cannot.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use infera_model::{Gguf, ModelError};
 use reqwest::StatusCode;
 use reqwest::header::{self, HeaderMap};
-use ring::digest;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::actor::{DiskSpace, Limits, Timing};
 use super::chunks::Gap;
+use super::config::{DiskSpace, Limits, Timing};
 use super::error::{is_full, size};
 use super::fetch::{Address, Answer, Http, cause, content_range};
+use super::file_check::{check_gguf, sha256};
 use super::partial::{Origin, Partial, Record, data_path};
 use super::rate::Bucket;
 use super::{DownloadFault, Import, place};
@@ -834,39 +832,6 @@ async fn open(
         })
     })
     .await
-}
-
-/// Whether a file can be read as GGUF, else why not.
-pub(super) fn check_gguf(path: &Path, name: &str) -> Result<(), String> {
-    match Gguf::open(path) {
-        Ok(_) => Ok(()),
-        Err(ModelError::Malformed { fault, .. }) => {
-            Err(format!("`{name}` is not a usable GGUF file: {fault}."))
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Lower-case hex. `go_on` gets the bytes read so far, and ends it with `false`.
-pub(super) fn sha256(path: &Path, mut go_on: impl FnMut(u64) -> bool) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut block = vec![0; 1 << 20];
-    let mut done = 0;
-    loop {
-        if !go_on(done) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        match file.read(&mut block) {
-            Ok(0) => return Ok(hex::encode(context.finish())),
-            Ok(got) => {
-                context.update(&block[..got]);
-                done += got as u64;
-            }
-            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-            Err(fault) => return Err(fault),
-        }
-    }
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use ring::digest;
 
-use super::download::{Shared, check_gguf};
+use super::download::Shared;
+use super::file_check::check_gguf;
 use super::installed::Provenance;
 use super::{Import, LibraryError, names, place};
 

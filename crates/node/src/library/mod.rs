@@ -3,9 +3,11 @@
 mod actor;
 mod catalogue;
 mod chunks;
+mod config;
 mod download;
 mod error;
 mod fetch;
+mod file_check;
 mod fit;
 mod import;
 mod installed;
@@ -21,10 +23,9 @@ use infera_protocol::node_api::Price;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-pub use actor::{
-    DiskSpace, Library, LibraryConfig, LibraryEdges, LibraryState, Limits, SystemDisk, Timing,
-};
+pub use actor::{Library, LibraryState};
 pub use catalogue::{Catalogue, CatalogueError};
+pub use config::{DiskSpace, LibraryConfig, LibraryEdges, Limits, SystemDisk, Timing};
 pub use error::LibraryError;
 pub use fetch::Http;
 pub use fit::{DeviceMemory, KvShape, fit, needed_bytes, suggest};

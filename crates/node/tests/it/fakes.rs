@@ -998,7 +998,7 @@ impl Rig {
             NodeKey::from_secret(&SECRET),
             store.clone(),
             Edges {
-                balancer: Arc::new(balancer.clone()),
+                balancer: Some(Arc::new(balancer.clone())),
                 engine: Arc::new(engine.clone()),
                 hardware: machine.clone(),
                 clock: clock.clone(),

@@ -11,11 +11,11 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::{FinishReason, Hash, JobSpec, NodeKey, TokenOutput, VERSION};
 use tokio::time::Instant;
 
-use super::{Claimed, Controller, Input, ShipError, Work};
+use super::{Claimed, Controller, Duty, Input, ShipError};
 use crate::books::JobRow;
 use crate::caller::Caller;
 use crate::clock::{Backoff, random_32};
-use crate::jobs::{Production, Shipment, owed_batches};
+use crate::production::{Production, Shipment, owed_batches};
 use crate::store::{AttemptKey, OpenAttempt, Store, StoreError};
 
 /// A claimed job.
@@ -47,7 +47,7 @@ impl Controller {
         let key = key_of(&offer);
         let known = self.jobs.contains_key(&key)
             || self.claiming.contains_key(&key)
-            || self.over.contains(&Work::Job(key))
+            || self.over.contains(&Duty::Job(key))
             || self.offers.iter().any(|(open, _)| key_of(open) == key);
         if !known {
             let ends = Instant::now() + Duration::from_millis(offer.deadline_ms);
@@ -142,7 +142,7 @@ impl Controller {
             Claimed::Got(spec) => self.begin(offer, *spec, slot),
             Claimed::Refused(refusal) => {
                 tracing::debug!(job = %key.job, code = ?refusal.code, "a claim was refused");
-                self.mark_over(Work::Job(key));
+                self.mark_over(Duty::Job(key));
                 let store = self.store.clone();
                 self.remember(async move { store.close_attempt(key).await });
             }
@@ -209,7 +209,7 @@ impl Controller {
             };
             // Ids are given out in order, so the request's own is known before it is made.
             let command = job.production.command(self.requests_made + 1);
-            let request = self.ask_engine(slot, Work::Job(key), |_| command);
+            let request = self.ask_engine(slot, Duty::Job(key), |_| command);
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.request = request;
             }
@@ -218,7 +218,7 @@ impl Controller {
     }
 
     pub(super) fn on_prefilled(&mut self, id: u64, tokens: u32) {
-        if let Some(Work::Job(key)) = self.in_engine.get(&id)
+        if let Some(Duty::Job(key)) = self.in_engine.get(&id)
             && let Some(job) = self.jobs.get_mut(key)
         {
             job.production.prefilled(tokens);
@@ -226,7 +226,7 @@ impl Controller {
     }
 
     pub(super) fn on_tokens(&mut self, id: u64, tokens: Vec<TokenOutput>) {
-        if let Some(Work::Job(key)) = self.in_engine.get(&id)
+        if let Some(Duty::Job(key)) = self.in_engine.get(&id)
             && let Some(job) = self.jobs.get_mut(key)
         {
             job.production.push(tokens, Instant::now());
@@ -235,7 +235,7 @@ impl Controller {
 
     pub(super) fn on_embedded(&mut self, embedded: Embedded) {
         match self.in_engine.remove(&embedded.id) {
-            Some(Work::Job(key)) => {
+            Some(Duty::Job(key)) => {
                 if let Some(job) = self.jobs.get_mut(&key) {
                     job.request = None;
                     let Embedded {
@@ -246,13 +246,13 @@ impl Controller {
                     job.production.embedded(&self.key, vectors, elapsed_ms);
                 }
             }
-            Some(Work::Audit(audit)) => self.on_audit_embedded(audit, embedded),
+            Some(Duty::Audit(audit)) => self.on_audit_embedded(audit, embedded),
             None => {}
         }
     }
 
     pub(super) fn on_engine_finished(&mut self, finished: Finished) {
-        let Some(Work::Job(key)) = self.in_engine.remove(&finished.id) else {
+        let Some(Duty::Job(key)) = self.in_engine.remove(&finished.id) else {
             return;
         };
         let Some(job) = self.jobs.get_mut(&key) else {
@@ -448,7 +448,7 @@ impl Controller {
     /// Nothing more is owed for a job.
     pub(super) fn forget_job(&mut self, key: AttemptKey) {
         if self.jobs.remove(&key).is_some() {
-            self.mark_over(Work::Job(key));
+            self.mark_over(Duty::Job(key));
             let store = self.store.clone();
             self.remember(async move { store.close_attempt(key).await });
         }
@@ -456,7 +456,7 @@ impl Controller {
 
     /// Hands back a job that was never begun.
     fn hand_back(&mut self, key: AttemptKey, reason: &str) {
-        self.mark_over(Work::Job(key));
+        self.mark_over(Duty::Job(key));
         let (caller, store, reason) = (self.caller.clone(), self.store.clone(), reason.to_owned());
         self.remember(async move {
             send_release(&caller, key, &reason).await;
@@ -467,7 +467,7 @@ impl Controller {
     /// Delivers what an earlier run of the program owes, and hands back what it left open.
     pub(super) async fn settle_debts(&mut self) -> Result<(), StoreError> {
         for open in self.store.open_attempts().await? {
-            self.mark_over(Work::Job(open.key));
+            self.mark_over(Duty::Job(open.key));
             let (caller, store) = (self.caller.clone(), self.store.clone());
             self.remember(async move {
                 deliver_debt(&caller, &open).await;

@@ -1,0 +1,116 @@
+//! What others are told of the node: the balancer its state, everybody here the snapshot.
+
+use infera_protocol::node_api::{NodeState, WorkKind};
+use tokio::time::Instant;
+
+use super::engines::Slot;
+use super::{Controller, PUBLISH_INTERVAL};
+use crate::governor::Mode;
+use crate::state::{NodeSnapshot, State, Summary, WorkInProgress, describe};
+
+impl Controller {
+    /// What the balancer is to know; sent when it changes.
+    pub(super) fn tell_state(&mut self) {
+        let Some(mut hardware) = self.hardware.clone() else {
+            return;
+        };
+        // Every file written would be news otherwise.
+        hardware.free_disk_bytes = hardware.free_disk_bytes.map(|bytes| bytes >> 27 << 27);
+        let running = self.decision.mode == Mode::Run;
+        let (models, context_tokens) = self.slots.iter().filter_map(Slot::capacity).unzip();
+        let state = NodeState {
+            models,
+            context_tokens,
+            free_slots: if running {
+                (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
+            } else {
+                0
+            },
+            paused: (!running)
+                .then(|| describe(&self.snapshot_without_state(), &*self.edges.clock).sentence),
+            hardware,
+        };
+        self.state.send_if_modified(|current| {
+            let changed = *current != state;
+            *current = state;
+            changed
+        });
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        let due = self.published.map(|last| last + PUBLISH_INTERVAL);
+        self.publish_at = due.filter(|due| now < *due);
+        if self.publish_at.is_some() {
+            return;
+        }
+        let snapshot = self.snapshot();
+        let changed = self.snapshots.send_if_modified(|current| {
+            let changed = *current != snapshot;
+            if changed && current.state.sentence != snapshot.state.sentence {
+                tracing::debug!(state = snapshot.state.sentence, "state");
+            }
+            *current = snapshot;
+            changed
+        });
+        if changed {
+            self.published = Some(now);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> NodeSnapshot {
+        let mut snapshot = self.snapshot_without_state();
+        if self.hardware.is_some() || self.decision.reason.is_some() {
+            snapshot.state = describe(&snapshot, &*self.edges.clock);
+        }
+        snapshot
+    }
+
+    fn snapshot_without_state(&self) -> NodeSnapshot {
+        NodeSnapshot {
+            node: self.key.id(),
+            software: crate::SOFTWARE.to_owned(),
+            balancer: self.edges.balancer_url().to_owned(),
+            state: State::new(Summary::ReadingHardware, &*self.edges.clock),
+            decision: self.decision.clone(),
+            connection: self.connection.clone(),
+            models: self
+                .slots
+                .iter()
+                .map(|slot| slot.status(self.served.as_deref()))
+                .collect(),
+            work: self.work_in_progress(),
+            points: self.points,
+            hardware: self.hardware.clone(),
+            policy: self.policy().map(|policy| policy.name),
+            requirements: self.requirements(),
+            offers: self.served.clone(),
+        }
+    }
+
+    fn work_in_progress(&self) -> Vec<WorkInProgress> {
+        let jobs = self.jobs.values().map(|job| {
+            let spec = job.production.spec();
+            WorkInProgress {
+                kind: WorkKind::Job,
+                id: spec.job.to_string(),
+                model: self.slots[job.slot].name(self.served.as_deref()),
+                input_tokens: spec.task.input_tokens(),
+                output_tokens: job.production.position(),
+                max_tokens: spec.task.most_output_tokens(),
+                tokens_per_second: job.production.tokens_per_second(),
+                started_ms: job.started_ms,
+            }
+        });
+        let audits = self.audits.iter().map(|(id, audit)| WorkInProgress {
+            kind: WorkKind::Audit,
+            id: id.to_string(),
+            model: self.slots[audit.slot].name(self.served.as_deref()),
+            input_tokens: audit.tokens,
+            output_tokens: 0,
+            max_tokens: 0,
+            tokens_per_second: None,
+            started_ms: audit.started_ms,
+        });
+        jobs.chain(audits).collect()
+    }
+}
