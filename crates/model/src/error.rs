@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use infera_protocol::Profile;
 
-use crate::config::Architecture;
+use crate::architecture::Architecture;
 
 /// Every text is one sentence that names the file and the fault.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,11 @@
 //! A model file without a GPU: GGUF, tokenizer, chat template, manifest, model id.
 
+mod architecture;
 mod config;
 mod error;
 pub mod gguf;
 mod head;
+pub mod layout;
 mod manifest;
 pub mod quant;
 pub mod rendering;
@@ -13,13 +15,15 @@ mod template;
 mod testing;
 mod tokenizer;
 
+pub use architecture::Architecture;
 pub use config::{
-    Activation, Architecture, Config, EmbedderConfig, Kind, LayerAttention, PairOrder, Pooling,
-    Rope, RopePairing, Window, rotary_table,
+    Activation, Config, EmbedderConfig, Kind, LayerAttention, Pooling, Rope, RopePairing, Window,
+    rotary_table,
 };
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};
 pub use head::Head;
+pub use layout::PairOrder;
 pub use manifest::Manifest;
 pub use quant::TensorType;
 pub use stop::{StopMatcher, StopStep};
