@@ -7,6 +7,7 @@ use std::thread;
 
 use half::f16;
 use infera_model::gguf::Gguf;
+use infera_model::layout;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, ModelError};
 use infera_protocol::Profile;
@@ -43,6 +44,8 @@ pub struct CpuModel {
     context: usize,
     blocks: usize,
     set: InstructionSet,
+    /// A table that stays in the file: a pass needs only a few of its rows.
+    embedding: layout::Matrix,
     weights: Weights,
     /// For each layer its window, and which of the rotations is its.
     attention: Vec<(Option<usize>, usize)>,
@@ -218,7 +221,9 @@ impl CpuModel {
         let kv = Memory::zeroed(kv_bytes, "KV cache", gguf.file())?;
         let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let mut pool = Pool::new(threads);
-        let weights = Weights::load(&gguf, &config, &mut pool, progress)?;
+        let tensors = config.layout();
+        tensors.embedding.view(&gguf)?;
+        let weights = Weights::load(&gguf, &tensors, &mut pool, progress)?;
         let mut rotations: Vec<Rotation> = Vec::new();
         let layers = config.attention(&gguf)?;
         let attention = layers.into_iter().map(|layer| {
@@ -238,6 +243,7 @@ impl CpuModel {
             profile,
             blocks,
             set: InstructionSet::available()[0],
+            embedding: tensors.embedding,
             weights,
             attention,
             rotations,
@@ -373,7 +379,7 @@ impl CpuModel {
 
     fn embed(&mut self, segments: &[Segment<'_>]) {
         let width = self.config.embedding as usize;
-        let table = self.gguf.tensor("token_embd.weight");
+        let table = self.embedding.view(&self.gguf);
         let table = table.expect("its shape was checked when the model was loaded");
         let kind = table.info.kind;
         let row_bytes = width / kind.block_values() * kind.block_bytes();
