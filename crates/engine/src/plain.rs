@@ -10,6 +10,7 @@ use std::sync::Arc;
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
+use infera_model::layout::{DecoderLayer, FeedForward, Vector};
 use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError};
 use infera_protocol::Profile;
 
@@ -17,7 +18,7 @@ use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
 use crate::memory::most_blocks;
 use crate::message::Failure;
-use crate::weights::{Embedding, Linear, Loader, Part};
+use crate::weights::{Embedding, Linear, Loader};
 use pass::{Pass, Seen, Sight};
 
 mod pass;
@@ -121,32 +122,23 @@ impl Plain {
         let config = Config::from_gguf(&gguf)?;
         let shape = Shape::of(&config, context);
         let blocks = blocks.min(most_blocks(&config, Profile::P32, opened.max_binding_bytes));
+        let layout = config.layout();
         let mut sights: Vec<LayerAttention> = Vec::new();
         let mut loader = Loader::new(&gguf, opened, progress);
         let mut layers = Vec::new();
-        for (index, sight) in config.attention(&gguf)?.into_iter().enumerate() {
+        for (layer, sight) in layout.layers.iter().zip(config.attention(&gguf)?) {
             let known = sights.iter().position(|known| *known == sight);
             let place = known.unwrap_or(sights.len());
             if known.is_none() {
                 sights.push(sight);
             }
-            let mut layer = LayerLoader {
-                config: &config,
-                shape: &shape,
-                index,
-                loader: &mut loader,
-            };
-            layers.push(layer.load(place, blocks, &opened.device)?);
+            let kv_cache = [blocks * BLOCK_TOKENS, shape.kv_width()];
+            layers.push(Layer::load(layer, place, kv_cache, &mut loader)?);
         }
-        let norm = loader.vector("output_norm.weight", shape.embedding)?;
-        let head = if config.tied { "token_embd" } else { "output" };
-        let head = loader.linear(
-            shape.embedding,
-            &[Part::plain(head.to_owned(), shape.vocabulary)],
-        )?;
+        let norm = loader.vector(&layout.norm)?;
+        let head = loader.linear(&[&layout.head])?;
         let weight_bytes = loader.device_bytes();
-        let embedding =
-            Embedding::new(gguf, "token_embd.weight", shape.embedding, shape.vocabulary)?;
+        let embedding = Embedding::new(gguf, layout.embedding)?;
         Ok(Self {
             shape,
             device: opened.device.clone(),
@@ -221,10 +213,7 @@ impl Forward for Plain {
             .copied()
             .collect();
         let pass = Pass::new(segments, &self.sights, &self.device);
-        let mut hidden = self
-            .embedding
-            .rows(&tokens, &self.device)
-            .map_err(|error| Failure::device(&error))?;
+        let mut hidden = self.embedding.rows(&tokens, &self.device)?;
         if self.shape.embedding_scale.to_bits() != 1.0_f32.to_bits() {
             hidden = hidden.mul_scalar(self.shape.embedding_scale);
         }
@@ -235,94 +224,36 @@ impl Forward for Plain {
     }
 }
 
-struct LayerLoader<'a, 'b> {
-    config: &'a Config,
-    shape: &'a Shape,
-    index: usize,
-    loader: &'a mut Loader<'b>,
-}
-
-impl LayerLoader<'_, '_> {
-    fn load(&mut self, sight: usize, blocks: usize, device: &Device) -> Result<Layer, ModelError> {
-        let shape = *self.shape;
-        let width = shape.heads * shape.head_dim;
-        let cache = || Tensor::zeros([blocks * BLOCK_TOKENS, shape.kv_width()], device);
-        let (qk_norm, post_norms) = (self.config.qk_norm, self.config.post_norms);
-        Ok(Layer {
+impl Layer {
+    fn load(
+        layer: &DecoderLayer,
+        sight: usize,
+        kv_cache: [usize; 2],
+        loader: &mut Loader<'_>,
+    ) -> Result<Self, ModelError> {
+        let attention = &layer.attention;
+        let FeedForward::Dense { gate, up, down } = &layer.feed_forward;
+        let mut optional = |norm: &Option<Vector>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| loader.vector(norm)).transpose()
+        };
+        Ok(Self {
             sight,
-            attention_norm: self.vector("attn_norm", shape.embedding)?,
-            qkv: self.loader.linear(shape.embedding, &self.qkv())?,
-            query_norm: self.vector_if(qk_norm, "attn_q_norm", shape.head_dim)?,
-            key_norm: self.vector_if(qk_norm, "attn_k_norm", shape.head_dim)?,
-            attention_out: self.linear(width, "attn_output", shape.embedding)?,
-            post_attention_norm: self.vector_if(
-                post_norms,
-                "post_attention_norm",
-                shape.embedding,
-            )?,
-            feed_forward_norm: self.vector("ffn_norm", shape.embedding)?,
-            gate_up: self.loader.linear(shape.embedding, &self.gate_up())?,
-            down: self.linear(shape.feed_forward, "ffn_down", shape.embedding)?,
-            post_feed_forward_norm: self.vector_if(post_norms, "post_ffw_norm", shape.embedding)?,
-            keys: cache(),
-            values: cache(),
+            query_norm: optional(&attention.query_norm)?,
+            key_norm: optional(&attention.key_norm)?,
+            post_attention_norm: optional(&layer.attention_post_norm)?,
+            post_feed_forward_norm: optional(&layer.feed_forward_post_norm)?,
+            attention_norm: loader.vector(&layer.attention_norm)?,
+            qkv: loader.linear(&[&attention.query, &attention.key, &attention.value])?,
+            attention_out: loader.linear(&[&attention.output])?,
+            feed_forward_norm: loader.vector(&layer.feed_forward_norm)?,
+            gate_up: loader.linear(&[gate, up])?,
+            down: loader.linear(&[down])?,
+            keys: loader.zeros(kv_cache),
+            values: loader.zeros(kv_cache),
         })
     }
 
-    fn qkv(&self) -> Vec<Part> {
-        let width = self.shape.heads * self.shape.head_dim;
-        let kv_width = self.shape.kv_width();
-        if self.config.fused {
-            return vec![Part::plain(self.name("attn_qkv"), width + 2 * kv_width)];
-        }
-        let rotated = |name, rows| Part {
-            name: self.name(name),
-            rows,
-            pairs: self.config.pair_order(),
-        };
-        vec![
-            rotated("attn_q", width),
-            rotated("attn_k", kv_width),
-            Part::plain(self.name("attn_v"), kv_width),
-        ]
-    }
-
-    fn gate_up(&self) -> Vec<Part> {
-        let inner = self.shape.feed_forward;
-        if self.config.fused {
-            return vec![Part::plain(self.name("ffn_up"), 2 * inner)];
-        }
-        vec![
-            Part::plain(self.name("ffn_gate"), inner),
-            Part::plain(self.name("ffn_up"), inner),
-        ]
-    }
-
-    fn linear(&mut self, inputs: usize, name: &str, rows: usize) -> Result<Linear, ModelError> {
-        let part = Part::plain(self.name(name), rows);
-        self.loader.linear(inputs, &[part])
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, ModelError> {
-        let name = format!("{}.weight", self.name(name));
-        self.loader.vector(&name, length)
-    }
-
-    fn vector_if(
-        &mut self,
-        present: bool,
-        name: &str,
-        length: usize,
-    ) -> Result<Option<Tensor<1>>, ModelError> {
-        present.then(|| self.vector(name, length)).transpose()
-    }
-
-    fn name(&self, part: &str) -> String {
-        format!("blk.{}.{part}", self.index)
-    }
-}
-
-impl Layer {
     /// `hidden` is `[rows, embedding]`.
     fn forward(&mut self, hidden: Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
         let epsilon = shape.rms_epsilon;

@@ -139,6 +139,12 @@ impl TensorName {
         }
     }
 
+    /// How many bytes it takes in the file; 0 where the file has no such tensor.
+    pub fn bytes(self, gguf: &Gguf) -> u64 {
+        let info = gguf.tensor_info(&self.to_string());
+        info.map_or(0, |info| info.bytes)
+    }
+
     fn view<'a>(self, gguf: &'a Gguf, due: &[usize]) -> Result<TensorView<'a>, ModelError> {
         let fault =
             |what: &str| ModelError::malformed(gguf.file(), format!("the tensor `{self}` {what}"));
