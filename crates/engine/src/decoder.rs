@@ -45,7 +45,7 @@ impl Decoder {
     ) -> Result<Self, Failure> {
         let config = Config::from_gguf(gguf)?;
         let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
-        let weights = memory::weight_bytes(&config, gguf);
+        let weights = memory::weight_bytes(&config.layout(), gguf);
         let demand = Demand {
             limit_bytes: load.memory_bytes,
             fixed_bytes: weights,

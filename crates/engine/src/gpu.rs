@@ -26,6 +26,7 @@ use cubecl::device::Device;
 use cubecl::future::block_on;
 use cubecl::prelude::*;
 use infera_model::gguf::Gguf;
+use infera_model::layout;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
@@ -40,7 +41,7 @@ use self::launch::{
 };
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
-use self::memory::{Buffer, Matrix, alignment, passing, tensor, zeros};
+use self::memory::{Buffer, Matrix, alignment, passing, zeros};
 pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
@@ -70,6 +71,8 @@ pub struct Gpu {
     context: usize,
     blocks: usize,
     pass_rows: usize,
+    /// A table that stays in the file: a pass needs only a few of its rows.
+    embedding: layout::Matrix,
     layers: Vec<Layer>,
     norm: Buffer,
     head: Matrix,
@@ -161,41 +164,46 @@ impl Gpu {
             profile,
             context,
         };
-        let needed = weight_bytes(&config, &gguf)
+        let tensors = config.layout();
+        tensors.embedding.view(&gguf)?;
+        let needed = weight_bytes(&tensors, &gguf)
             + working_bytes(&config, context)
             + blocks as u64 * block_bytes(&config, profile);
-        let loaded = loader.load(pass_rows, progress);
-        let model = loaded.map(|(layers, norm, head, scratch)| {
-            let matrices = || layers.iter().flat_map(Layer::matrices).chain([&head]);
-            let weight_bytes = matrices().map(Matrix::bytes).sum();
-            let row_work = matrices().map(Matrix::work).sum();
-            Self {
-                nothing: zeros(&client, 4),
-                tuning: options.tuning.clone(),
-                blocks,
-                context,
-                profile,
-                client: client.clone(),
-                pass_rows,
-                gguf,
-                config,
-                attention,
-                layers,
-                norm,
-                head,
-                scratch,
-                weight_bytes,
-                queued: Cell::new(0),
-                widest: Cell::new(usize::MAX),
-                row_work,
-                alignment: alignment(&client),
-                fragment: (profile == Profile::P16)
-                    .then(|| tune::fragment(&client))
-                    .flatten(),
-                graphs: RefCell::default(),
-                limits,
-            }
-        });
+        let loaded = loader.load(&tensors, pass_rows, progress);
+        let model = loaded
+            .map_err(Failure::from)
+            .map(|(layers, norm, head, scratch)| {
+                let matrices = || layers.iter().flat_map(Layer::matrices).chain([&head]);
+                let weight_bytes = matrices().map(Matrix::bytes).sum();
+                let row_work = matrices().map(Matrix::work).sum();
+                Self {
+                    nothing: zeros(&client, 4),
+                    tuning: options.tuning.clone(),
+                    blocks,
+                    context,
+                    profile,
+                    client: client.clone(),
+                    pass_rows,
+                    gguf,
+                    config,
+                    attention,
+                    embedding: tensors.embedding,
+                    layers,
+                    norm,
+                    head,
+                    scratch,
+                    weight_bytes,
+                    queued: Cell::new(0),
+                    widest: Cell::new(usize::MAX),
+                    row_work,
+                    alignment: alignment(&client),
+                    fragment: (profile == Profile::P16)
+                        .then(|| tune::fragment(&client))
+                        .flatten(),
+                    graphs: RefCell::default(),
+                    limits,
+                }
+            });
         let model = model.and_then(|model| match block_on(client.sync_buffers(model.kept())) {
             Ok(()) => Ok(model),
             Err(error) => {
@@ -411,8 +419,8 @@ impl Gpu {
 
     /// `[rows, embedding]` with zeros up to a whole block, scaled.
     fn embeddings(&self, rows: &[Row]) -> Result<Vec<u32>, Failure> {
-        let table = tensor(&self.gguf, "token_embd.weight")?;
-        let width = self.config.embedding as usize;
+        let table = self.embedding.view(&self.gguf)?;
+        let width = self.embedding.inputs;
         let stride = width.next_multiple_of(BLOCK);
         let row_bytes = width / table.info.kind.block_values() * table.info.kind.block_bytes();
         let mut values = vec![0.0; rows.len() * stride];
