@@ -129,14 +129,8 @@ impl Config {
     /// computed from, each in its shape: a tensor left unused would mean a silently wrong answer.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let config = Self::from_metadata(gguf)?;
-        check_tensors(gguf, config.layers, || config.layout().tensors())?;
-        Ok(config)
-    }
-
-    /// Reads the metadata alone, from which it follows which tensors the file must have.
-    pub fn from_metadata(gguf: &Gguf) -> Result<Self, ModelError> {
-        let config = Self::read(gguf)?;
         config.check_values(gguf)?;
+        check_tensors(gguf, config.layers, || config.layout().tensors())?;
         Ok(config)
     }
 
@@ -179,7 +173,9 @@ impl Config {
             .f32(self.final_softcap.unwrap_or_default())
     }
 
-    fn read(gguf: &Gguf) -> Result<Self, ModelError> {
+    /// Reads the metadata alone, for what makes a file and asks which tensors are due. Neither sizes
+    /// nor tensors are checked.
+    pub fn from_metadata(gguf: &Gguf) -> Result<Self, ModelError> {
         let architecture = read_architecture(gguf)?;
         refuse_unknown_metadata(architecture.name(), &READ, gguf)?;
         refuse_what_is_not_built(architecture, gguf)?;
@@ -682,7 +678,7 @@ mod tests {
                 .u32("gemma3.attention.sliding_window", 1024)
                 .f32("gemma3.attention.layer_norm_rms_epsilon", 1e-6)
                 .strings("tokenizer.ggml.tokens", &["a"]);
-            Config::read(&Gguf::from_bytes(gguf.build(), "gemma").unwrap()).unwrap()
+            Config::from_metadata(&Gguf::from_bytes(gguf.build(), "gemma").unwrap()).unwrap()
         };
         assert_eq!(file(62).attention_scale, 168.0_f32.sqrt().recip());
         assert_eq!(file(48).attention_scale, 128.0_f32.sqrt().recip());
