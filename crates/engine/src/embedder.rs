@@ -45,13 +45,13 @@ struct LayerNorm {
 }
 
 impl Embedder {
-    /// Puts the weights on the device; `progress` gets the bytes of the file that are done.
+    /// Puts the weights of a file, whose configuration is `config`, on the device; `progress` gets the bytes of the file that are done.
     pub fn load(
         gguf: &Arc<Gguf>,
+        config: EmbedderConfig,
         opened: &Opened,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
-        let config = EmbedderConfig::from_gguf(gguf)?;
         let layout = config.layout();
         let table = |table| Embedding::new(Arc::clone(gguf), table);
         let (tokens, positions, token_types) = (
@@ -76,10 +76,6 @@ impl Embedder {
             weight_bytes: loader.device_bytes(),
             config,
         })
-    }
-
-    pub fn config(&self) -> &EmbedderConfig {
-        &self.config
     }
 
     /// Bytes of weights on the device.
