@@ -16,11 +16,11 @@ use crate::BLOCK_TOKENS;
 use crate::attention::{self, Finish, Join, KvShape, Rows};
 use crate::math::{Gate, RmsNorm, SoftCap};
 use crate::matrix::{Columns, MAX_SLABS, Matrix, Scratch};
-use crate::memory::{Memory, Shared};
 use crate::pool::Pool;
 use crate::rope::Rotation;
 use crate::simd::{InstructionSet, LANES, Stored};
 use crate::weights::{Layer, Linear, Weights};
+use crate::zeroed::{Memory, Shared};
 
 /// Part of one sequence that goes through the model in this pass.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Segment<'a> {
     /// at `p % BLOCK_TOKENS`. Covers `start + tokens.len()`. Blocks before `start` may be shared
     /// with other sequences: they are only read.
     pub blocks: &'a [u32],
-    /// Of `tokens`, those after which logits are wanted.
+    /// Those of `tokens` after which logits are wanted.
     pub wanted: Range<usize>,
 }
 
@@ -179,7 +179,7 @@ struct Place {
 struct Share {
     segment: usize,
     kv_head: usize,
-    /// Of the pass's rows.
+    /// Some of the pass's rows.
     rows: Range<usize>,
     chunks: Range<usize>,
     /// Where its states go, when another share has more of the chunks.
@@ -312,7 +312,7 @@ impl CpuModel {
         self.embed(segments);
         for index in 0..self.weights.layers.len() {
             self.keys_and_values(index, segments, &places);
-            // Of the last layer's other rows no more is ever read.
+            // Nothing more is ever read of the last layer's other rows.
             if index + 1 == self.weights.layers.len() {
                 rows = wanted;
             }
@@ -682,7 +682,7 @@ impl CpuModel {
         }
     }
 
-    /// Of the first rows of the residual stream.
+    /// For the first rows of the residual stream.
     fn logits(&mut self, rows: usize) -> Vec<f32> {
         let vocabulary = self.vocabulary();
         let mut logits = vec![0.0; rows * vocabulary];

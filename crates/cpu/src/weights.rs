@@ -5,8 +5,8 @@ use infera_model::gguf::Gguf;
 use infera_model::layout::{self, DecoderLayer, DecoderLayout, FeedForward, Vector};
 
 use crate::matrix::Matrix;
-use crate::memory::{Memory, Shared};
 use crate::pool::Pool;
+use crate::zeroed::{Memory, Shared};
 
 /// Matrices begin on cache lines.
 const ALIGNMENT: usize = 64;

@@ -10,7 +10,7 @@ use infera_model::gguf::Gguf;
 use crate::device::Opened;
 use crate::forward::{Forward, block_bytes};
 use crate::gpu::{self, Gpu};
-use crate::memory::{self, Demand};
+use crate::memory_budget::{self, Demand};
 use crate::message::{Failure, Load};
 
 /// No candidate is begun after so long: the last one must end within a minute of the first.
@@ -45,7 +45,7 @@ impl Decoder {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, Failure> {
         let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
-        let weights = memory::weight_bytes(&config.layout(), gguf);
+        let weights = memory_budget::weight_bytes(&config.layout(), gguf);
         let demand = Demand {
             limit_bytes: load.memory_bytes,
             fixed_bytes: weights,
@@ -54,8 +54,10 @@ impl Decoder {
             sequences: load.sequences as usize,
         };
         if opened.gpu.is_none() {
-            let blocks = memory::kv_blocks(&Demand {
-                limit_bytes: load.memory_bytes.or_else(|| Some(memory::ram_share())),
+            let blocks = memory_budget::kv_blocks(&Demand {
+                limit_bytes: load
+                    .memory_bytes
+                    .or_else(|| Some(memory_budget::ram_share())),
                 ..demand
             })?;
             let model = CpuModel::load(
@@ -72,7 +74,7 @@ impl Decoder {
                 forward: Box::new(model),
             });
         }
-        let blocks = memory::kv_blocks(&Demand {
+        let blocks = memory_budget::kv_blocks(&Demand {
             fixed_bytes: weights + gpu::working_bytes(config, context),
             ..demand
         })?;

@@ -7,12 +7,12 @@
 //! cooperative matrices, in f16 and in the driver's order.
 
 mod assumptions;
+pub(crate) mod buffers;
 mod cut;
 mod graph;
 mod inputs;
 mod launch;
 mod load;
-pub(crate) mod memory;
 mod select;
 pub mod selftest;
 mod tune;
@@ -32,6 +32,7 @@ use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
 
 use self::assumptions::{Limits, Sizes};
+use self::buffers::{Buffer, Matrix, alignment, passing, zeros};
 use self::cut::{Most, Run, cut};
 use self::graph::Graphs;
 use self::inputs::{Inputs, Packer, Piece};
@@ -41,7 +42,6 @@ use self::launch::{
 };
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
-use self::memory::{Buffer, Matrix, alignment, passing, zeros};
 pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
@@ -50,7 +50,7 @@ use crate::kernels::cooperative::Fragment;
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::pack::BLOCK;
 use crate::kernels::rope;
-use crate::memory::{most_blocks, weight_bytes};
+use crate::memory_budget::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
 /// Rows whose logits are computed and read back at once.
@@ -77,7 +77,7 @@ pub struct Gpu {
     norm: Buffer,
     head: Matrix,
     scratch: Scratch,
-    /// For arguments that a kernel's shape makes it ignore.
+    /// For arguments that a kernel's variant makes it ignore.
     nothing: Buffer,
     weight_bytes: u64,
     /// Multiplications since the driver last got what was queued.
@@ -88,7 +88,7 @@ pub struct Gpu {
     row_work: usize,
     /// Where a binding may begin, in words.
     alignment: usize,
-    /// Of the device, in profile P16.
+    /// The device's form of cooperative matrices, in profile P16.
     fragment: Option<Fragment>,
     graphs: RefCell<Graphs>,
     limits: Limits,
@@ -345,7 +345,7 @@ impl Gpu {
         for (index, layer) in self.layers.iter().enumerate() {
             let attention = &self.attention[index];
             self.keys_and_values(layer, attention, &hidden, inputs)?;
-            // Of the last layer's other rows no more is ever read.
+            // Nothing more is ever read of the last layer's other rows.
             if index + 1 == self.layers.len() {
                 rows = inputs.wanted.words;
             }
@@ -685,7 +685,7 @@ impl Gpu {
             scale: config.attention_scale,
             epsilon: config.rms_epsilon,
             heads: config.heads as usize,
-            shape: rope::Shape {
+            variant: rope::RopeVariant {
                 head_dim: config.head_dim as usize,
                 rotated: config.rope_dim as usize,
                 norm: layer.qk_norm.is_some(),
@@ -706,7 +706,7 @@ impl Gpu {
         let width = (config.heads * config.head_dim) as usize;
         for tasks in inputs.tasks_of(attention) {
             self.queue(2 * tasks.work * width)?;
-            let shape = attention::Shape {
+            let variant = attention::AttentionVariant {
                 head_dim: config.head_dim as usize,
                 group: (config.heads / config.kv_heads) as usize,
                 rows: tasks.rows,
@@ -720,7 +720,7 @@ impl Gpu {
             };
             launch_attention(
                 &self.client,
-                shape,
+                variant,
                 &Attention {
                     queries: if self.turns_within(inputs) {
                         Queries::Within(self.rope(layer, attention, inputs))

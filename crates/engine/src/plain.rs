@@ -11,12 +11,12 @@ use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
 use infera_model::layout::{DecoderLayer, FeedForward, Vector};
-use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError};
+use infera_model::{Activation, Config, LayerAttention, ModelError};
 use infera_protocol::Profile;
 
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
-use crate::memory::most_blocks;
+use crate::memory_budget::most_blocks;
 use crate::message::Failure;
 use crate::weights::{Embedding, Linear, Loader};
 use pass::{Pass, Seen, Sight};
@@ -25,7 +25,7 @@ mod pass;
 
 /// A model on a device, with its KV cache.
 pub struct Plain {
-    shape: Shape,
+    sizes: Sizes,
     device: Device,
     embedding: Embedding,
     /// The different ones among the layers' ways to see positions.
@@ -40,18 +40,14 @@ pub struct Plain {
 
 /// The model's sizes, in values; the context in tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub architecture: Architecture,
-    pub layers: usize,
-    pub embedding: usize,
-    pub feed_forward: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    /// How many values of a head are rotated.
-    pub rotated: usize,
-    pub vocabulary: usize,
-    pub context: usize,
+struct Sizes {
+    embedding: usize,
+    feed_forward: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    context: usize,
     activation: Activation,
     rms_epsilon: f32,
     embedding_scale: f32,
@@ -80,17 +76,14 @@ struct Layer {
     values: Tensor<2>,
 }
 
-impl Shape {
+impl Sizes {
     fn of(config: &Config, context: Option<u32>) -> Self {
         Self {
-            architecture: config.architecture,
-            layers: config.layers as usize,
             embedding: config.embedding as usize,
             feed_forward: config.feed_forward as usize,
             heads: config.heads as usize,
             kv_heads: config.kv_heads as usize,
             head_dim: config.head_dim as usize,
-            rotated: config.rope_dim as usize,
             vocabulary: config.vocabulary as usize,
             context: context.map_or(config.context, |limit| config.context.min(limit)) as usize,
             activation: config.activation,
@@ -120,7 +113,7 @@ impl Plain {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
         let config = Config::from_gguf(&gguf)?;
-        let shape = Shape::of(&config, context);
+        let sizes = Sizes::of(&config, context);
         let blocks = blocks.min(most_blocks(&config, Profile::P32, opened.max_binding_bytes));
         let layout = config.layout();
         let mut sights: Vec<LayerAttention> = Vec::new();
@@ -132,7 +125,7 @@ impl Plain {
             if known.is_none() {
                 sights.push(sight);
             }
-            let kv_cache = [blocks * BLOCK_TOKENS, shape.kv_width()];
+            let kv_cache = [blocks * BLOCK_TOKENS, sizes.kv_width()];
             layers.push(Layer::load(layer, place, kv_cache, &mut loader)?);
         }
         let norm = loader.vector(&layout.norm)?;
@@ -140,7 +133,7 @@ impl Plain {
         let weight_bytes = loader.device_bytes();
         let embedding = Embedding::new(gguf, layout.embedding)?;
         Ok(Self {
-            shape,
+            sizes,
             device: opened.device.clone(),
             embedding,
             sights,
@@ -151,10 +144,6 @@ impl Plain {
             block_bytes: block_bytes(&config, Profile::P32),
             weight_bytes,
         })
-    }
-
-    pub fn shape(&self) -> &Shape {
-        &self.shape
     }
 
     /// Bytes of weights on the device.
@@ -172,11 +161,11 @@ impl Plain {
             .map(|rows| {
                 hidden
                     .clone()
-                    .slice([rows.clone(), 0..self.shape.embedding])
+                    .slice([rows.clone(), 0..self.sizes.embedding])
             })
             .collect();
-        let normed = rms_norm(Tensor::cat(wanted, 0), &self.norm, self.shape.rms_epsilon);
-        let logits = capped(self.head.apply(&normed), self.shape.final_softcap);
+        let normed = rms_norm(Tensor::cat(wanted, 0), &self.norm, self.sizes.rms_epsilon);
+        let logits = capped(self.head.apply(&normed), self.sizes.final_softcap);
         logits
             .try_into_data()
             .map_err(|error| Failure::device(&error))?
@@ -191,11 +180,11 @@ impl Forward for Plain {
     }
 
     fn vocabulary(&self) -> usize {
-        self.shape.vocabulary
+        self.sizes.vocabulary
     }
 
     fn context(&self) -> usize {
-        self.shape.context
+        self.sizes.context
     }
 
     fn blocks(&self) -> usize {
@@ -214,11 +203,11 @@ impl Forward for Plain {
             .collect();
         let pass = Pass::new(segments, &self.sights, &self.device);
         let mut hidden = self.embedding.rows(&tokens, &self.device)?;
-        if self.shape.embedding_scale.to_bits() != 1.0_f32.to_bits() {
-            hidden = hidden.mul_scalar(self.shape.embedding_scale);
+        if self.sizes.embedding_scale.to_bits() != 1.0_f32.to_bits() {
+            hidden = hidden.mul_scalar(self.sizes.embedding_scale);
         }
         for layer in &mut self.layers {
-            hidden = layer.forward(hidden, &self.shape, &pass);
+            hidden = layer.forward(hidden, &self.sizes, &pass);
         }
         self.logits(&hidden, &pass)
     }
@@ -255,14 +244,14 @@ impl Layer {
     }
 
     /// `hidden` is `[rows, embedding]`.
-    fn forward(&mut self, hidden: Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
-        let epsilon = shape.rms_epsilon;
+    fn forward(&mut self, hidden: Tensor<2>, sizes: &Sizes, pass: &Pass) -> Tensor<2> {
+        let epsilon = sizes.rms_epsilon;
         let after = |output: Tensor<2>, norm: &Option<Tensor<1>>| match norm {
             Some(weight) => rms_norm(output, weight, epsilon),
             None => output,
         };
         let normed = rms_norm(hidden.clone(), &self.attention_norm, epsilon);
-        let attended = self.attention(&normed, shape, pass);
+        let attended = self.attention(&normed, sizes, pass);
         let attended = after(
             self.attention_out.apply(&attended),
             &self.post_attention_norm,
@@ -270,21 +259,21 @@ impl Layer {
         let hidden = hidden.add(attended);
         let normed = rms_norm(hidden.clone(), &self.feed_forward_norm, epsilon);
         let fed = after(
-            self.feed_forward(&normed, shape),
+            self.feed_forward(&normed, sizes),
             &self.post_feed_forward_norm,
         );
         hidden.add(fed)
     }
 
-    fn attention(&mut self, normed: &Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
-        let Shape {
+    fn attention(&mut self, normed: &Tensor<2>, sizes: &Sizes, pass: &Pass) -> Tensor<2> {
+        let Sizes {
             heads,
             kv_heads,
             head_dim,
             ..
-        } = *shape;
+        } = *sizes;
         let rows = normed.dims()[0];
-        let (width, kv_width) = (heads * head_dim, shape.kv_width());
+        let (width, kv_width) = (heads * head_dim, sizes.kv_width());
         let sight = &pass.sights[self.sight];
         let qkv = self.qkv.apply(normed);
         let rotated = |start: usize, count: usize, norm: &Option<Tensor<1>>| {
@@ -293,12 +282,12 @@ impl Layer {
                 .slice([0..rows, start..start + count * head_dim])
                 .reshape([rows, count, head_dim]);
             let part = match norm {
-                Some(weight) => rms_norm(part, weight, shape.rms_epsilon),
+                Some(weight) => rms_norm(part, weight, sizes.rms_epsilon),
                 None => part,
             };
             rotate(part, sight)
         };
-        let queries = rotated(0, heads, &self.query_norm).mul_scalar(shape.attention_scale);
+        let queries = rotated(0, heads, &self.query_norm).mul_scalar(sizes.attention_scale);
         let keys = rotated(width, kv_heads, &self.key_norm).reshape([rows, kv_width]);
         let values = qkv
             .clone()
@@ -331,7 +320,7 @@ impl Layer {
                     gather(&self.keys),
                     gather(&self.values),
                     seen,
-                    shape.attention_softcap,
+                    sizes.attention_softcap,
                 )
             })
             .collect();
@@ -339,13 +328,13 @@ impl Layer {
     }
 
     /// A gated linear unit.
-    fn feed_forward(&self, normed: &Tensor<2>, shape: &Shape) -> Tensor<2> {
+    fn feed_forward(&self, normed: &Tensor<2>, sizes: &Sizes) -> Tensor<2> {
         let rows = normed.dims()[0];
-        let inner = shape.feed_forward;
+        let inner = sizes.feed_forward;
         let both = self.gate_up.apply(normed);
         let gate = both.clone().slice([0..rows, 0..inner]);
         let up = both.slice([0..rows, inner..2 * inner]);
-        let gate = match shape.activation {
+        let gate = match sizes.activation {
             Activation::Silu => silu(gate),
             Activation::GeluTanh => gelu_tanh(gate),
         };

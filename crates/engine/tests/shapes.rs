@@ -188,7 +188,7 @@ impl Model {
     }
 }
 
-/// Of these one whose blocks are parts of a row, else one of single values.
+/// One of these whose blocks are parts of a row, else one of single values.
 fn kind(row: u64, pool: &[TensorType], random: &mut Random) -> TensorType {
     let fitting = |kind: &&TensorType| row.is_multiple_of(kind.block_values() as u64);
     let fitting: Vec<_> = pool.iter().filter(fitting).copied().collect();

@@ -183,7 +183,7 @@ fn scheduler(choice: &DeviceChoice, profile: Profile) -> Scheduler<Box<dyn Forwa
     Scheduler::new(decoder.forward, endings, SEQUENCES as usize, Instant::now)
 }
 
-/// Of this process, where the system says it.
+/// This process's, where the system says it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = status.split(' ').nth(1)?.parse().ok()?;

@@ -110,7 +110,7 @@ const READ: [&str; 26] = [
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
-    // Of no use: the tokens are counted.
+    // Not used: the tokens are counted.
     "vocab_size",
 ];
 

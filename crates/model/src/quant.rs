@@ -218,7 +218,7 @@ pub fn is_finite(kind: TensorType, bytes: &[u8]) -> bool {
     }
 }
 
-/// Of the 16-bit values' bits that `mask` leaves.
+/// The largest of what `mask` leaves of each 16-bit value.
 fn largest_bits(bytes: &[u8], mask: u16) -> u16 {
     let values = bytes.as_chunks::<2>().0.iter();
     let bits = values.map(|value| u16::from_le_bytes(*value) & mask);

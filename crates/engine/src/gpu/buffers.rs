@@ -14,7 +14,7 @@ use crate::kernels::launch;
 use crate::kernels::pack::{BLOCK, Layout, TILE};
 use crate::kernels::repack::{self, repack_rows};
 
-/// Of a file, as much as is on its way to the device at once.
+/// Bytes of a file that are on their way to the device at once.
 const UPLOAD: usize = 16 << 20;
 /// Enough to keep any GPU's memory busy.
 const CLEARING_CUBES: u32 = 4096;

@@ -6,7 +6,7 @@ use infera_model::layout::{self, DecoderLayer, DecoderLayout, FeedForward, Vecto
 use infera_model::{Config, ModelError};
 use infera_protocol::Profile;
 
-use super::memory::{self, Buffer, Matrix, Source, zeros};
+use super::buffers::{self, Buffer, Matrix, Source, zeros};
 use super::{LOGIT_ROWS, SUBMISSION};
 use crate::forward::BLOCK_TOKENS;
 use crate::kernels::attention::CHUNK;
@@ -32,7 +32,7 @@ pub(super) struct Layer {
 }
 
 pub(super) enum GateUp {
-    /// Of one quantisation.
+    /// Both have one quantisation.
     Together(Matrix),
     Apart(Matrix, Matrix),
 }
@@ -167,7 +167,7 @@ impl Loader<'_> {
     }
 
     fn vector(&self, source: &Vector) -> Result<Buffer, ModelError> {
-        memory::vector(self.client, self.gguf, source)
+        buffers::vector(self.client, self.gguf, source)
     }
 }
 
@@ -204,8 +204,8 @@ impl Scratch {
     }
 }
 
-/// Of the residual stream, of attention's result, of query, key and value together, and of the
-/// feed-forward layer.
+/// Widths of the residual stream, of attention's result, of query, key and value together, and of
+/// the feed-forward layer.
 pub(super) fn widths(config: &Config) -> [usize; 4] {
     [
         config.embedding,

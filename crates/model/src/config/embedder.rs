@@ -40,7 +40,7 @@ const READ: [&str; 9] = [
     "embedding_length",
     "feed_forward_length",
     "pooling_type",
-    // Of no use: the tokens are counted.
+    // Not used: the tokens are counted.
     "vocab_size",
 ];
 
