@@ -9,12 +9,16 @@ pub enum Architecture {
     Llama,
     /// Qwen 2 and 2.5.
     Qwen2,
+    /// Qwen 3, its dense models.
     Qwen3,
+    /// Gemma 3, for text.
     Gemma3,
+    /// Phi 3, 3.5 and 4.
     Phi3,
 }
 
 impl Architecture {
+    /// In the order that messages list them.
     pub const ALL: [Self; 5] = [
         Self::Llama,
         Self::Qwen2,

@@ -40,9 +40,13 @@ pub enum Activation {
 /// Widths are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Says which parts a layer has and how it is computed.
     pub architecture: Architecture,
+    /// How many layers there are.
     pub layers: u32,
+    /// Width of the residual stream.
     pub embedding: u32,
+    /// Inner width of the feed-forward layer.
     pub feed_forward: u32,
     /// Query heads.
     pub heads: u32,
@@ -54,24 +58,27 @@ pub struct Config {
     pub rope_dim: u32,
     /// In layers that see everything.
     pub rope: Rope,
+    /// Which two values of a head one rotation turns.
     pub rope_pairing: RopePairing,
     /// Some or all layers see only the newest positions.
     pub window: Option<Window>,
+    /// Added to the mean square in every norm.
     pub rms_epsilon: f32,
     /// The longest context the model was trained for.
     pub context: u32,
+    /// How many token ids there are.
     pub vocabulary: u32,
-    /// The output layer uses the token embedding: there is no `output.weight`.
+    /// The output layer uses the token embedding: it has no tensor of its own.
     pub tied: bool,
     /// Queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// The rows of query, key and value are one tensor `attn_qkv`; those of gate and up are
-    /// `ffn_up`.
+    /// The rows of query, key and value are one tensor, and those of gate and up are another.
     pub fused: bool,
     /// Each head's query and key go through an RMS norm before they are rotated.
     pub qk_norm: bool,
     /// What attention and feed-forward give goes through an RMS norm before it is added.
     pub post_norms: bool,
+    /// What the feed-forward layer's gate goes through.
     pub activation: Activation,
     /// Token embeddings are multiplied by it.
     pub embedding_scale: f32,

@@ -1,5 +1,7 @@
 //! A model file without a GPU: GGUF, tokenizer, chat template, manifest, model id.
 
+#![deny(missing_docs)]
+
 mod architecture;
 mod config;
 mod error;
@@ -23,7 +25,6 @@ pub use config::{
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};
 pub use head::Head;
-pub use layout::PairOrder;
 pub use manifest::Manifest;
 pub use quant::TensorType;
 pub use stop::{StopMatcher, StopStep};

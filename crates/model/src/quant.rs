@@ -13,8 +13,11 @@ use half::{bf16, f16};
 /// How the values of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorType {
+    /// One 32-bit float for each value.
     F32,
+    /// IEEE half precision.
     F16,
+    /// The upper half of a 32-bit float.
     BF16,
     /// 32 values of 4 bits, one scale.
     Q4_0,
@@ -38,12 +41,16 @@ pub enum TensorType {
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 #[error("{bytes} bytes of {kind} do not hold {values} values; give whole blocks of both")]
 pub struct LengthMismatch {
+    /// How the values are stored.
     pub kind: TensorType,
+    /// How many bytes were given.
     pub bytes: usize,
+    /// How many values there was room for.
     pub values: usize,
 }
 
 impl TensorType {
+    /// All types that this program reads.
     pub const ALL: [Self; 11] = [
         Self::F32,
         Self::F16,
@@ -75,6 +82,7 @@ impl TensorType {
         }
     }
 
+    /// None for a type that this program does not read.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }

@@ -241,7 +241,7 @@ fn tensors(model: &Model) -> Option<Vec<(String, Vec<u64>)>> {
         let mut config = Config::from_metadata(&gguf).ok()?;
         config.tied = model.tied;
         config.qkv_bias = model.biased;
-        // Which of the architecture's tensors of factors is read makes no difference here.
+        // Which one is read makes no difference to which there must be.
         config.rope.factors = model.factors.then_some(Role::RopeFactors);
         config.layout().tensors()
     };

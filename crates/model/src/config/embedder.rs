@@ -11,6 +11,7 @@ use crate::layout::{
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
+    /// The mean of all tokens' vectors.
     Mean,
     /// The first token's, `[CLS]`.
     First,
@@ -19,15 +20,21 @@ pub enum Pooling {
 /// Widths are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedderConfig {
+    /// How many layers there are.
     pub layers: u32,
+    /// Width of a vector.
     pub embedding: u32,
+    /// Inner width of the feed-forward layer.
     pub feed_forward: u32,
     /// Divides `embedding`.
     pub heads: u32,
+    /// Added to the variance in every norm.
     pub layer_norm_epsilon: f32,
     /// The longest text.
     pub context: u32,
+    /// How many token ids there are.
     pub vocabulary: u32,
+    /// How a text's vectors become one.
     pub pooling: Pooling,
 }
 
@@ -45,6 +52,7 @@ const READ: [&str; 9] = [
 ];
 
 impl EmbedderConfig {
+    /// The name in `general.architecture`.
     pub const ARCHITECTURE: &str = "bert";
 
     /// Rows of the table of token types.

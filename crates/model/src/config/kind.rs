@@ -43,6 +43,7 @@ impl Kind {
         }
     }
 
+    /// How many token ids there are.
     pub fn vocabulary(&self) -> u32 {
         match self {
             Self::Decoder(config) => config.vocabulary,

@@ -15,7 +15,9 @@ use crate::quant::dequantize;
 /// `base^(-2i / rope_dim) / position_scale / factors[i]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
+    /// The wavelengths grow from 2 pi to nearly 2 pi times this, in positions.
     pub base: f32,
+    /// Positions are divided by it.
     pub position_scale: f32,
     /// The tensor of divisors, `[rope_dim / 2]`; all of them 1 when there is none.
     pub factors: Option<Role>,
@@ -72,7 +74,7 @@ const GEMMA3_GLOBAL_EVERY: u32 = 6;
 
 impl Config {
     /// The order of query's and key's rows; none where the file's is the engines'.
-    pub fn pair_order(&self) -> Option<PairOrder> {
+    pub(super) fn pair_order(&self) -> Option<PairOrder> {
         (self.rope_pairing == RopePairing::Interleaved).then_some(PairOrder {
             head_dim: self.head_dim as usize,
             rotated: self.rope_dim as usize,
