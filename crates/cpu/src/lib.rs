@@ -14,7 +14,6 @@ mod bandwidth;
 mod format;
 mod math;
 mod matrix;
-mod memory;
 mod model;
 mod pool;
 #[cfg(test)]
@@ -22,6 +21,7 @@ mod random;
 mod rope;
 mod simd;
 mod weights;
+mod zeroed;
 
 pub use bandwidth::read_bandwidth;
 pub use model::{CpuModel, Segment, block_bytes};

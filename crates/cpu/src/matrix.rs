@@ -15,9 +15,9 @@ use infera_model::TensorType;
 use infera_model::gguf::TensorView;
 
 use crate::format::{self, Format, GROUP, OCTET, with_format};
-use crate::memory::Shared;
 use crate::pool::Pool;
 use crate::simd::{InstructionSet, Kernel, LANES, Simd, Stored};
+use crate::zeroed::Shared;
 
 /// Slab rows that a thread takes at once, at most.
 pub(crate) const MAX_SLABS: usize = 4;
@@ -472,8 +472,8 @@ mod tests {
     use infera_model::quant::dequantize;
 
     use super::*;
-    use crate::memory::Memory;
     use crate::random::Random;
+    use crate::zeroed::Memory;
 
     const MOST_COLUMNS: usize = 33;
 

@@ -7,6 +7,7 @@ use std::thread;
 
 use half::f16;
 use infera_model::gguf::Gguf;
+use infera_model::layout;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, ModelError};
 use infera_protocol::Profile;
@@ -15,11 +16,11 @@ use crate::BLOCK_TOKENS;
 use crate::attention::{self, Finish, Join, KvShape, Rows};
 use crate::math::{Gate, RmsNorm, SoftCap};
 use crate::matrix::{Columns, MAX_SLABS, Matrix, Scratch};
-use crate::memory::{Memory, Shared};
 use crate::pool::Pool;
 use crate::rope::Rotation;
 use crate::simd::{InstructionSet, LANES, Stored};
 use crate::weights::{Layer, Linear, Weights};
+use crate::zeroed::{Memory, Shared};
 
 /// Part of one sequence that goes through the model in this pass.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub struct Segment<'a> {
     /// at `p % BLOCK_TOKENS`. Covers `start + tokens.len()`. Blocks before `start` may be shared
     /// with other sequences: they are only read.
     pub blocks: &'a [u32],
-    /// Of `tokens`, those after which logits are wanted.
+    /// Those of `tokens` after which logits are wanted.
     pub wanted: Range<usize>,
 }
 
@@ -43,6 +44,8 @@ pub struct CpuModel {
     context: usize,
     blocks: usize,
     set: InstructionSet,
+    /// A table that stays in the file: a pass needs only a few of its rows.
+    embedding: layout::Matrix,
     weights: Weights,
     /// For each layer its window, and which of the rotations is its.
     attention: Vec<(Option<usize>, usize)>,
@@ -176,7 +179,7 @@ struct Place {
 struct Share {
     segment: usize,
     kv_head: usize,
-    /// Of the pass's rows.
+    /// Some of the pass's rows.
     rows: Range<usize>,
     chunks: Range<usize>,
     /// Where its states go, when another share has more of the chunks.
@@ -218,7 +221,9 @@ impl CpuModel {
         let kv = Memory::zeroed(kv_bytes, "KV cache", gguf.file())?;
         let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let mut pool = Pool::new(threads);
-        let weights = Weights::load(&gguf, &config, &mut pool, progress)?;
+        let tensors = config.layout();
+        tensors.embedding.view(&gguf)?;
+        let weights = Weights::load(&gguf, &tensors, &mut pool, progress)?;
         let mut rotations: Vec<Rotation> = Vec::new();
         let layers = config.attention(&gguf)?;
         let attention = layers.into_iter().map(|layer| {
@@ -238,6 +243,7 @@ impl CpuModel {
             profile,
             blocks,
             set: InstructionSet::available()[0],
+            embedding: tensors.embedding,
             weights,
             attention,
             rotations,
@@ -306,7 +312,7 @@ impl CpuModel {
         self.embed(segments);
         for index in 0..self.weights.layers.len() {
             self.keys_and_values(index, segments, &places);
-            // Of the last layer's other rows no more is ever read.
+            // Nothing more is ever read of the last layer's other rows.
             if index + 1 == self.weights.layers.len() {
                 rows = wanted;
             }
@@ -373,7 +379,7 @@ impl CpuModel {
 
     fn embed(&mut self, segments: &[Segment<'_>]) {
         let width = self.config.embedding as usize;
-        let table = self.gguf.tensor("token_embd.weight");
+        let table = self.embedding.view(&self.gguf);
         let table = table.expect("its shape was checked when the model was loaded");
         let kind = table.info.kind;
         let row_bytes = width / kind.block_values() * kind.block_bytes();
@@ -676,7 +682,7 @@ impl CpuModel {
         }
     }
 
-    /// Of the first rows of the residual stream.
+    /// For the first rows of the residual stream.
     fn logits(&mut self, rows: usize) -> Vec<f32> {
         let vocabulary = self.vocabulary();
         let mut logits = vec![0.0; rows * vocabulary];

@@ -197,7 +197,8 @@ fn scheduler(
         profile,
         ..Load::new(PathBuf::new(), choice.clone())
     };
-    let decoder = Decoder::load(gguf, &opened, &load, &mut |_| {})?;
+    let config = Config::from_gguf(gguf)?;
+    let decoder = Decoder::load(gguf, &config, &opened, &load, &mut |_| {})?;
     let endings = Endings {
         tokens: tokenizer.end_ids(),
         watch: Box::new(|_, _| Box::new(|_| false)),

@@ -8,7 +8,7 @@ use cubecl::future::block_on;
 use cubecl::prelude::*;
 
 use crate::device::Opened;
-use crate::gpu::memory::{Buffer, kept, zeros};
+use crate::gpu::buffers::{Buffer, kept, zeros};
 use crate::kernels::launch;
 use crate::kernels::read::{UNITS, read_all};
 use crate::message::Failure;

@@ -7,9 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
 use infera_model::gguf::Gguf;
-use infera_model::{
-    EmbedderConfig, Kind, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer,
-};
+use infera_model::{Kind, Manifest, ModelError, StopMatcher, StreamDecoder, Tokenizer};
 use infera_protocol::{ModelId, frame, shown};
 
 use crate::bandwidth::read_bandwidth;
@@ -19,7 +17,9 @@ use crate::device;
 use crate::embedder::Embedder;
 use crate::embedding::Embedding;
 use crate::forward::Forward;
-use crate::message::{Command, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats};
+use crate::message::{
+    Bound, Command, Event, Failure, FailureCode, Generate, Load, Loaded, Score, Stats,
+};
 use crate::scheduler::{Endings, Scheduler};
 
 /// The child's exit code when a pass through the model failed on the device, whose state is then
@@ -118,13 +118,10 @@ fn serve(
             Ok(Command::Load(load)) => {
                 // The old model's memory is free before the new one needs it.
                 drop(model.take());
-                match open(&load, output) {
+                match open(&load, &confinement.bounds, output) {
                     Ok((loaded, ready)) => {
                         model = Some((loaded.model, ready));
-                        output.send(&Event::Loaded(Loaded {
-                            bounds: confinement.bounds.clone(),
-                            ..loaded
-                        }))?;
+                        output.send(&Event::Loaded(loaded))?;
                     }
                     Err(error) => output.send(&Event::Failed { id: None, error })?,
                 }
@@ -205,12 +202,16 @@ fn answer(
     }
 }
 
-fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model), Failure> {
+fn open(
+    load: &Load,
+    bounds: &[Bound],
+    output: &mut Output<impl Write>,
+) -> Result<(Loaded, Model), Failure> {
     let begun = Instant::now();
     let gguf = Arc::new(Gguf::open(&load.path)?);
     let kind = Kind::from_gguf(&gguf)?;
     kind.require(load.profile, gguf.file())?;
-    let manifest = Manifest::of(&gguf)?;
+    let manifest = Manifest::of_kind(&gguf, &kind)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let opened = device::open(&load.device)?;
     tracing::info!(
@@ -232,50 +233,63 @@ fn open(load: &Load, output: &mut Output<impl Write>) -> Result<(Loaded, Model),
             });
         }
     };
-    let mut loaded = Loaded {
+    let mut device = opened.info.clone();
+    let architecture = kind.architecture().to_owned();
+    let embeds = matches!(kind, Kind::Embedder(_));
+    let ids = kind.profiles().iter();
+    let ids = ids
+        .map(|profile| (*profile, manifest.id(*profile)))
+        .collect();
+    let (model, context_tokens, weight_bytes) = match kind {
+        Kind::Embedder(config) => {
+            let context = config.context;
+            let embedder =
+                Embedder::load(&gguf, config, &opened, &mut |done| loading(done, output))?;
+            let bytes = embedder.weight_bytes();
+            let model = Model::Embedder(Box::new(Embedding::new(embedder)));
+            (model, context, bytes)
+        }
+        Kind::Decoder(config) => {
+            let decoder =
+                Decoder::load(
+                    &gguf,
+                    &config,
+                    &opened,
+                    load,
+                    &mut |progress| match progress {
+                        Progress::Bytes(done) => loading(done, output),
+                        Progress::Tuned { done, total } => {
+                            let (done, total) = (done as u32, total as u32);
+                            let _ = output.send(&Event::Tuning { done, total });
+                        }
+                    },
+                )?;
+            device.backend = decoder.backend;
+            let scheduler = Scheduler::new(
+                decoder.forward,
+                endings(&tokenizer),
+                load.sequences as usize,
+                Instant::now,
+            );
+            let context = scheduler.context() as u32;
+            let model = Model::Decoder(Box::new(scheduler));
+            (model, context, decoder.weight_bytes)
+        }
+    };
+    let loaded = Loaded {
         model: manifest.id(load.profile),
         profile: load.profile,
-        ids: kind
-            .profiles()
-            .iter()
-            .map(|profile| (*profile, manifest.id(*profile)))
-            .collect(),
+        ids,
         name: shown::line(gguf.name()).into_owned(),
-        architecture: EmbedderConfig::ARCHITECTURE.to_owned(),
-        embeds: matches!(kind, Kind::Embedder(_)),
-        device: opened.info.clone(),
-        context_tokens: 0,
+        architecture,
+        embeds,
+        device,
+        context_tokens,
         vocabulary: tokenizer.vocabulary(),
-        load_ms: 0,
-        weight_bytes: 0,
-        bounds: Vec::new(),
+        load_ms: begun.elapsed().as_millis() as u64,
+        weight_bytes,
+        bounds: bounds.to_vec(),
     };
-    let model = if loaded.embeds {
-        let embedder = Embedder::load(&gguf, &opened, &mut |done| loading(done, output))?;
-        loaded.context_tokens = embedder.config().context;
-        loaded.weight_bytes = embedder.weight_bytes();
-        Model::Embedder(Box::new(Embedding::new(embedder)))
-    } else {
-        let decoder = Decoder::load(&gguf, &opened, load, &mut |progress| match progress {
-            Progress::Bytes(done) => loading(done, output),
-            Progress::Tuned { done, total } => {
-                let (done, total) = (done as u32, total as u32);
-                let _ = output.send(&Event::Tuning { done, total });
-            }
-        })?;
-        loaded.architecture = decoder.config.architecture.to_string();
-        loaded.weight_bytes = decoder.weight_bytes;
-        loaded.device.backend = decoder.backend;
-        let scheduler = Scheduler::new(
-            decoder.forward,
-            endings(&tokenizer),
-            load.sequences as usize,
-            Instant::now,
-        );
-        loaded.context_tokens = scheduler.context() as u32;
-        Model::Decoder(Box::new(scheduler))
-    };
-    loaded.load_ms = begun.elapsed().as_millis() as u64;
     Ok((loaded, model))
 }
 

@@ -23,7 +23,7 @@ use self::linux as system;
 use self::macos as system;
 #[cfg(windows)]
 use self::windows as system;
-use crate::memory::ram_bytes;
+use crate::memory_budget::ram_bytes;
 pub use crate::message::Bound;
 
 const SWITCH: &str = "INFERA_ENGINE_CONFINED";
@@ -100,7 +100,7 @@ impl Bound {
     }
 }
 
-/// Of its own, the child may have three quarters of the RAM: a model on the CPU takes half, and
+/// The child's own memory may be three quarters of the RAM: a model on the CPU takes half, and
 /// what is mapped from a file or belongs to a GPU does not count.
 fn memory_bytes() -> Option<u64> {
     const LEAST: u64 = 2 << 30;

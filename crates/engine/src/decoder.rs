@@ -10,7 +10,7 @@ use infera_model::gguf::Gguf;
 use crate::device::Opened;
 use crate::forward::{Forward, block_bytes};
 use crate::gpu::{self, Gpu};
-use crate::memory::{self, Demand};
+use crate::memory_budget::{self, Demand};
 use crate::message::{Failure, Load};
 
 /// No candidate is begun after so long: the last one must end within a minute of the first.
@@ -18,7 +18,6 @@ const TUNING_LIMIT: Duration = Duration::from_secs(50);
 
 /// A loaded model.
 pub struct Decoder {
-    pub config: Config,
     pub forward: Box<dyn Forward>,
     /// On the device.
     pub weight_bytes: u64,
@@ -29,33 +28,36 @@ pub struct Decoder {
 /// How far loading is.
 #[derive(Debug, Clone, Copy)]
 pub enum Progress {
-    /// Of the file's.
+    /// How many of the file's bytes are done.
     Bytes(u64),
     /// Candidates of [`Gpu::tune`].
     Tuned { done: usize, total: usize },
 }
 
 impl Decoder {
-    /// On our own kernels for the CPU or the GPU, with as large a KV cache as it may have.
+    /// On our own kernels for the CPU or the GPU, with as large a KV cache as it may have. `config`
+    /// is the file's.
     pub fn load(
         gguf: &Arc<Gguf>,
+        config: &Config,
         opened: &Opened,
         load: &Load,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, Failure> {
-        let config = Config::from_gguf(gguf)?;
         let context = config.context.min(load.context_tokens.unwrap_or(u32::MAX)) as usize;
-        let weights = memory::weight_bytes(&config, gguf);
+        let weights = memory_budget::weight_bytes(&config.layout(), gguf);
         let demand = Demand {
             limit_bytes: load.memory_bytes,
             fixed_bytes: weights,
-            block_bytes: block_bytes(&config, load.profile),
+            block_bytes: block_bytes(config, load.profile),
             context,
             sequences: load.sequences as usize,
         };
         if opened.gpu.is_none() {
-            let blocks = memory::kv_blocks(&Demand {
-                limit_bytes: load.memory_bytes.or_else(|| Some(memory::ram_share())),
+            let blocks = memory_budget::kv_blocks(&Demand {
+                limit_bytes: load
+                    .memory_bytes
+                    .or_else(|| Some(memory_budget::ram_share())),
                 ..demand
             })?;
             let model = CpuModel::load(
@@ -67,14 +69,13 @@ impl Decoder {
                 &mut |done| progress(Progress::Bytes(done)),
             )?;
             return Ok(Self {
-                config,
                 weight_bytes: model.weight_bytes(),
                 backend: format!("cpu/{}", model.instruction_set().to_lowercase()),
                 forward: Box::new(model),
             });
         }
-        let blocks = memory::kv_blocks(&Demand {
-            fixed_bytes: weights + gpu::working_bytes(&config, context),
+        let blocks = memory_budget::kv_blocks(&Demand {
+            fixed_bytes: weights + gpu::working_bytes(config, context),
             ..demand
         })?;
         let options = gpu::Options::of(opened, blocks, load.profile);
@@ -92,7 +93,6 @@ impl Decoder {
             })?;
         }
         Ok(Self {
-            config,
             weight_bytes: model.weight_bytes(),
             backend: opened.info.backend.clone(),
             forward: Box::new(model),

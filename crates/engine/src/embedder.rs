@@ -8,11 +8,12 @@ use std::sync::Arc;
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
+use infera_model::layout::{self, EmbedderLayer};
 use infera_model::{EmbedderConfig, ModelError, Pooling};
 
 use crate::device::Opened;
 use crate::message::{Failure, FailureCode};
-use crate::weights::{Embedding, Linear, Loader, Part};
+use crate::weights::{Embedding, Linear, Loader};
 
 /// A model on a device.
 pub struct Embedder {
@@ -20,7 +21,7 @@ pub struct Embedder {
     device: Device,
     tokens: Embedding,
     positions: Embedding,
-    /// Of these only the first, for texts that stand alone.
+    /// Only the first of them is used, for texts that stand alone.
     token_types: Embedding,
     norm: LayerNorm,
     layers: Vec<Layer>,
@@ -44,24 +45,26 @@ struct LayerNorm {
 }
 
 impl Embedder {
-    /// Puts the weights on the device; `progress` gets the bytes of the file that are done.
+    /// Puts the weights of a file, whose configuration is `config`, on the device; `progress` gets the bytes of the file that are done.
     pub fn load(
         gguf: &Arc<Gguf>,
+        config: EmbedderConfig,
         opened: &Opened,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
-        let config = EmbedderConfig::from_gguf(gguf)?;
-        let width = config.embedding as usize;
-        let table = |name, rows: u32| Embedding::new(Arc::clone(gguf), name, width, rows as usize);
+        let layout = config.layout();
+        let table = |table| Embedding::new(Arc::clone(gguf), table);
         let (tokens, positions, token_types) = (
-            table("token_embd.weight", config.vocabulary)?,
-            table("position_embd.weight", config.context)?,
-            table("token_types.weight", EmbedderConfig::TOKEN_TYPES)?,
+            table(layout.tokens)?,
+            table(layout.positions)?,
+            table(layout.types)?,
         );
+        let epsilon = config.layer_norm_epsilon;
         let mut loader = Loader::new(gguf, opened, progress);
-        let norm = LayerNorm::load("token_embd_norm", &config, &mut loader)?;
-        let layers = (0..config.layers)
-            .map(|index| Layer::load(index, &config, &mut loader))
+        let norm = LayerNorm::load(&layout.norm, epsilon, &mut loader)?;
+        let layers = layout.layers.iter();
+        let layers = layers
+            .map(|layer| Layer::load(layer, epsilon, &mut loader))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             device: opened.device.clone(),
@@ -73,10 +76,6 @@ impl Embedder {
             weight_bytes: loader.device_bytes(),
             config,
         })
-    }
-
-    pub fn config(&self) -> &EmbedderConfig {
-        &self.config
     }
 
     /// Bytes of weights on the device.
@@ -106,11 +105,7 @@ impl Embedder {
 
     /// The vector of a text that passes [`Self::check`]: `[embedding]`, of length 1.
     pub fn embed(&self, text: &[u32]) -> Result<Vec<f32>, Failure> {
-        let rows = |table: &Embedding, ids: &[u32]| {
-            table
-                .rows(ids, &self.device)
-                .map_err(|error| Failure::device(&error))
-        };
+        let rows = |table: &Embedding, ids: &[u32]| table.rows(ids, &self.device);
         let positions: Vec<u32> = (0..text.len() as u32).collect();
         let hidden = rows(&self.tokens, text)?
             .add(rows(&self.positions, &positions)?)
@@ -138,23 +133,17 @@ impl Embedder {
 
 impl Layer {
     fn load(
-        index: u32,
-        config: &EmbedderConfig,
+        layer: &EmbedderLayer,
+        epsilon: f32,
         loader: &mut Loader<'_>,
     ) -> Result<Self, ModelError> {
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let (width, inner) = (config.embedding as usize, config.feed_forward as usize);
-        let part = |part: &str, rows| Part::plain(name(part), rows);
         Ok(Self {
-            qkv: loader.linear(
-                width,
-                &["attn_q", "attn_k", "attn_v"].map(|matrix| part(matrix, width)),
-            )?,
-            attention_out: loader.linear(width, &[part("attn_output", width)])?,
-            attention_norm: LayerNorm::load(&name("attn_output_norm"), config, loader)?,
-            up: loader.linear(width, &[part("ffn_up", inner)])?,
-            down: loader.linear(inner, &[part("ffn_down", width)])?,
-            norm: LayerNorm::load(&name("layer_output_norm"), config, loader)?,
+            qkv: loader.linear(&[&layer.query, &layer.key, &layer.value])?,
+            attention_out: loader.linear(&[&layer.attention_out])?,
+            attention_norm: LayerNorm::load(&layer.attention_norm, epsilon, loader)?,
+            up: loader.linear(&[&layer.up])?,
+            down: loader.linear(&[&layer.down])?,
+            norm: LayerNorm::load(&layer.norm, epsilon, loader)?,
         })
     }
 
@@ -188,15 +177,14 @@ impl Layer {
 
 impl LayerNorm {
     fn load(
-        name: &str,
-        config: &EmbedderConfig,
+        norm: &layout::LayerNorm,
+        epsilon: f32,
         loader: &mut Loader<'_>,
     ) -> Result<Self, ModelError> {
-        let width = config.embedding as usize;
         Ok(Self {
-            weight: loader.vector(&format!("{name}.weight"), width)?,
-            bias: loader.vector(&format!("{name}.bias"), width)?,
-            epsilon: config.layer_norm_epsilon,
+            weight: loader.vector(&norm.weight)?,
+            bias: loader.vector(&norm.bias)?,
+            epsilon,
         })
     }
 

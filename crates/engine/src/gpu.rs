@@ -7,12 +7,12 @@
 //! cooperative matrices, in f16 and in the driver's order.
 
 mod assumptions;
+pub(crate) mod buffers;
 mod cut;
 mod graph;
 mod inputs;
 mod launch;
 mod load;
-pub(crate) mod memory;
 mod select;
 pub mod selftest;
 mod tune;
@@ -26,11 +26,13 @@ use cubecl::device::Device;
 use cubecl::future::block_on;
 use cubecl::prelude::*;
 use infera_model::gguf::Gguf;
+use infera_model::layout;
 use infera_model::quant::dequantize;
 use infera_model::{Activation, Config, LayerAttention, rotary_table};
 use infera_protocol::Profile;
 
 use self::assumptions::{Limits, Sizes};
+use self::buffers::{Buffer, Matrix, alignment, passing, zeros};
 use self::cut::{Most, Run, cut};
 use self::graph::Graphs;
 use self::inputs::{Inputs, Packer, Piece};
@@ -40,7 +42,6 @@ use self::launch::{
 };
 pub(crate) use self::load::working_bytes;
 use self::load::{GateUp, Layer, Loader, Scratch, Wide, pass_rows};
-use self::memory::{Buffer, Matrix, alignment, passing, tensor, zeros};
 pub use self::tune::Tuning;
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
@@ -49,7 +50,7 @@ use crate::kernels::cooperative::Fragment;
 use crate::kernels::matmul::{Epilogue, Gate};
 use crate::kernels::pack::BLOCK;
 use crate::kernels::rope;
-use crate::memory::{most_blocks, weight_bytes};
+use crate::memory_budget::{most_blocks, weight_bytes};
 use crate::message::{Failure, FailureCode};
 
 /// Rows whose logits are computed and read back at once.
@@ -70,11 +71,13 @@ pub struct Gpu {
     context: usize,
     blocks: usize,
     pass_rows: usize,
+    /// A table that stays in the file: a pass needs only a few of its rows.
+    embedding: layout::Matrix,
     layers: Vec<Layer>,
     norm: Buffer,
     head: Matrix,
     scratch: Scratch,
-    /// For arguments that a kernel's shape makes it ignore.
+    /// For arguments that a kernel's variant makes it ignore.
     nothing: Buffer,
     weight_bytes: u64,
     /// Multiplications since the driver last got what was queued.
@@ -85,7 +88,7 @@ pub struct Gpu {
     row_work: usize,
     /// Where a binding may begin, in words.
     alignment: usize,
-    /// Of the device, in profile P16.
+    /// The device's form of cooperative matrices, in profile P16.
     fragment: Option<Fragment>,
     graphs: RefCell<Graphs>,
     limits: Limits,
@@ -161,41 +164,46 @@ impl Gpu {
             profile,
             context,
         };
-        let needed = weight_bytes(&config, &gguf)
+        let tensors = config.layout();
+        tensors.embedding.view(&gguf)?;
+        let needed = weight_bytes(&tensors, &gguf)
             + working_bytes(&config, context)
             + blocks as u64 * block_bytes(&config, profile);
-        let loaded = loader.load(pass_rows, progress);
-        let model = loaded.map(|(layers, norm, head, scratch)| {
-            let matrices = || layers.iter().flat_map(Layer::matrices).chain([&head]);
-            let weight_bytes = matrices().map(Matrix::bytes).sum();
-            let row_work = matrices().map(Matrix::work).sum();
-            Self {
-                nothing: zeros(&client, 4),
-                tuning: options.tuning.clone(),
-                blocks,
-                context,
-                profile,
-                client: client.clone(),
-                pass_rows,
-                gguf,
-                config,
-                attention,
-                layers,
-                norm,
-                head,
-                scratch,
-                weight_bytes,
-                queued: Cell::new(0),
-                widest: Cell::new(usize::MAX),
-                row_work,
-                alignment: alignment(&client),
-                fragment: (profile == Profile::P16)
-                    .then(|| tune::fragment(&client))
-                    .flatten(),
-                graphs: RefCell::default(),
-                limits,
-            }
-        });
+        let loaded = loader.load(&tensors, pass_rows, progress);
+        let model = loaded
+            .map_err(Failure::from)
+            .map(|(layers, norm, head, scratch)| {
+                let matrices = || layers.iter().flat_map(Layer::matrices).chain([&head]);
+                let weight_bytes = matrices().map(Matrix::bytes).sum();
+                let row_work = matrices().map(Matrix::work).sum();
+                Self {
+                    nothing: zeros(&client, 4),
+                    tuning: options.tuning.clone(),
+                    blocks,
+                    context,
+                    profile,
+                    client: client.clone(),
+                    pass_rows,
+                    gguf,
+                    config,
+                    attention,
+                    embedding: tensors.embedding,
+                    layers,
+                    norm,
+                    head,
+                    scratch,
+                    weight_bytes,
+                    queued: Cell::new(0),
+                    widest: Cell::new(usize::MAX),
+                    row_work,
+                    alignment: alignment(&client),
+                    fragment: (profile == Profile::P16)
+                        .then(|| tune::fragment(&client))
+                        .flatten(),
+                    graphs: RefCell::default(),
+                    limits,
+                }
+            });
         let model = model.and_then(|model| match block_on(client.sync_buffers(model.kept())) {
             Ok(()) => Ok(model),
             Err(error) => {
@@ -337,7 +345,7 @@ impl Gpu {
         for (index, layer) in self.layers.iter().enumerate() {
             let attention = &self.attention[index];
             self.keys_and_values(layer, attention, &hidden, inputs)?;
-            // Of the last layer's other rows no more is ever read.
+            // Nothing more is ever read of the last layer's other rows.
             if index + 1 == self.layers.len() {
                 rows = inputs.wanted.words;
             }
@@ -411,8 +419,8 @@ impl Gpu {
 
     /// `[rows, embedding]` with zeros up to a whole block, scaled.
     fn embeddings(&self, rows: &[Row]) -> Result<Vec<u32>, Failure> {
-        let table = tensor(&self.gguf, "token_embd.weight")?;
-        let width = self.config.embedding as usize;
+        let table = self.embedding.view(&self.gguf)?;
+        let width = self.embedding.inputs;
         let stride = width.next_multiple_of(BLOCK);
         let row_bytes = width / table.info.kind.block_values() * table.info.kind.block_bytes();
         let mut values = vec![0.0; rows.len() * stride];
@@ -677,7 +685,7 @@ impl Gpu {
             scale: config.attention_scale,
             epsilon: config.rms_epsilon,
             heads: config.heads as usize,
-            shape: rope::Shape {
+            variant: rope::RopeVariant {
                 head_dim: config.head_dim as usize,
                 rotated: config.rope_dim as usize,
                 norm: layer.qk_norm.is_some(),
@@ -698,7 +706,7 @@ impl Gpu {
         let width = (config.heads * config.head_dim) as usize;
         for tasks in inputs.tasks_of(attention) {
             self.queue(2 * tasks.work * width)?;
-            let shape = attention::Shape {
+            let variant = attention::AttentionVariant {
                 head_dim: config.head_dim as usize,
                 group: (config.heads / config.kv_heads) as usize,
                 rows: tasks.rows,
@@ -712,7 +720,7 @@ impl Gpu {
             };
             launch_attention(
                 &self.client,
-                shape,
+                variant,
                 &Attention {
                     queries: if self.turns_within(inputs) {
                         Queries::Within(self.rope(layer, attention, inputs))

@@ -14,7 +14,7 @@ pub mod forward;
 pub mod gpu;
 pub mod kernels;
 pub mod kv_blocks;
-pub mod memory;
+pub mod memory_budget;
 pub mod message;
 pub mod plain;
 pub mod scheduler;

@@ -47,7 +47,7 @@ pub struct Load {
     pub context_tokens: Option<u32>,
     /// How many sequences may run at once; more wait.
     pub sequences: u32,
-    /// Of the device's memory, for weights, KV cache and working space together. Where it is not
+    /// The device's memory for weights, KV cache and working space together. Where it is not
     /// known, the engine takes no more than half of the RAM on the CPU, and on a GPU 1 GiB for the
     /// KV cache.
     pub memory_bytes: Option<u64>,
@@ -147,7 +147,7 @@ pub enum Event {
         error: Failure,
     },
     Stats(Stats),
-    /// Of a device's own memory.
+    /// The rate at which a device reads its own memory.
     ReadBandwidth {
         bytes_per_second: f64,
     },
@@ -216,7 +216,7 @@ pub struct Scored {
     pub id: u64,
     pub positions: u32,
     pub mismatches: Vec<Mismatch>,
-    /// Of the claimed tokens, one for each.
+    /// One for each claimed token.
     pub log_probabilities: LogProbabilities,
     pub elapsed_ms: u32,
 }

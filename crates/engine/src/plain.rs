@@ -10,21 +10,22 @@ use std::sync::Arc;
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Device, Tensor};
 use infera_model::gguf::Gguf;
-use infera_model::{Activation, Architecture, Config, LayerAttention, ModelError};
+use infera_model::layout::{DecoderLayer, FeedForward, Vector};
+use infera_model::{Activation, Config, LayerAttention, ModelError};
 use infera_protocol::Profile;
 
 use crate::device::Opened;
 use crate::forward::{BLOCK_TOKENS, Forward, Segment, block_bytes};
-use crate::memory::most_blocks;
+use crate::memory_budget::most_blocks;
 use crate::message::Failure;
-use crate::weights::{Embedding, Linear, Loader, Part};
+use crate::weights::{Embedding, Linear, Loader};
 use pass::{Pass, Seen, Sight};
 
 mod pass;
 
 /// A model on a device, with its KV cache.
 pub struct Plain {
-    shape: Shape,
+    sizes: Sizes,
     device: Device,
     embedding: Embedding,
     /// The different ones among the layers' ways to see positions.
@@ -39,18 +40,14 @@ pub struct Plain {
 
 /// The model's sizes, in values; the context in tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    pub architecture: Architecture,
-    pub layers: usize,
-    pub embedding: usize,
-    pub feed_forward: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    /// How many values of a head are rotated.
-    pub rotated: usize,
-    pub vocabulary: usize,
-    pub context: usize,
+struct Sizes {
+    embedding: usize,
+    feed_forward: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    context: usize,
     activation: Activation,
     rms_epsilon: f32,
     embedding_scale: f32,
@@ -79,17 +76,14 @@ struct Layer {
     values: Tensor<2>,
 }
 
-impl Shape {
+impl Sizes {
     fn of(config: &Config, context: Option<u32>) -> Self {
         Self {
-            architecture: config.architecture,
-            layers: config.layers as usize,
             embedding: config.embedding as usize,
             feed_forward: config.feed_forward as usize,
             heads: config.heads as usize,
             kv_heads: config.kv_heads as usize,
             head_dim: config.head_dim as usize,
-            rotated: config.rope_dim as usize,
             vocabulary: config.vocabulary as usize,
             context: context.map_or(config.context, |limit| config.context.min(limit)) as usize,
             activation: config.activation,
@@ -119,36 +113,27 @@ impl Plain {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, ModelError> {
         let config = Config::from_gguf(&gguf)?;
-        let shape = Shape::of(&config, context);
+        let sizes = Sizes::of(&config, context);
         let blocks = blocks.min(most_blocks(&config, Profile::P32, opened.max_binding_bytes));
+        let layout = config.layout();
         let mut sights: Vec<LayerAttention> = Vec::new();
         let mut loader = Loader::new(&gguf, opened, progress);
         let mut layers = Vec::new();
-        for (index, sight) in config.attention(&gguf)?.into_iter().enumerate() {
+        for (layer, sight) in layout.layers.iter().zip(config.attention(&gguf)?) {
             let known = sights.iter().position(|known| *known == sight);
             let place = known.unwrap_or(sights.len());
             if known.is_none() {
                 sights.push(sight);
             }
-            let mut layer = LayerLoader {
-                config: &config,
-                shape: &shape,
-                index,
-                loader: &mut loader,
-            };
-            layers.push(layer.load(place, blocks, &opened.device)?);
+            let kv_cache = [blocks * BLOCK_TOKENS, sizes.kv_width()];
+            layers.push(Layer::load(layer, place, kv_cache, &mut loader)?);
         }
-        let norm = loader.vector("output_norm.weight", shape.embedding)?;
-        let head = if config.tied { "token_embd" } else { "output" };
-        let head = loader.linear(
-            shape.embedding,
-            &[Part::plain(head.to_owned(), shape.vocabulary)],
-        )?;
+        let norm = loader.vector(&layout.norm)?;
+        let head = loader.linear(&[&layout.head])?;
         let weight_bytes = loader.device_bytes();
-        let embedding =
-            Embedding::new(gguf, "token_embd.weight", shape.embedding, shape.vocabulary)?;
+        let embedding = Embedding::new(gguf, layout.embedding)?;
         Ok(Self {
-            shape,
+            sizes,
             device: opened.device.clone(),
             embedding,
             sights,
@@ -159,10 +144,6 @@ impl Plain {
             block_bytes: block_bytes(&config, Profile::P32),
             weight_bytes,
         })
-    }
-
-    pub fn shape(&self) -> &Shape {
-        &self.shape
     }
 
     /// Bytes of weights on the device.
@@ -180,11 +161,11 @@ impl Plain {
             .map(|rows| {
                 hidden
                     .clone()
-                    .slice([rows.clone(), 0..self.shape.embedding])
+                    .slice([rows.clone(), 0..self.sizes.embedding])
             })
             .collect();
-        let normed = rms_norm(Tensor::cat(wanted, 0), &self.norm, self.shape.rms_epsilon);
-        let logits = capped(self.head.apply(&normed), self.shape.final_softcap);
+        let normed = rms_norm(Tensor::cat(wanted, 0), &self.norm, self.sizes.rms_epsilon);
+        let logits = capped(self.head.apply(&normed), self.sizes.final_softcap);
         logits
             .try_into_data()
             .map_err(|error| Failure::device(&error))?
@@ -199,11 +180,11 @@ impl Forward for Plain {
     }
 
     fn vocabulary(&self) -> usize {
-        self.shape.vocabulary
+        self.sizes.vocabulary
     }
 
     fn context(&self) -> usize {
-        self.shape.context
+        self.sizes.context
     }
 
     fn blocks(&self) -> usize {
@@ -221,117 +202,56 @@ impl Forward for Plain {
             .copied()
             .collect();
         let pass = Pass::new(segments, &self.sights, &self.device);
-        let mut hidden = self
-            .embedding
-            .rows(&tokens, &self.device)
-            .map_err(|error| Failure::device(&error))?;
-        if self.shape.embedding_scale.to_bits() != 1.0_f32.to_bits() {
-            hidden = hidden.mul_scalar(self.shape.embedding_scale);
+        let mut hidden = self.embedding.rows(&tokens, &self.device)?;
+        if self.sizes.embedding_scale.to_bits() != 1.0_f32.to_bits() {
+            hidden = hidden.mul_scalar(self.sizes.embedding_scale);
         }
         for layer in &mut self.layers {
-            hidden = layer.forward(hidden, &self.shape, &pass);
+            hidden = layer.forward(hidden, &self.sizes, &pass);
         }
         self.logits(&hidden, &pass)
     }
 }
 
-struct LayerLoader<'a, 'b> {
-    config: &'a Config,
-    shape: &'a Shape,
-    index: usize,
-    loader: &'a mut Loader<'b>,
-}
-
-impl LayerLoader<'_, '_> {
-    fn load(&mut self, sight: usize, blocks: usize, device: &Device) -> Result<Layer, ModelError> {
-        let shape = *self.shape;
-        let width = shape.heads * shape.head_dim;
-        let cache = || Tensor::zeros([blocks * BLOCK_TOKENS, shape.kv_width()], device);
-        let (qk_norm, post_norms) = (self.config.qk_norm, self.config.post_norms);
-        Ok(Layer {
+impl Layer {
+    fn load(
+        layer: &DecoderLayer,
+        sight: usize,
+        kv_cache: [usize; 2],
+        loader: &mut Loader<'_>,
+    ) -> Result<Self, ModelError> {
+        let attention = &layer.attention;
+        let FeedForward::Dense { gate, up, down } = &layer.feed_forward;
+        let mut optional = |norm: &Option<Vector>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| loader.vector(norm)).transpose()
+        };
+        Ok(Self {
             sight,
-            attention_norm: self.vector("attn_norm", shape.embedding)?,
-            qkv: self.loader.linear(shape.embedding, &self.qkv())?,
-            query_norm: self.vector_if(qk_norm, "attn_q_norm", shape.head_dim)?,
-            key_norm: self.vector_if(qk_norm, "attn_k_norm", shape.head_dim)?,
-            attention_out: self.linear(width, "attn_output", shape.embedding)?,
-            post_attention_norm: self.vector_if(
-                post_norms,
-                "post_attention_norm",
-                shape.embedding,
-            )?,
-            feed_forward_norm: self.vector("ffn_norm", shape.embedding)?,
-            gate_up: self.loader.linear(shape.embedding, &self.gate_up())?,
-            down: self.linear(shape.feed_forward, "ffn_down", shape.embedding)?,
-            post_feed_forward_norm: self.vector_if(post_norms, "post_ffw_norm", shape.embedding)?,
-            keys: cache(),
-            values: cache(),
+            query_norm: optional(&attention.query_norm)?,
+            key_norm: optional(&attention.key_norm)?,
+            post_attention_norm: optional(&layer.attention_post_norm)?,
+            post_feed_forward_norm: optional(&layer.feed_forward_post_norm)?,
+            attention_norm: loader.vector(&layer.attention_norm)?,
+            qkv: loader.linear(&[&attention.query, &attention.key, &attention.value])?,
+            attention_out: loader.linear(&[&attention.output])?,
+            feed_forward_norm: loader.vector(&layer.feed_forward_norm)?,
+            gate_up: loader.linear(&[gate, up])?,
+            down: loader.linear(&[down])?,
+            keys: loader.zeros(kv_cache),
+            values: loader.zeros(kv_cache),
         })
     }
 
-    fn qkv(&self) -> Vec<Part> {
-        let width = self.shape.heads * self.shape.head_dim;
-        let kv_width = self.shape.kv_width();
-        if self.config.fused {
-            return vec![Part::plain(self.name("attn_qkv"), width + 2 * kv_width)];
-        }
-        let rotated = |name, rows| Part {
-            name: self.name(name),
-            rows,
-            pairs: self.config.pair_order(),
-        };
-        vec![
-            rotated("attn_q", width),
-            rotated("attn_k", kv_width),
-            Part::plain(self.name("attn_v"), kv_width),
-        ]
-    }
-
-    fn gate_up(&self) -> Vec<Part> {
-        let inner = self.shape.feed_forward;
-        if self.config.fused {
-            return vec![Part::plain(self.name("ffn_up"), 2 * inner)];
-        }
-        vec![
-            Part::plain(self.name("ffn_gate"), inner),
-            Part::plain(self.name("ffn_up"), inner),
-        ]
-    }
-
-    fn linear(&mut self, inputs: usize, name: &str, rows: usize) -> Result<Linear, ModelError> {
-        let part = Part::plain(self.name(name), rows);
-        self.loader.linear(inputs, &[part])
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, ModelError> {
-        let name = format!("{}.weight", self.name(name));
-        self.loader.vector(&name, length)
-    }
-
-    fn vector_if(
-        &mut self,
-        present: bool,
-        name: &str,
-        length: usize,
-    ) -> Result<Option<Tensor<1>>, ModelError> {
-        present.then(|| self.vector(name, length)).transpose()
-    }
-
-    fn name(&self, part: &str) -> String {
-        format!("blk.{}.{part}", self.index)
-    }
-}
-
-impl Layer {
     /// `hidden` is `[rows, embedding]`.
-    fn forward(&mut self, hidden: Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
-        let epsilon = shape.rms_epsilon;
+    fn forward(&mut self, hidden: Tensor<2>, sizes: &Sizes, pass: &Pass) -> Tensor<2> {
+        let epsilon = sizes.rms_epsilon;
         let after = |output: Tensor<2>, norm: &Option<Tensor<1>>| match norm {
             Some(weight) => rms_norm(output, weight, epsilon),
             None => output,
         };
         let normed = rms_norm(hidden.clone(), &self.attention_norm, epsilon);
-        let attended = self.attention(&normed, shape, pass);
+        let attended = self.attention(&normed, sizes, pass);
         let attended = after(
             self.attention_out.apply(&attended),
             &self.post_attention_norm,
@@ -339,21 +259,21 @@ impl Layer {
         let hidden = hidden.add(attended);
         let normed = rms_norm(hidden.clone(), &self.feed_forward_norm, epsilon);
         let fed = after(
-            self.feed_forward(&normed, shape),
+            self.feed_forward(&normed, sizes),
             &self.post_feed_forward_norm,
         );
         hidden.add(fed)
     }
 
-    fn attention(&mut self, normed: &Tensor<2>, shape: &Shape, pass: &Pass) -> Tensor<2> {
-        let Shape {
+    fn attention(&mut self, normed: &Tensor<2>, sizes: &Sizes, pass: &Pass) -> Tensor<2> {
+        let Sizes {
             heads,
             kv_heads,
             head_dim,
             ..
-        } = *shape;
+        } = *sizes;
         let rows = normed.dims()[0];
-        let (width, kv_width) = (heads * head_dim, shape.kv_width());
+        let (width, kv_width) = (heads * head_dim, sizes.kv_width());
         let sight = &pass.sights[self.sight];
         let qkv = self.qkv.apply(normed);
         let rotated = |start: usize, count: usize, norm: &Option<Tensor<1>>| {
@@ -362,12 +282,12 @@ impl Layer {
                 .slice([0..rows, start..start + count * head_dim])
                 .reshape([rows, count, head_dim]);
             let part = match norm {
-                Some(weight) => rms_norm(part, weight, shape.rms_epsilon),
+                Some(weight) => rms_norm(part, weight, sizes.rms_epsilon),
                 None => part,
             };
             rotate(part, sight)
         };
-        let queries = rotated(0, heads, &self.query_norm).mul_scalar(shape.attention_scale);
+        let queries = rotated(0, heads, &self.query_norm).mul_scalar(sizes.attention_scale);
         let keys = rotated(width, kv_heads, &self.key_norm).reshape([rows, kv_width]);
         let values = qkv
             .clone()
@@ -400,7 +320,7 @@ impl Layer {
                     gather(&self.keys),
                     gather(&self.values),
                     seen,
-                    shape.attention_softcap,
+                    sizes.attention_softcap,
                 )
             })
             .collect();
@@ -408,13 +328,13 @@ impl Layer {
     }
 
     /// A gated linear unit.
-    fn feed_forward(&self, normed: &Tensor<2>, shape: &Shape) -> Tensor<2> {
+    fn feed_forward(&self, normed: &Tensor<2>, sizes: &Sizes) -> Tensor<2> {
         let rows = normed.dims()[0];
-        let inner = shape.feed_forward;
+        let inner = sizes.feed_forward;
         let both = self.gate_up.apply(normed);
         let gate = both.clone().slice([0..rows, 0..inner]);
         let up = both.slice([0..rows, inner..2 * inner]);
-        let gate = match shape.activation {
+        let gate = match sizes.activation {
             Activation::Silu => silu(gate),
             Activation::GeluTanh => gelu_tanh(gate),
         };

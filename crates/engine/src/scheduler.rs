@@ -59,7 +59,7 @@ pub struct Scheduler<M> {
     running: Vec<Sequence>,
     stats: Stats,
     failure: Option<Failure>,
-    /// Of the newest steps that prefilled.
+    /// The newest steps that prefilled.
     seconds_per_row: Option<f32>,
     /// When each of the newest steps began and ended, and how many output tokens it gave.
     recent: VecDeque<(Instant, Instant, usize)>,
@@ -95,7 +95,7 @@ enum Goal {
     Score {
         claimed: Vec<u32>,
         mismatches: Vec<Mismatch>,
-        /// Of what was scored.
+        /// For what was scored.
         log_probabilities: LogProbabilities,
     },
 }
@@ -571,7 +571,7 @@ struct Feed {
     wanted: Range<usize>,
 }
 
-/// Of each row whose logits are wanted, its sequence and its place among what that one feeds.
+/// For each row whose logits are wanted, its sequence and its place among what that one feeds.
 fn wanted(plan: &[Feed]) -> impl Iterator<Item = (usize, usize)> {
     let feeds = plan.iter().enumerate();
     feeds.flat_map(|(index, feed)| feed.wanted.clone().map(move |row| (index, row)))
@@ -581,7 +581,7 @@ fn wanted(plan: &[Feed]) -> impl Iterator<Item = (usize, usize)> {
 enum Judgement {
     Next(TokenOutput),
     Scored {
-        /// Of the claimed token.
+        /// The claimed token's.
         log_probability: f64,
         mismatch: Option<Mismatch>,
     },
@@ -672,7 +672,7 @@ impl Sequence {
         self.fed = 0;
     }
 
-    /// Of the output, what follows on `row`, counted from the first token that was just fed.
+    /// What follows on `row` in the output, counted from the first token that was just fed.
     fn position(&self, row: usize) -> usize {
         self.fed + row + 1 - self.prompt
     }

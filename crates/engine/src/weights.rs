@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use infera_model::ModelError;
 use infera_model::gguf::{Gguf, TensorView};
-use infera_model::quant::{LengthMismatch, dequantize};
-use infera_model::{ModelError, PairOrder};
+use infera_model::layout::{Matrix, Vector};
+use infera_model::quant::dequantize;
 use rayon::prelude::*;
 
 use crate::device::Opened;
+use crate::message::Failure;
 
-/// Reads tensors by name, dequantises them, and puts them on the device.
+/// Reads tensors, dequantises them, and puts them on the device.
 pub(crate) struct Loader<'a> {
     gguf: &'a Gguf,
     opened: &'a Opened,
@@ -18,15 +20,6 @@ pub(crate) struct Loader<'a> {
     progress: &'a mut dyn FnMut(u64),
     file_bytes: u64,
     device_bytes: u64,
-}
-
-/// One stacked part of a [`Linear`].
-pub(crate) struct Part {
-    /// The tensor's name without `.weight` or `.bias`.
-    pub name: String,
-    /// Output rows.
-    pub rows: usize,
-    pub pairs: Option<PairOrder>,
 }
 
 /// A matrix `[out, in]`, with a bias where the file has one. Cut into blocks of rows where the
@@ -39,8 +32,7 @@ pub(crate) struct Linear {
 /// A table that stays in the mapped file: a step needs only a few of its rows.
 pub(crate) struct Embedding {
     gguf: Arc<Gguf>,
-    name: &'static str,
-    width: usize,
+    table: Matrix,
 }
 
 impl<'a> Loader<'a> {
@@ -63,25 +55,27 @@ impl<'a> Loader<'a> {
         self.device_bytes
     }
 
-    /// A vector of `length` values.
-    pub(crate) fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, ModelError> {
-        let values = self.read(name, &[length])?;
-        Ok(self.upload(values, [length]))
+    /// `[length]`
+    pub(crate) fn vector(&mut self, source: &Vector) -> Result<Tensor<1>, ModelError> {
+        let values = source.values(self.gguf)?;
+        self.read_bytes(source.tensor.bytes(self.gguf));
+        Ok(self.upload(values, [source.length]))
     }
 
-    /// Parts of the same input width, stacked.
-    pub(crate) fn linear(&mut self, inputs: usize, parts: &[Part]) -> Result<Linear, ModelError> {
-        let rows: usize = parts.iter().map(|part| part.rows).sum();
-        let mut values = Vec::with_capacity(rows * inputs);
+    /// Matrices of the same input width, below each other: `[rows of all, inputs]`.
+    pub(crate) fn linear(&mut self, sources: &[&Matrix]) -> Result<Linear, ModelError> {
+        let inputs = sources.first().map_or(0, |source| source.inputs);
+        let rows: usize = sources.iter().map(|source| source.rows).sum();
+        let mut values = vec![0.0; rows * inputs];
         let mut bias = Vec::new();
-        for part in parts {
-            let weight = self.read(&format!("{}.weight", part.name), &[inputs, part.rows])?;
-            values.extend(part.ordered(weight, inputs));
-            let bias_name = format!("{}.bias", part.name);
-            if self.gguf.tensor(&bias_name).is_some() {
-                let part_bias = self.read(&bias_name, &[part.rows])?;
-                bias.resize(values.len() / inputs - part.rows, 0.0);
-                bias.extend(part.ordered(part_bias, 1));
+        let mut first = 0;
+        for source in sources {
+            let place = &mut values[first * inputs..][..source.rows * inputs];
+            self.matrix(source, place)?;
+            first += source.rows;
+            if let Some(part) = source.bias_values(self.gguf)? {
+                bias.resize(first - source.rows, 0.0);
+                bias.extend(part);
             }
         }
         if !bias.is_empty() {
@@ -105,50 +99,41 @@ impl<'a> Loader<'a> {
         usize::try_from((self.opened.max_binding_bytes / row_bytes).max(1)).unwrap_or(usize::MAX)
     }
 
-    fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let tensor = self
-            .gguf
-            .tensor(name)
-            .ok_or_else(|| fault(self.gguf, format!("the tensor `{name}` is missing")))?;
-        let expected: Vec<u64> = dims.iter().map(|dim| *dim as u64).collect();
-        if tensor.info.dims != expected {
-            let what = format!(
-                "the tensor `{name}` has shape {:?}, not {expected:?}",
-                tensor.info.dims
-            );
-            return Err(fault(self.gguf, what));
-        }
-        let values = dequantize_rows(&tensor, dims[0], dims.iter().product())
-            .map_err(|error| fault(self.gguf, error.to_string()))?;
-        self.file_bytes += tensor.bytes.len() as u64;
+    /// Fills `values`, `[rows, inputs]`, in parallel.
+    fn matrix(&mut self, source: &Matrix, values: &mut [f32]) -> Result<(), ModelError> {
+        const ROWS_PER_TASK: usize = 64;
+        let tensor = source.view(self.gguf)?;
+        let row_bytes = row_bytes(&tensor, source.inputs);
+        values
+            .par_chunks_mut(source.inputs)
+            .with_min_len(ROWS_PER_TASK)
+            .enumerate()
+            .try_for_each(|(row, values)| {
+                let bytes = &tensor.bytes[source.source(row) * row_bytes..][..row_bytes];
+                dequantize(tensor.info.kind, bytes, values)
+            })
+            .map_err(|error| ModelError::Malformed {
+                file: self.gguf.file().to_owned(),
+                fault: error.to_string(),
+            })?;
+        let bias = source.bias.map_or(0, |bias| bias.tensor.bytes(self.gguf));
+        self.read_bytes((source.rows * row_bytes) as u64 + bias);
+        Ok(())
+    }
+
+    fn read_bytes(&mut self, bytes: u64) {
+        self.file_bytes += bytes;
         (self.progress)(self.file_bytes);
-        Ok(values)
+    }
+
+    /// Not of the file, and not counted among the weights.
+    pub(crate) fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
+        Tensor::zeros(shape, &self.opened.device)
     }
 
     fn upload<const D: usize>(&mut self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         self.device_bytes += (values.len() * size_of::<f32>()) as u64;
         to_device(values, shape, &self.opened.device)
-    }
-}
-
-impl Part {
-    pub(crate) fn plain(name: String, rows: usize) -> Self {
-        Self {
-            name,
-            rows,
-            pairs: None,
-        }
-    }
-
-    /// Its rows of `inputs` values each, in the engine's order.
-    fn ordered(&self, values: Vec<f32>, inputs: usize) -> Vec<f32> {
-        let Some(order) = self.pairs else {
-            return values;
-        };
-        (0..self.rows)
-            .flat_map(|row| &values[order.source(row) * inputs..][..inputs])
-            .copied()
-            .collect()
     }
 }
 
@@ -173,22 +158,10 @@ impl Linear {
 }
 
 impl Embedding {
-    /// Checks that the table is there and has the shape `[width, rows]`.
-    pub(crate) fn new(
-        gguf: Arc<Gguf>,
-        name: &'static str,
-        width: usize,
-        rows: usize,
-    ) -> Result<Self, ModelError> {
-        let fits = gguf
-            .tensor(name)
-            .is_some_and(|table| table.info.dims == [width as u64, rows as u64]);
-        if fits {
-            Ok(Self { gguf, name, width })
-        } else {
-            let what = format!("the tensor `{name}` is missing or not of shape [{width}, {rows}]");
-            Err(fault(&gguf, what))
-        }
+    /// Fails where the file has no such table.
+    pub(crate) fn new(gguf: Arc<Gguf>, table: Matrix) -> Result<Self, ModelError> {
+        table.view(&gguf)?;
+        Ok(Self { gguf, table })
     }
 
     /// The name of the model that it belongs to.
@@ -196,40 +169,17 @@ impl Embedding {
         self.gguf.name()
     }
 
-    /// `[ids, width]`. Every id must be below the table's rows.
-    pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor<2>, LengthMismatch> {
-        let mut values = vec![0.0; ids.len() * self.width];
-        if let Some(table) = self.gguf.tensor(self.name) {
-            let row_bytes = row_bytes(&table, self.width);
-            for (id, row) in ids.iter().zip(values.chunks_mut(self.width)) {
-                let start = *id as usize * row_bytes;
-                dequantize(table.info.kind, &table.bytes[start..start + row_bytes], row)?;
-            }
+    /// `[ids, inputs]`, a row of the table for each. Every id must be below the table's rows.
+    pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor<2>, Failure> {
+        let width = self.table.inputs;
+        let table = self.table.view(&self.gguf)?;
+        let row_bytes = row_bytes(&table, width);
+        let mut values = vec![0.0; ids.len() * width];
+        for (id, row) in ids.iter().zip(values.chunks_mut(width)) {
+            let bytes = &table.bytes[*id as usize * row_bytes..][..row_bytes];
+            dequantize(table.info.kind, bytes, row).map_err(|error| Failure::device(&error))?;
         }
-        Ok(to_device(values, [ids.len(), self.width], device))
-    }
-}
-
-/// All values of a tensor, computed in parallel.
-fn dequantize_rows(
-    tensor: &TensorView<'_>,
-    row: usize,
-    count: usize,
-) -> Result<Vec<f32>, LengthMismatch> {
-    const ROWS_PER_TASK: usize = 64;
-    let mut values = vec![0.0; count];
-    let row_bytes = row_bytes(tensor, row);
-    values
-        .par_chunks_mut(row * ROWS_PER_TASK)
-        .zip(tensor.bytes.par_chunks(row_bytes * ROWS_PER_TASK))
-        .try_for_each(|(values, bytes)| dequantize(tensor.info.kind, bytes, values))?;
-    Ok(values)
-}
-
-fn fault(gguf: &Gguf, fault: String) -> ModelError {
-    ModelError::Malformed {
-        file: gguf.file().to_owned(),
-        fault,
+        Ok(to_device(values, [ids.len(), width], device))
     }
 }
 

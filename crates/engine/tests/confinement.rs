@@ -306,7 +306,7 @@ fn a_confined_process_has_limits_of_memory_and_processor_time() {
     let told = Stage::new().child(None);
     assert_eq!(told["Max core file size"], "0");
     let number = |what: &str| told[what].parse::<u64>().unwrap();
-    let ram = infera_engine::memory::ram_bytes().unwrap();
+    let ram = infera_engine::memory_budget::ram_bytes().unwrap();
     assert!(number("Max data size") <= ram.max(2 << 30));
     assert!((3600..3600 * 1024).contains(&number("Max cpu time")));
 }

@@ -9,6 +9,7 @@ use infera_engine::embedder::Embedder;
 use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
 use infera_engine::message::DeviceChoice;
 use infera_engine::plain::Plain;
+use infera_model::EmbedderConfig;
 use infera_model::Tokenizer;
 use infera_model::gguf::Gguf;
 use serde::Deserialize;
@@ -255,7 +256,8 @@ fn check_embedder(path: &Path, golden: &str, tolerance: f32) -> Vec<Embedded> {
     let goldens: Vec<Embedded> = serde_json::from_str(&text).unwrap();
     let gguf = Arc::new(Gguf::open(path).unwrap());
     let opened = device::open(&DeviceChoice::Cpu).unwrap();
-    let embedder = Embedder::load(&gguf, &opened, &mut |_| {}).unwrap();
+    let config = EmbedderConfig::from_gguf(&gguf).unwrap();
+    let embedder = Embedder::load(&gguf, config, &opened, &mut |_| {}).unwrap();
     for golden in &goldens {
         embedder.check(&golden.ids).unwrap();
         let vector = embedder.embed(&golden.ids).unwrap();

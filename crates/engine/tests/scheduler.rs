@@ -422,7 +422,7 @@ fn a_long_prompt_neither_holds_up_a_stream_nor_a_short_one() {
     assert!((6..=12).contains(&steps), "{steps}");
 }
 
-/// Of each request, how many tokens it was told to have gone through, and when.
+/// For each request, how many tokens it was told to have gone through, and when.
 fn prefilled(scheduler: &mut Scheduler<Arithmetic>) -> HashMap<u64, Vec<(Duration, u32)>> {
     let mut told: HashMap<u64, Vec<_>> = HashMap::new();
     for _ in 0..10_000 {

@@ -37,9 +37,9 @@ const BLOCKS: usize = 24;
 const LIMIT_NMSE: f64 = 1e-6;
 const LIMIT_NMSE_P16: f64 = 1e-4;
 
-/// The program's own name for a model's sizes.
+/// What a model's file is made by.
 #[derive(Debug, Clone)]
-struct Shape {
+struct Model {
     architecture: &'static str,
     profile: Profile,
     /// For GPUs, else for software drivers.
@@ -86,7 +86,7 @@ impl Random {
     }
 }
 
-impl Shape {
+impl Model {
     fn random(random: &mut Random) -> Self {
         let head_dim = 8 * random.of(1..9) as u32;
         let kv_heads = random.of(1..4) as u32;
@@ -118,6 +118,31 @@ impl Shape {
     }
 
     fn file(&self) -> Vec<u8> {
+        let file = self.metadata();
+        let metadata = Gguf::from_bytes(file.build(), "metadata.gguf").unwrap();
+        let mut config = Config::from_metadata(&metadata).unwrap();
+        config.tied = self.tied;
+        config.qkv_bias = self.architecture == "qwen2";
+        let mut random = Random(self.seed);
+        // Each kind more is more to compile.
+        let pool = [
+            random.among(&TensorType::ALL),
+            random.among(&TensorType::ALL),
+        ];
+        let tensors = config.layout().tensors().into_iter();
+        let file = tensors.fold(file, |file, tensor| {
+            let dims = &tensor.dims;
+            let kind = match dims.len() {
+                1 => TensorType::F32,
+                _ => kind(dims[0], &pool, &mut random),
+            };
+            let bytes = bytes(kind, dims.iter().product(), dims.len() == 1, &mut random);
+            file.tensor(&tensor.name.to_string(), kind, dims, bytes)
+        });
+        file.build()
+    }
+
+    fn metadata(&self) -> GgufBuilder {
         let name = self.architecture;
         let key = |suffix: &str| format!("{name}.{suffix}");
         let tokens: Vec<String> = (0..self.vocabulary).map(|id| format!("t{id}")).collect();
@@ -140,85 +165,7 @@ impl Shape {
         if name == "gemma3" {
             file = file.u32(&key("attention.sliding_window_pattern"), 2);
         }
-        self.tensors(file).build()
-    }
-
-    fn tensors(&self, file: GgufBuilder) -> GgufBuilder {
-        let mut random = Random(self.seed);
-        // Each kind more is more to compile.
-        let pool = [
-            random.among(&TensorType::ALL),
-            random.among(&TensorType::ALL),
-        ];
-        let [wide, inner, head, vocabulary] = [
-            self.embedding,
-            self.feed_forward,
-            self.head_dim,
-            self.vocabulary,
-        ]
-        .map(u64::from);
-        let (query, key) = (
-            u64::from(self.heads) * head,
-            u64::from(self.kv_heads) * head,
-        );
-        let mut of_layer: Vec<(&str, Vec<u64>)> = vec![
-            ("attn_norm.weight", vec![wide]),
-            ("attn_output.weight", vec![query, wide]),
-            ("ffn_norm.weight", vec![wide]),
-            ("ffn_down.weight", vec![inner, wide]),
-        ];
-        if self.architecture == "phi3" {
-            of_layer.push(("attn_qkv.weight", vec![wide, query + 2 * key]));
-            of_layer.push(("ffn_up.weight", vec![wide, 2 * inner]));
-        } else {
-            of_layer.extend([
-                ("attn_q.weight", vec![wide, query]),
-                ("attn_k.weight", vec![wide, key]),
-                ("attn_v.weight", vec![wide, key]),
-                ("ffn_gate.weight", vec![wide, inner]),
-                ("ffn_up.weight", vec![wide, inner]),
-            ]);
-        }
-        if self.architecture == "qwen2" {
-            of_layer.extend([
-                ("attn_q.bias", vec![query]),
-                ("attn_k.bias", vec![key]),
-                ("attn_v.bias", vec![key]),
-            ]);
-        }
-        if matches!(self.architecture, "qwen3" | "gemma3") {
-            of_layer.extend([
-                ("attn_q_norm.weight", vec![head]),
-                ("attn_k_norm.weight", vec![head]),
-            ]);
-        }
-        if self.architecture == "gemma3" {
-            of_layer.extend([
-                ("post_attention_norm.weight", vec![wide]),
-                ("post_ffw_norm.weight", vec![wide]),
-            ]);
-        }
-        let mut all = vec![
-            ("token_embd.weight".to_owned(), vec![wide, vocabulary]),
-            ("output_norm.weight".to_owned(), vec![wide]),
-        ];
-        if !self.tied {
-            all.push(("output.weight".to_owned(), vec![wide, vocabulary]));
-        }
-        for layer in 0..self.layers {
-            let named = of_layer
-                .iter()
-                .map(|(name, dims)| (format!("blk.{layer}.{name}"), dims.clone()));
-            all.extend(named);
-        }
-        all.into_iter().fold(file, |file, (name, dims)| {
-            let kind = match dims.len() {
-                1 => TensorType::F32,
-                _ => kind(dims[0], &pool, &mut random),
-            };
-            let bytes = bytes(kind, dims.iter().product(), dims.len() == 1, &mut random);
-            file.tensor(&name, kind, &dims, bytes)
-        })
+        file
     }
 
     fn tuning(&self) -> Tuning {
@@ -241,7 +188,7 @@ impl Shape {
     }
 }
 
-/// Of these one whose blocks are parts of a row, else one of single values.
+/// One of these whose blocks are parts of a row, else one of single values.
 fn kind(row: u64, pool: &[TensorType], random: &mut Random) -> TensorType {
     let fitting = |kind: &&TensorType| row.is_multiple_of(kind.block_values() as u64);
     let fitting: Vec<_> = pool.iter().filter(fitting).copied().collect();
@@ -299,31 +246,31 @@ fn random_models_give_on_checked_kernels_what_the_cpu_gives() {
     let (mut models, mut passes) = (0, 0);
     let mut seen: HashMap<&str, u32> = HashMap::new();
     while begun.elapsed() < limit {
-        let shape = Shape::random(&mut random);
-        passes += run(&shape, &opened, &mut random);
+        let model = Model::random(&mut random);
+        passes += run(&model, &opened, &mut random);
         models += 1;
-        *seen.entry(shape.architecture).or_default() += 1;
+        *seen.entry(model.architecture).or_default() += 1;
     }
     eprintln!("{models} models ({seen:?}), {passes} passes");
     assert!(models > 0 && passes > 0);
 }
 
 /// Loads a model on both and feeds sequences as a scheduler may; gives how many passes.
-fn run(shape: &Shape, opened: &Opened, random: &mut Random) -> usize {
-    let gguf = Arc::new(Gguf::from_bytes(shape.file(), "random.gguf").unwrap());
-    let config = Config::from_gguf(&gguf).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
-    let context = shape.context as usize;
+fn run(model: &Model, opened: &Opened, random: &mut Random) -> usize {
+    let gguf = Arc::new(Gguf::from_bytes(model.file(), "random.gguf").unwrap());
+    let config = Config::from_gguf(&gguf).unwrap_or_else(|error| panic!("{model:?}: {error}"));
+    let context = model.context as usize;
     let mut on_cpu = CpuModel::load(
         Arc::clone(&gguf),
         config.clone(),
-        shape.profile,
+        model.profile,
         context,
         BLOCKS,
         &mut |_| {},
     )
     .unwrap();
     let mut on_gpu =
-        load(&gguf, config, shape, opened).unwrap_or_else(|failure| panic!("{shape:?}: {failure}"));
+        load(&gguf, config, model, opened).unwrap_or_else(|failure| panic!("{model:?}: {failure}"));
     let mut free: Vec<u32> = (0..BLOCKS as u32).collect();
     let mut sequences: Vec<(Vec<u32>, usize)> = Vec::new();
     for _ in 0..random.of(1..5) {
@@ -344,7 +291,7 @@ fn run(shape: &Shape, opened: &Opened, random: &mut Random) -> usize {
                 1 => random.of(1..40).min(room),
                 _ => random.of(1..150).min(room),
             };
-            let vocabulary = shape.vocabulary as usize;
+            let vocabulary = model.vocabulary as usize;
             let tokens = (0..count).map(|_| random.of(0..vocabulary) as u32);
             let tokens: Vec<u32> = tokens.collect();
             let first = random.of(0..count + 1);
@@ -364,12 +311,12 @@ fn run(shape: &Shape, opened: &Opened, random: &mut Random) -> usize {
             break;
         }
         let expected = on_cpu.forward(&segments);
-        let told = |what: &str| format!("{what} in pass {pass} of {shape:?}");
+        let told = |what: &str| format!("{what} in pass {pass} of {model:?}");
         let found = Forward::forward(&mut on_gpu, &segments)
             .unwrap_or_else(|failure| panic!("{}", told(&failure.message)));
         assert_eq!(found.len(), expected.len(), "{}", told("other rows"));
         let error = mean_error(&found, &expected);
-        let limit = match shape.profile {
+        let limit = match model.profile {
             Profile::P32 => LIMIT_NMSE,
             Profile::P16 => LIMIT_NMSE_P16,
         };
@@ -381,7 +328,7 @@ fn run(shape: &Shape, opened: &Opened, random: &mut Random) -> usize {
         // The same once more, by the blocks with the largest.
         let count = random.among(&[1, 3]);
         let of_blocks = on_gpu.forward_best(&segments, count).unwrap();
-        let rows = found.chunks_exact(shape.vocabulary as usize);
+        let rows = found.chunks_exact(model.vocabulary as usize);
         let of_rows: Vec<_> = rows.map(|row| best(row, count)).collect();
         assert_eq!(of_blocks, of_rows, "{}", told("another choice"));
         let counts: Vec<_> = fed
@@ -401,7 +348,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
     let Some(opened) = checked_software_vulkan() else {
         return;
     };
-    let usual = Shape {
+    let usual = Model {
         architecture: "llama",
         profile: Profile::P32,
         tiled: false,
@@ -418,11 +365,11 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         tied: true,
         seed: 7,
     };
-    let all_f32 = |shape: &Shape| Arc::new(Gguf::from_bytes(shape.file(), "hostile.gguf").unwrap());
+    let all_f32 = |model: &Model| Arc::new(Gguf::from_bytes(model.file(), "hostile.gguf").unwrap());
     let cases = [
         (
             "rope_and_store",
-            Shape {
+            Model {
                 head_dim: 6,
                 rope_dim: 6,
                 ..usual.clone()
@@ -430,7 +377,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         ),
         (
             "rope_and_store",
-            Shape {
+            Model {
                 head_dim: 1,
                 rope_dim: 2,
                 ..usual.clone()
@@ -438,7 +385,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         ),
         (
             "rope_and_store",
-            Shape {
+            Model {
                 head_dim: 12,
                 rope_dim: 6,
                 profile: Profile::P16,
@@ -447,7 +394,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         ),
         (
             "grouped_attention",
-            Shape {
+            Model {
                 heads: 65,
                 kv_heads: 1,
                 ..usual.clone()
@@ -455,7 +402,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         ),
         (
             "grouped_attention",
-            Shape {
+            Model {
                 heads: 1,
                 kv_heads: 1,
                 head_dim: 1028,
@@ -464,21 +411,21 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         ),
         (
             "grouped_attention",
-            Shape {
+            Model {
                 heads: 3,
                 kv_heads: 2,
                 ..usual.clone()
             },
         ),
     ];
-    for (kernel, shape) in cases {
-        let gguf = all_f32(&shape);
+    for (kernel, model) in cases {
+        let gguf = all_f32(&model);
         let message = match Config::from_gguf(&gguf) {
             // What makes no sense on any device is refused for all of them.
             Err(error) => error.to_string(),
             Ok(config) => {
-                let failure = load(&gguf, config, &shape, &opened).err();
-                let failure = failure.unwrap_or_else(|| panic!("{shape:?} was loaded"));
+                let failure = load(&gguf, config, &model, &opened).err();
+                let failure = failure.unwrap_or_else(|| panic!("{model:?} was loaded"));
                 assert_eq!(failure.code, FailureCode::BadModel);
                 assert!(failure.message.contains(kernel), "{failure}");
                 failure.message
@@ -487,7 +434,7 @@ fn hostile_sizes_are_refused_by_the_name_of_a_kernel_or_of_the_size() {
         assert!(message.contains("`hostile.gguf`"), "{message}");
     }
     // Where the whole context cannot be, as much of it is loaded as can.
-    let far = Shape {
+    let far = Model {
         context: u32::MAX,
         ..usual
     };
@@ -524,13 +471,13 @@ fn a_checked_kernel_does_not_write_behind_its_buffer() {
     assert_eq!(found[16..], [7; 240], "written behind the end");
 }
 
-fn load(gguf: &Arc<Gguf>, config: Config, shape: &Shape, opened: &Opened) -> Result<Gpu, Failure> {
+fn load(gguf: &Arc<Gguf>, config: Config, model: &Model, opened: &Opened) -> Result<Gpu, Failure> {
     let options = Options {
         blocks: BLOCKS,
-        profile: shape.profile,
-        tuning: shape.tuning(),
+        profile: model.profile,
+        tuning: model.tuning(),
     };
-    let context = shape.context as usize;
+    let context = model.context as usize;
     Gpu::load(
         Arc::clone(gguf),
         config,

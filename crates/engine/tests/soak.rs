@@ -159,8 +159,9 @@ fn scheduler(choice: &DeviceChoice, profile: Profile) -> Scheduler<Box<dyn Forwa
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/model/tiny-llama.gguf");
     let gguf = Arc::new(Gguf::open(&path).unwrap());
     let opened = device::open(choice).unwrap();
+    let config = Config::from_gguf(&gguf).unwrap();
     let weights: u64 = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
-    let block = block_bytes(&Config::from_gguf(&gguf).unwrap(), profile);
+    let block = block_bytes(&config, profile);
     let load = Load {
         profile,
         memory_bytes: opened
@@ -171,7 +172,7 @@ fn scheduler(choice: &DeviceChoice, profile: Profile) -> Scheduler<Box<dyn Forwa
         sequences: SEQUENCES,
         ..Load::new(PathBuf::new(), choice.clone())
     };
-    let decoder = Decoder::load(&gguf, &opened, &load, &mut |_| {}).unwrap();
+    let decoder = Decoder::load(&gguf, &config, &opened, &load, &mut |_| {}).unwrap();
     let endings = Endings {
         tokens: vec![2],
         watch: Box::new(|_, _| Box::new(|_| false)),
@@ -179,7 +180,7 @@ fn scheduler(choice: &DeviceChoice, profile: Profile) -> Scheduler<Box<dyn Forwa
     Scheduler::new(decoder.forward, endings, SEQUENCES as usize, Instant::now)
 }
 
-/// Of this process, where the system says it.
+/// This process's, where the system says it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = status.split(' ').nth(1)?.parse().ok()?;

@@ -4,60 +4,19 @@ mod embedder;
 mod kind;
 mod rope;
 
-use std::collections::HashMap;
-use std::fmt;
-
 use infera_protocol::digest::Digest;
 
+use crate::architecture::Architecture;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
+use crate::layout::{
+    Attention, DecoderLayer, DecoderLayout, FeedForward, Matrix, Role, TensorName, Vector,
+    check_tensors,
+};
 
 pub use embedder::{EmbedderConfig, Pooling};
 pub use kind::Kind;
-pub use rope::{LayerAttention, PairOrder, Rope, Window, rotary_table};
-
-/// The model families this program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// Llama 1 to 3, and Mistral.
-    Llama,
-    /// Qwen 2 and 2.5.
-    Qwen2,
-    Qwen3,
-    Gemma3,
-    Phi3,
-}
-
-impl Architecture {
-    pub const ALL: [Self; 5] = [
-        Self::Llama,
-        Self::Qwen2,
-        Self::Qwen3,
-        Self::Gemma3,
-        Self::Phi3,
-    ];
-
-    /// The name in `general.architecture`, and the prefix of the architecture's metadata.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Gemma3 => "gemma3",
-            Self::Phi3 => "phi3",
-        }
-    }
-
-    pub(crate) fn list() -> String {
-        Self::ALL.map(Self::name).join(", ")
-    }
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
+pub use rope::{LayerAttention, Rope, Window, rotary_table};
 
 /// Which two values of a head one rotation turns. With the rotated width `d` and pair `i`:
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +40,13 @@ pub enum Activation {
 /// Widths are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Says which parts a layer has and how it is computed.
     pub architecture: Architecture,
+    /// How many layers there are.
     pub layers: u32,
+    /// Width of the residual stream.
     pub embedding: u32,
+    /// Inner width of the feed-forward layer.
     pub feed_forward: u32,
     /// Query heads.
     pub heads: u32,
@@ -95,24 +58,27 @@ pub struct Config {
     pub rope_dim: u32,
     /// In layers that see everything.
     pub rope: Rope,
+    /// Which two values of a head one rotation turns.
     pub rope_pairing: RopePairing,
     /// Some or all layers see only the newest positions.
     pub window: Option<Window>,
+    /// Added to the mean square in every norm.
     pub rms_epsilon: f32,
     /// The longest context the model was trained for.
     pub context: u32,
+    /// How many token ids there are.
     pub vocabulary: u32,
-    /// The output layer uses the token embedding: there is no `output.weight`.
+    /// The output layer uses the token embedding: it has no tensor of its own.
     pub tied: bool,
     /// Queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// The rows of query, key and value are one tensor `attn_qkv`; those of gate and up are
-    /// `ffn_up`.
+    /// The rows of query, key and value are one tensor, and those of gate and up are another.
     pub fused: bool,
     /// Each head's query and key go through an RMS norm before they are rotated.
     pub qk_norm: bool,
     /// What attention and feed-forward give goes through an RMS norm before it is added.
     pub post_norms: bool,
+    /// What the feed-forward layer's gate goes through.
     pub activation: Activation,
     /// Token embeddings are multiplied by it.
     pub embedding_scale: f32,
@@ -151,7 +117,7 @@ const READ: [&str; 26] = [
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
-    // Of no use: the tokens are counted.
+    // Not used: the tokens are counted.
     "vocab_size",
 ];
 
@@ -169,9 +135,9 @@ impl Config {
     /// Reads the metadata and checks that the file holds exactly the tensors that the model is
     /// computed from, each in its shape: a tensor left unused would mean a silently wrong answer.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
-        let config = Self::read(gguf)?;
+        let config = Self::from_metadata(gguf)?;
         config.check_values(gguf)?;
-        check_tensors(gguf, config.layers, || config.expected_tensors(gguf))?;
+        check_tensors(gguf, config.layers, || config.layout().tensors())?;
         Ok(config)
     }
 
@@ -214,7 +180,9 @@ impl Config {
             .f32(self.final_softcap.unwrap_or_default())
     }
 
-    fn read(gguf: &Gguf) -> Result<Self, ModelError> {
+    /// Reads the metadata alone, for what makes a file and asks which tensors are due. Neither sizes
+    /// nor tensors are checked.
+    pub fn from_metadata(gguf: &Gguf) -> Result<Self, ModelError> {
         let architecture = read_architecture(gguf)?;
         refuse_unknown_metadata(architecture.name(), &READ, gguf)?;
         refuse_what_is_not_built(architecture, gguf)?;
@@ -222,6 +190,7 @@ impl Config {
         let number = |suffix: &str| gguf.get_u32(&key(suffix));
         let needed = |suffix: &str| gguf.require(&key(suffix), number(suffix)?);
         let fraction = |suffix: &str| gguf.get_f32(&key(suffix));
+        let has = |tensor: TensorName| gguf.tensor_info(&tensor.to_string()).is_some();
         // A cap or scale of 0 is how some writers say that there is none.
         let set = |suffix: &str| Ok(fraction(suffix)?.filter(|value| *value != 0.0));
 
@@ -268,8 +237,8 @@ impl Config {
             rms_epsilon: gguf.require(&epsilon_key, gguf.get_f32(&epsilon_key)?)?,
             context,
             vocabulary: vocabulary(gguf)?,
-            tied: gguf.tensor_info("output.weight").is_none(),
-            qkv_bias: gguf.tensor_info("blk.0.attn_q.bias").is_some(),
+            tied: !has(Role::Output.tensor()),
+            qkv_bias: has(Role::Query.of_layer(0).bias()),
             fused: architecture == Architecture::Phi3,
             qk_norm: gemma || architecture == Architecture::Qwen3,
             post_norms: gemma,
@@ -352,56 +321,94 @@ impl Config {
         )
     }
 
-    fn expected_tensors(&self, gguf: &Gguf) -> HashMap<String, Vec<u64>> {
-        let wide = u64::from(self.embedding);
-        let inner = u64::from(self.feed_forward);
-        let vocabulary = u64::from(self.vocabulary);
-        let head = u64::from(self.head_dim);
-        let query = u64::from(self.heads) * head;
-        let key = u64::from(self.kv_heads) * head;
-        let mut expected = HashMap::from([
-            ("token_embd.weight".to_owned(), vec![wide, vocabulary]),
-            ("output_norm.weight".to_owned(), vec![wide]),
-        ]);
-        if !self.tied {
-            expected.insert("output.weight".to_owned(), vec![wide, vocabulary]);
-        }
-        for name in rope::factor_tensors(self.architecture, gguf) {
-            expected.insert((*name).to_owned(), vec![u64::from(self.rope_dim / 2)]);
-        }
-        for layer in 0..self.layers {
-            let mut add = |name: &str, dims: &[u64]| {
-                expected.insert(format!("blk.{layer}.{name}"), dims.to_vec());
-            };
-            add("attn_norm.weight", &[wide]);
-            add("attn_output.weight", &[query, wide]);
-            add("ffn_norm.weight", &[wide]);
-            add("ffn_down.weight", &[inner, wide]);
-            if self.fused {
-                add("attn_qkv.weight", &[wide, query + 2 * key]);
-                add("ffn_up.weight", &[wide, 2 * inner]);
+    /// The tensors that the model is computed from. The sizes must be those of a configuration
+    /// that was read.
+    pub fn layout(&self) -> DecoderLayout {
+        let (wide, vocabulary) = (self.embedding as usize, self.vocabulary as usize);
+        let embedding = Matrix::new(Role::TokenEmbedding.tensor(), vocabulary, wide);
+        let factor_roles = match self.rope.factors {
+            Some(_) => rope::factor_roles(self.architecture),
+            None => &[],
+        };
+        let vector = |role: &Role, length| Vector {
+            tensor: role.tensor(),
+            length,
+        };
+        DecoderLayout {
+            embedding,
+            layers: (0..self.layers).map(|index| self.layer(index)).collect(),
+            norm: vector(&Role::OutputNorm, wide),
+            head: if self.tied {
+                embedding
             } else {
-                add("attn_q.weight", &[wide, query]);
-                add("attn_k.weight", &[wide, key]);
-                add("attn_v.weight", &[wide, key]);
-                add("ffn_gate.weight", &[wide, inner]);
-                add("ffn_up.weight", &[wide, inner]);
-            }
-            if self.qkv_bias {
-                add("attn_q.bias", &[query]);
-                add("attn_k.bias", &[key]);
-                add("attn_v.bias", &[key]);
-            }
-            if self.qk_norm {
-                add("attn_q_norm.weight", &[head]);
-                add("attn_k_norm.weight", &[head]);
-            }
-            if self.post_norms {
-                add("post_attention_norm.weight", &[wide]);
-                add("post_ffw_norm.weight", &[wide]);
-            }
+                Matrix::new(Role::Output.tensor(), vocabulary, wide)
+            },
+            rope_factors: factor_roles
+                .iter()
+                .map(|role| vector(role, self.rope_dim as usize / 2))
+                .collect(),
         }
-        expected
+    }
+
+    fn layer(&self, index: u32) -> DecoderLayer {
+        let (wide, inner) = (self.embedding as usize, self.feed_forward as usize);
+        let head = self.head_dim as usize;
+        let [queries, keys] = [self.heads, self.kv_heads].map(|heads| heads as usize * head);
+        let matrix = |role: Role, rows, inputs| Matrix::new(role.of_layer(index), rows, inputs);
+        let vector = |role: Role, length| Vector {
+            tensor: role.of_layer(index),
+            length,
+        };
+        let optional = |has: bool, role, length| has.then(|| vector(role, length));
+        let [query, key, value, gate, up] = if self.fused {
+            let qkv = matrix(Role::QueryKeyValue, queries + 2 * keys, wide);
+            let gate_up = matrix(Role::GateUp, 2 * inner, wide);
+            [
+                qkv.part(0..queries),
+                qkv.part(queries..queries + keys),
+                qkv.part(queries + keys..qkv.rows),
+                gate_up.part(0..inner),
+                gate_up.part(inner..gate_up.rows),
+            ]
+        } else {
+            [
+                matrix(Role::Query, queries, wide),
+                matrix(Role::Key, keys, wide),
+                matrix(Role::Value, keys, wide),
+                matrix(Role::Gate, inner, wide),
+                matrix(Role::Up, inner, wide),
+            ]
+        };
+        let biased = |matrix: Matrix, role: Role| Matrix {
+            bias: self.qkv_bias.then(|| Vector {
+                tensor: role.of_layer(index).bias(),
+                length: matrix.rows,
+            }),
+            ..matrix
+        };
+        let rotated = |matrix: Matrix, role| Matrix {
+            pairs: self.pair_order(),
+            ..biased(matrix, role)
+        };
+        DecoderLayer {
+            attention_norm: vector(Role::AttentionNorm, wide),
+            attention: Attention {
+                query: rotated(query, Role::Query),
+                key: rotated(key, Role::Key),
+                value: biased(value, Role::Value),
+                query_norm: optional(self.qk_norm, Role::QueryNorm, head),
+                key_norm: optional(self.qk_norm, Role::KeyNorm, head),
+                output: matrix(Role::AttentionOutput, wide, queries),
+            },
+            attention_post_norm: optional(self.post_norms, Role::AttentionPostNorm, wide),
+            feed_forward_norm: vector(Role::FeedForwardNorm, wide),
+            feed_forward: FeedForward::Dense {
+                gate,
+                up,
+                down: matrix(Role::Down, wide, inner),
+            },
+            feed_forward_post_norm: optional(self.post_norms, Role::FeedForwardPostNorm, wide),
+        }
     }
 }
 
@@ -453,42 +460,6 @@ fn refuse_what_is_not_built(architecture: Architecture, gguf: &Gguf) -> Result<(
         return refuse(format!("its tokens see later ones (`{key}` is false)"));
     }
     Ok(())
-}
-
-/// Whether the file's tensors are those that `expected` gives, with their shapes.
-fn check_tensors(
-    gguf: &Gguf,
-    layers: u32,
-    expected: impl FnOnce() -> HashMap<String, Vec<u64>>,
-) -> Result<(), ModelError> {
-    let refuse = |what: String| Err(ModelError::unsupported(gguf.file(), what));
-    let tensors = gguf.tensors();
-    // A claimed layer has tensors, so this bounds what is expected by the file's size.
-    if layers as usize > tensors.len() {
-        return refuse(format!(
-            "it claims {layers} layers and has {} tensors",
-            tensors.len()
-        ));
-    }
-    let mut expected = expected();
-    for info in tensors {
-        let Some(dims) = expected.remove(&info.name) else {
-            return refuse(format!(
-                "it has the tensor `{}`, which its architecture as built here does not use",
-                info.name
-            ));
-        };
-        if info.dims != dims {
-            return refuse(format!(
-                "the tensor `{}` has the shape {:?} where {dims:?} is due",
-                info.name, info.dims
-            ));
-        }
-    }
-    match expected.keys().min() {
-        Some(name) => refuse(format!("the tensor `{name}` is missing")),
-        None => Ok(()),
-    }
 }
 
 /// The embedding's rows; the tokenizer must have as many tokens.
@@ -714,7 +685,7 @@ mod tests {
                 .u32("gemma3.attention.sliding_window", 1024)
                 .f32("gemma3.attention.layer_norm_rms_epsilon", 1e-6)
                 .strings("tokenizer.ggml.tokens", &["a"]);
-            Config::read(&Gguf::from_bytes(gguf.build(), "gemma").unwrap()).unwrap()
+            Config::from_metadata(&Gguf::from_bytes(gguf.build(), "gemma").unwrap()).unwrap()
         };
         assert_eq!(file(62).attention_scale, 168.0_f32.sqrt().recip());
         assert_eq!(file(48).attention_scale, 128.0_f32.sqrt().recip());

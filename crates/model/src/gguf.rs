@@ -50,7 +50,9 @@ pub struct Gguf {
 /// A tensor's entry in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
+    /// As the file has it.
     pub name: String,
+    /// How the values are stored.
     pub kind: TensorType,
     /// In ggml's order: `dims[0]` is the fastest, the length of a row. A matrix that maps `n`
     /// inputs to `m` outputs has the dims `[n, m]`.
@@ -71,7 +73,9 @@ impl TensorInfo {
 /// A tensor with its stored bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
+    /// Its entry in the file.
     pub info: &'a TensorInfo,
+    /// The values as they are stored.
     pub bytes: &'a [u8],
 }
 
@@ -129,6 +133,7 @@ impl Gguf {
         &self.tensors
     }
 
+    /// A tensor's entry; none when there is no such tensor.
     pub fn tensor_info(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|index| &self.tensors[*index])
     }
@@ -148,6 +153,7 @@ impl Gguf {
         self.metadata.keys().map(String::as_str)
     }
 
+    /// Whether the metadata have the key.
     pub fn contains(&self, key: &str) -> bool {
         self.metadata.contains_key(key)
     }
@@ -161,6 +167,7 @@ impl Gguf {
         })
     }
 
+    /// A 32-bit float, or a 64-bit one, rounded.
     pub fn get_f32(&self, key: &str) -> Result<Option<f32>, ModelError> {
         self.get(
             key,
@@ -173,6 +180,7 @@ impl Gguf {
         )
     }
 
+    /// True or false; none when the key is absent.
     pub fn get_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
         self.get(key, "is not true or false", |value, _| match *value {
             Value::Bool(flag) => Some(flag),
@@ -180,6 +188,7 @@ impl Gguf {
         })
     }
 
+    /// A UTF-8 text; none when the key is absent.
     pub fn get_str(&self, key: &str) -> Result<Option<&str>, ModelError> {
         self.get(key, "is not a text", |value, bytes| match value {
             Value::String(range) => std::str::from_utf8(&bytes[range.clone()]).ok(),

@@ -84,10 +84,12 @@ impl Head {
         self.gguf.file()
     }
 
+    /// What the model is for, with its sizes.
     pub fn kind(&self) -> &Kind {
         &self.kind
     }
 
+    /// The model's own tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
@@ -101,6 +103,7 @@ impl Head {
             })
     }
 
+    /// What makes the model's id.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }

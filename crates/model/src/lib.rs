@@ -1,9 +1,13 @@
 //! A model file without a GPU: GGUF, tokenizer, chat template, manifest, model id.
 
+#![deny(missing_docs)]
+
+mod architecture;
 mod config;
 mod error;
 pub mod gguf;
 mod head;
+pub mod layout;
 mod manifest;
 pub mod quant;
 pub mod rendering;
@@ -13,9 +17,10 @@ mod template;
 mod testing;
 mod tokenizer;
 
+pub use architecture::Architecture;
 pub use config::{
-    Activation, Architecture, Config, EmbedderConfig, Kind, LayerAttention, PairOrder, Pooling,
-    Rope, RopePairing, Window, rotary_table,
+    Activation, Config, EmbedderConfig, Kind, LayerAttention, Pooling, Rope, RopePairing, Window,
+    rotary_table,
 };
 pub use error::ModelError;
 pub use gguf::{Gguf, TensorInfo, TensorView};

@@ -28,7 +28,12 @@ pub struct Manifest {
 impl Manifest {
     /// Reads the whole file, on all cores. A weight that is not finite is an error.
     pub fn of(gguf: &Gguf) -> Result<Self, ModelError> {
-        Self::with_weights(gguf, &Kind::from_gguf(gguf)?, hash_weights(gguf)?)
+        Self::of_kind(gguf, &Kind::from_gguf(gguf)?)
+    }
+
+    /// As [`Self::of`], for a file whose kind has been read.
+    pub fn of_kind(gguf: &Gguf, kind: &Kind) -> Result<Self, ModelError> {
+        Self::with_weights(gguf, kind, hash_weights(gguf)?)
     }
 
     /// For a head, whose weights are known by their hash.

@@ -13,8 +13,11 @@ use half::{bf16, f16};
 /// How the values of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorType {
+    /// One 32-bit float for each value.
     F32,
+    /// IEEE half precision.
     F16,
+    /// The upper half of a 32-bit float.
     BF16,
     /// 32 values of 4 bits, one scale.
     Q4_0,
@@ -38,12 +41,16 @@ pub enum TensorType {
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 #[error("{bytes} bytes of {kind} do not hold {values} values; give whole blocks of both")]
 pub struct LengthMismatch {
+    /// How the values are stored.
     pub kind: TensorType,
+    /// How many bytes were given.
     pub bytes: usize,
+    /// How many values there was room for.
     pub values: usize,
 }
 
 impl TensorType {
+    /// All types that this program reads.
     pub const ALL: [Self; 11] = [
         Self::F32,
         Self::F16,
@@ -75,6 +82,7 @@ impl TensorType {
         }
     }
 
+    /// None for a type that this program does not read.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
@@ -218,7 +226,7 @@ pub fn is_finite(kind: TensorType, bytes: &[u8]) -> bool {
     }
 }
 
-/// Of the 16-bit values' bits that `mask` leaves.
+/// The largest of what `mask` leaves of each 16-bit value.
 fn largest_bits(bytes: &[u8], mask: u16) -> u16 {
     let values = bytes.as_chunks::<2>().0.iter();
     let bits = values.map(|value| u16::from_le_bytes(*value) & mask);

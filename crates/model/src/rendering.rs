@@ -69,10 +69,12 @@ pub enum RenderError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error("Too many conversations wait for their chat template. Try again in a moment.")]
+    /// All children are at work, and enough conversations wait.
     Busy,
     #[error(
         "The process that applies chat templates cannot be started: {0}. Start this program again, or install it anew."
     )]
+    /// The operating system starts no child.
     Start(String),
 }
 

@@ -34,12 +34,14 @@ const BYTE_FUEL: u64 = 50;
 pub struct ChatMessage {
     /// `system`, `user`, `assistant`, or what else the template knows.
     pub role: String,
+    /// The text of the turn.
     pub content: String,
     /// Who of several in the same role says it. Few templates show it.
     pub name: Option<String>,
 }
 
 impl ChatMessage {
+    /// A turn without a name.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             role: role.into(),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
 use crate::gguf::Gguf;
 use crate::gguf::write::GgufBuilder;
 use crate::quant::TensorType;
@@ -52,29 +53,19 @@ pub(crate) const PIECES: u64 = 9 + 256;
 
 /// The tensors of [`llama_metadata`] and [`sentence_pieces`], tied.
 pub(crate) fn llama_tensors(file: GgufBuilder) -> GgufBuilder {
-    let matrices: [(&str, &[u64]); 11] = [
-        ("token_embd.weight", &[32, PIECES]),
-        ("output_norm.weight", &[32]),
-        ("blk.0.attn_norm.weight", &[32]),
-        ("blk.0.attn_q.weight", &[32, 32]),
-        ("blk.0.attn_k.weight", &[32, 16]),
-        ("blk.0.attn_v.weight", &[32, 16]),
-        ("blk.0.attn_output.weight", &[32, 32]),
-        ("blk.0.ffn_norm.weight", &[32]),
-        ("blk.0.ffn_gate.weight", &[32, 64]),
-        ("blk.0.ffn_up.weight", &[32, 64]),
-        ("blk.0.ffn_down.weight", &[64, 32]),
-    ];
-    matrices.iter().fold(file, |file, (name, dims)| {
-        let kind = if dims.len() == 1 {
+    let metadata = sentence_pieces(llama_metadata(GgufBuilder::new())).build();
+    let metadata = Gguf::from_bytes(metadata, "tiny.gguf").unwrap();
+    let layout = Config::from_metadata(&metadata).unwrap().layout();
+    layout.tensors().iter().fold(file, |file, tensor| {
+        let kind = if tensor.dims.len() == 1 {
             TensorType::F32
         } else {
             TensorType::Q8_0
         };
-        let values: u64 = dims.iter().product();
+        let values: u64 = tensor.dims.iter().product();
         let bytes = values as usize / kind.block_values() * kind.block_bytes();
         let filling = (0..bytes).map(|at| (at % 7) as u8).collect();
-        file.tensor(name, kind, dims, filling)
+        file.tensor(&tensor.name.to_string(), kind, &tensor.dims, filling)
     })
 }
 

@@ -99,7 +99,7 @@ fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
         os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
         free_disk_bytes: free_disk(data),
         cpu: "unknown".to_owned(),
-        ram_bytes: infera_engine::memory::ram_bytes(),
+        ram_bytes: infera_engine::memory_budget::ram_bytes(),
         ..Hardware::default()
     };
     if let Ok(system) = System::new_with_specifics(refresh) {

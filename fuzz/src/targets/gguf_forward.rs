@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use infera_cpu::{BLOCK_TOKENS, CpuModel, Segment};
 use infera_model::gguf::write::GgufBuilder;
-use infera_model::{Gguf, Kind, Manifest, TensorType};
+use infera_model::layout::Role;
+use infera_model::{Config, EmbedderConfig, Gguf, Kind, Manifest, TensorType};
 use infera_protocol::{JobSeed, Profile, Sampling};
 use infera_verify::{choose, log_probabilities};
 
@@ -126,7 +127,7 @@ const KEYS: [&str; 28] = [
 ];
 
 /// Sizes of the model, consistent with one another.
-struct Shape {
+struct Model {
     architecture: &'static str,
     layers: u64,
     wide: u64,
@@ -142,14 +143,14 @@ struct Shape {
 
 /// None when the file would be large.
 fn file(bytes: &mut Bytes<'_>) -> Option<Vec<u8>> {
-    let shape = shape(bytes);
+    let model = model(bytes);
     let mut file = GgufBuilder::new();
     // What is set first stays.
     for _ in 0..bytes.up_to(4) {
-        file = changed(file, bytes, shape.architecture);
+        file = changed(file, bytes, model.architecture);
     }
-    file = metadata(file, &shape);
-    let mut tensors = tensors(&shape);
+    file = metadata(file, &model);
+    let mut tensors = tensors(&model)?;
     for _ in 0..bytes.up_to(2) {
         change_tensors(&mut tensors, bytes);
     }
@@ -178,10 +179,10 @@ fn file(bytes: &mut Bytes<'_>) -> Option<Vec<u8>> {
     Some(file.build())
 }
 
-fn shape(bytes: &mut Bytes<'_>) -> Shape {
+fn model(bytes: &mut Bytes<'_>) -> Model {
     let kv_heads = bytes.of(&[1, 2, 3]);
     let head_dim = bytes.of(&[8, 2, 4, 6, 32, 34, 64, 80]);
-    Shape {
+    Model {
         architecture: bytes.of(&ARCHITECTURES),
         layers: bytes.of(&[1, 2, 1, 7]),
         wide: bytes.of(&[32, 64, 1, 7, 33, 256]),
@@ -196,115 +197,60 @@ fn shape(bytes: &mut Bytes<'_>) -> Shape {
     }
 }
 
-fn metadata(file: GgufBuilder, shape: &Shape) -> GgufBuilder {
-    let key = |suffix: &str| format!("{}.{suffix}", shape.architecture);
-    let tokens: Vec<String> = (0..shape.vocabulary).map(|id| format!("t{id}")).collect();
+fn metadata(file: GgufBuilder, model: &Model) -> GgufBuilder {
+    let key = |suffix: &str| format!("{}.{suffix}", model.architecture);
+    let tokens: Vec<String> = (0..model.vocabulary).map(|id| format!("t{id}")).collect();
     let mut file = file
-        .str("general.architecture", shape.architecture)
-        .u32(&key("block_count"), shape.layers as u32)
+        .str("general.architecture", model.architecture)
+        .u32(&key("block_count"), model.layers as u32)
         .u32(&key("context_length"), 64)
-        .u32(&key("embedding_length"), shape.wide as u32)
-        .u32(&key("feed_forward_length"), shape.inner as u32)
-        .u32(&key("attention.head_count"), shape.heads as u32)
+        .u32(&key("embedding_length"), model.wide as u32)
+        .u32(&key("feed_forward_length"), model.inner as u32)
+        .u32(&key("attention.head_count"), model.heads as u32)
         .str("tokenizer.ggml.model", "llama")
         .strings("tokenizer.ggml.tokens", &tokens)
         .f32s("tokenizer.ggml.scores", &vec![0.0; tokens.len()]);
-    if shape.architecture == "bert" {
+    if model.architecture == "bert" {
         return file
             .bool(&key("attention.causal"), false)
             .f32(&key("attention.layer_norm_epsilon"), 1e-6)
             .u32(&key("pooling_type"), 1);
     }
     file = file
-        .u32(&key("attention.head_count_kv"), shape.kv_heads as u32)
-        .u32(&key("attention.key_length"), shape.head_dim as u32)
-        .u32(&key("attention.value_length"), shape.head_dim as u32)
+        .u32(&key("attention.head_count_kv"), model.kv_heads as u32)
+        .u32(&key("attention.key_length"), model.head_dim as u32)
+        .u32(&key("attention.value_length"), model.head_dim as u32)
         .f32(&key("attention.layer_norm_rms_epsilon"), 1e-6);
-    if shape.architecture == "gemma3" {
+    if model.architecture == "gemma3" {
         file = file.u32(&key("attention.sliding_window"), 16);
     }
-    if shape.architecture == "phi3" && shape.factors {
+    if model.architecture == "phi3" && model.factors {
         file = file.u32(&key("rope.scaling.original_context_length"), 16);
     }
     file
 }
 
-fn tensors(shape: &Shape) -> Vec<(String, Vec<u64>)> {
-    let Shape { wide, inner, .. } = *shape;
-    let query = shape.heads * shape.head_dim;
-    let key = shape.kv_heads * shape.head_dim;
-    let mut tensors = Vec::new();
-    let mut add = |name: String, dims: &[u64]| tensors.push((name, dims.to_vec()));
-    add("token_embd.weight".to_owned(), &[wide, shape.vocabulary]);
-    if shape.architecture == "bert" {
-        add("position_embd.weight".to_owned(), &[wide, 64]);
-        add("token_types.weight".to_owned(), &[wide, 2]);
-        add("token_embd_norm.weight".to_owned(), &[wide]);
-        add("token_embd_norm.bias".to_owned(), &[wide]);
-        for layer in 0..shape.layers {
-            for (name, inputs, rows) in [
-                ("attn_q", wide, wide),
-                ("attn_k", wide, wide),
-                ("attn_v", wide, wide),
-                ("attn_output", wide, wide),
-                ("ffn_up", wide, inner),
-                ("ffn_down", inner, wide),
-            ] {
-                add(format!("blk.{layer}.{name}.weight"), &[inputs, rows]);
-                add(format!("blk.{layer}.{name}.bias"), &[rows]);
-            }
-            for name in ["attn_output_norm", "layer_output_norm"] {
-                add(format!("blk.{layer}.{name}.weight"), &[wide]);
-                add(format!("blk.{layer}.{name}.bias"), &[wide]);
-            }
-        }
-        return tensors;
-    }
-    add("output_norm.weight".to_owned(), &[wide]);
-    if !shape.tied {
-        add("output.weight".to_owned(), &[wide, shape.vocabulary]);
-    }
-    if shape.factors {
-        let names: &[&str] = match shape.architecture {
-            "llama" => &["rope_freqs.weight"],
-            "phi3" => &["rope_factors_long.weight", "rope_factors_short.weight"],
-            _ => &[],
-        };
-        for name in names {
-            add((*name).to_owned(), &[shape.head_dim / 2]);
-        }
-    }
-    for layer in 0..shape.layers {
-        let mut add = |name: &str, dims: &[u64]| add(format!("blk.{layer}.{name}"), dims);
-        add("attn_norm.weight", &[wide]);
-        add("attn_output.weight", &[query, wide]);
-        add("ffn_norm.weight", &[wide]);
-        add("ffn_down.weight", &[inner, wide]);
-        if shape.architecture == "phi3" {
-            add("attn_qkv.weight", &[wide, query + 2 * key]);
-            add("ffn_up.weight", &[wide, 2 * inner]);
-        } else {
-            add("attn_q.weight", &[wide, query]);
-            add("attn_k.weight", &[wide, key]);
-            add("attn_v.weight", &[wide, key]);
-            add("ffn_gate.weight", &[wide, inner]);
-            add("ffn_up.weight", &[wide, inner]);
-        }
-        if shape.biased {
-            add("attn_q.bias", &[query]);
-            add("attn_k.bias", &[key]);
-            add("attn_v.bias", &[key]);
-        }
-        if matches!(shape.architecture, "qwen3" | "gemma3") {
-            add("attn_q_norm.weight", &[shape.head_dim]);
-            add("attn_k_norm.weight", &[shape.head_dim]);
-        }
-        if shape.architecture == "gemma3" {
-            add("post_attention_norm.weight", &[wide]);
-            add("post_ffw_norm.weight", &[wide]);
-        }
-    }
-    tensors
+/// Those of the layout, by their names, with their shapes.
+fn tensors(model: &Model) -> Option<Vec<(String, Vec<u64>)>> {
+    let file = metadata(GgufBuilder::new(), model).build();
+    let gguf = Gguf::from_bytes(file, "metadata.gguf").ok()?;
+    let tensors = if EmbedderConfig::is_in(&gguf) {
+        let config = EmbedderConfig::from_metadata(&gguf).ok()?;
+        config.layout().tensors()
+    } else {
+        let mut config = Config::from_metadata(&gguf).ok()?;
+        config.tied = model.tied;
+        config.qkv_bias = model.biased;
+        // Which one is read makes no difference to which there must be.
+        config.rope.factors = model.factors.then_some(Role::RopeFactors);
+        config.layout().tensors()
+    };
+    let named = tensors.into_iter();
+    Some(
+        named
+            .map(|tensor| (tensor.name.to_string(), tensor.dims))
+            .collect(),
+    )
 }
 
 /// Sets one metadata value to something.

@@ -51,7 +51,7 @@ const SYSTEM: &[&str] = &[
     "/etc/localtime",
     "/etc/nsswitch.conf",
     "/etc/passwd",
-    // Of other processes it cannot be read what matters: Landlock forbids to trace them.
+    // What matters of other processes cannot be read: Landlock forbids to trace them.
     "/proc",
     "/sys",
     "/dev/random",
@@ -151,7 +151,7 @@ fn drop_capabilities() -> io::Result<()> {
     const IPC_LOCK: u32 = 1 << 14;
     const SYS_NICE: u32 = 1 << 23;
     const KEPT: u32 = DAC_OVERRIDE | DAC_READ_SEARCH | IPC_LOCK | SYS_NICE;
-    /// Of the kernel's `capability.h`.
+    /// As in the kernel's `capability.h`.
     #[repr(C)]
     struct Header {
         version: u32,

@@ -10,7 +10,7 @@ type Resource = libc::__rlimit_resource_t;
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 type Resource = libc::c_int;
 
-/// Of private memory that can be written, and of processor time. A core dump would put all memory
+/// Limits private memory that can be written, and processor time. A core dump would put all memory
 /// on the disk.
 pub(super) fn limit_resources(memory_bytes: Option<u64>) -> Vec<Bound> {
     let memory = match memory_bytes {

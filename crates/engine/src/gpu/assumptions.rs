@@ -21,16 +21,16 @@ use cubecl::client::Client;
 use infera_model::Config;
 use infera_protocol::Profile;
 
+use super::buffers::{Buffer, Part};
 use super::launch::{Norm, Product};
 use super::load::{chunks, widths};
-use super::memory::{Buffer, Part};
 use super::{LOGIT_ROWS, Tuning};
 use crate::kernels::attention::CHUNK;
 use crate::kernels::pack::{BLOCK, TILE};
 use crate::kernels::{repack, select};
 use crate::message::{Failure, FailureCode};
 
-/// Of a model and the device it is to run on.
+/// The sizes of a model and of the device it is to run on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes<'a> {
     pub(super) config: &'a Config,
@@ -44,13 +44,13 @@ pub(super) struct Sizes<'a> {
 /// What a device lets a launch have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Of one buffer. Indices of 4-byte values are 32 bits wide as well.
+    /// The largest buffer. Indices of 4-byte values are 32 bits wide as well.
     pub(super) binding_bytes: u64,
     /// In each dimension of a grid.
     pub(super) cubes: u64,
-    /// Of a cube.
+    /// The most of a cube.
     pub(super) units: u64,
-    /// Of a cube.
+    /// The most shared memory of a cube.
     pub(super) shared_bytes: u64,
 }
 
@@ -138,7 +138,7 @@ const ASSUMPTIONS: &[Assumption] = &[
             let at_once = sizes.tuning.shapes.iter().map(|(_, tiles)| *tiles as u64);
             let least = match sizes.tuning.splits {
                 Some(_) => at_once.min().unwrap_or(2),
-                // Of `serial_matmul`, which takes eight at least, if a shape has as many.
+                // `serial_matmul` takes eight at least, if a shape has as many.
                 None => at_once.map(|tiles| tiles.min(8)).min().unwrap_or(2),
             };
             tiles.div_ceil(least.max(1))
@@ -267,7 +267,7 @@ impl Sizes<'_> {
         }
     }
 
-    /// Of each assumption that does not hold.
+    /// A sentence for each assumption that does not hold.
     fn faults(&self) -> impl Iterator<Item = String> {
         ASSUMPTIONS.iter().filter_map(|assumption| {
             let size = (assumption.size)(self);
@@ -327,14 +327,14 @@ fn most_rows(sizes: &Sizes) -> u64 {
     embedding.max(qkv).max(both).max(vocabulary) as u64
 }
 
-/// Of `rms_norm` over `rows` rows.
+/// What `rms_norm` assumes over `rows` rows.
 pub(super) fn hold_for_norm(norm: &Norm<'_>, [x, y]: [&Buffer; 2], rows: usize) {
     let stride = norm.weight.words;
     debug_assert!(stride.is_multiple_of(4) && norm.width as usize <= stride);
     debug_assert!(x.words >= rows * stride && y.words >= rows * stride);
 }
 
-/// Of all kernels for products.
+/// What all kernels for products assume.
 pub(super) fn hold_for_product(part: &Part, product: &Product<'_>) {
     let layout = &part.layout;
     let columns = product.columns;
@@ -351,7 +351,7 @@ pub(super) fn hold_for_product(part: &Part, product: &Product<'_>) {
     debug_assert!(norm.is_none_or(|norm| norm.weight.words == layout.blocks * BLOCK));
 }
 
-/// Of `gather_rows` of `width` values each.
+/// What `gather_rows` assumes for `width` values each.
 pub(super) fn hold_for_gather([x, index, y]: [&Buffer; 3], width: usize) {
     debug_assert!(width.is_multiple_of(4) && x.words.is_multiple_of(width));
     debug_assert!(y.words >= index.words * width);
@@ -365,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    /// Of the least that an API promises for GPUs.
+    /// The least that an API promises for GPUs.
     const DEVICE: Limits = Limits {
         binding_bytes: 128 << 20,
         cubes: 65_535,

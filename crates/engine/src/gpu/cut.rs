@@ -7,7 +7,7 @@ use crate::kernels::attention::{CHUNK, TASK};
 pub(crate) struct Run {
     pub first_row: usize,
     pub rows: usize,
-    /// Of the first row.
+    /// The first row's position.
     pub position: usize,
     /// Where the sequence's blocks begin among all tables.
     pub table: usize,

@@ -5,7 +5,7 @@
 
 use cubecl::client::{Client, Graph};
 
-use super::memory::{Buffer, kept, rewrite};
+use super::buffers::{Buffer, kept, rewrite};
 use crate::message::Failure;
 
 /// So many shapes are remembered; the one that was not seen for longest is forgotten.

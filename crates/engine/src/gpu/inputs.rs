@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use infera_model::LayerAttention;
 
+use super::buffers::Buffer;
 use super::cut::Launch;
 use super::load::Wide;
-use super::memory::Buffer;
 
 /// Where something is among what is packed, in 4-byte words.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub(super) struct Inputs<B> {
     pub(super) step: bool,
     /// Embeddings, `[rows, stride]`; the layers add to them.
     pub(super) hidden: B,
-    /// Of each row, its position and the block that takes its key and value.
+    /// Each row's position and the block that takes its key and value.
     pub(super) place: B,
     /// The sequences' blocks, one sequence after the other.
     pub(super) tables: B,

@@ -3,8 +3,8 @@
 use cubecl::client::Client;
 use cubecl::prelude::*;
 
+use super::buffers::{Buffer, Part};
 use super::inputs::Tasks;
-use super::memory::{Buffer, Part};
 use super::{Tuning, assumptions};
 use crate::kernels::attention::{self, grouped_attention, merge_chunks, step_attention};
 use crate::kernels::cooperative::{self, Fragment, cooperative_matmul};
@@ -42,7 +42,7 @@ pub(super) fn launch_norm(
     rows: usize,
     add: bool,
 ) {
-    let shape = norm::Shape {
+    let variant = norm::NormVariant {
         units: tuning.norm_units(),
         planes: tuning.planes,
         add,
@@ -53,15 +53,15 @@ pub(super) fn launch_norm(
         launch!(rms_norm(
             client,
             CubeCount::Static(rows as u32, 1, 1),
-            CubeDim::new_1d(shape.units as u32),
+            CubeDim::new_1d(variant.units as u32),
             x.fours(),
             norm.weight.fours(),
             y.fours(),
             (norm.weight.words / 4) as u32,
             norm.inverse_width(),
             norm.epsilon,
-            shape.units as u32,
-            shape,
+            variant.units as u32,
+            variant,
         ));
     }
 }
@@ -106,7 +106,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
     let bias = part.bias.as_ref().unwrap_or(nothing);
     let column_cubes = columns.div_ceil(wide) as u32;
     let Some(splits) = tuning.splits else {
-        let shape = serial::Shape {
+        let variant = serial::SerialVariant {
             kind: layout.kind,
             columns: wide,
         };
@@ -138,14 +138,14 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 part.at as u32,
                 serial::code(epilogue),
                 u32::from(part.bias.is_some()),
-                shape,
+                variant,
             ));
         }
         return;
     };
     if tuning.through_shared(columns) {
         if let Some(fragment) = product.fragment {
-            let shape = cooperative::Shape {
+            let variant = cooperative::CooperativeVariant {
                 kind: layout.kind,
                 epilogue,
                 bias: part.bias.is_some(),
@@ -175,12 +175,12 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                     layout.supers_at as u32,
                     y_stride,
                     part.at as u32,
-                    shape,
+                    variant,
                 ));
             }
             return;
         }
-        let shape = gemm::Shape {
+        let variant = gemm::SharedVariant {
             kind: layout.kind,
             epilogue,
             bias: part.bias.is_some(),
@@ -211,12 +211,12 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
                 layout.supers_at as u32,
                 y_stride,
                 part.at as u32,
-                shape,
+                variant,
             ));
         }
         return;
     }
-    let shape = matmul::Shape {
+    let variant = matmul::TiledVariant {
         kind: layout.kind,
         epilogue,
         bias: part.bias.is_some(),
@@ -251,7 +251,7 @@ pub(super) fn launch_part(client: &Client, tuning: &Tuning, part: &Part, product
             inverse_width,
             epsilon,
             (TILE * splits) as u32,
-            shape,
+            variant,
         ));
     }
 }
@@ -261,7 +261,7 @@ pub(super) fn best_blocks_worth(vocabulary: usize, count: usize) -> bool {
     2 * (count + 1) * select::COPIED < vocabulary
 }
 
-/// Of each of the `rows` of logits the blocks with the largest: one more than `count`, so that of
+/// The blocks with the largest of each of the `rows` of logits: one more than `count`, so that of
 /// what is left out no logit is larger than the last block's. See [`select`].
 pub(super) fn launch_best_blocks(
     client: &Client,
@@ -329,13 +329,13 @@ pub(super) struct Rope<'a> {
     pub(super) qkv: &'a Buffer,
     pub(super) qkv_stride: usize,
     pub(super) angles: &'a Buffer,
-    /// Of queries and of keys; ignored where the shape has none.
+    /// Weights for queries and for keys; ignored where the variant has none.
     pub(super) norms: [&'a Buffer; 2],
-    /// Of queries.
+    /// What queries are multiplied by.
     pub(super) scale: f32,
     pub(super) epsilon: f32,
     pub(super) heads: usize,
-    pub(super) shape: rope::Shape,
+    pub(super) variant: rope::RopeVariant,
 }
 
 /// A layer's part of the KV cache.
@@ -364,7 +364,7 @@ pub(super) fn launch_rope(
                 (rope.heads + 2 * cache.kv_heads) as u32,
                 1,
             ),
-            CubeDim::new_1d(rope.shape.units as u32),
+            CubeDim::new_1d(rope.variant.units as u32),
             rope.qkv.words(),
             place.words(),
             rope.angles.words(),
@@ -379,8 +379,8 @@ pub(super) fn launch_rope(
             cache.kv_heads as u32,
             rope.scale,
             rope.epsilon,
-            rope.shape.units as u32,
-            rope.shape,
+            rope.variant.units as u32,
+            rope.variant,
         ));
     }
 }
@@ -402,7 +402,7 @@ pub(super) struct Attention<'a> {
     pub(super) y: &'a Buffer,
     pub(super) partials: &'a Buffer,
     pub(super) extents: &'a Buffer,
-    /// Of turned queries and of `y`.
+    /// The stride of turned queries and of `y`.
     pub(super) query_stride: usize,
     pub(super) window: u32,
     pub(super) softcap: f32,
@@ -412,7 +412,7 @@ pub(super) struct Attention<'a> {
 /// many partial results as there are tasks to be merged.
 pub(super) fn launch_attention(
     client: &Client,
-    shape: attention::Shape,
+    variant: attention::AttentionVariant,
     on: &Attention<'_>,
     tasks: &Tasks<Buffer>,
 ) {
@@ -422,7 +422,7 @@ pub(super) fn launch_attention(
         kv_heads,
     } = on.cache;
     let cubes = CubeCount::Static(tasks.cubes as u32, kv_heads as u32, 1);
-    let units = CubeDim::new_1d(shape.units as u32);
+    let units = CubeDim::new_1d(variant.units as u32);
     let query_fours = (on.query_stride / 4) as u32;
     match &on.queries {
         // SAFETY: the caller's promise.
@@ -443,9 +443,9 @@ pub(super) fn launch_attention(
                 kv_heads as u32,
                 on.window,
                 on.softcap,
-                shape.pieces() as u32,
-                shape.units as u32,
-                shape,
+                variant.pieces() as u32,
+                variant.units as u32,
+                variant,
             ));
         },
         // SAFETY: the caller's promise.
@@ -472,17 +472,17 @@ pub(super) fn launch_attention(
                 on.softcap,
                 rope.scale,
                 rope.epsilon,
-                shape.pieces() as u32,
-                shape.units as u32,
-                shape,
-                rope.shape,
+                variant.pieces() as u32,
+                variant.units as u32,
+                variant,
+                rope.variant,
             ));
         },
     }
     let Some(merges) = &tasks.merges else {
         return;
     };
-    let heads = kv_heads * shape.group;
+    let heads = kv_heads * variant.group;
     // SAFETY: the caller's promise.
     unsafe {
         launch!(merge_chunks(
@@ -495,8 +495,8 @@ pub(super) fn launch_attention(
             on.y.fours(),
             query_fours,
             heads as u32,
-            (shape.head_dim / 4) as u32,
-            shape.units,
+            (variant.head_dim / 4) as u32,
+            variant.units,
         ));
     }
 }

@@ -1,16 +1,16 @@
 //! A model's parts on the device, and how they get there from a file.
 
 use cubecl::client::Client;
-use infera_model::Config;
 use infera_model::gguf::Gguf;
+use infera_model::layout::{self, DecoderLayer, DecoderLayout, FeedForward, Vector};
+use infera_model::{Config, ModelError};
 use infera_protocol::Profile;
 
-use super::memory::{self, Buffer, Matrix, Rows, tensor, zeros};
+use super::buffers::{self, Buffer, Matrix, Source, zeros};
 use super::{LOGIT_ROWS, SUBMISSION};
 use crate::forward::BLOCK_TOKENS;
 use crate::kernels::attention::CHUNK;
 use crate::kernels::pack::BLOCK;
-use crate::message::Failure;
 
 /// Rows that go through the model at once.
 const PASS_ROWS: usize = 512;
@@ -32,7 +32,7 @@ pub(super) struct Layer {
 }
 
 pub(super) enum GateUp {
-    /// Of one quantisation.
+    /// Both have one quantisation.
     Together(Matrix),
     Apart(Matrix, Matrix),
 }
@@ -95,125 +95,79 @@ type Loaded = (Vec<Layer>, Buffer, Matrix, Scratch);
 impl Loader<'_> {
     pub(super) fn load(
         &self,
+        layout: &DecoderLayout,
         pass_rows: usize,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<Loaded, Failure> {
-        let config = self.config;
+    ) -> Result<Loaded, ModelError> {
         let mut done = 0;
         let mut layers = Vec::new();
-        for index in 0..config.layers {
-            layers.push(self.layer(index)?);
-            let prefix = format!("blk.{index}.");
-            let of_layer = |name: &str| name.starts_with(&prefix);
-            let tensors = self.gguf.tensors().iter();
+        for layer in &layout.layers {
+            layers.push(self.layer(layer)?);
+            let tensors = layer.tensors().into_iter();
             done += tensors
-                .filter(|tensor| of_layer(&tensor.name))
-                .map(|tensor| tensor.bytes)
+                .map(|tensor| tensor.name.bytes(self.gguf))
                 .sum::<u64>();
             progress(done);
         }
-        let name = if config.tied { "token_embd" } else { "output" };
-        let rows = self.rows(name, config.embedding, config.vocabulary)?;
-        let head = Matrix::stack(self.client, self.max_binding_bytes, &[rows])?;
-        let norm = self.vector("output_norm.weight")?;
+        let head = self.stack(&[&layout.head])?;
+        let norm = self.vector(&layout.norm)?;
         progress(self.gguf.tensors().iter().map(|tensor| tensor.bytes).sum());
         let apart = layers
             .iter()
             .any(|layer| matches!(layer.gate_up, GateUp::Apart(..)));
-        let scratch = Scratch::new(self.client, config, self.context, pass_rows, apart);
+        let scratch = Scratch::new(self.client, self.config, self.context, pass_rows, apart);
         Ok((layers, norm, head, scratch))
     }
 
-    fn layer(&self, index: u32) -> Result<Layer, Failure> {
-        let config = self.config;
-        let limit = self.max_binding_bytes;
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let (width, kv_width) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
-        let stack = |sources: &[Rows<'_>]| Matrix::stack(self.client, limit, sources);
-        let qkv = if config.fused {
-            stack(&[self.rows(&name("attn_qkv"), config.embedding, width + 2 * kv_width)?])?
-        } else {
-            let rotated = |part: &str, rows| -> Result<Rows<'_>, Failure> {
-                Ok(Rows {
-                    pairs: config.pair_order(),
-                    ..self.rows(&name(part), config.embedding, rows)?
-                })
-            };
-            stack(&[
-                rotated("attn_q", width)?,
-                rotated("attn_k", kv_width)?,
-                self.rows(&name("attn_v"), config.embedding, kv_width)?,
-            ])?
+    fn layer(&self, layer: &DecoderLayer) -> Result<Layer, ModelError> {
+        let attention = &layer.attention;
+        let FeedForward::Dense { gate, up, down } = &layer.feed_forward;
+        let optional = |norm: &Option<Vector>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| self.vector(norm)).transpose()
         };
-        let qk_norm = if config.qk_norm {
-            Some([
-                self.vector(&name("attn_q_norm.weight"))?,
-                self.vector(&name("attn_k_norm.weight"))?,
-            ])
-        } else {
-            None
-        };
-        let inner = config.feed_forward;
-        let (gate, up) = if config.fused {
-            let both = self.rows(&name("ffn_up"), config.embedding, 2 * inner)?;
-            let half = |first: u32| Rows {
-                first: first as usize,
-                count: inner as usize,
-                ..both
-            };
-            (half(0), half(inner))
-        } else {
-            let of = |part: &str| self.rows(&name(part), config.embedding, inner);
-            (of("ffn_gate")?, of("ffn_up")?)
-        };
-        let gate_up = if gate.tensor.info.kind == up.tensor.info.kind {
-            GateUp::Together(Matrix::gated(self.client, limit, gate, up))
-        } else {
-            GateUp::Apart(stack(&[gate])?, stack(&[up])?)
-        };
-        let post = |part: &str| -> Result<Option<Buffer>, Failure> {
-            if config.post_norms {
-                self.vector(&name(part)).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
-        let values = self.blocks * BLOCK_TOKENS * kv_width as usize;
+        let query_norm = optional(&attention.query_norm)?;
+        let key_norm = optional(&attention.key_norm)?;
+        let values = self.blocks * BLOCK_TOKENS * attention.value.rows;
         let pool = match self.profile {
             Profile::P32 => values,
             Profile::P16 => values / 2,
         };
         Ok(Layer {
-            attention_norm: self.vector(&name("attn_norm.weight"))?,
-            qkv,
-            qk_norm,
-            attention_out: stack(&[self.rows(&name("attn_output"), width, config.embedding)?])?,
-            post_attention_norm: post("post_attention_norm.weight")?,
-            feed_forward_norm: self.vector(&name("ffn_norm.weight"))?,
-            gate_up,
-            down: stack(&[self.rows(&name("ffn_down"), inner, config.embedding)?])?,
-            post_feed_forward_norm: post("post_ffw_norm.weight")?,
+            attention_norm: self.vector(&layer.attention_norm)?,
+            qkv: self.stack(&[&attention.query, &attention.key, &attention.value])?,
+            qk_norm: query_norm.zip(key_norm).map(<[Buffer; 2]>::from),
+            attention_out: self.stack(&[&attention.output])?,
+            post_attention_norm: optional(&layer.attention_post_norm)?,
+            feed_forward_norm: self.vector(&layer.feed_forward_norm)?,
+            gate_up: self.gate_up(gate, up)?,
+            down: self.stack(&[down])?,
+            post_feed_forward_norm: optional(&layer.feed_forward_post_norm)?,
             keys: zeros(self.client, pool),
             values: zeros(self.client, pool),
         })
     }
 
-    fn rows(&self, name: &str, inputs: u32, count: u32) -> Result<Rows<'_>, Failure> {
-        Ok(Rows {
-            tensor: tensor(self.gguf, &format!("{name}.weight"))?,
-            inputs: inputs as usize,
-            first: 0,
-            count: count as usize,
-            pairs: None,
-            bias: self.gguf.tensor(&format!("{name}.bias")),
+    fn gate_up(&self, gate: &layout::Matrix, up: &layout::Matrix) -> Result<GateUp, ModelError> {
+        let (gates, ups) = (Source::new(self.gguf, gate)?, Source::new(self.gguf, up)?);
+        Ok(if gates.kind() == ups.kind() {
+            let limit = self.max_binding_bytes;
+            GateUp::Together(Matrix::gated(self.client, limit, gates, ups))
+        } else {
+            GateUp::Apart(self.stack(&[gate])?, self.stack(&[up])?)
         })
     }
 
-    fn vector(&self, name: &str) -> Result<Buffer, Failure> {
-        memory::vector(self.client, self.gguf, name)
+    fn stack(&self, matrices: &[&layout::Matrix]) -> Result<Matrix, ModelError> {
+        let sources = matrices.iter();
+        let sources: Vec<_> = sources
+            .map(|matrix| Source::new(self.gguf, matrix))
+            .collect::<Result<_, _>>()?;
+        Matrix::stack(self.client, self.max_binding_bytes, &sources)
+    }
+
+    fn vector(&self, source: &Vector) -> Result<Buffer, ModelError> {
+        buffers::vector(self.client, self.gguf, source)
     }
 }
 
@@ -250,8 +204,8 @@ impl Scratch {
     }
 }
 
-/// Of the residual stream, of attention's result, of query, key and value together, and of the
-/// feed-forward layer.
+/// Widths of the residual stream, of attention's result, of query, key and value together, and of
+/// the feed-forward layer.
 pub(super) fn widths(config: &Config) -> [usize; 4] {
     [
         config.embedding,

@@ -4,8 +4,8 @@ use cubecl::prelude::*;
 use infera_verify::best;
 
 use super::Gpu;
+use super::buffers::Buffer;
 use super::launch::{best_blocks_worth, launch_best_blocks};
-use super::memory::Buffer;
 use crate::kernels::select::{BLOCK, COPIED};
 use crate::message::Failure;
 

@@ -10,13 +10,13 @@ use infera_model::quant::{TensorType, dequantize};
 use infera_protocol::Profile;
 
 use self::reference::{activated, attended, halves, key_at, rms_factor, rounded, turned};
+use super::buffers::{Buffer, Part, alignment, kept, passing, zeros};
 use super::cut::{Launch, Most, Run, cut};
 use super::inputs::Packer;
 use super::launch::{
     Attention, Cache, Norm, Product, Queries, Rope, launch_attention, launch_best_blocks,
     launch_gather, launch_norm, launch_part, launch_rope,
 };
-use super::memory::{Buffer, Part, alignment, kept, passing, zeros};
 use super::tune::{fragment, has_planes};
 use super::{Options, Tuning, no_gpu};
 use crate::device::Opened;
@@ -490,7 +490,7 @@ impl Bench<'_> {
             scale: 0.3,
             epsilon: 1e-6,
             heads,
-            shape: self.rope_shape(head_dim, rotated, norm, profile),
+            variant: self.rope_variant(head_dim, rotated, norm, profile),
         };
         let cache = Cache {
             keys: &keys,
@@ -592,15 +592,15 @@ impl Bench<'_> {
             softcap: softcap.unwrap_or(1.0),
         };
         for launch in cut(&[run], window.map(|window| window as u32), most) {
-            let shape = attention::Shape {
+            let variant = attention::AttentionVariant {
                 window: window.is_some(),
                 softcap: softcap.is_some(),
-                ..self.attention_shape(head_dim, heads / kv_heads, &launch, profile)
+                ..self.attention_variant(head_dim, heads / kv_heads, &launch, profile)
             };
             let mut packer = Packer::new(alignment(&self.client));
             let tasks = packer.tasks(&launch);
             let tasks = tasks.within(&passing(&self.client, packer.words));
-            launch_attention(&self.client, shape, &on, &tasks);
+            launch_attention(&self.client, variant, &on, &tasks);
         }
         let mut expected = Vec::with_capacity(rows * heads * head_dim);
         for row in 0..rows {
@@ -662,7 +662,7 @@ impl Bench<'_> {
                 scale: 0.3,
                 epsilon: 1e-6,
                 heads,
-                shape: self.rope_shape(head_dim, rotated, norm, profile),
+                variant: self.rope_variant(head_dim, rotated, norm, profile),
             }),
             cache: Cache {
                 keys: &of_keys,
@@ -678,11 +678,11 @@ impl Bench<'_> {
             softcap: 1.0,
         };
         for launch in cut(&[run], None, most) {
-            let shape = self.attention_shape(head_dim, group, &launch, profile);
+            let variant = self.attention_variant(head_dim, group, &launch, profile);
             let mut packer = Packer::new(alignment(&self.client));
             let tasks = packer.tasks(&launch);
             let tasks = tasks.within(&passing(&self.client, packer.words));
-            launch_attention(&self.client, shape, &on, &tasks);
+            launch_attention(&self.client, variant, &on, &tasks);
         }
         let head = |index: usize| &qkv[index * head_dim..][..head_dim];
         let turned = |index: usize| {
@@ -753,14 +753,14 @@ impl Bench<'_> {
         }
     }
 
-    fn rope_shape(
+    fn rope_variant(
         &self,
         head_dim: usize,
         rotated: usize,
         norm: bool,
         profile: Profile,
-    ) -> rope::Shape {
-        rope::Shape {
+    ) -> rope::RopeVariant {
+        rope::RopeVariant {
             head_dim,
             rotated,
             norm,
@@ -771,14 +771,14 @@ impl Bench<'_> {
     }
 
     /// Without window and cap.
-    fn attention_shape(
+    fn attention_variant(
         &self,
         head_dim: usize,
         group: usize,
         launch: &Launch,
         profile: Profile,
-    ) -> attention::Shape {
-        attention::Shape {
+    ) -> attention::AttentionVariant {
+        attention::AttentionVariant {
             head_dim,
             group,
             rows: launch.rows,

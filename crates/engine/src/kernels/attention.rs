@@ -31,7 +31,7 @@ pub const TASK: usize = 6;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct AttentionVariant {
     /// A multiple of 4; for a KV cache in f16, of 8.
     pub head_dim: usize,
     /// Query heads of a key head.
@@ -50,7 +50,7 @@ pub struct Shape {
     pub split: bool,
 }
 
-impl Shape {
+impl AttentionVariant {
     /// 16-byte pieces of a key or value.
     pub const fn pieces(&self) -> usize {
         self.head_dim / (4 * self.fours())
@@ -89,7 +89,7 @@ pub fn grouped_attention(
     softcap: f32,
     piece_count: u32,
     unit_count: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: AttentionVariant,
 ) {
     attend(
         queries,
@@ -107,7 +107,7 @@ pub fn grouped_attention(
         piece_count,
         unit_count,
         false,
-        shape,
+        variant,
     );
 }
 
@@ -138,12 +138,12 @@ pub fn step_attention(
     epsilon: f32,
     piece_count: u32,
     unit_count: u32,
-    #[comptime] shape: Shape,
-    #[comptime] rope: rope::Shape,
+    #[comptime] variant: AttentionVariant,
+    #[comptime] rope: rope::RopeVariant,
 ) {
-    let group = comptime!(shape.group);
-    let pieces = comptime!(shape.pieces());
-    let fours = comptime!(shape.fours());
+    let group = comptime!(variant.group);
+    let pieces = comptime!(variant.pieces());
+    let fours = comptime!(variant.fours());
     let kv = CUBE_POS_Y as usize;
     let all_kv = kv_heads as usize;
     let task = CUBE_POS_X as usize * TASK;
@@ -161,7 +161,7 @@ pub fn step_attention(
             if comptime!(head == group) {
                 from = all_kv * group + kv;
             }
-            factors[head] = own_squares(qkv, of_row + from * comptime!(shape.head_dim), rope);
+            factors[head] = own_squares(qkv, of_row + from * comptime!(variant.head_dim), rope);
         }
         inverse_rms(
             &mut factors,
@@ -169,8 +169,8 @@ pub fn step_attention(
             epsilon,
             unit_count,
             comptime!(group + 1),
-            shape.units,
-            shape.planes,
+            variant.units,
+            variant.planes,
         );
     }
     let mut queries = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(group * pieces * fours));
@@ -185,7 +185,7 @@ pub fn step_attention(
             if !is_query {
                 from = all_kv * head + kv;
             }
-            let from = of_row + from * comptime!(shape.head_dim);
+            let from = of_row + from * comptime!(variant.head_dim);
             let mut stored = Vector::<u32, Four>::new(0u32);
             #[unroll]
             for four in 0..fours {
@@ -209,7 +209,7 @@ pub fn step_attention(
                 if is_query {
                     queries[at * fours + four] = turned_four * Vector::new(scale);
                 }
-                stored = pack_four(stored, turned_four, four, shape.half);
+                stored = pack_four(stored, turned_four, four, variant.half);
             }
             if head == group {
                 keys[(block * pieces + piece) * 32 + position % 32] = stored;
@@ -217,7 +217,7 @@ pub fn step_attention(
                 values[(block * 32 + position % 32) * pieces + piece] = stored;
             }
         }
-        at += comptime!(shape.units);
+        at += comptime!(variant.units);
     }
     sync_storage();
     attend(
@@ -236,7 +236,7 @@ pub fn step_attention(
         piece_count,
         unit_count,
         true,
-        shape,
+        variant,
     );
 }
 
@@ -259,21 +259,21 @@ fn attend(
     piece_count: u32,
     unit_count: u32,
     #[comptime] own: bool,
-    #[comptime] shape: Shape,
+    #[comptime] variant: AttentionVariant,
 ) {
-    let pieces = comptime!(shape.pieces());
-    let fours = comptime!(shape.fours());
-    let units = comptime!(shape.units);
-    let group = comptime!(shape.group);
-    let many = comptime!(shape.group * shape.rows);
+    let pieces = comptime!(variant.pieces());
+    let fours = comptime!(variant.fours());
+    let units = comptime!(variant.units);
+    let group = comptime!(variant.group);
+    let many = comptime!(variant.group * variant.rows);
     let lanes = comptime!(if units / pieces == 0 {
         1
     } else {
         units / pieces
     });
     let own_pieces = comptime!(pieces.div_ceil(units));
-    let key_loads = comptime!(shape.key_loads());
-    let value_loads = comptime!(shape.ahead);
+    let key_loads = comptime!(variant.key_loads());
+    let value_loads = comptime!(variant.ahead);
     let unit = UNIT_POS_X as usize;
     let kv = CUBE_POS_Y as usize;
     let kv_heads = kv_heads as usize;
@@ -344,7 +344,7 @@ fn attend(
                     let four = unpack(
                         loaded[comptime!(next / fours)],
                         comptime!(next % fours),
-                        shape.half,
+                        variant.half,
                     );
                     #[unroll]
                     for q in 0..many {
@@ -360,11 +360,11 @@ fn attend(
             #[unroll]
             for q in 0..many {
                 let own_position = first_position + comptime!(q / group);
-                if comptime!(shape.softcap) {
+                if comptime!(variant.softcap) {
                     score[q] = softcap * f32::tanh(score[q] / softcap);
                 }
                 let mut seen = position <= own_position;
-                if comptime!(shape.window) {
+                if comptime!(variant.window) {
                     seen = seen && position + window as usize > own_position;
                 }
                 let masked = select(seen, score[q], f32::new(MASKED));
@@ -380,7 +380,7 @@ fn attend(
             many,
             units,
             Fold::Maximum,
-            shape.planes,
+            variant.planes,
         );
 
         let mut total = Array::<f32>::new(many);
@@ -410,7 +410,7 @@ fn attend(
             many,
             units,
             Fold::Sum,
-            shape.planes,
+            variant.planes,
         );
 
         let mut old_part = Array::<f32>::new(many);
@@ -462,7 +462,7 @@ fn attend(
                             #[unroll]
                             for four in 0..fours {
                                 let index = comptime!(q * fours + four);
-                                let unpacked = unpack(loaded[load], four, shape.half);
+                                let unpacked = unpack(loaded[load], four, variant.half);
                                 weighted[index] =
                                     fma(Vector::new(weight), unpacked, weighted[index]);
                             }
@@ -509,7 +509,7 @@ fn attend(
     for q in 0..many {
         if comptime!(q / group) < rows {
             let mut factor = 1.0f32;
-            if comptime!(!shape.split) {
+            if comptime!(!variant.split) {
                 factor = f32::new(1.0) / sum[q];
             } else if unit == 0 {
                 extents[(place + q) * 2] = maximum[q];
@@ -522,7 +522,7 @@ fn attend(
                     #[unroll]
                     for four in 0..fours {
                         let found = output[comptime!((q * own_pieces + own) * fours + four)];
-                        if comptime!(shape.split) {
+                        if comptime!(variant.split) {
                             let at = (place + q) * comptime!(pieces * fours);
                             partials[at + piece * fours + four] = found;
                         } else {

@@ -32,7 +32,7 @@ pub struct Fragment {
     pub m: usize,
     pub n: usize,
     pub k: usize,
-    /// Of a cube.
+    /// How many planes a cube has.
     pub planes: usize,
 }
 
@@ -57,7 +57,7 @@ impl Fragment {
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct CooperativeVariant {
     pub kind: TensorType,
     pub epilogue: Epilogue,
     pub bias: bool,
@@ -81,10 +81,10 @@ pub fn cooperative_matmul(
     supers_at: u32,
     y_stride: u32,
     y_at: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: CooperativeVariant,
 ) {
-    let Fragment { m, n, k, .. } = comptime!(shape.fragment);
-    let own = comptime!(shape.fragment.own());
+    let Fragment { m, n, k, .. } = comptime!(variant.fragment);
+    let own = comptime!(variant.fragment.own());
     let down = comptime!(ROWS / m);
     let unit = UNIT_POS as usize;
     let blocks = blocks as usize;
@@ -124,7 +124,7 @@ pub fn cooperative_matmul(
                 high_at as usize,
                 supers_at as usize,
                 unit * 32,
-                shape.kind,
+                variant.kind,
             );
         } else {
             let column = unit - ROWS;
@@ -187,7 +187,7 @@ pub fn cooperative_matmul(
     }
     sync_cube();
 
-    let gated = comptime!(matches!(shape.epilogue, Epilogue::Gated(_)));
+    let gated = comptime!(matches!(variant.epilogue, Epilogue::Gated(_)));
     let stored = comptime!(if gated { ROWS / 2 } else { ROWS });
     let mut index = unit;
     while index < comptime!(stored * COLUMNS) {
@@ -207,11 +207,11 @@ pub fn cooperative_matmul(
             if gated {
                 up = products[own_column * ROWS + from + 8];
             }
-            if comptime!(shape.bias) {
+            if comptime!(variant.bias) {
                 product += bias[row];
             }
             let at = column * y_stride as usize + y_at as usize + row;
-            store(y, other, at, product, up, shape.epilogue);
+            store(y, other, at, product, up, variant.epilogue);
         }
         index += comptime!(UNITS as usize);
     }

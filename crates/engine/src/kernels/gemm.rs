@@ -35,7 +35,7 @@ const STRIDE: usize = 9;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct SharedVariant {
     pub kind: TensorType,
     pub epilogue: Epilogue,
     pub bias: bool,
@@ -61,9 +61,9 @@ pub fn shared_matmul(
     supers_at: u32,
     y_stride: u32,
     y_at: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: SharedVariant,
 ) {
-    let kind = comptime!(shape.kind);
+    let kind = comptime!(variant.kind);
     let float = comptime!(pack::is_float(kind));
     let halves = comptime!(pack::halves(kind));
     let many = comptime!(OWN_ROWS * OWN_COLUMNS);
@@ -79,7 +79,7 @@ pub fn shared_matmul(
 
     let mut weights = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(ROWS * STRIDE));
     let mut inputs = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(COLUMNS * STRIDE));
-    // Of each row, scale and offset of the first and the second half; of each column, the halves'
+    // For each row, scale and offset of the first and the second half; of each column, the halves'
     // sums.
     let mut row_scales = Shared::<[Vector<f32, Four>]>::new_slice(ROWS);
     let mut totals = Shared::<[f32]>::new_slice(comptime!(2 * COLUMNS));
@@ -91,7 +91,7 @@ pub fn shared_matmul(
         whole[index] = 0.0;
     }
     let mut split = 0usize;
-    while split < comptime!(shape.splits) {
+    while split < comptime!(variant.splits) {
         #[unroll]
         for index in 0..many {
             sums[index] = 0.0;
@@ -202,7 +202,7 @@ pub fn shared_matmul(
                 }
             }
             sync_cube();
-            block += comptime!(shape.splits);
+            block += comptime!(variant.splits);
         }
         #[unroll]
         for index in 0..many {
@@ -211,7 +211,7 @@ pub fn shared_matmul(
         split += 1;
     }
 
-    let gated = comptime!(matches!(shape.epilogue, Epilogue::Gated(_)));
+    let gated = comptime!(matches!(variant.epilogue, Epilogue::Gated(_)));
     let stored = comptime!(if gated { OWN_ROWS / 2 } else { OWN_ROWS });
     let pair = across / 4;
     #[unroll]
@@ -224,7 +224,7 @@ pub fn shared_matmul(
         let row = tile * 8 + lane;
         if row < rows as usize {
             let mut own_bias = 0.0f32;
-            if comptime!(shape.bias) {
+            if comptime!(variant.bias) {
                 own_bias = bias[row];
             }
             #[unroll]
@@ -233,14 +233,14 @@ pub fn shared_matmul(
                 if column <= last_column {
                     let at = column * y_stride as usize + y_at as usize + row;
                     let mut product = whole[comptime!(own_column * OWN_ROWS + own_row)];
-                    if comptime!(shape.bias) {
+                    if comptime!(variant.bias) {
                         product += own_bias;
                     }
                     let mut up = 0.0f32;
                     if gated {
                         up = whole[comptime!(own_column * OWN_ROWS + own_row + 2)];
                     }
-                    store(y, other, at, product, up, shape.epilogue);
+                    store(y, other, at, product, up, variant.epilogue);
                 }
             }
         }

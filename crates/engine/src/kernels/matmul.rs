@@ -42,7 +42,7 @@ pub enum Gate {
 
 /// How a product is cut up. `splits` alone decides the order of summation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct TiledVariant {
     pub kind: TensorType,
     pub epilogue: Epilogue,
     pub bias: bool,
@@ -57,7 +57,7 @@ pub struct Shape {
     pub planes: bool,
 }
 
-impl Shape {
+impl TiledVariant {
     const fn units(&self) -> usize {
         pack::TILE * self.splits
     }
@@ -135,7 +135,7 @@ pub(super) fn load_block(
     }
 }
 
-/// Of a row's block: scale and offset of its first, then of its second half. A weight is
+/// A row's block: scale and offset of its first, then of its second half. A weight is
 /// `scale * value + offset`; only `Q6_K` has halves that differ.
 #[cube]
 pub(super) fn scales(
@@ -229,7 +229,7 @@ pub(super) fn store(
     }
 }
 
-/// Grid: `row_tiles` by `tiles`, `columns` by the shape's. `rows` are those stored: half of the
+/// Grid: `row_tiles` by `tiles`, `columns` by the variant's. `rows` are those stored: half of the
 /// tiles' where gate and up alternate. `norm` are the norm's weights; `unit_count` repeats the units
 /// for a loop that no compiler shall unroll.
 #[cube(launch, launch_unchecked)]
@@ -252,11 +252,11 @@ pub fn tiled_matmul(
     inverse_width: f32,
     epsilon: f32,
     unit_count: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: TiledVariant,
 ) {
-    let kind = comptime!(shape.kind);
-    let tiles = comptime!(shape.tiles);
-    let wide = comptime!(shape.columns);
+    let kind = comptime!(variant.kind);
+    let tiles = comptime!(variant.tiles);
+    let wide = comptime!(variant.columns);
     let pieces = comptime!(pack::pieces(kind));
     let high_words = comptime!(pack::high_words(kind));
     let float = comptime!(pack::is_float(kind));
@@ -291,7 +291,7 @@ pub fn tiled_matmul(
     for c in 0..wide {
         column[c] = min(first_column + c, last_column) * blocks * 8;
     }
-    let kept = comptime!(shape.norm.unwrap_or_default());
+    let kept = comptime!(variant.norm.unwrap_or_default());
     let mut normal = Shared::<[Vector<f32, Four>]>::new_slice(comptime!(max(wide * kept, 1)));
     if comptime!(kept > 0) {
         let mut factors = Array::<f32>::new(wide);
@@ -305,7 +305,7 @@ pub fn tiled_matmul(
             for c in 0..wide {
                 factors[c] = add_squares(factors[c], x[column[c] + at]);
             }
-            at += comptime!(shape.units());
+            at += comptime!(variant.units());
         }
         inverse_rms(
             &mut factors,
@@ -313,8 +313,8 @@ pub fn tiled_matmul(
             epsilon,
             unit_count,
             wide,
-            comptime!(shape.units()),
-            shape.planes,
+            comptime!(variant.units()),
+            variant.planes,
         );
         let mut at = UNIT_POS as usize;
         while at < kept {
@@ -323,7 +323,7 @@ pub fn tiled_matmul(
             for c in 0..wide {
                 normal[comptime!(c * kept) + at] = normed(x[column[c] + at], factors[c], weight);
             }
-            at += comptime!(shape.units());
+            at += comptime!(variant.units());
         }
         sync_cube();
     }
@@ -418,11 +418,11 @@ pub fn tiled_matmul(
                 }
             }
         }
-        block += comptime!(shape.splits);
+        block += comptime!(variant.splits);
     }
 
-    if comptime!(shape.splits > 1) {
-        let mut partial = Shared::<[f32]>::new_slice(comptime!(shape.splits * 8 * tiles * wide));
+    if comptime!(variant.splits > 1) {
+        let mut partial = Shared::<[f32]>::new_slice(comptime!(variant.splits * 8 * tiles * wide));
         #[unroll]
         for index in 0..comptime!(tiles * wide) {
             partial[(split * comptime!(tiles * wide) + index) * 8 + lane] = sums[index];
@@ -431,7 +431,7 @@ pub fn tiled_matmul(
         #[unroll]
         for index in 0..comptime!(tiles * wide) {
             let mut sum = partial[index * 8 + lane];
-            for other_split in 1..comptime!(shape.splits) {
+            for other_split in 1..comptime!(variant.splits) {
                 sum += partial[(other_split * comptime!(tiles * wide) + index) * 8 + lane];
             }
             sums[index] = sum;
@@ -439,7 +439,7 @@ pub fn tiled_matmul(
     }
 
     if split == 0 {
-        let gated = comptime!(matches!(shape.epilogue, Epilogue::Gated(_)));
+        let gated = comptime!(matches!(variant.epilogue, Epilogue::Gated(_)));
         let step = comptime!(if gated { 2usize } else { 1usize });
         #[unroll]
         for t in 0..comptime!(tiles / step) {
@@ -450,14 +450,14 @@ pub fn tiled_matmul(
                     if first_column + c <= last_column {
                         let at = (first_column + c) * y_stride as usize + y_at as usize + row;
                         let mut product = sums[comptime!(t * step * wide + c)];
-                        if comptime!(shape.bias) {
+                        if comptime!(variant.bias) {
                             product += bias[row];
                         }
                         let mut up = 0.0f32;
                         if gated {
                             up = sums[comptime!((t * step + 1) * wide + c)];
                         }
-                        store(y, other, at, product, up, shape.epilogue);
+                        store(y, other, at, product, up, variant.epilogue);
                     }
                 }
             }

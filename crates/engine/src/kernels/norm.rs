@@ -15,7 +15,7 @@ use super::reduce::{Fold, over_cube};
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct NormVariant {
     pub units: usize,
     pub planes: bool,
     /// Adds to what `y` holds.
@@ -33,9 +33,9 @@ pub fn rms_norm(
     inverse_width: f32,
     epsilon: f32,
     unit_count: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: NormVariant,
 ) {
-    let units = comptime!(shape.units);
+    let units = comptime!(variant.units);
     let pieces = pieces as usize;
     let unit = UNIT_POS_X as usize;
     let row = CUBE_POS_X as usize * pieces;
@@ -53,12 +53,12 @@ pub fn rms_norm(
         unit_count,
         1usize,
         units,
-        shape.planes,
+        variant.planes,
     );
     let mut at = unit;
     while at < pieces {
         let normed = normed(x[row + at], factor[0], weight[at]);
-        if comptime!(shape.add) {
+        if comptime!(variant.add) {
             y[row + at] += normed;
         } else {
             y[row + at] = normed;

@@ -85,7 +85,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of `rows` rows of `inputs` values.
+    /// The layout for `rows` rows of `inputs` values.
     pub fn of(kind: TensorType, inputs: usize, rows: usize) -> Self {
         let (tiles, blocks) = (rows.div_ceil(TILE), inputs.div_ceil(BLOCK));
         let scales = if is_float(kind) {

@@ -48,7 +48,7 @@ fn piece_at(raw: &[u32], row: usize, at: usize, #[comptime] kind: TensorType) ->
     piece
 }
 
-/// Of 32 bytes from an even byte on, four bits each, `shift` bits up: those of byte `j + 16` above
+/// Four bits each of 32 bytes from an even byte on, `shift` bits up: those of byte `j + 16` above
 /// those of byte `j`.
 #[cube]
 fn nibbles_at(
@@ -71,7 +71,7 @@ fn nibbles_at(
     piece
 }
 
-/// Of as many bytes as fit in a word `bits` bits each, `shift` bits up, behind each other.
+/// `bits` bits each of as many bytes as fit in a word, `shift` bits up, behind each other.
 #[cube]
 fn gathered(
     raw: &[u32],

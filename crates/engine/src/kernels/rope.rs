@@ -16,7 +16,7 @@ use super::norm::inverse_rms;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct RopeVariant {
     /// A multiple of 4; for a KV cache in f16, of 8.
     pub head_dim: usize,
     /// How many values of a head are rotated.
@@ -29,8 +29,8 @@ pub struct Shape {
     pub planes: bool,
 }
 
-impl Shape {
-    /// Of a head.
+impl RopeVariant {
+    /// The inverse of a head's width.
     pub(super) const fn inverse_width(&self) -> f32 {
         1.0 / self.head_dim as f32
     }
@@ -55,11 +55,11 @@ pub fn rope_and_store(
     scale: f32,
     epsilon: f32,
     unit_count: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: RopeVariant,
 ) {
-    let head_dim = comptime!(shape.head_dim);
+    let head_dim = comptime!(variant.head_dim);
     // Values of a word, and of a piece.
-    let of_word = comptime!(if shape.half { 2usize } else { 1usize });
+    let of_word = comptime!(if variant.half { 2usize } else { 1usize });
     let of_piece = comptime!(4 * of_word);
     let row = CUBE_POS_X as usize;
     let head = CUBE_POS_Y as usize;
@@ -72,7 +72,7 @@ pub fn rope_and_store(
     let is_query = head < heads;
     let is_value = head >= heads + kv_heads;
 
-    let factor = head_factor(qkv, from, epsilon, unit_count, shape);
+    let factor = head_factor(qkv, from, epsilon, unit_count, variant);
     let mut at = UNIT_POS_X as usize * of_word;
     while at < head_dim {
         let mut stored = Array::<f32>::new(of_word);
@@ -83,7 +83,7 @@ pub fn rope_and_store(
                 stored[next] = qkv[from + dim];
             } else {
                 stored[next] = turned(
-                    qkv, angles, query_norm, key_norm, from, row, dim, is_query, factor, shape,
+                    qkv, angles, query_norm, key_norm, from, row, dim, is_query, factor, variant,
                 );
             }
         }
@@ -95,7 +95,7 @@ pub fn rope_and_store(
             }
         } else {
             let mut word = u32::reinterpret(stored[0]);
-            if comptime!(shape.half) {
+            if comptime!(variant.half) {
                 word =
                     f32_to_f16(stored[0]) | (f32_to_f16(stored[comptime!(of_word - 1)]) << 16u32);
             }
@@ -108,7 +108,7 @@ pub fn rope_and_store(
                 keys[(piece * 32 + slot) * 4 + at % of_piece / of_word] = word;
             }
         }
-        at += comptime!(shape.units * of_word);
+        at += comptime!(variant.units * of_word);
     }
 }
 
@@ -120,20 +120,20 @@ fn head_factor(
     from: usize,
     epsilon: f32,
     unit_count: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: RopeVariant,
 ) -> f32 {
     let mut factor = Array::<f32>::new(1usize);
     factor[0] = 1.0;
-    if comptime!(shape.norm) {
-        factor[0] = own_squares(qkv, from, shape);
+    if comptime!(variant.norm) {
+        factor[0] = own_squares(qkv, from, variant);
         inverse_rms(
             &mut factor,
-            f32::new(comptime!(shape.inverse_width())),
+            f32::new(comptime!(variant.inverse_width())),
             epsilon,
             unit_count,
             1usize,
-            shape.units,
-            shape.planes,
+            variant.units,
+            variant.planes,
         );
     }
     factor[0]
@@ -141,13 +141,13 @@ fn head_factor(
 
 /// The squares of a unit's values of a head.
 #[cube]
-pub(super) fn own_squares(qkv: &[f32], from: usize, #[comptime] shape: Shape) -> f32 {
+pub(super) fn own_squares(qkv: &[f32], from: usize, #[comptime] variant: RopeVariant) -> f32 {
     let mut squares = 0.0f32;
     let mut at = UNIT_POS as usize;
-    while at < comptime!(shape.head_dim) {
+    while at < comptime!(variant.head_dim) {
         let x = qkv[from + at];
         squares = fma(x, x, squares);
-        at += comptime!(shape.units);
+        at += comptime!(variant.units);
     }
     squares
 }
@@ -164,15 +164,15 @@ pub(super) fn turned(
     dim: usize,
     is_query: bool,
     factor: f32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: RopeVariant,
 ) -> f32 {
-    let half = comptime!(shape.rotated / 2);
+    let half = comptime!(variant.rotated / 2);
     let is_rotated = dim < comptime!(2 * half);
     let partner = select(dim < half, dim + half, dim - half);
     let partner = select(is_rotated, partner, dim);
     let mut own = qkv[from + dim];
     let mut other = qkv[from + partner];
-    if comptime!(shape.norm) {
+    if comptime!(variant.norm) {
         if is_query {
             own = own * factor * query_norm[dim];
             other = other * factor * query_norm[partner];
@@ -184,8 +184,8 @@ pub(super) fn turned(
     let mut result = own;
     if is_rotated {
         let pair = dim % half;
-        let cosine = angles[row * comptime!(shape.rotated) + pair];
-        let sine = angles[row * comptime!(shape.rotated) + half + pair];
+        let cosine = angles[row * comptime!(variant.rotated) + pair];
+        let sine = angles[row * comptime!(variant.rotated) + half + pair];
         let signed = select(dim < half, -other, other);
         // A compiler may not choose which of the products is rounded.
         result = fma(own, cosine, signed * sine);

@@ -23,7 +23,7 @@ pub const TILES: usize = 64;
 
 /// What of the kernel is known when it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
+pub struct SerialVariant {
     pub kind: TensorType,
     /// Columns of a cube.
     pub columns: usize,
@@ -61,7 +61,7 @@ const GATED: u32 = 2;
 const TIMES: u32 = 4;
 const GELU: u32 = 1;
 
-/// Grid: row tiles by `tiles_each` (even, at most [`TILES`]), `columns` by the shape's.
+/// Grid: row tiles by `tiles_each` (even, at most [`TILES`]), `columns` by the variant's.
 /// `epilogue` is a [`code`], `biased` 1 or 0. `fill` repeats a group's columns
 /// times 8, for loops that no compiler shall unroll.
 #[cube(launch, launch_unchecked)]
@@ -84,10 +84,10 @@ pub fn serial_matmul(
     y_at: u32,
     epilogue: u32,
     biased: u32,
-    #[comptime] shape: Shape,
+    #[comptime] variant: SerialVariant,
 ) {
-    let kind = comptime!(shape.kind);
-    let wide = comptime!(shape.columns);
+    let kind = comptime!(variant.kind);
+    let wide = comptime!(variant.columns);
     // Columns of a group.
     let per = comptime!(group(wide));
     let groups = comptime!(wide / per);
@@ -117,7 +117,7 @@ pub fn serial_matmul(
         }
         sums.push(zeros);
         inputs.push(Array::new(comptime!(per * 8)));
-        // Of the first and the second half of a block.
+        // One for the first and one for the second half of a block.
         totals.push(Array::new(comptime!(per * 2)));
     }
     let mut block = 0usize;

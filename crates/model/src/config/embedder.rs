@@ -1,16 +1,17 @@
 //! The shape of a BERT model, which turns a text into one vector.
 
-use std::collections::HashMap;
-
 use infera_protocol::digest::Digest;
 
-use super::check_tensors;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
+use crate::layout::{
+    EmbedderLayer, EmbedderLayout, LayerNorm, Matrix, Role, Vector, check_tensors,
+};
 
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
+    /// The mean of all tokens' vectors.
     Mean,
     /// The first token's, `[CLS]`.
     First,
@@ -19,15 +20,21 @@ pub enum Pooling {
 /// Widths are in values, lengths in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedderConfig {
+    /// How many layers there are.
     pub layers: u32,
+    /// Width of a vector.
     pub embedding: u32,
+    /// Inner width of the feed-forward layer.
     pub feed_forward: u32,
     /// Divides `embedding`.
     pub heads: u32,
+    /// Added to the variance in every norm.
     pub layer_norm_epsilon: f32,
     /// The longest text.
     pub context: u32,
+    /// How many token ids there are.
     pub vocabulary: u32,
+    /// How a text's vectors become one.
     pub pooling: Pooling,
 }
 
@@ -40,11 +47,12 @@ const READ: [&str; 9] = [
     "embedding_length",
     "feed_forward_length",
     "pooling_type",
-    // Of no use: the tokens are counted.
+    // Not used: the tokens are counted.
     "vocab_size",
 ];
 
 impl EmbedderConfig {
+    /// The name in `general.architecture`.
     pub const ARCHITECTURE: &str = "bert";
 
     /// Rows of the table of token types.
@@ -58,6 +66,13 @@ impl EmbedderConfig {
     /// Reads the metadata and checks that the file holds exactly the tensors that the model is
     /// computed from, each in its shape.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let config = Self::from_metadata(gguf)?;
+        check_tensors(gguf, config.layers, || config.layout().tensors())?;
+        Ok(config)
+    }
+
+    /// Reads the metadata alone, from which it follows which tensors the file must have.
+    pub fn from_metadata(gguf: &Gguf) -> Result<Self, ModelError> {
         super::refuse_unknown_metadata(Self::ARCHITECTURE, &READ, gguf)?;
         let key = |suffix: &str| format!("{}.{suffix}", Self::ARCHITECTURE);
         let needed = |suffix: &str| gguf.require(&key(suffix), gguf.get_u32(&key(suffix))?);
@@ -102,7 +117,6 @@ impl EmbedderConfig {
         if !(epsilon.is_finite() && (0.0..1.0).contains(&epsilon)) {
             return fault("its normalisation epsilon is not a small number");
         }
-        check_tensors(gguf, config.layers, || config.expected_tensors())?;
         Ok(config)
     }
 
@@ -122,46 +136,42 @@ impl EmbedderConfig {
             })
     }
 
-    fn expected_tensors(&self) -> HashMap<String, Vec<u64>> {
-        let wide = u64::from(self.embedding);
-        let inner = u64::from(self.feed_forward);
-        let mut expected = HashMap::new();
-        let mut add = |name: String, dims: &[u64]| {
-            expected.insert(name, dims.to_vec());
-        };
-        let table = |rows: u64| [wide, rows];
-        add(
-            "token_embd.weight".to_owned(),
-            &table(self.vocabulary.into()),
-        );
-        add(
-            "position_embd.weight".to_owned(),
-            &table(self.context.into()),
-        );
-        add(
-            "token_types.weight".to_owned(),
-            &table(Self::TOKEN_TYPES.into()),
-        );
-        add("token_embd_norm.weight".to_owned(), &[wide]);
-        add("token_embd_norm.bias".to_owned(), &[wide]);
-        for layer in 0..self.layers {
-            for (name, inputs, rows) in [
-                ("attn_q", wide, wide),
-                ("attn_k", wide, wide),
-                ("attn_v", wide, wide),
-                ("attn_output", wide, wide),
-                ("ffn_up", wide, inner),
-                ("ffn_down", inner, wide),
-            ] {
-                add(format!("blk.{layer}.{name}.weight"), &[inputs, rows]);
-                add(format!("blk.{layer}.{name}.bias"), &[rows]);
-            }
-            for name in ["attn_output_norm", "layer_output_norm"] {
-                add(format!("blk.{layer}.{name}.weight"), &[wide]);
-                add(format!("blk.{layer}.{name}.bias"), &[wide]);
-            }
+    /// The tensors that the model is computed from.
+    pub fn layout(&self) -> EmbedderLayout {
+        let wide = self.embedding as usize;
+        let table = |role: Role, rows: u32| Matrix::new(role.tensor(), rows as usize, wide);
+        EmbedderLayout {
+            tokens: table(Role::TokenEmbedding, self.vocabulary),
+            positions: table(Role::PositionEmbedding, self.context),
+            types: table(Role::TypeEmbedding, Self::TOKEN_TYPES),
+            norm: LayerNorm::new(Role::EmbeddingNorm.tensor(), wide),
+            layers: (0..self.layers).map(|index| self.layer(index)).collect(),
         }
-        expected
+    }
+
+    fn layer(&self, index: u32) -> EmbedderLayer {
+        let (wide, inner) = (self.embedding as usize, self.feed_forward as usize);
+        let matrix = |role: Role, rows, inputs| {
+            let tensor = role.of_layer(index);
+            Matrix {
+                bias: Some(Vector {
+                    tensor: tensor.bias(),
+                    length: rows,
+                }),
+                ..Matrix::new(tensor, rows, inputs)
+            }
+        };
+        let norm = |role: Role| LayerNorm::new(role.of_layer(index), wide);
+        EmbedderLayer {
+            query: matrix(Role::Query, wide, wide),
+            key: matrix(Role::Key, wide, wide),
+            value: matrix(Role::Value, wide, wide),
+            attention_out: matrix(Role::AttentionOutput, wide, wide),
+            attention_norm: norm(Role::AttentionOutputNorm),
+            up: matrix(Role::Up, inner, wide),
+            down: matrix(Role::Down, wide, inner),
+            norm: norm(Role::LayerOutputNorm),
+        }
     }
 }
 

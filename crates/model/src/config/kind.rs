@@ -27,6 +27,14 @@ impl Kind {
         })
     }
 
+    /// The name in `general.architecture`.
+    pub fn architecture(&self) -> &'static str {
+        match self {
+            Self::Decoder(config) => config.architecture.name(),
+            Self::Embedder(_) => EmbedderConfig::ARCHITECTURE,
+        }
+    }
+
     /// The longest text in tokens; for a decoder, prompt and output together.
     pub fn context(&self) -> u32 {
         match self {
@@ -35,6 +43,7 @@ impl Kind {
         }
     }
 
+    /// How many token ids there are.
     pub fn vocabulary(&self) -> u32 {
         match self {
             Self::Decoder(config) => config.vocabulary,

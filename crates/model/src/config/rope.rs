@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use infera_protocol::digest::Digest;
 
-use super::{Architecture, Config, RopePairing};
+use super::{Config, RopePairing};
+use crate::architecture::Architecture;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
+use crate::layout::{PairOrder, Role};
 use crate::quant::dequantize;
 
 /// Radians per position that pair `i` of a head turns:
 /// `base^(-2i / rope_dim) / position_scale / factors[i]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
+    /// The wavelengths grow from 2 pi to nearly 2 pi times this, in positions.
     pub base: f32,
+    /// Positions are divided by it.
     pub position_scale: f32,
     /// The tensor of divisors, `[rope_dim / 2]`; all of them 1 when there is none.
-    pub factors: Option<&'static str>,
+    pub factors: Option<Role>,
     /// Cosines and sines are multiplied by it.
     pub magnitude: f32,
 }
@@ -45,32 +49,6 @@ pub struct LayerAttention {
     pub magnitude: f32,
 }
 
-/// Rows of query and key in the order that the engines keep: where the file has a head's rotary
-/// pairs side by side, pair `i` becomes `(i, i + rotated / 2)`. Query and key get the same order,
-/// so their products stay what they were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairOrder {
-    pub head_dim: usize,
-    /// Of a head's values, the first ones.
-    pub rotated: usize,
-}
-
-impl PairOrder {
-    /// The file's row of row `row`.
-    pub fn source(self, row: usize) -> usize {
-        let place = row % self.head_dim;
-        let half = self.rotated / 2;
-        let source = if place < half {
-            2 * place
-        } else if place < self.rotated {
-            2 * (place - half) + 1
-        } else {
-            place
-        };
-        row - place + source
-    }
-}
-
 /// What one position's rotary pairs are turned by: `[2, pairs]`, cosines before sines, computed in
 /// f64. `frequencies` are radians per position of each pair; the values are multiplied by
 /// `magnitude`.
@@ -88,12 +66,6 @@ pub fn rotary_table(
         .map(move |value| (value * f64::from(magnitude)) as f32)
 }
 
-/// Llama 3's divisors. The file's writer computed them from its scaling rule.
-const LLAMA3_FACTORS: &str = "rope_freqs.weight";
-/// Phi-3's divisors for contexts over the original one, and within it.
-const LONG_FACTORS: &str = "rope_factors_long.weight";
-const SHORT_FACTORS: &str = "rope_factors_short.weight";
-
 /// The base of Gemma 3's layers with a window, where the file does not give it. Source: Gemma 3
 /// Technical Report, section 2.
 const GEMMA3_WINDOW_BASE: f32 = 10_000.0;
@@ -102,7 +74,7 @@ const GEMMA3_GLOBAL_EVERY: u32 = 6;
 
 impl Config {
     /// The order of query's and key's rows; none where the file's is the engines'.
-    pub fn pair_order(&self) -> Option<PairOrder> {
+    pub(super) fn pair_order(&self) -> Option<PairOrder> {
         (self.rope_pairing == RopePairing::Interleaved).then_some(PairOrder {
             head_dim: self.head_dim as usize,
             rotated: self.rope_dim as usize,
@@ -138,10 +110,11 @@ impl Rope {
     fn frequencies(&self, rope_dim: u32, gguf: &Gguf) -> Result<Arc<[f64]>, ModelError> {
         let pairs = rope_dim / 2;
         let mut factors = vec![1.0_f32; pairs as usize];
-        if let Some(name) = self.factors {
+        if let Some(role) = self.factors {
+            let name = role.tensor().to_string();
             let fault = |what: String| ModelError::unsupported(gguf.file(), what);
             let tensor = gguf
-                .tensor(name)
+                .tensor(&name)
                 .ok_or_else(|| fault(format!("the tensor `{name}` has no data")))?;
             dequantize(tensor.info.kind, tensor.bytes, &mut factors)
                 .map_err(|error| fault(format!("the tensor `{name}`: {error}")))?;
@@ -168,10 +141,11 @@ impl Rope {
     }
 
     pub(super) fn encode(&self, digest: Digest) -> Digest {
+        let factors = self.factors.map(|role| role.tensor().to_string());
         digest
             .f32(self.base)
             .f32(self.position_scale)
-            .bytes(self.factors.unwrap_or_default().as_bytes())
+            .bytes(factors.unwrap_or_default().as_bytes())
             .f32(self.magnitude)
     }
 }
@@ -189,17 +163,12 @@ impl Window {
     }
 }
 
-/// The tensors of divisors that the file has, used or not: Phi-3's files hold two and a model
-/// uses one.
-pub(super) fn factor_tensors(architecture: Architecture, gguf: &Gguf) -> &'static [&'static str] {
-    let names: &[_] = match architecture {
-        Architecture::Llama => &[LLAMA3_FACTORS],
-        Architecture::Phi3 => &[LONG_FACTORS, SHORT_FACTORS],
+/// The tensors of divisors that files of the architecture have, all of them or none.
+pub(super) const fn factor_roles(architecture: Architecture) -> &'static [Role] {
+    match architecture {
+        Architecture::Llama => &[Role::RopeFactors],
+        Architecture::Phi3 => &[Role::LongRopeFactors, Role::ShortRopeFactors],
         Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Gemma3 => &[],
-    };
-    match names {
-        [first, ..] if gguf.tensor_info(first).is_some() => names,
-        _ => &[],
     }
 }
 
@@ -212,20 +181,21 @@ pub(super) fn read_rope(
 ) -> Result<Rope, ModelError> {
     let key = |suffix: &str| format!("{architecture}.rope.{suffix}");
     let number = |suffix: &str| gguf.get_f32(&key(suffix));
-    let factors = factor_tensors(architecture, gguf).first().copied();
+    let is_in = |role: &Role| gguf.tensor_info(&role.tensor().to_string()).is_some();
+    let factors = factor_roles(architecture).first().copied().filter(is_in);
     let mut rope = Rope {
         base: number("freq_base")?.unwrap_or(10_000.0),
         position_scale: position_scale(&key, factors, gguf)?,
         factors,
         magnitude: number("scaling.attn_factor")?.unwrap_or(1.0),
     };
-    if rope.factors == Some(LONG_FACTORS) {
+    if rope.factors == Some(Role::LongRopeFactors) {
         let original_key = key("scaling.original_context_length");
         let original = gguf.require(&original_key, gguf.get_u32(&original_key)?)?;
         // By the file and not by how long a text or a node's context is: a sequence's cached keys
         // stay right as it grows, and all nodes give the same answer.
         if context <= original {
-            rope.factors = Some(SHORT_FACTORS);
+            rope.factors = Some(Role::ShortRopeFactors);
         } else if !gguf.contains(&key("scaling.attn_factor")) {
             rope.magnitude = long_rope_magnitude(context, original);
         }
@@ -241,13 +211,13 @@ fn long_rope_magnitude(context: u32, original: u32) -> f32 {
 
 fn position_scale(
     key: &impl Fn(&str) -> String,
-    factors: Option<&str>,
+    factors: Option<Role>,
     gguf: &Gguf,
 ) -> Result<f32, ModelError> {
     let kind = gguf.get_str(&key("scaling.type"))?;
     let known = match kind {
         None | Some("none" | "linear") => true,
-        Some("longrope") => factors == Some(LONG_FACTORS),
+        Some("longrope") => factors == Some(Role::LongRopeFactors),
         Some(_) => false,
     };
     if !known {
@@ -322,19 +292,6 @@ fn positive(number: f32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pairs_side_by_side_become_halves() {
-        let order = |rotated| -> Vec<_> {
-            let order = PairOrder {
-                head_dim: 6,
-                rotated,
-            };
-            (0..12).map(|row| order.source(row)).collect()
-        };
-        assert_eq!(order(6), [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
-        assert_eq!(order(4), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
-    }
 
     #[test]
     fn a_table_is_of_position_times_frequency() {

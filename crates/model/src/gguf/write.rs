@@ -15,31 +15,37 @@ pub struct GgufBuilder {
 }
 
 impl GgufBuilder {
+    /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
     #[must_use]
+    /// An unsigned 32-bit integer.
     pub fn u32(self, key: &str, value: u32) -> Self {
         self.entry(key, 4, &value.to_le_bytes())
     }
 
     #[must_use]
+    /// A 32-bit float.
     pub fn f32(self, key: &str, value: f32) -> Self {
         self.entry(key, 6, &value.to_le_bytes())
     }
 
     #[must_use]
+    /// True or false.
     pub fn bool(self, key: &str, value: bool) -> Self {
         self.entry(key, 7, &[u8::from(value)])
     }
 
     #[must_use]
+    /// A text.
     pub fn str(self, key: &str, value: &str) -> Self {
         self.entry(key, 8, &string(value))
     }
 
     #[must_use]
+    /// A list of texts.
     pub fn strings<T: AsRef<str>>(self, key: &str, values: &[T]) -> Self {
         let items: Vec<u8> = values
             .iter()
@@ -49,6 +55,7 @@ impl GgufBuilder {
     }
 
     #[must_use]
+    /// A list of 32-bit floats.
     pub fn f32s(self, key: &str, values: &[f32]) -> Self {
         let items: Vec<u8> = values
             .iter()
@@ -58,6 +65,7 @@ impl GgufBuilder {
     }
 
     #[must_use]
+    /// A list of signed 32-bit integers.
     pub fn i32s(self, key: &str, values: &[i32]) -> Self {
         let items: Vec<u8> = values
             .iter()
@@ -84,6 +92,7 @@ impl GgufBuilder {
         self.tensor(name, TensorType::F32, dims, bytes)
     }
 
+    /// The file's bytes.
     pub fn build(&self) -> Vec<u8> {
         let mut file = Vec::new();
         file.extend_from_slice(&MAGIC);

@@ -36,7 +36,7 @@ fn every_type_gives_the_same_bits_as_the_reference() {
     assert!(golden.is_empty());
 }
 
-/// Of every type, each bit pattern in each place that can make a value infinite or undefined.
+/// Each bit pattern, for every type and in each place that can make a value infinite or undefined.
 #[test]
 fn what_is_not_finite_is_seen_in_every_type() {
     for kind in TensorType::ALL {

@@ -12,7 +12,7 @@ pub(super) enum Ask<'a> {
     /// Comes first, and once.
     Limits {
         memory_bytes: usize,
-        /// Of the processor, for each template.
+        /// Processor time for each template.
         seconds: u64,
     },
     Render {

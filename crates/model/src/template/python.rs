@@ -140,7 +140,7 @@ fn to_json(value: &Value, indent: Option<Value>, named: Kwargs) -> Result<Value,
             Some("\\u003e") => (">", 6),
             Some("\\u0026") => ("&", 6),
             Some("\\u0027") => ("'", 6),
-            // Of an escaped backslash, the second begins nothing.
+            // The second half of an escaped backslash begins nothing.
             _ => (escape.get(..2).unwrap_or(escape), 2),
         };
         text.push_str(plain);

@@ -4,18 +4,17 @@ use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
-use infera_model::PairOrder;
 use infera_model::gguf::{Gguf, TensorView};
-use infera_model::quant::{TensorType, dequantize};
+use infera_model::quant::TensorType;
+use infera_model::{ModelError, layout};
 use rayon::prelude::*;
 
 use crate::kernels::clear;
 use crate::kernels::launch;
 use crate::kernels::pack::{BLOCK, Layout, TILE};
 use crate::kernels::repack::{self, repack_rows};
-use crate::message::{Failure, FailureCode};
 
-/// Of a file, as much as is on its way to the device at once.
+/// Bytes of a file that are on their way to the device at once.
 const UPLOAD: usize = 16 << 20;
 /// Enough to keep any GPU's memory busy.
 const CLEARING_CUBES: u32 = 4096;
@@ -131,34 +130,36 @@ pub(crate) struct Matrix {
     pub parts: Vec<Part>,
 }
 
-/// Rows of a tensor in the file.
+/// A matrix as the file has it.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub tensor: TensorView<'a>,
-    pub inputs: usize,
-    pub first: usize,
-    pub count: usize,
-    pub pairs: Option<PairOrder>,
-    pub bias: Option<TensorView<'a>>,
+pub(crate) struct Source<'a> {
+    gguf: &'a Gguf,
+    matrix: &'a layout::Matrix,
+    tensor: TensorView<'a>,
 }
 
-impl<'a> Rows<'a> {
-    fn kind(&self) -> TensorType {
-        self.tensor.info.kind
+impl<'a> Source<'a> {
+    pub(crate) fn new(gguf: &'a Gguf, matrix: &'a layout::Matrix) -> Result<Self, ModelError> {
+        let tensor = matrix.view(gguf)?;
+        Ok(Self {
+            gguf,
+            matrix,
+            tensor,
+        })
     }
 
-    fn source(&self, row: usize) -> usize {
-        self.first + self.pairs.map_or(row, |order| order.source(row))
+    pub(crate) fn kind(&self) -> TensorType {
+        self.tensor.info.kind
     }
 
     /// The file's bytes of a row; none behind the last row.
     fn bytes(&self, row: usize) -> &'a [u8] {
-        if row >= self.count {
+        if row >= self.matrix.rows {
             return &[];
         }
         let kind = self.kind();
-        let bytes = self.inputs / kind.block_values() * kind.block_bytes();
-        &self.tensor.bytes[self.source(row) * bytes..][..bytes]
+        let bytes = self.matrix.inputs / kind.block_values() * kind.block_bytes();
+        &self.tensor.bytes[self.matrix.source(row) * bytes..][..bytes]
     }
 }
 
@@ -173,23 +174,23 @@ impl Matrix {
     pub(crate) fn stack(
         client: &Client,
         limit: u64,
-        sources: &[Rows<'_>],
-    ) -> Result<Self, Failure> {
+        sources: &[Source<'_>],
+    ) -> Result<Self, ModelError> {
         let mut parts = Vec::new();
         let mut at = 0;
         for run in sources.chunk_by(|one, two| one.kind() == two.kind()) {
-            let (kind, inputs) = (run[0].kind(), run[0].inputs);
+            let (kind, inputs) = (run[0].kind(), run[0].matrix.inputs);
             let of_row = |row: usize| {
                 let mut row = row;
                 for source in run {
-                    if row < source.count {
+                    if row < source.matrix.rows {
                         return Some((source, row));
                     }
-                    row -= source.count;
+                    row -= source.matrix.rows;
                 }
                 None
             };
-            let count: usize = run.iter().map(|source| source.count).sum();
+            let count: usize = run.iter().map(|source| source.matrix.rows).sum();
             let bias = bias(run)?;
             let step = rows_within(limit, kind, inputs);
             for first in (0..count).step_by(step) {
@@ -213,8 +214,8 @@ impl Matrix {
     }
 
     /// Gate and up of one quantisation, their tiles in turn.
-    pub(crate) fn gated(client: &Client, limit: u64, gate: Rows<'_>, up: Rows<'_>) -> Self {
-        let (kind, inputs, count) = (gate.kind(), gate.inputs, gate.count);
+    pub(crate) fn gated(client: &Client, limit: u64, gate: Source<'_>, up: Source<'_>) -> Self {
+        let (kind, inputs, count) = (gate.kind(), gate.matrix.inputs, gate.matrix.rows);
         let step = (rows_within(limit, kind, inputs) / 2).max(TILE) / TILE * TILE;
         let parts = (0..count)
             .step_by(step)
@@ -308,42 +309,26 @@ impl Part {
 }
 
 /// The biases of stacked rows, zeros where a source has none; none where none has.
-fn bias(sources: &[Rows<'_>]) -> Result<Option<Vec<f32>>, Failure> {
-    if sources.iter().all(|source| source.bias.is_none()) {
+fn bias(sources: &[Source<'_>]) -> Result<Option<Vec<f32>>, ModelError> {
+    if sources.iter().all(|source| source.matrix.bias.is_none()) {
         return Ok(None);
     }
     let mut all = Vec::new();
     for source in sources {
-        let values = match &source.bias {
-            Some(tensor) => values(tensor)?,
-            None => vec![0.0; source.first + source.count],
-        };
-        all.extend((0..source.count).map(|row| values[source.source(row)]));
+        let values = source.matrix.bias_values(source.gguf)?;
+        all.extend(values.unwrap_or_else(|| vec![0.0; source.matrix.rows]));
     }
     Ok(Some(all))
 }
 
-/// A small tensor's values.
-pub(crate) fn values(tensor: &TensorView<'_>) -> Result<Vec<f32>, Failure> {
-    let mut values = vec![0.0; tensor.info.values() as usize];
-    dequantize(tensor.info.kind, tensor.bytes, &mut values).map_err(|error| Failure {
-        code: FailureCode::BadModel,
-        message: format!("the tensor `{}`: {error}", tensor.info.name),
-    })?;
-    Ok(values)
-}
-
 /// A vector on the device, with zeros up to a whole block.
-pub(crate) fn vector(client: &Client, gguf: &Gguf, name: &str) -> Result<Buffer, Failure> {
-    let mut values = values(&tensor(gguf, name)?)?;
+pub(crate) fn vector(
+    client: &Client,
+    gguf: &Gguf,
+    source: &layout::Vector,
+) -> Result<Buffer, ModelError> {
+    let mut values = source.values(gguf)?;
     values.resize(values.len().next_multiple_of(BLOCK), 0.0);
     let bits: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
     Ok(kept(client, bits))
-}
-
-pub(crate) fn tensor<'a>(gguf: &'a Gguf, name: &str) -> Result<TensorView<'a>, Failure> {
-    gguf.tensor(name).ok_or_else(|| Failure {
-        code: FailureCode::BadModel,
-        message: format!("`{}`: the tensor `{name}` is missing", gguf.file()),
-    })
 }

@@ -2,6 +2,7 @@
 
 use infera_model::Config;
 use infera_model::gguf::Gguf;
+use infera_model::layout::DecoderLayout;
 use infera_protocol::Profile;
 
 use crate::forward::{BLOCK_TOKENS, block_bytes};
@@ -74,14 +75,14 @@ pub(crate) fn most_blocks(config: &Config, profile: Profile, max_binding_bytes: 
     usize::try_from((max_binding_bytes / of_layer).max(1)).unwrap_or(usize::MAX)
 }
 
-/// Of weights that stay quantised; the packed layouts are at most a few percent larger than the
-/// file's.
-pub(crate) fn weight_bytes(config: &Config, gguf: &Gguf) -> u64 {
-    let weights: u64 = gguf
-        .tensors()
-        .iter()
-        .filter(|tensor| config.tied || tensor.name != "token_embd.weight")
-        .map(|tensor| tensor.bytes)
+/// Bytes of the weights on a device that keeps them quantised; the packed layouts are at most a
+/// few percent larger than the file's. An embedding that is not the head too stays in the file.
+pub(crate) fn weight_bytes(layout: &DecoderLayout, gguf: &Gguf) -> u64 {
+    let stays = |name| name == layout.embedding.tensor && name != layout.head.tensor;
+    let tensors = layout.tensors().into_iter();
+    let weights: u64 = tensors
+        .filter(|tensor| !stays(tensor.name))
+        .map(|tensor| tensor.name.bytes(gguf))
         .sum();
     weights + weights / 32
 }
