@@ -12,7 +12,9 @@ use crate::vector::{Vector, vectors_hash};
 /// even say what the output is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditTask {
+    /// The protocol's ([`crate::VERSION`]).
     pub version: u16,
+    /// What accept, commit and report are addressed by.
     pub audit: AuditId,
     /// What the output is said to follow from ([`Task::to_check`]).
     pub task: Task,
@@ -52,7 +54,9 @@ pub struct Mismatch {
 /// log-probabilities: nobody can guess them, and no two references may be far apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditReport {
+    /// The check that this answers.
     pub audit: AuditId,
+    /// The model it was computed with.
     pub model: ModelId,
     /// Engine backend and device kind, for example `cpu/avx2` or `wgpu/vulkan`.
     pub backend: String,
@@ -60,10 +64,10 @@ pub struct AuditReport {
     pub positions: u32,
     /// In order of position.
     pub mismatches: Vec<Mismatch>,
-    /// Of the claimed tokens, one for each; none of an embedding.
+    /// One for each claimed token; empty for an embedding.
     #[serde(default, skip_serializing_if = "LogProbabilities::is_empty")]
     pub log_probabilities: LogProbabilities,
-    /// Of an embedding: one for each text.
+    /// One for each text of an embedding; else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vectors: Vec<Vector>,
     /// Milliseconds the engine took.

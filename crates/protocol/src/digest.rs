@@ -15,30 +15,35 @@ impl Digest {
         Self(blake3::Hasher::new_derive_key(domain))
     }
 
+    /// One byte.
     #[must_use]
     pub fn u8(mut self, value: u8) -> Self {
         self.0.update(&[value]);
         self
     }
 
+    /// Two bytes, little-endian.
     #[must_use]
     pub fn u16(mut self, value: u16) -> Self {
         self.0.update(&value.to_le_bytes());
         self
     }
 
+    /// Four bytes, little-endian.
     #[must_use]
     pub fn u32(mut self, value: u32) -> Self {
         self.0.update(&value.to_le_bytes());
         self
     }
 
+    /// Eight bytes, little-endian.
     #[must_use]
     pub fn u64(mut self, value: u64) -> Self {
         self.0.update(&value.to_le_bytes());
         self
     }
 
+    /// The IEEE 754 bits as a `u32`, so that -0 differs from 0.
     #[must_use]
     pub fn f32(self, value: f32) -> Self {
         self.u32(value.to_bits())
@@ -59,6 +64,7 @@ impl Digest {
         self
     }
 
+    /// Token ids: how many, then each as a `u32`.
     #[must_use]
     pub fn tokens(mut self, tokens: &[u32]) -> Self {
         self = self.length(tokens.len());
@@ -68,6 +74,7 @@ impl Digest {
         self
     }
 
+    /// Floats: how many, then the bits of each.
     #[must_use]
     pub fn floats(self, values: &[f32]) -> Self {
         values
@@ -83,6 +90,7 @@ impl Digest {
         self.u32(u32::try_from(items).unwrap_or(u32::MAX))
     }
 
+    /// The hash of all fields so far.
     pub fn finish(self) -> Hash {
         Hash::from_bytes(*self.0.finalize().as_bytes())
     }

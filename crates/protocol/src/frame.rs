@@ -6,10 +6,13 @@ use serde::de::DeserializeOwned;
 /// No message of ours comes near it; a longer one is a fault or an attack.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
+/// Why a frame cannot be written or read; what follows it on the stream is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
+    /// Its length in bytes is above [`MAX_FRAME_BYTES`].
     #[error("a frame of {0} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLong(usize),
+    /// Its bytes are not JSON of the expected message, or the message has no JSON.
     #[error("a frame does not hold the message that was expected: {0}")]
     Malformed(#[source] serde_json::Error),
 }
@@ -31,6 +34,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 pub struct Decoder(Vec<u8>);
 
 impl Decoder {
+    /// Takes the next bytes of the stream, cut anywhere.
     pub fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }

@@ -23,10 +23,12 @@ macro_rules! hex_id {
         pub struct $name([u8; $bytes]);
 
         impl $name {
+            /// Takes any bytes; none are refused.
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
 
+            /// The bytes that its hexadecimal digits stand for.
             pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }

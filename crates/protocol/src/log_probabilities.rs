@@ -24,10 +24,12 @@ impl LogProbabilities {
         self.0.push(f16::from_f64(surprise.abs()).to_bits());
     }
 
+    /// How many tokens have one.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there is none, as for an embedding.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

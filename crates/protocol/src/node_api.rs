@@ -164,7 +164,7 @@ pub struct Offer {
     pub job: JobId,
     pub attempt: u32,
     pub model: ModelId,
-    /// Of all texts, for an embedding.
+    /// Tokens of the prompt, or of all texts of an embedding.
     pub prompt_tokens: u32,
     /// What earlier attempts already produced.
     pub output_tokens: u32,

@@ -13,6 +13,7 @@ use crate::vector::{Vector, vectors_hash};
 /// One produced token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenOutput {
+    /// Token id in the model's vocabulary.
     pub id: u32,
     /// Natural logarithm of the token's probability at temperature 1, when the job asked for it.
     #[serde(
@@ -37,23 +38,27 @@ pub struct ChunkCommit {
     pub index: u32,
     /// The output position after the chunk's last token.
     pub end: u32,
+    /// The chain's head, which covers all tokens of the attempt up to `end`.
     pub head: Hash,
 }
 
 /// The signed end of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finish {
+    /// Why the output ended.
     pub reason: FinishReason,
     /// The output position after the last token: the length of the whole output. The number of
     /// vectors, if it has any.
     pub end: u32,
     /// The head of the hash chain after the last chunk, or the hash of the vectors.
     pub head: Hash,
+    /// The node's, over job, attempt, `reason`, `end` and `head`.
     pub signature: Signature,
-    /// Milliseconds the engine spent on the prompt and on the output.
+    /// Milliseconds the engine spent on the prompt, or on all of an embedding.
     pub prefill_ms: u32,
+    /// Milliseconds the engine spent on the output; 0 for an embedding.
     pub decode_ms: u32,
-    /// Of an embedding: one for each text.
+    /// One for each text of an embedding; else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vectors: Vec<Vector>,
 }
@@ -61,12 +66,17 @@ pub struct Finish {
 /// Body of `POST /node/v1/jobs/{job}/output`. Sending it again is harmless.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputBatch {
+    /// The protocol's ([`crate::VERSION`]).
     pub version: u16,
+    /// The attempt that the node holds; another is refused.
     pub attempt: u32,
     /// The output position of the first token in `tokens`.
     pub position: u32,
+    /// In order, without gaps. Those sent before must be the same again.
     pub tokens: Vec<TokenOutput>,
+    /// The chunks closed since the last batch.
     pub commits: Vec<ChunkCommit>,
+    /// The signed end, in the last batch only.
     pub finish: Option<Finish>,
     /// How many tokens of prompt and earlier output the engine has gone through, before the first
     /// token of this attempt. A batch without tokens is sent when it has grown.
@@ -141,6 +151,7 @@ impl ChunkChain {
         self.position
     }
 
+    /// How many chunks are closed.
     pub fn chunks(&self) -> u32 {
         self.chunks
     }
@@ -150,6 +161,7 @@ impl ChunkChain {
         self.position - self.open.len() as u32
     }
 
+    /// The hash over all closed chunks; tokens of an open one are not in it.
     pub fn head(&self) -> Hash {
         self.head
     }
@@ -174,6 +186,7 @@ impl ChunkChain {
 }
 
 impl Finish {
+    /// Signs the end of an output; the times are those of prompt and output, in milliseconds.
     pub fn sign(
         key: &NodeKey,
         job: JobId,

@@ -21,8 +21,10 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// All there are, the most exact first.
     pub const ALL: [Self; 2] = [Self::P32, Self::P16];
 
+    /// Its name in text and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::P32 => "P32",

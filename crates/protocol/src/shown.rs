@@ -34,6 +34,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
+    /// Shows the next piece; a character at its start is judged by the end of the one before.
     pub fn push<'a>(&mut self, piece: &'a str) -> Cow<'a, str> {
         let shown = shown(piece, self.last, Kept::LinesAndTabs, braced);
         self.last = shown.chars().next_back().unwrap_or(self.last);
@@ -52,13 +53,16 @@ pub struct Writer<W> {
 /// What is written to a [`Writer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// Text without colours: every escape character is shown by its number.
     Text,
     /// The writing side escapes escape characters in what is not its own.
     Coloured,
+    /// JSON, escaped as by [`json`].
     Json,
 }
 
 impl<W: Write> Writer<W> {
+    /// Passes on to `out` what is shown.
     pub fn new(out: W, form: Form) -> Self {
         Self { out, form }
     }
@@ -128,7 +132,7 @@ fn shown(
     Cow::Owned(shown)
 }
 
-/// Of a sequence that only sets colour and weight; 0 for any other.
+/// The length in bytes of a sequence that only sets colour and weight; 0 for any other.
 fn colour_length(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\x1b[") else {
         return 0;

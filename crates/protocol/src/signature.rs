@@ -16,14 +16,17 @@ impl NodeKey {
         Self(SigningKey::from_bytes(secret))
     }
 
+    /// The 32 bytes for [`Self::from_secret`]: whoever has them is this node.
     pub fn secret(&self) -> [u8; 32] {
         self.0.to_bytes()
     }
 
+    /// The public key, by which others know the node.
     pub fn id(&self) -> NodeId {
         NodeId::from_bytes(self.0.verifying_key().to_bytes())
     }
 
+    /// Signs a digest; the same digest always gets the same signature.
     pub fn sign(&self, digest: Hash) -> Signature {
         Signature(self.0.sign(digest.as_bytes()))
     }
@@ -35,7 +38,7 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-/// A signature over a [`Hash`].
+/// A signature over a [`struct@Hash`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature(ed25519_dalek::Signature);
 
@@ -52,6 +55,7 @@ impl Signature {
             .map_err(|_| BadSignature(*node))
     }
 
+    /// The ed25519 encoding: `R`, then `s`.
     pub fn to_bytes(&self) -> [u8; 64] {
         self.0.to_bytes()
     }

@@ -47,7 +47,7 @@ pub struct Writing {
     /// probabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
-    /// Of the sampling noise ([`job_seed`]).
+    /// What the sampling noise follows from ([`job_seed`]).
     pub seed: JobSeed,
 }
 

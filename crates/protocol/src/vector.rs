@@ -15,6 +15,7 @@ use crate::ids::Hash;
 pub struct Vector(pub Vec<f32>);
 
 impl Vector {
+    /// Standard base64, padded, of the values as little-endian `f32`.
     pub fn to_base64(&self) -> String {
         let bytes: Vec<u8> = self
             .0

@@ -17,6 +17,7 @@ const FAR_PER: u32 = 256;
 /// How far two references' log-probabilities of the same tokens are apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
+    /// How many positions the first of the two has, which is that of the compared tokens.
     pub positions: u32,
     /// Positions that are apart by more than [`Thresholds::big`] units.
     pub far: u32,
@@ -73,9 +74,9 @@ fn distance(one: u16, other: u16) -> f64 {
     off / doubt
 }
 
-/// Of each report, whether it belongs to the largest set of at least two that agree, one with the
-/// next. None does when the next largest set has not at least `lead` fewer. A report alone agrees
-/// with itself.
+/// Tells for each report whether it belongs to the largest set of at least two that agree, one with
+/// the next. None does when the next largest set has not at least `lead` fewer. A report alone
+/// agrees with itself.
 pub fn largest_agreeing(reports: &[&[u16]], thresholds: &Thresholds, lead: usize) -> Vec<bool> {
     let count = reports.len();
     if count < 2 {

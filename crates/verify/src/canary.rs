@@ -10,7 +10,7 @@ use crate::verdict::{Finding, Thresholds, token_statistics};
 /// may have been changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
-    /// Of the tokens before they were changed.
+    /// The log-probabilities of the tokens as they were before any was changed.
     pub computed: LogProbabilities,
     /// The first position that was changed, at one of [`certain_places`].
     pub changed: Option<u32>,
@@ -19,10 +19,14 @@ pub struct Canary {
 /// How a reference fails a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CanaryFault {
+    /// Its log-probabilities up to the first changed token do not agree with the known ones, or are
+    /// not one for each token.
     #[error("its log-probabilities were not those of the model")]
     NotComputed,
+    /// It has no failing margin at the first changed token.
     #[error("it did not find the wrong token that was put into an output")]
     Overlooked,
+    /// It has failing margins before the first changed token, or anywhere where none was changed.
     #[error("it found faults in an output that has none")]
     Invented,
 }

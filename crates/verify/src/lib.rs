@@ -13,6 +13,8 @@
 //! An embedding is no choice but numbers: references compute the vectors for themselves, and
 //! [`vectors_verdict`] decides by how far they are apart.
 
+#![deny(missing_docs)]
+
 mod agreement;
 mod canary;
 mod noise;

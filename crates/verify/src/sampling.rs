@@ -229,7 +229,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Of the [`best`] logits; where edges matter, of one more than is [`needed`].
+    /// Filters the [`best`] logits. Where edges matter, they are one more than is [`needed`].
     fn new(best: &[(u32, f32)], sampling: &Sampling) -> Self {
         let count = needed(sampling);
         let last_kept = best.get(count - 1).or(best.last());
@@ -297,8 +297,8 @@ impl Filters {
         f64::from(logit) / self.temperature
     }
 
-    /// Of a kept level the distance from being cut, from 0; of a cut one the distance from being
-    /// kept, negative.
+    /// The distance of a kept level from being cut, from 0, or of a cut one from being kept,
+    /// negative.
     fn standing(&self, level: f64) -> f64 {
         let last_kept = self.level(self.last_kept);
         let top_k = if level >= last_kept {

@@ -8,6 +8,7 @@ pub struct Structure<'a> {
     pub output: &'a [u32],
     /// How it was to be written.
     pub writing: &'a Writing,
+    /// How many token ids the model has; each id of the output is below it.
     pub vocabulary: u32,
     /// How many output tokens the model's context leaves room for after the prompt.
     pub room: u32,
@@ -23,22 +24,48 @@ pub struct Structure<'a> {
 /// A rule that an output breaks. Positions count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StructureFault {
+    /// A token id that the model does not have.
     #[error("token {position} is {token}, beyond the vocabulary of {vocabulary}")]
     BeyondVocabulary {
+        /// Where in the output it is.
         position: u32,
+        /// The id.
         token: u32,
+        /// How many ids the model has.
         vocabulary: u32,
     },
+    /// More tokens than `max_tokens` or the context allows.
     #[error("it has {tokens} tokens where at most {limit} were asked for")]
-    TooLong { tokens: u32, limit: u32 },
+    TooLong {
+        /// The length of the output.
+        tokens: u32,
+        /// The smaller of `max_tokens` and the room in the context.
+        limit: u32,
+    },
+    /// An end by length before `max_tokens` or the context is full.
     #[error("it is said to be full at {tokens} tokens where {limit} were asked for")]
-    NotFull { tokens: u32, limit: u32 },
+    NotFull {
+        /// The length of the output.
+        tokens: u32,
+        /// The smaller of `max_tokens` and the room in the context.
+        limit: u32,
+    },
+    /// Tokens after one that ends the generation.
     #[error("it goes on after the end token at position {position}")]
-    AfterEnd { position: u32 },
+    AfterEnd {
+        /// The first token that ends the generation.
+        position: u32,
+    },
+    /// An end of text without a token that ends the generation.
     #[error("it is said to end with an end token and does not")]
     NoEnd,
+    /// Tokens after the one that completed a stop string.
     #[error("it goes on after the stop string that token {position} completed")]
-    AfterStop { position: u32 },
+    AfterStop {
+        /// The token that completed the stop string.
+        position: u32,
+    },
+    /// An end by a stop string that the last token does not complete.
     #[error("it is said to end with a stop string and does not")]
     NoStop,
 }
@@ -100,12 +127,30 @@ pub struct VectorShape {
 /// A rule that vectors break. They count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum VectorFault {
+    /// Not one vector for each text.
     #[error("it has {vectors} vectors for {texts} texts")]
-    Count { vectors: u32, texts: u32 },
+    Count {
+        /// How many vectors there are.
+        vectors: u32,
+        /// How many there must be.
+        texts: u32,
+    },
+    /// A vector with more or fewer values than the model's.
     #[error("vector {vector} has {found} values where this model's have {width}")]
-    Width { vector: u32, found: u32, width: u32 },
+    Width {
+        /// The first such vector.
+        vector: u32,
+        /// How many values it has.
+        found: u32,
+        /// How many values the model's vectors have.
+        width: u32,
+    },
+    /// A Euclidean length in f64 that is off 1 by more than `1e-5`, or a value that is not finite.
     #[error("vector {vector} is not of length 1")]
-    Length { vector: u32 },
+    Length {
+        /// The first such vector.
+        vector: u32,
+    },
 }
 
 /// The most that a vector's length in f64 may be off 1. Rounding each value to f32 moves it by less

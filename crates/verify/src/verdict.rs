@@ -171,20 +171,39 @@ fn statistics(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportFault {
+    /// It scored another number of tokens than the output has.
     #[error("it covers {found} tokens where {expected} are due")]
-    Positions { found: u32, expected: u32 },
+    Positions {
+        /// How many positions the report says it has.
+        found: u32,
+        /// The length of the output.
+        expected: u32,
+    },
+    /// Its mismatches are not by rising position, or one is beyond the output.
     #[error("its positions are not in order or beyond the output")]
     Order,
+    /// A mismatch names a token beyond the vocabulary, or the claimed token itself.
     #[error("it names a token beyond the vocabulary, or the claimed token, as its own choice")]
     Token,
+    /// A margin is negative, infinite or not a number.
     #[error("a margin is negative or not a number")]
     Margin,
+    /// Its vectors break a rule ([`crate::VectorFault`]), or the claimed ones do, so that none can
+    /// be compared.
     #[error("its vectors are not of this model's shape, or not one for each text")]
     Vectors,
+    /// Its log-probabilities are not one for each token, or not from minus 65504 to 0.
     #[error("its log-probabilities are no numbers, or not one for each token")]
     LogProbabilities,
+    /// A log-probability that cannot be that of the choice made there: a chosen token too unlikely
+    /// to win the race, or at temperature 0 a mismatch too likely for its margin.
     #[error("the log-probability at position {position} contradicts its choice there")]
-    Contradiction { position: u32 },
+    Contradiction {
+        /// The first such output position, from 0.
+        position: u32,
+    },
+    /// It is outside the largest set of reports whose log-probabilities agree (`verification.md`,
+    /// References).
     #[error("its log-probabilities are not those of the other reference nodes")]
     Apart,
 }
@@ -192,25 +211,33 @@ pub enum ReportFault {
 /// One reference's part in a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceResult {
+    /// The check that the report answers.
     pub audit: AuditId,
     /// Over the judged segment; none when the report was discarded.
     pub statistics: Option<Statistics>,
+    /// What the statistics come to; none when the report was discarded.
     pub finding: Option<Finding>,
     /// Why the report was discarded.
     pub fault: Option<ReportFault>,
 }
 
+/// What becomes of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// No rule is broken, and the references find what the node claimed, but for rounding.
     Verified,
+    /// A rule of structure is broken, or a strict majority of the references finds differences that
+    /// rounding does not explain.
     Failed,
     /// Another reference must be asked.
     Undecided,
 }
 
+/// What the rule makes of an output and the reports on it so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
+    /// Whether it is decided, and how.
     pub status: Status,
     /// One sentence for the person whose node produced the output.
     pub reason: String,
