@@ -3,6 +3,8 @@
 //! Messages travel as JSON over HTTPS. What is signed or committed to is never JSON: it is a
 //! domain-separated BLAKE3 digest of a fixed little-endian encoding (see [`digest`]).
 
+#![deny(missing_docs)]
+
 pub mod audit;
 pub mod digest;
 pub mod finite;

@@ -31,14 +31,19 @@ use crate::ids::{AuditId, Hash, JobId, ModelId, NodeId};
 use crate::requirements::{Hardware, Policy, Requirement};
 use crate::signature::Signature;
 
+/// The first call of a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChallengeRequest {
+    /// [`crate::VERSION`] of the node.
     pub version: u16,
+    /// Who wants a session.
     pub node: NodeId,
 }
 
+/// What a node has to sign, and to work for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Challenge {
+    /// To be signed; good for a minute and one session.
     pub challenge: Hash,
     /// What a new identity costs: the answer's `work` must make [`work_digest`] begin with so many
     /// zero bits. 0 for a node that the balancer knows.
@@ -49,12 +54,17 @@ pub struct Challenge {
 /// Proves that the node holds its key, and tells what it runs on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionRequest {
+    /// [`crate::VERSION`] of the node.
     pub version: u16,
+    /// Whose session it is.
     pub node: NodeId,
+    /// The one that the balancer gave.
     pub challenge: Hash,
+    /// Over [`session_digest`].
     pub signature: Signature,
     /// Name and version of the program, for example `infera 0.1.0`.
     pub software: String,
+    /// What the network's requirements are judged by.
     pub hardware: Hardware,
     /// The answer to [`Challenge::work_bits`].
     #[serde(default)]
@@ -95,6 +105,7 @@ pub fn do_work(node: &NodeId, challenge: &Hash, bits: u8) -> u64 {
     work
 }
 
+/// What a node signs to open a session.
 pub fn session_digest(node: &NodeId, challenge: &Hash) -> Hash {
     Digest::new("infera/session/v1")
         .fixed(node.as_bytes())
@@ -102,12 +113,14 @@ pub fn session_digest(node: &NodeId, challenge: &Hash) -> Hash {
         .finish()
 }
 
+/// What a node gets for a good answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
     /// Secret: for the `Authorization` header only.
     pub token: String,
     /// The node re-scores other nodes' outputs instead of taking jobs.
     pub reference: bool,
+    /// What the network asks of a machine.
     pub policy: Policy,
     /// The balancer's own judgement of the node's hardware.
     pub requirements: Vec<Requirement>,
@@ -128,24 +141,29 @@ pub struct NodeState {
     pub free_slots: u32,
     /// Why it takes none, in words for a person.
     pub paused: Option<String>,
+    /// As it is now: disks fill up, and GPUs come and go.
     pub hardware: Hardware,
 }
 
 /// What a network tells of itself before a node joins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
+    /// By the operator, for people.
     pub name: String,
     /// What a node's machine must have.
     pub policy: Policy,
+    /// What clients can ask for now.
     pub models: Vec<ModelOffer>,
 }
 
 /// A model the network serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelOffer {
+    /// In its profile.
     pub model: ModelId,
     /// The name that clients use.
     pub name: String,
+    /// What clients pay for it.
     pub price: Price,
     /// Prompt and output together.
     pub context_tokens: u32,
@@ -154,15 +172,20 @@ pub struct ModelOffer {
 /// In micro-points per token, as the client pays. The work's share goes to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Price {
+    /// For each token that is read.
     pub input: i64,
+    /// For each token that is written.
     pub output: i64,
 }
 
 /// A job that is open to whoever claims it first. It never holds the prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
+    /// The job.
     pub job: JobId,
+    /// The one that a claim would begin, counted from 1.
     pub attempt: u32,
+    /// A node claims only what it has loaded.
     pub model: ModelId,
     /// Tokens of the prompt, or of all texts of an embedding.
     pub prompt_tokens: u32,
@@ -170,34 +193,46 @@ pub struct Offer {
     pub output_tokens: u32,
     /// 0 for an embedding.
     pub max_tokens: u32,
+    /// Of the whole; the node's share is a part of it.
     pub price: Price,
     /// The offer ends after so long.
     pub deadline_ms: u64,
 }
 
+/// What the balancer tells a node, one by one, over the stream of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum NodeEvent {
+    /// A job that the node may claim.
     Offer(Offer),
     /// The offer is gone: another node has it, or the client left.
     Withdrawn {
+        /// The job that was offered.
         job: JobId,
+        /// The attempt that was offered.
         attempt: u32,
     },
     /// The client left: stop, and send the signed end.
     Cancel {
+        /// The job that the node holds.
         job: JobId,
+        /// The attempt that it holds.
         attempt: u32,
     },
     /// Only to the reference nodes drawn for it.
     Audit {
+        /// By which the task is asked for.
         audit: AuditId,
+        /// A reference without it loaded declines.
         model: ModelId,
+        /// Input and output together.
         tokens: u32,
+        /// How long the reference may take to accept.
         deadline_ms: u64,
     },
     /// Every reference of this audit has committed: open the report.
     Reveal {
+        /// The audit whose report is to be opened.
         audit: AuditId,
     },
     /// What a piece of work has come to, and what it moved: when it has ended, and again when its
@@ -207,15 +242,20 @@ pub enum NodeEvent {
     Reset,
 }
 
+/// A node takes an offered job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claim {
+    /// [`crate::VERSION`] of the node.
     pub version: u16,
+    /// The one that was offered.
     pub attempt: u32,
     /// Random: a claim is accepted once.
     pub nonce: Hash,
+    /// Over [`claim_digest`].
     pub signature: Signature,
 }
 
+/// What a node signs to claim an attempt.
 pub fn claim_digest(job: JobId, attempt: u32, node: &NodeId, nonce: &Hash) -> Hash {
     Digest::new("infera/claim/v1")
         .fixed(job.as_bytes())
@@ -225,35 +265,46 @@ pub fn claim_digest(job: JobId, attempt: u32, node: &NodeId, nonce: &Hash) -> Ha
         .finish()
 }
 
+/// A node hands a job back, which another goes on with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Release {
+    /// [`crate::VERSION`] of the node.
     pub version: u16,
+    /// The one that the node holds.
     pub attempt: u32,
     /// In words for a person, for example `paused by the user`.
     pub reason: String,
 }
 
+/// A reference does not do an audit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Decline {
+    /// In words for the operator.
     pub reason: String,
 }
 
+/// A reference has its report, and shows its hash.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditCommit {
+    /// [`AuditReport::commitment`].
     pub commitment: Hash,
     /// Over [`crate::audit::audit_commit_digest`].
     pub signature: Signature,
 }
 
+/// A reference opens its report, once all have committed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditReveal {
+    /// What was committed to.
     pub report: AuditReport,
+    /// 32 random bytes that were hashed with it, so that nobody could guess it.
     pub salt: Hash,
 }
 
 /// A node's points, in micro-points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Points {
+    /// Earned by what was verified.
     pub confirmed: i64,
     /// Earned, but not yet verified; of a reference node, not yet confirmed by what its own work
     /// was found to be worth.
@@ -265,17 +316,25 @@ pub struct Points {
 /// One piece of work of a node, as the balancer's books have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct WorkRecord {
+    /// What `id` is the id of.
     pub kind: WorkKind,
     /// The job's id, or the audit's.
     pub id: String,
+    /// The job's, counted from 1; 0 for an audit.
     pub attempt: u32,
+    /// What it was computed with.
     pub model: ModelId,
+    /// The name that clients used.
     pub model_name: String,
+    /// Of the prompt, or of all texts of an embedding.
     pub input_tokens: u32,
+    /// Of this attempt; for an audit, of the whole output.
     pub output_tokens: u32,
     /// Unix time in milliseconds.
     pub started_ms: i64,
+    /// Unix time in milliseconds; none while it runs.
     pub finished_ms: Option<i64>,
+    /// On this attempt; for an audit, on the job.
     pub verdict: VerdictStatus,
     /// The rule that decided, in one sentence.
     pub reason: String,
@@ -296,6 +355,7 @@ pub struct WorkRecord {
 pub struct ReferenceFigures {
     /// The first digits of its node id.
     pub reference: String,
+    /// What its figures mean by the profile's thresholds.
     pub finding: ReferenceFinding,
     /// Tokens or vectors compared.
     pub positions: u32,
@@ -307,6 +367,7 @@ pub struct ReferenceFigures {
     pub largest_margin: f32,
 }
 
+/// What one reference found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ReferenceFinding {
@@ -318,10 +379,13 @@ pub enum ReferenceFinding {
     Fail,
 }
 
+/// What a node did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkKind {
+    /// An attempt at a job.
     Job,
+    /// A check of another node's output.
     Audit,
 }
 
@@ -329,10 +393,13 @@ pub enum WorkKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictStatus {
+    /// The references agree with the output.
     Verified,
     /// The lottery chose no audit.
     SampledOut,
+    /// No verdict yet.
     Pending,
+    /// The references agree that the output is another one than the model writes.
     Failed,
 }
 
@@ -340,22 +407,27 @@ pub enum VerdictStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
+    /// What a program acts on.
     pub code: RefusalCode,
     /// An English sentence, and what to do.
     pub message: String,
 }
 
+/// Why a call was refused, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// The protocol version is not one the balancer speaks.
     UnknownVersion,
+    /// The body cannot be read, or breaks a rule of its own.
     Malformed,
+    /// The signature is not that of the node over what it sent.
     BadSignature,
     /// The challenge is unknown, used or too old.
     BadChallenge,
     /// The session token is missing, unknown or expired: open a new session.
     NoSession,
+    /// The balancer has no such job, or no more.
     UnknownJob,
     /// Another node was first.
     Taken,
@@ -374,6 +446,7 @@ pub enum RefusalCode {
     BadOutput,
     /// A commitment that does not match the tokens.
     BadCommitment,
+    /// The balancer has no such audit for this node.
     UnknownAudit,
     /// The audit is not open for this step.
     WrongStep,

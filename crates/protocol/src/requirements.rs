@@ -12,13 +12,18 @@ const MB: u64 = 1_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
+    /// `public`, `practice`, or a name by the operator.
     pub name: String,
+    /// RAM; a machine with up to a sixteenth less passes, since firmware keeps some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ram_bytes: Option<u64>,
+    /// Free space on the disk of the data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_disk_bytes: Option<u64>,
+    /// Download rate, as the balancer measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_bytes_per_second: Option<u64>,
+    /// A GPU; none where the CPU may do the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuNeed>,
 }
@@ -27,7 +32,10 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuNeed {
+    /// Memory that only the GPU has; a card with up to a twelfth less passes, since drivers keep
+    /// some.
     pub own_vram_bytes: u64,
+    /// Whether a GPU of the M series passes, which shares the machine's memory.
     pub apple_silicon_is_enough: bool,
 }
 
@@ -61,23 +69,32 @@ impl Policy {
 /// What a node found on its machine. `None` is unknown, never zero.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct Hardware {
+    /// Name and version of the system, for people.
     pub os: String,
+    /// The processor's name; `unknown` where the system tells none.
     pub cpu: String,
+    /// As the system counts them: two threads of one core are two.
     pub cpu_cores: Option<u32>,
+    /// All RAM that the system has, used or not.
     pub ram_bytes: Option<u64>,
     /// On the disk that holds the data folder.
     pub free_disk_bytes: Option<u64>,
     /// Download rate measured from the balancer.
     pub network_bytes_per_second: Option<u64>,
+    /// Every adapter, software ones included.
     pub gpus: Vec<Gpu>,
 }
 
+/// One adapter of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Gpu {
+    /// As the driver tells it.
     pub name: String,
+    /// What decides whether its memory is its own.
     pub kind: GpuKind,
     /// `Vulkan`, `Metal`, `DX12` or `GL`.
     pub api: String,
+    /// Name and version, as the driver tells them.
     pub driver: String,
     /// `0000:01:00.0`, where the driver tells.
     pub pci_id: Option<String>,
@@ -85,41 +102,58 @@ pub struct Gpu {
     pub vram_bytes: Option<u64>,
 }
 
+/// What a GPU is, as far as its driver says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum GpuKind {
+    /// A card with memory of its own.
     Discrete,
+    /// Part of a processor; it shares the machine's memory.
     Integrated,
+    /// A GPU of Apple's M series.
     AppleSilicon,
     /// A CPU that pretends to be a GPU.
     Software,
+    /// The driver does not say, as in many virtual machines.
     Other,
 }
 
+/// Which of a policy's fields a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum RequirementId {
+    /// [`Policy::ram_bytes`].
     Ram,
+    /// [`Policy::free_disk_bytes`].
     FreeDisk,
+    /// [`Policy::network_bytes_per_second`].
     Network,
+    /// [`Policy::gpu`].
     Gpu,
 }
 
+/// What came of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
+    /// The machine has what is asked for.
     Pass,
     /// It could not be found out. A node is not refused for it.
     Warn,
+    /// It has not, and gets no jobs.
     Fail,
 }
 
 /// One row of the hardware gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Requirement {
+    /// What the row is about.
     pub id: RequirementId,
+    /// What the policy asks for.
     pub need: Amount,
+    /// What the machine has.
     pub found: Amount,
+    /// What follows from the two.
     pub mark: Mark,
 }
 
@@ -127,23 +161,33 @@ pub struct Requirement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "amount", rename_all = "snake_case")]
 pub enum Amount {
+    /// It could not be found out.
     Unknown,
     /// RAM.
     Memory {
+        /// In steps of 2^30, as RAM is sold.
         bytes: u64,
     },
+    /// Space on a disk.
     Disk {
+        /// In steps of 10^9, as disks are sold.
         bytes: u64,
     },
+    /// A download rate.
     Rate {
+        /// Megabytes are 10^6 bytes.
         bytes_per_second: u64,
     },
     /// A GPU with so much memory of its own.
     Vram {
+        /// In steps of 2^30, as GPUs are sold.
         bytes: u64,
+        /// Whether any GPU of the M series will do instead.
         or_apple_silicon: bool,
     },
+    /// The GPUs that were found: the best one where one passes, else all.
     Gpus {
+        /// Empty where there is none.
         gpus: Vec<Gpu>,
     },
 }
@@ -239,6 +283,7 @@ fn only_software(gpus: &[Gpu]) -> bool {
 }
 
 impl Requirement {
+    /// The row's name in English.
     pub fn title(&self) -> &'static str {
         match self.id {
             RequirementId::Ram => "Memory (RAM)",

@@ -14,7 +14,31 @@ api: string | null, driver: string | null,
  */
 vram_bytes: number | null, standing: AdapterStanding, };
 export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", why: Unsupported, } | { "standing": "missing" };
-export type Amount = { "amount": "unknown" } | { "amount": "memory", bytes: number, } | { "amount": "disk", bytes: number, } | { "amount": "rate", bytes_per_second: number, } | { "amount": "vram", bytes: number, or_apple_silicon: boolean, } | { "amount": "gpus", gpus: Array<Gpu>, };
+export type Amount = { "amount": "unknown" } | { "amount": "memory", 
+/**
+ * In steps of 2^30, as RAM is sold.
+ */
+bytes: number, } | { "amount": "disk", 
+/**
+ * In steps of 10^9, as disks are sold.
+ */
+bytes: number, } | { "amount": "rate", 
+/**
+ * Megabytes are 10^6 bytes.
+ */
+bytes_per_second: number, } | { "amount": "vram", 
+/**
+ * In steps of 2^30, as GPUs are sold.
+ */
+bytes: number, 
+/**
+ * Whether any GPU of the M series will do instead.
+ */
+or_apple_silicon: boolean, } | { "amount": "gpus", 
+/**
+ * Empty where there is none.
+ */
+gpus: Array<Gpu>, };
 export type ApiError = { code: ApiErrorCode, 
 /**
  * What happened, in one sentence.
@@ -202,11 +226,23 @@ export type Estimate = { micro_points_per_day: number,
  */
 basis_seconds: number, };
 export type Fit = { "fit": "fits", spare_bytes: number, } | { "fit": "too_large", missing_bytes: number, } | { "fit": "on_cpu" } | { "fit": "unknown" };
-export type Gpu = { name: string, kind: GpuKind, 
+export type Gpu = { 
+/**
+ * As the driver tells it.
+ */
+name: string, 
+/**
+ * What decides whether its memory is its own.
+ */
+kind: GpuKind, 
 /**
  * `Vulkan`, `Metal`, `DX12` or `GL`.
  */
-api: string, driver: string, 
+api: string, 
+/**
+ * Name and version, as the driver tells them.
+ */
+driver: string, 
 /**
  * `0000:01:00.0`, where the driver tells.
  */
@@ -247,7 +283,23 @@ export type GpuSample = {
  * Unix time in milliseconds.
  */
 at_ms: number, readings: Array<GpuReading>, };
-export type Hardware = { os: string, cpu: string, cpu_cores: number | null, ram_bytes: number | null, 
+export type Hardware = { 
+/**
+ * Name and version of the system, for people.
+ */
+os: string, 
+/**
+ * The processor's name; `unknown` where the system tells none.
+ */
+cpu: string, 
+/**
+ * As the system counts them: two threads of one core are two.
+ */
+cpu_cores: number | null, 
+/**
+ * All RAM that the system has, used or not.
+ */
+ram_bytes: number | null, 
 /**
  * On the disk that holds the data folder.
  */
@@ -255,7 +307,11 @@ free_disk_bytes: number | null,
 /**
  * Download rate measured from the balancer.
  */
-network_bytes_per_second: number | null, gpus: Array<Gpu>, };
+network_bytes_per_second: number | null, 
+/**
+ * Every adapter, software ones included.
+ */
+gpus: Array<Gpu>, };
 export type Host = { version: string, 
 /**
  * In a window of its own; else in a browser.
@@ -303,15 +359,47 @@ export type JobRow = {
 /**
  * None where this node did not measure it.
  */
-tokens_per_second: number | null, kind: WorkKind, 
+tokens_per_second: number | null, 
+/**
+ * What `id` is the id of.
+ */
+kind: WorkKind, 
 /**
  * The job's id, or the audit's.
  */
-id: string, attempt: number, model: ModelId, model_name: string, input_tokens: number, output_tokens: number, 
+id: string, 
+/**
+ * The job's, counted from 1; 0 for an audit.
+ */
+attempt: number, 
+/**
+ * What it was computed with.
+ */
+model: ModelId, 
+/**
+ * The name that clients used.
+ */
+model_name: string, 
+/**
+ * Of the prompt, or of all texts of an embedding.
+ */
+input_tokens: number, 
+/**
+ * Of this attempt; for an audit, of the whole output.
+ */
+output_tokens: number, 
 /**
  * Unix time in milliseconds.
  */
-started_ms: number, finished_ms: number | null, verdict: VerdictStatus, 
+started_ms: number, 
+/**
+ * Unix time in milliseconds; none while it runs.
+ */
+finished_ms: number | null, 
+/**
+ * On this attempt; for an audit, on the job.
+ */
+verdict: VerdictStatus, 
 /**
  * The rule that decided, in one sentence.
  */
@@ -364,11 +452,19 @@ requirements: Array<Requirement>, models: Array<ModelOffer>, } | { "answer": "ba
 export type Mark = "pass" | "warn" | "fail";
 export type Mode = "run" | "drain" | "stop_now" | "release_gpu";
 export type ModelId = string;
-export type ModelOffer = { model: ModelId, 
+export type ModelOffer = { 
+/**
+ * In its profile.
+ */
+model: ModelId, 
 /**
  * The name that clients use.
  */
-name: string, price: Price, 
+name: string, 
+/**
+ * What clients pay for it.
+ */
+price: Price, 
 /**
  * Prompt and output together.
  */
@@ -423,7 +519,11 @@ until_tomorrow?: boolean,
  */
 finish_first?: boolean, };
 export type Period = "day" | "week" | "month";
-export type Points = { confirmed: number, 
+export type Points = { 
+/**
+ * Earned by what was verified.
+ */
+confirmed: number, 
 /**
  * Earned, but not yet verified; of a reference node, not yet confirmed by what its own work
  * was found to be worth.
@@ -434,13 +534,25 @@ pending: number,
  */
 forfeited: number, };
 export type PointSums = { confirmed: number, pending: number, forfeited: number, };
-export type Price = { input: number, output: number, };
+export type Price = { 
+/**
+ * For each token that is read.
+ */
+input: number, 
+/**
+ * For each token that is written.
+ */
+output: number, };
 export type Reason = { "reason": "closing" } | { "reason": "not_agreed" } | { "reason": "no_balancer" } | { "reason": "own_use" } | { "reason": "refused" } | { "reason": "paused", until_ms: number | null, finishing: boolean, } | { "reason": "storage_fault", message: string, } | { "reason": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "reason": "requirement_failed", requirement: Requirement, };
 export type ReferenceFigures = { 
 /**
  * The first digits of its node id.
  */
-reference: string, finding: ReferenceFinding, 
+reference: string, 
+/**
+ * What its figures mean by the profile's thresholds.
+ */
+finding: ReferenceFinding, 
 /**
  * Tokens or vectors compared.
  */
@@ -461,7 +573,23 @@ export type RemovalItem = { what: RemovalKind,
  */
 place: string, bytes: number, };
 export type RemovalKind = "models" | "history" | "logs" | "settings" | "identity" | "autostart";
-export type Requirement = { id: RequirementId, need: Amount, found: Amount, mark: Mark, };
+export type Requirement = { 
+/**
+ * What the row is about.
+ */
+id: RequirementId, 
+/**
+ * What the policy asks for.
+ */
+need: Amount, 
+/**
+ * What the machine has.
+ */
+found: Amount, 
+/**
+ * What follows from the two.
+ */
+mark: Mark, };
 export type RequirementId = "ram" | "free_disk" | "network" | "gpu";
 export type Settings = { 
 /**
@@ -538,15 +666,47 @@ export type WorkInProgress = { kind: WorkKind, id: string, model: string, input_
  * None until there are tokens to count.
  */
 tokens_per_second: number | null, started_ms: number, };
-export type WorkRecord = { kind: WorkKind, 
+export type WorkRecord = { 
+/**
+ * What `id` is the id of.
+ */
+kind: WorkKind, 
 /**
  * The job's id, or the audit's.
  */
-id: string, attempt: number, model: ModelId, model_name: string, input_tokens: number, output_tokens: number, 
+id: string, 
+/**
+ * The job's, counted from 1; 0 for an audit.
+ */
+attempt: number, 
+/**
+ * What it was computed with.
+ */
+model: ModelId, 
+/**
+ * The name that clients used.
+ */
+model_name: string, 
+/**
+ * Of the prompt, or of all texts of an embedding.
+ */
+input_tokens: number, 
+/**
+ * Of this attempt; for an audit, of the whole output.
+ */
+output_tokens: number, 
 /**
  * Unix time in milliseconds.
  */
-started_ms: number, finished_ms: number | null, verdict: VerdictStatus, 
+started_ms: number, 
+/**
+ * Unix time in milliseconds; none while it runs.
+ */
+finished_ms: number | null, 
+/**
+ * On this attempt; for an audit, on the job.
+ */
+verdict: VerdictStatus, 
 /**
  * The rule that decided, in one sentence.
  */
