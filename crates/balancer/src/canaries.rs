@@ -677,11 +677,12 @@ pub(crate) async fn keep_stock(
         .flat_map(|bits| bits.to_le_bytes())
         .collect();
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO canary_stock (model, task, output, log_probabilities, ended, made_ms)
-         VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO canary_stock (model, task, prompt, output, log_probabilities, ended, made_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(task.model.to_string())
-    .bind(store::json(task))
+    .bind(store::without_input(task))
+    .bind(store::blob(&task.input))
     .bind(store::blob(&job.output_ids()))
     .bind(codes)
     .bind(reason.word())
@@ -769,7 +770,7 @@ async fn read_stock(database: &Database, id: i64) -> Result<Option<Stock>, DbErr
         let codes: Vec<u8> = row.try_get("log_probabilities")?;
         Ok(Stock {
             id,
-            task: store::from_json(&row, "task")?,
+            task: store::task(&row)?,
             output: store::tokens(Some(row.try_get("output")?)),
             computed: LogProbabilities(
                 codes

@@ -600,8 +600,9 @@ mod tests {
             Task::write(model, ids.to_vec(), writing),
             Task::write(model, ids.to_vec(), without_stop),
         ];
-        let found: Vec<String> = sqlx::query_scalar(
-            "SELECT task FROM (SELECT id, task FROM jobs UNION SELECT 'x', task FROM canary_stock)
+        let found = sqlx::query(
+            "SELECT task, prompt FROM (SELECT id, task, prompt FROM jobs
+                 UNION SELECT 'x', task, prompt FROM canary_stock)
              ORDER BY id = 'x', id",
         )
         .fetch_all(database.read())
@@ -609,10 +610,10 @@ mod tests {
         .unwrap();
         let found: Vec<Task> = found
             .iter()
-            .map(|task| serde_json::from_str(task).unwrap())
+            .map(|row| crate::store::task(row).unwrap())
             .collect();
         assert_eq!(found, expected);
-        let deleted: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE text_deleted")
+        let deleted: Vec<String> = sqlx::query_scalar("SELECT id FROM jobs WHERE prompt IS NULL")
             .fetch_all(database.read())
             .await
             .unwrap();

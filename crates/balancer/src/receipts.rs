@@ -29,7 +29,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
     let Some(row) = row else {
         return Ok(None);
     };
-    let text_deleted: bool = row.try_get("text_deleted")?;
+    let text_deleted = row.try_get::<Option<Vec<u8>>, _>("prompt")?.is_none();
     let output: Option<Vec<u8>> = row.try_get("output")?;
     let fixed = json!({
         "job_id": id,
@@ -52,7 +52,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
     });
     Ok(Some(JobView {
         client: row.try_get("client")?,
-        task: store::from_json(&row, "task")?,
+        task: store::task(&row)?,
         verdict: row.try_get("verdict")?,
         reason: row.try_get("reason")?,
         state: row.try_get("state")?,

@@ -14,8 +14,8 @@ use crate::job::{Attempt, Job, PastAttempt, Speeds, StoredOutput, Submission};
 use crate::states::{self, AttemptEnd, AuditState, JobState, Word};
 
 /// Sets what is left of a job once its text is deleted: the task without what the client wrote.
-const WITHOUT_TEXT: &str = "text_deleted = 1, output = NULL,
-    task = json_replace(task, '$.input', json('[]'), '$.work.write.stop', json('[]'))";
+const WITHOUT_TEXT: &str = "prompt = NULL, output = NULL,
+    task = json_replace(task, '$.work.write.stop', json('[]'))";
 
 /// A job that was not done when the balancer stopped.
 pub(crate) struct StoredJob {
@@ -113,15 +113,16 @@ pub(crate) async fn insert_job(
         ..
     } = &*job.submission;
     sqlx::query(
-        "INSERT INTO jobs (id, client, model, model_name, task, prompt_tokens, prompt_hash,
+        "INSERT INTO jobs (id, client, model, model_name, task, prompt, prompt_tokens, prompt_hash,
              input_price, output_price, wait, keep, state, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
     )
     .bind(job.id.to_string())
     .bind(client)
     .bind(task.model.to_string())
     .bind(&model.name)
-    .bind(json(task))
+    .bind(without_input(task))
+    .bind(blob(&task.input))
     .bind(task.input_tokens())
     .bind(task.input_hash().to_string())
     .bind(price.input)
@@ -363,7 +364,7 @@ pub(crate) async fn delete_old_text(
 ) -> Result<usize, DbError> {
     let jobs: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
         "UPDATE jobs SET {WITHOUT_TEXT}
-             WHERE NOT text_deleted AND keep = 0 AND state = 'done' AND finished_ms < ?
+             WHERE prompt IS NOT NULL AND keep = 0 AND state = 'done' AND finished_ms < ?
              RETURNING id"
     )))
     .bind(before_ms)
@@ -379,7 +380,7 @@ pub(crate) async fn delete_old_text(
 pub(crate) async fn delete_left_reports(write: &mut Write<'_>) -> Result<(), DbError> {
     let outcome = sqlx::query(
         "UPDATE audits SET report = NULL
-         WHERE report IS NOT NULL AND job IN (SELECT id FROM jobs WHERE text_deleted)",
+         WHERE report IS NOT NULL AND job IN (SELECT id FROM jobs WHERE prompt IS NULL)",
     )
     .execute(&mut **write)
     .await?;
@@ -571,7 +572,7 @@ pub(crate) async fn open_job(database: &Database, id: JobId) -> Result<Option<St
     Ok(Some(StoredJob {
         id,
         client: row.try_get("client")?,
-        task: from_json(&row, "task")?,
+        task: task(&row)?,
         price: Price {
             input: row.try_get("input_price")?,
             output: row.try_get("output_price")?,
@@ -1021,6 +1022,24 @@ fn work_record(row: &SqliteRow) -> Result<WorkRecord, DbError> {
     })
 }
 
+/// The column `task`: without the input, whose column is `prompt`.
+pub(crate) fn without_input(task: &Task) -> String {
+    json(&Task {
+        model: task.model,
+        input: Vec::new(),
+        work: task.work.clone(),
+    })
+}
+
+/// Reads both columns; the input is empty once the text is deleted.
+pub(crate) fn task(row: &SqliteRow) -> Result<Task, DbError> {
+    let input: Option<Vec<u8>> = row.try_get("prompt")?;
+    Ok(Task {
+        input: tokens(input.as_deref()),
+        ..from_json(row, "task")?
+    })
+}
+
 pub(crate) fn blob(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
@@ -1045,10 +1064,10 @@ mod tests {
         let mut write = database.write().await.unwrap();
         for (job, keep, finished_ms) in [("old", 0, 10), ("kept", 1, 10), ("new", 0, 30)] {
             sqlx::query(
-                "INSERT INTO jobs (id, client, model, model_name, task, prompt_tokens,
+                "INSERT INTO jobs (id, client, model, model_name, task, prompt, prompt_tokens,
                      prompt_hash, input_price, output_price, wait, keep, state, created_ms,
                      finished_ms)
-                 VALUES (?, 'ann', '', '', '{}', 1, '', 1, 1, 0, ?, 'done', 1, ?)",
+                 VALUES (?, 'ann', '', '', '{}', x'01', 1, '', 1, 1, 0, ?, 'done', 1, ?)",
             )
             .bind(job)
             .bind(keep)
@@ -1078,7 +1097,7 @@ mod tests {
         assert_eq!(left().await, ["kept", "new"]);
         // An earlier version left the report of a text that it deleted.
         let mut write = database.write().await.unwrap();
-        sqlx::query("UPDATE jobs SET text_deleted = 1 WHERE id = 'new'")
+        sqlx::query("UPDATE jobs SET prompt = NULL WHERE id = 'new'")
             .execute(&mut *write)
             .await
             .unwrap();

@@ -381,7 +381,13 @@ async fn a_deleted_prompt_is_in_no_file_of_the_balancer() {
         "infera": {"wait": true},
     }));
     let mut work = worker.take().await;
-    let prompt = serde_json::to_vec(&work.spec.task.input).unwrap();
+    let prompt: Vec<u8> = work
+        .spec
+        .task
+        .input
+        .iter()
+        .flat_map(|id| id.to_le_bytes())
+        .collect();
     assert!(network.keeps(&prompt));
     worker.write_all(&mut work).await.unwrap();
     assert_eq!(answer.await.unwrap().0, 200);

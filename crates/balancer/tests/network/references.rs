@@ -8,7 +8,7 @@ use std::time::Duration;
 use infera_balancer::{Config, NodeRow, list_nodes, trial_balance};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{NodeEvent, RefusalCode};
-use infera_protocol::{AuditReport, AuditTask, Hash, LogProbabilities, Mismatch, NodeId, Task};
+use infera_protocol::{AuditReport, AuditTask, Hash, LogProbabilities, Mismatch, NodeId};
 use serde_json::{Value, json};
 
 use crate::support::{Conduct, Network, SimNode, code, head, honest_report, key, patient, until};
@@ -246,15 +246,20 @@ async fn honest_references_meet_every_canary_and_are_paid_for_it() {
     }
     assert!(confirmed > 0);
     // Nothing that a client wrote is among it.
-    let tasks: Vec<String> = sqlx::query_scalar("SELECT task FROM canary_stock")
+    let prompts: Vec<Vec<u8>> = sqlx::query_scalar("SELECT prompt FROM canary_stock")
         .fetch_all(network.database.read())
         .await
         .unwrap();
-    assert!(!tasks.is_empty());
+    assert!(!prompts.is_empty());
     let own = &network.config.canary_prompts;
-    for task in tasks {
-        let task: Task = serde_json::from_str(&task).unwrap();
-        let text = head().tokenizer().decode(&[], &task.input);
+    for prompt in prompts {
+        let ids: Vec<u32> = prompt
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u32::from_le_bytes(*bytes))
+            .collect();
+        let text = head().tokenizer().decode(&[], &ids);
         assert!(own.iter().any(|one| text.contains(one)), "{text}");
     }
     let spent = -balances.get("client:#canaries").copied().unwrap_or(0);
