@@ -29,8 +29,8 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
     let Some(row) = row else {
         return Ok(None);
     };
-    let text_deleted = row.try_get::<Option<Vec<u8>>, _>("prompt")?.is_none();
-    let output: Option<Vec<u8>> = row.try_get("output")?;
+    let text_deleted = row.try_get::<Option<&[u8]>, _>("prompt")?.is_none();
+    let output: Option<&[u8]> = row.try_get("output")?;
     let fixed = json!({
         "job_id": id,
         "run": row.try_get::<i64, _>("run")?,
@@ -58,7 +58,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
         state: row.try_get("state")?,
         ended: row.try_get("ended")?,
         error: row.try_get("error")?,
-        output: (!text_deleted).then(|| store::tokens(output.as_deref())),
+        output: (!text_deleted).then(|| store::tokens(output)),
         row: fixed,
     }))
 }
@@ -76,8 +76,8 @@ impl JobView {
     }
 }
 
-/// The receipt: the summary, the task (without what the client wrote, once that is deleted), each attempt with its signed end, each reference's figures, and the
-/// postings that moved the points.
+/// The receipt: the summary, the task (without what the client wrote, once that is deleted), each
+/// attempt with its signed end, each reference's figures, and the postings that moved the points.
 pub(crate) async fn receipt(
     database: &Database,
     id: JobId,

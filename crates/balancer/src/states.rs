@@ -45,18 +45,10 @@ pub(crate) trait Word: Copy + 'static {
 
     /// Reads a column.
     fn read(row: &SqliteRow, column: &str) -> Result<Self, DbError> {
-        Self::read_option(row, column)?
-            .ok_or_else(|| DbError::Content(format!("the {column}, which is missing")))
-    }
-
-    /// Reads a column that may be empty.
-    fn read_option(row: &SqliteRow, column: &str) -> Result<Option<Self>, DbError> {
-        let Some(word) = row.try_get::<Option<String>, _>(column)? else {
-            return Ok(None);
-        };
+        let word: &str = row.try_get(column)?;
         let known = Self::WORDS.iter().find(|(_, known)| *known == word);
         let (state, _) = known.ok_or_else(|| DbError::Content(format!("the {column} `{word}`")))?;
-        Ok(Some(*state))
+        Ok(*state)
     }
 }
 

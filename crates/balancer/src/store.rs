@@ -1033,9 +1033,8 @@ pub(crate) fn without_input(task: &Task) -> String {
 
 /// Reads both columns; the input is empty once the text is deleted.
 pub(crate) fn task(row: &SqliteRow) -> Result<Task, DbError> {
-    let input: Option<Vec<u8>> = row.try_get("prompt")?;
     Ok(Task {
-        input: tokens(input.as_deref()),
+        input: tokens(row.try_get("prompt")?),
         ..from_json(row, "task")?
     })
 }

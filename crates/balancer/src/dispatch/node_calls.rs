@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Core, unavailable};
 use crate::job::{Attempt, Progress, Stage, lease_ended, refusal};
 use crate::states::AttemptEnd;
-use crate::store::{self};
+use crate::store;
 
 impl Core {
     /// A node wants a job.

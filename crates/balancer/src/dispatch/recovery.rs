@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Core;
-use crate::canaries::{self};
+use crate::canaries;
 use crate::catalog::CatalogError;
 use crate::db::DbError;
 use crate::job::{Attempt, Job, PastAttempt, Stage, Submission};
