@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use infera_node::app::api::{ApiError, ApiErrorCode, AppEvent, AppState};
+use infera_node::app::api::{ApiError, AppEvent, AppState, Refusal};
 use infera_node::library::Catalogue;
 use serde_json::Value;
 use tauri::async_runtime::JoinHandle;
@@ -121,13 +121,12 @@ pub(crate) async fn save_text(
     let Some(path) = choice.await.ok().flatten() else {
         return Ok(None);
     };
-    let path = path.into_path().map_err(|error| precondition(&error))?;
+    let path = path.into_path().map_err(|error| desktop(&error))?;
     tokio::fs::write(&path, text)
         .await
-        .map_err(|error| ApiError {
-            code: ApiErrorCode::Storage,
-            message: format!("The file {} was not saved: {error}", path.display()),
-            remedy: Some("Choose another folder, or free some space".to_owned()),
+        .map_err(|error| Refusal::NotSaved {
+            path: path.display().to_string(),
+            detail: error.to_string(),
         })?;
     Ok(Some(path))
 }
@@ -147,9 +146,7 @@ pub(crate) async fn choose_model(app: AppHandle) -> Result<Option<PathBuf>, ApiE
     let Some(path) = choice.await.ok().flatten() else {
         return Ok(None);
     };
-    path.into_path()
-        .map(Some)
-        .map_err(|error| precondition(&error))
+    path.into_path().map(Some).map_err(|error| desktop(&error))
 }
 
 /// Opens an address in the browser, or one of the program's own folders.
@@ -160,7 +157,7 @@ pub(crate) async fn open(shell: State<'_, Shell>, target: String) -> Result<(), 
         Target::Address(address) => tauri_plugin_opener::open_url(address, None::<&str>),
         Target::Folder(folder) => tauri_plugin_opener::open_path(folder, None::<&str>),
     };
-    opened.map_err(|error| precondition(&error))
+    opened.map_err(|error| desktop(&error))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -190,11 +187,7 @@ fn openable(target: &str, state: &AppState) -> Result<Target, ApiError> {
     });
     address
         .map(|address| Target::Address(address.into()))
-        .ok_or_else(|| ApiError {
-            code: ApiErrorCode::Precondition,
-            message: "This address is not opened from here".to_owned(),
-            remedy: Some("Copy it into your browser if you trust it".to_owned()),
-        })
+        .ok_or_else(|| Refusal::AddressNotOpened.into())
 }
 
 /// Hosts of licences, models and this network.
@@ -222,12 +215,9 @@ fn file_name(name: &str) -> String {
     if name.is_empty() { "infera.txt" } else { name }.to_owned()
 }
 
-fn precondition(error: &dyn std::fmt::Display) -> ApiError {
-    ApiError {
-        code: ApiErrorCode::Precondition,
-        message: error.to_string(),
-        remedy: None,
-    }
+fn desktop(error: &dyn std::fmt::Display) -> ApiError {
+    let detail = error.to_string();
+    Refusal::Desktop { detail }.into()
 }
 
 #[cfg(test)]

@@ -4,9 +4,13 @@ use infera_node::app::api::{AppState, Host};
 use infera_node::app::settings::{Settings, Setup};
 use infera_node::governor::{Decision, Mode};
 use infera_node::library::DiskUse;
-use infera_node::state::{Connection, NodeSnapshot, State, StateKind, Summary, WorkInProgress};
+use infera_node::model_fault::{ModelCause, ModelFault};
+use infera_node::state::{
+    Connection, NodeSnapshot, StartFault, State, StateKind, Summary, TurnedAway, WorkInProgress,
+};
 use infera_protocol::NodeId;
 use infera_protocol::node_api::{Points, WorkKind};
+use infera_protocol::requirements::{Amount, Gpu, GpuKind, Mark, Requirement, RequirementId};
 use jiff::Zoned;
 
 /// Noon of a day in a zone without surprises.
@@ -111,4 +115,128 @@ pub(crate) fn with_points(mut state: AppState, confirmed: i64) -> AppState {
         forfeited: 0,
     });
     state
+}
+
+/// One of each kind.
+pub(crate) fn every_summary() -> Vec<Summary> {
+    let gpu = |name: &str, kind, vram_bytes| Gpu {
+        name: name.to_owned(),
+        kind,
+        vram_bytes,
+        api: "Vulkan".to_owned(),
+        driver: String::new(),
+        pci_id: None,
+    };
+    let requirement = |id, found| Summary::RequirementFailed {
+        requirement: Requirement {
+            id,
+            need: Amount::Vram {
+                bytes: 8 << 30,
+                or_apple_silicon: true,
+            },
+            found,
+            mark: Mark::Fail,
+        },
+        finishing: true,
+    };
+    let fault = ModelFault {
+        cause: ModelCause::OutOfMemory,
+        message: "no room".to_owned(),
+    };
+    let message = "no words for people".to_owned();
+    let model = "tiny".to_owned();
+    let working = |jobs, audits, tokens_per_second| Summary::Working {
+        jobs,
+        audits,
+        tokens_per_second,
+    };
+    vec![
+        Summary::ReadingHardware,
+        Summary::CannotStart {
+            fault: StartFault::KeychainLocked,
+        },
+        Summary::CannotStart {
+            fault: StartFault::KeychainMissing,
+        },
+        Summary::CannotStart {
+            fault: StartFault::KeychainSilent,
+        },
+        Summary::CannotStart {
+            fault: StartFault::Other {
+                message: message.clone(),
+            },
+        },
+        Summary::NotAgreed,
+        Summary::NoBalancer,
+        Summary::Outdated {
+            message: message.clone(),
+        },
+        Summary::Closing,
+        Summary::Paused {
+            until_ms: Some(0),
+            finishing: true,
+        },
+        Summary::Paused {
+            until_ms: None,
+            finishing: true,
+        },
+        Summary::OwnUse,
+        Summary::StorageFault { message },
+        Summary::LowDisk {
+            free_bytes: 90_000_000,
+            resume_above_bytes: 200_000_000,
+        },
+        requirement(RequirementId::Ram, Amount::Memory { bytes: 7 << 29 }),
+        requirement(RequirementId::FreeDisk, Amount::Disk { bytes: 9 << 30 }),
+        requirement(RequirementId::Network, Amount::Unknown),
+        requirement(RequirementId::Gpu, Amount::Gpus { gpus: Vec::new() }),
+        requirement(
+            RequirementId::Gpu,
+            Amount::Gpus {
+                gpus: vec![
+                    gpu("A", GpuKind::Discrete, Some(6 << 30)),
+                    gpu("B", GpuKind::Discrete, None),
+                    gpu("C", GpuKind::Integrated, None),
+                    gpu("D", GpuKind::Software, None),
+                ],
+            },
+        ),
+        Summary::NoModel,
+        Summary::ModelsBroken {
+            fault: fault.clone(),
+        },
+        Summary::Unreachable {
+            balancer: "https://net.example".to_owned(),
+            retry_at_ms: 0,
+        },
+        Summary::TurnedAway {
+            why: TurnedAway::IdentityInUse,
+        },
+        Summary::TurnedAway {
+            why: TurnedAway::TooMuch,
+        },
+        Summary::Loading {
+            model: model.clone(),
+            percent: 4,
+        },
+        Summary::Tuning {
+            model: model.clone(),
+            done: 1,
+            total: 2,
+        },
+        Summary::Restarting {
+            fault,
+            retry_in_ms: 900,
+        },
+        Summary::NotServed {
+            models: vec![model],
+        },
+        Summary::Connecting,
+        Summary::WaitingForJobs,
+        Summary::WaitingForAudits,
+        working(0, 1, None),
+        working(0, 2, None),
+        working(1, 0, None),
+        working(2, 1, Some(4.25)),
+    ]
 }

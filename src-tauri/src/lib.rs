@@ -167,13 +167,9 @@ fn refuse(app: &AppHandle, error: &StartError) {
 
 fn set_up(app: &AppHandle, backend: App, options: &Options) {
     let data = options.data.path().to_owned();
-    let serving = backend.clone();
+    let (serving, exit) = (backend.clone(), app.clone());
     tauri::async_runtime::spawn(async move {
         control::serve_while_wanted(serving, &SystemEntropy).await;
-    });
-    let (ending, exit) = (backend.clone(), app.clone());
-    tauri::async_runtime::spawn(async move {
-        ending.ended().await;
         quit::leave(&exit);
     });
     app.manage(Shell {

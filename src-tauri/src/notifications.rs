@@ -109,10 +109,10 @@ impl Memory {
         for download in &state.downloads {
             let seen = before.remove(&download.id);
             let fault = match &download.state {
-                DownloadState::Failed { message, .. } => Some(message),
+                DownloadState::Failed { code, .. } => Some(*code),
                 _ => None,
             };
-            if let Some(message) = fault
+            if let Some(code) = fault
                 && seen.is_some_and(|seen| !seen.failed)
             {
                 news.push(Notification {
@@ -120,7 +120,7 @@ impl Memory {
                         format!("{} was not downloaded", download.name),
                         format!("{} wurde nicht geladen", download.name),
                     ),
-                    text: message.clone(),
+                    text: language.download_fault(code),
                 });
             }
             let seen = Seen {

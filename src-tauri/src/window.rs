@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infera_node::app::settings::Theme as ThemeSetting;
 use infera_node::state::StateKind;
-use serde_json::Value;
+use serde_json::json;
 use tauri::webview::{Color, PageLoadEvent};
 use tauri::{AppHandle, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
 
@@ -212,10 +212,8 @@ fn no_tray(language: Language, kind: StateKind) -> Dialog {
 
 async fn remember_explained(app: AppHandle) {
     let shell = app.state::<Shell>();
-    let mut settings = shell.backend.states().borrow().settings.clone();
-    settings.closing_explained = true;
-    let settings = serde_json::to_value(settings).unwrap_or(Value::Null);
-    if let Err(error) = shell.backend.call("change_settings", settings).await {
+    let change = json!({ "closing_explained": true });
+    if let Err(error) = shell.backend.call("change_settings", change).await {
         tracing::warn!(%error, "that closing was explained is not remembered");
     }
 }

@@ -1,11 +1,29 @@
-//! What the tray, dialogs and notifications say, in the languages of the window.
+//! What the tray, dialogs and notifications say: in the window's own words where it says the same.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use infera_node::app::api::AppState;
-use infera_node::state::{StartFault, Summary, TurnedAway};
+use infera_node::library::DownloadFault;
+use infera_node::state::{StartFault, Summary, TurnedAway, rate};
 use infera_protocol::requirements::{
     Amount, Gpu, GpuKind, Requirement, RequirementId, memory_size,
 };
 use jiff::{Timestamp, Zoned};
+use serde::Deserialize;
+
+/// A text of the window's; for one and for many where that differs.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Plain(String),
+    Plural { one: String, other: String },
+}
+
+/// By language and key. The window's tests write the file (`cargo xtask bindings`).
+static WORDS: LazyLock<HashMap<String, HashMap<String, Text>>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../words.json")).expect("a test reads the same file")
+});
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
@@ -69,26 +87,27 @@ impl Language {
         }
     }
 
-    /// With one decimal below ten, and digits in groups above a thousand. Something earned is never
-    /// nothing.
+    /// As the window writes them: whole from a hundred on, one decimal below. Something earned is
+    /// never nothing.
     pub(crate) fn points(self, micro_points: i64) -> String {
-        let tenths = micro_points / 100_000;
-        if tenths == 0 && micro_points != 0 {
-            let digits = 6 - micro_points.unsigned_abs().ilog10() as usize;
-            let text = format!("{:.digits$}", micro_points as f64 / 1e6);
-            return text.replace('.', self.pick(".", ","));
+        const POINT: u64 = 1_000_000;
+        let amount = micro_points.unsigned_abs();
+        let sign = if micro_points < 0 { "-" } else { "" };
+        if amount != 0 && amount < POINT / 20 {
+            let digits = 6 - amount.ilog10() as usize;
+            let text = format!("{sign}{:.digits$}", amount as f64 / POINT as f64);
+            return self.numeral(text.trim_end_matches('0'));
         }
-        if tenths.abs() < 100 && tenths % 10 != 0 {
-            let sign = if tenths < 0 { "-" } else { "" };
-            let (whole, part) = (tenths.abs() / 10, tenths.abs() % 10);
-            return format!("{sign}{whole}{}{part}", self.pick('.', ','));
+        let tenths = (amount + POINT / 20) / (POINT / 10);
+        if tenths >= 1000 || amount.is_multiple_of(POINT) {
+            return format!("{sign}{}", self.whole((amount + POINT / 2) / POINT));
         }
-        self.whole(tenths / 10)
+        self.numeral(&format!("{sign}{}.{}", tenths / 10, tenths % 10))
     }
 
-    fn whole(self, number: i64) -> String {
-        let digits = number.unsigned_abs().to_string();
-        let mut text = String::from(if number < 0 { "-" } else { "" });
+    fn whole(self, number: u64) -> String {
+        let digits = number.to_string();
+        let mut text = String::new();
         for (index, digit) in digits.chars().enumerate() {
             if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 text.push(self.pick(',', '.'));
@@ -98,181 +117,217 @@ impl Language {
         text
     }
 
-    /// State and reason. English is the node's own sentence but for a countdown, which would be
-    /// wrong a second later.
+    /// State and reason, without a countdown, which would be wrong a second later.
     pub(crate) fn sentence(self, state: &AppState, now: &Zoned) -> String {
-        let state = &state.state;
-        match (&state.summary, self) {
-            (Summary::Unreachable { balancer, .. }, Self::English) => {
-                format!("Cannot reach the network at {balancer}")
-            }
-            (Summary::Restarting { message, .. }, _) => message.clone(),
-            (_, Self::English) => state.sentence.clone(),
-            (summary, Self::German) => german(summary, now),
-        }
-    }
-}
-
-fn german(summary: &Summary, now: &Zoned) -> String {
-    match summary {
-        Summary::ReadingHardware => "Die Hardware wird gelesen".to_owned(),
-        Summary::CannotStart { fault } => german_fault(fault),
-        Summary::Outdated { message } | Summary::Restarting { message, .. } => message.clone(),
-        Summary::NotAgreed => "Noch wird nichts geteilt: Sie haben nicht zugestimmt".to_owned(),
-        Summary::NoBalancer => "Keine Aufträge: Es ist kein Netzwerk gewählt".to_owned(),
-        Summary::Closing => "Wird beendet".to_owned(),
-        Summary::Paused {
-            until_ms,
-            finishing,
-        } => {
-            let until = until_ms.map_or(String::new(), |until_ms| {
-                format!(" bis {}", german_moment(until_ms, now))
-            });
-            if *finishing {
-                format!("Aktueller Auftrag läuft aus, dann Pause{until}")
-            } else {
-                format!("Von Ihnen pausiert{until}")
-            }
-        }
-        Summary::OwnUse => "Pausiert, solange Sie das Modell selbst nutzen".to_owned(),
-        Summary::StorageFault { message } | Summary::ModelsBroken { message } => {
-            format!("Keine Aufträge: {message}")
-        }
-        Summary::LowDisk { free_bytes, .. } => format!(
-            "Keine Aufträge: Auf dem Datenträger sind nur {} MB frei",
-            free_bytes / 1_000_000
-        ),
-        Summary::RequirementFailed {
-            requirement,
-            finishing,
-        } => format!(
-            "Keine Aufträge: {}, das Netzwerk verlangt {}{}",
-            german_shortfall(requirement),
-            german_amount(&requirement.need),
-            if *finishing {
-                " (der aktuelle Auftrag wird noch beendet)"
-            } else {
-                ""
-            }
-        ),
-        Summary::NoModel => "Keine Aufträge: Es ist kein Modell gewählt".to_owned(),
-        Summary::Unreachable { balancer, .. } => {
-            format!("Das Netzwerk {balancer} ist nicht erreichbar")
-        }
-        Summary::TurnedAway { why } => match why {
-            TurnedAway::IdentityInUse => {
-                "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens"
-            }
-            TurnedAway::TooMuch => {
-                "Keine Aufträge: Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an"
-            }
-        }
-        .to_owned(),
-        Summary::Loading { model, percent } => format!("{model} wird geladen: {percent} %"),
-        Summary::Tuning { model, done, total } => {
-            format!("{model} wird einmalig auf diese GPU abgestimmt: {done} von {total}")
-        }
-        Summary::NotServed { models } => format!(
-            "Keine Aufträge: Dieses Netzwerk bietet {} nicht an",
-            models.join(" oder ")
-        ),
-        Summary::Connecting => "Verbindung zum Netzwerk wird aufgebaut".to_owned(),
-        Summary::WaitingForJobs => "Wartet auf Aufträge".to_owned(),
-        Summary::WaitingForAudits => "Wartet auf Antworten zum Prüfen".to_owned(),
-        Summary::Working {
-            jobs,
-            audits,
-            tokens_per_second,
-        } => {
-            let what = match (jobs, audits) {
-                (0, 1) => return "Prüft die Antwort eines anderen Knotens".to_owned(),
-                (0, audits) => return format!("Prüft {audits} Antworten anderer Knoten"),
-                (1, _) => "Arbeitet an einem Auftrag".to_owned(),
-                (jobs, _) => format!("Arbeitet an {jobs} Aufträgen"),
-            };
-            match tokens_per_second {
-                Some(rate) if *rate < 10.0 => {
-                    format!("{what}: {} Token/s", format!("{rate:.1}").replace('.', ","))
+        let say = |key: &str| self.say(key, &[]);
+        match &state.state.summary {
+            Summary::ReadingHardware => say("summary.reading_hardware"),
+            Summary::CannotStart { fault } => say(match fault {
+                StartFault::KeychainLocked => "start.keychain_locked",
+                StartFault::KeychainMissing => "start.keychain_missing",
+                StartFault::KeychainSilent => "start.keychain_silent",
+                StartFault::Other { .. } => "start.other",
+            }),
+            Summary::Outdated { .. } => say("summary.outdated"),
+            Summary::NotAgreed => say("summary.not_agreed"),
+            Summary::NoBalancer => say("summary.no_balancer"),
+            Summary::Closing => say("summary.closing"),
+            Summary::Paused {
+                until_ms,
+                finishing,
+            } => match (until_ms, finishing) {
+                (None, false) => say("summary.paused"),
+                (None, true) => say("summary.finishing"),
+                (Some(until_ms), finishing) => {
+                    let key = if *finishing {
+                        "summary.finishing_until"
+                    } else {
+                        "summary.paused_until"
+                    };
+                    self.say(key, &[("time", &self.moment(*until_ms, now))])
                 }
-                Some(rate) => format!("{what}: {rate:.0} Token/s"),
-                None => what,
+            },
+            Summary::OwnUse => say("summary.own_use"),
+            Summary::StorageFault { .. } => say("summary.storage_fault"),
+            Summary::ModelsBroken { .. } => say("summary.models_broken"),
+            Summary::LowDisk { free_bytes, .. } => {
+                let free = self.numeral(&Amount::Disk { bytes: *free_bytes }.to_string());
+                self.say("summary.low_disk", &[("free", &free)])
+            }
+            Summary::RequirementFailed {
+                requirement,
+                finishing,
+            } => {
+                let sentence = self.shortfall(requirement);
+                if *finishing {
+                    self.say("summary.after_job", &[("sentence", &sentence)])
+                } else {
+                    sentence
+                }
+            }
+            Summary::NoModel => say("summary.no_model"),
+            Summary::Unreachable { balancer, .. } => {
+                self.say("summary.unreachable_now", &[("balancer", balancer)])
+            }
+            Summary::TurnedAway { why } => say(match why {
+                TurnedAway::IdentityInUse => "summary.turned_away.identity_in_use",
+                TurnedAway::TooMuch => "summary.turned_away.too_much",
+            }),
+            Summary::Loading { model, percent } => self.say(
+                "summary.loading",
+                &[("model", model), ("percent", &percent.to_string())],
+            ),
+            Summary::Tuning { model, done, total } => self.say(
+                "summary.tuning",
+                &[
+                    ("model", model),
+                    ("done", &done.to_string()),
+                    ("total", &total.to_string()),
+                ],
+            ),
+            Summary::Restarting { .. } => say("summary.restarting_now"),
+            Summary::NotServed { models } => {
+                self.say("summary.not_served", &[("models", &models.join(", "))])
+            }
+            Summary::Connecting => say("summary.connecting"),
+            Summary::WaitingForJobs => say("summary.waiting_for_jobs"),
+            Summary::WaitingForAudits => say("summary.waiting_for_audits"),
+            Summary::Working {
+                jobs: 0, audits, ..
+            } => self.count("summary.audits", *audits),
+            Summary::Working {
+                jobs,
+                tokens_per_second,
+                ..
+            } => {
+                let what = self.count("summary.jobs", *jobs);
+                let Some(tokens_per_second) = tokens_per_second else {
+                    return what;
+                };
+                let rate = self.numeral(&rate(*tokens_per_second));
+                let rate = self.say("unit.tokens_per_second", &[("rate", &rate)]);
+                self.say("summary.at_rate", &[("what", &what), ("rate", &rate)])
             }
         }
     }
-}
 
-fn german_fault(fault: &StartFault) -> String {
-    match fault {
-        StartFault::KeychainLocked => {
-            "Der Schlüsselbund mit dem Schlüssel des Knotens ist gesperrt"
-        }
-        StartFault::KeychainMissing => "Auf diesem Rechner gibt es keinen Schlüsselbund",
-        StartFault::KeychainSilent => "Der Schlüsselbund antwortet nicht",
-        StartFault::Other { message } => message,
+    pub(crate) fn download_fault(self, fault: DownloadFault) -> String {
+        self.say(
+            match fault {
+                DownloadFault::DiskFull => "models.fault.title.disk_full",
+                DownloadFault::OverQuota => "models.fault.title.over_quota",
+                DownloadFault::WrongHash => "models.fault.title.wrong_hash",
+                DownloadFault::Unreachable => "models.fault.title.unreachable",
+                DownloadFault::Refused => "models.fault.title.refused",
+                DownloadFault::NotAModel => "models.fault.title.not_a_model",
+                DownloadFault::Storage => "models.fault.title.storage",
+            },
+            &[],
+        )
     }
-    .to_owned()
-}
 
-fn german_shortfall(requirement: &Requirement) -> String {
-    let found = german_amount(&requirement.found);
-    match requirement.id {
-        RequirementId::Ram => format!("dieser Rechner hat {found} Speicher"),
-        RequirementId::FreeDisk => format!("auf dem Datenträger sind {found} frei"),
-        RequirementId::Network => format!("Ihr Netz schafft {found}"),
-        RequirementId::Gpu if requirement.found.is_none() => {
-            "es wurde keine GPU gefunden".to_owned()
-        }
-        RequirementId::Gpu => format!("Ihre GPU ist {found}"),
+    /// A text of the window's with what stands in its braces.
+    pub(crate) fn say(self, key: &str, parameters: &[(&str, &str)]) -> String {
+        self.fill(key, false, parameters)
     }
-}
 
-fn german_amount(amount: &Amount) -> String {
-    match amount {
-        Amount::Unknown => "unbekannt".to_owned(),
-        Amount::Vram {
-            bytes,
-            or_apple_silicon,
-        } => {
-            let size = memory_size(*bytes).replace('.', ",");
-            let apple = if *or_apple_silicon {
-                " oder eine Apple-GPU der M-Reihe"
-            } else {
-                ""
-            };
-            format!("{size} VRAM{apple}")
-        }
-        Amount::Gpus { gpus } => {
-            let names: Vec<_> = gpus.iter().map(german_gpu).collect();
-            names.join(", ")
-        }
-        Amount::Memory { .. } | Amount::Disk { .. } | Amount::Rate { .. } => {
-            amount.to_string().replace('.', ",")
+    /// A text of the window's for one or for many.
+    fn count(self, key: &str, count: u32) -> String {
+        self.fill(key, count == 1, &[("count", &self.whole(count.into()))])
+    }
+
+    fn fill(self, key: &str, is_one: bool, parameters: &[(&str, &str)]) -> String {
+        let tag = self.pick("en", "de");
+        let text = match WORDS.get(tag).and_then(|words| words.get(key)) {
+            Some(Text::Plain(text) | Text::Plural { other: text, .. }) if !is_one => text,
+            Some(Text::Plain(text) | Text::Plural { one: text, .. }) => text,
+            None => return key.to_owned(),
+        };
+        parameters.iter().fold(text.clone(), |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
+    }
+
+    fn shortfall(self, requirement: &Requirement) -> String {
+        let key = match requirement.id {
+            RequirementId::Ram => "summary.ram",
+            RequirementId::FreeDisk => "summary.free_disk",
+            RequirementId::Network => "summary.network",
+            RequirementId::Gpu if requirement.found.is_none() => "summary.no_gpu",
+            RequirementId::Gpu => "summary.gpu",
+        };
+        let (found, need) = (
+            self.amount(&requirement.found),
+            self.amount(&requirement.need),
+        );
+        self.say(key, &[("found", &found), ("need", &need)])
+    }
+
+    fn amount(self, amount: &Amount) -> String {
+        match amount {
+            Amount::Unknown => self.say("amount.unknown", &[]),
+            Amount::Vram {
+                bytes,
+                or_apple_silicon,
+            } => {
+                let key = if *or_apple_silicon {
+                    "amount.vram_or_apple"
+                } else {
+                    "amount.vram"
+                };
+                self.say(key, &[("size", &self.numeral(&memory_size(*bytes)))])
+            }
+            Amount::Gpus { gpus } if gpus.is_empty() => self.say("amount.none", &[]),
+            Amount::Gpus { gpus } => {
+                let names: Vec<_> = gpus.iter().map(|gpu| self.gpu(gpu)).collect();
+                names.join(", ")
+            }
+            Amount::Memory { .. } | Amount::Disk { .. } | Amount::Rate { .. } => {
+                self.numeral(&amount.to_string())
+            }
         }
     }
-}
 
-fn german_gpu(gpu: &Gpu) -> String {
-    match (gpu.kind, gpu.vram_bytes) {
-        (GpuKind::Software, _) => format!("{} (Software, keine GPU)", gpu.name),
-        (GpuKind::Integrated, _) => format!("{} (teilt sich den Arbeitsspeicher)", gpu.name),
-        (_, Some(bytes)) => format!("{} mit {}", gpu.name, memory_size(bytes).replace('.', ",")),
-        (GpuKind::AppleSilicon, None) => gpu.name.clone(),
-        (_, None) => format!("{} mit unbekanntem Speicher", gpu.name),
+    fn gpu(self, gpu: &Gpu) -> String {
+        let named = |key| self.say(key, &[("name", &gpu.name)]);
+        match (gpu.kind, gpu.vram_bytes) {
+            (GpuKind::Software, _) => named("amount.gpu.software"),
+            (GpuKind::Integrated, _) => named("amount.gpu.integrated"),
+            (_, Some(bytes)) => {
+                let size = self.numeral(&memory_size(bytes));
+                self.say("amount.gpu.vram", &[("name", &gpu.name), ("size", &size)])
+            }
+            (GpuKind::AppleSilicon, None) => gpu.name.clone(),
+            (_, None) => named("amount.gpu.unknown"),
+        }
     }
-}
 
-/// `18:00`, `morgen 08:00`, or the date.
-fn german_moment(unix_ms: i64, now: &Zoned) -> String {
-    let moment = Timestamp::from_millisecond(unix_ms)
-        .unwrap_or_default()
-        .to_zoned(now.time_zone().clone());
-    let time = moment.strftime("%H:%M").to_string();
-    if moment.date() == now.date() {
-        time
-    } else if now.date().tomorrow().is_ok_and(|day| day == moment.date()) {
-        format!("morgen {time}")
-    } else {
-        moment.strftime("%d.%m.%Y %H:%M").to_string()
+    /// An English number as this language writes it.
+    fn numeral(self, english: &str) -> String {
+        english.replace('.', self.pick(".", ","))
+    }
+
+    /// `18:00`, `tomorrow 08:00`, or with the day of the week: as the window writes it.
+    fn moment(self, unix_ms: i64, now: &Zoned) -> String {
+        let moment = Timestamp::from_millisecond(unix_ms)
+            .unwrap_or_default()
+            .to_zoned(now.time_zone().clone());
+        let time = moment.strftime("%H:%M").to_string();
+        if moment.date() == now.date() {
+            time
+        } else if now.date().tomorrow().is_ok_and(|day| day == moment.date()) {
+            format!("{} {time}", self.pick("tomorrow", "morgen"))
+        } else {
+            let days = self.pick(
+                ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+                ["Mo", "Di", "Mi", "Do", "Fr", "Sa", "So"],
+            );
+            let day = days[moment.weekday().to_monday_zero_offset() as usize];
+            match self {
+                Self::English => format!("{day} {time}"),
+                Self::German => format!("{day}, {time}"),
+            }
+        }
     }
 }
 
@@ -286,12 +341,14 @@ mod tests {
         let cases = [
             (0, "0", "0"),
             (200, "0.0002", "0,0002"),
+            (9_600, "0.01", "0,01"),
             (40_000, "0.04", "0,04"),
             (100_000, "0.1", "0,1"),
             (4_200_000, "4.2", "4,2"),
-            (9_960_000, "9.9", "9,9"),
+            (9_960_000, "10.0", "10,0"),
             (5_000_000, "5", "5"),
-            (12_900_000, "12", "12"),
+            (12_900_000, "12.9", "12,9"),
+            (128_600_000, "129", "129"),
             (1_284_000_000, "1,284", "1.284"),
             (1_234_567_000_000, "1,234,567", "1.234.567"),
             (-1_500_000, "-1.5", "-1,5"),
@@ -321,30 +378,63 @@ mod tests {
         assert_eq!(Language::of(&state), Language::German);
     }
 
+    fn sentence(language: Language, summary: Summary) -> String {
+        language.sentence(&fixtures::state(summary), &fixtures::now())
+    }
+
     #[test]
-    fn german_says_when_a_pause_ends() {
-        let now = fixtures::now();
-        let paused = |until_ms| Summary::Paused {
-            until_ms,
-            finishing: false,
-        };
-        let at = |ms| german(&paused(Some(now.timestamp().as_millisecond() + ms)), &now);
-        assert_eq!(german(&paused(None), &now), "Von Ihnen pausiert");
-        assert_eq!(at(3_600_000), "Von Ihnen pausiert bis 13:00");
-        assert_eq!(at(20 * 3_600_000), "Von Ihnen pausiert bis morgen 08:00");
-        assert_eq!(
-            at(72 * 3_600_000),
-            "Von Ihnen pausiert bis 25.11.2026 12:00"
-        );
+    fn a_pause_says_when_it_ends_as_the_window_does() {
+        let now = fixtures::now().timestamp().as_millisecond();
+        for (hours, english, german) in [
+            (None, "Paused by you", "Von Ihnen pausiert"),
+            (
+                Some(1),
+                "Paused by you until 13:00",
+                "Von Ihnen pausiert bis 13:00",
+            ),
+            (
+                Some(20),
+                "Paused by you until tomorrow 08:00",
+                "Von Ihnen pausiert bis morgen 08:00",
+            ),
+            (
+                Some(72),
+                "Paused by you until Wed 12:00",
+                "Von Ihnen pausiert bis Mi, 12:00",
+            ),
+        ] {
+            let paused = Summary::Paused {
+                until_ms: hours.map(|hours: i64| now + hours * 3_600_000),
+                finishing: false,
+            };
+            assert_eq!(sentence(Language::English, paused.clone()), english);
+            assert_eq!(sentence(Language::German, paused), german);
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_whole_sentence_in_every_language() {
+        for language in [Language::English, Language::German] {
+            for summary in fixtures::every_summary() {
+                let sentence = sentence(language, summary.clone());
+                assert!(
+                    !sentence.contains(['{', '_']) && sentence.contains(' ')
+                        || summary == Summary::Closing,
+                    "{summary:?}: {sentence}"
+                );
+            }
+        }
     }
 
     #[test]
     fn no_countdown_stands_still_in_the_tray() {
-        let state = fixtures::state(Summary::Unreachable {
+        let unreachable = Summary::Unreachable {
             balancer: "https://net.example".to_owned(),
             retry_at_ms: 9_000,
-        });
-        let sentence = Language::English.sentence(&state, &fixtures::now());
-        assert_eq!(sentence, "Cannot reach the network at https://net.example");
+        };
+        assert_eq!(
+            sentence(Language::English, unreachable),
+            "Cannot reach https://net.example; trying again"
+        );
     }
 }

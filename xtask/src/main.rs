@@ -42,7 +42,7 @@ enum Command {
     Fuzz(FuzzOptions),
     /// Fetches the demo's model if it is not in the cache, and prints where it is
     Model,
-    /// Writes the TypeScript types of the program's API to `ui/src/platform/bindings.ts`
+    /// Writes what Rust and TypeScript share: `ui/src/platform/bindings.ts` and `src-tauri/words.json`
     Bindings,
     /// Measures one thing
     Bench(BenchOptions),

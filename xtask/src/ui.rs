@@ -36,8 +36,13 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Writes the TypeScript types of the program's API.
+/// Writes what Rust and TypeScript share: the types of the program's API, and the window's words
+/// for the tray.
 pub(crate) fn write_bindings() -> Result<()> {
+    install(&folder())?;
+    let mut words = npm(&["run", "--silent", "test", "--", "src/i18n/tray.test.ts"]);
+    words.env("INFERA_WRITE_BINDINGS", "1");
+    process::run(words)?;
     let mut command = cargo(&["test", "--quiet", "--package", "infera-node", "--lib"]);
     command
         .arg("the_typescript_types")

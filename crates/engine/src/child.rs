@@ -308,9 +308,21 @@ fn endings(tokenizer: &Arc<Tokenizer>) -> Endings {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         Self {
-            code: FailureCode::BadModel,
+            code: FailureCode::from(&error),
             // A file's own words may be in it.
             message: shown::line(&error.to_string()).into_owned(),
+        }
+    }
+}
+
+impl From<&ModelError> for FailureCode {
+    fn from(error: &ModelError) -> Self {
+        match error {
+            ModelError::Open { .. } => Self::Unreadable,
+            ModelError::UnknownArchitecture { .. }
+            | ModelError::Unsupported { .. }
+            | ModelError::NoProfile { .. } => Self::Unsupported,
+            _ => Self::BadModel,
         }
     }
 }

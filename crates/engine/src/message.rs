@@ -279,7 +279,11 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The file is missing, damaged, or of an architecture we lack; or what it computes is no number.
+    /// The system does not give the file.
+    Unreadable,
+    /// The file needs what this program lacks: an architecture, a quantisation, a tokenizer.
+    Unsupported,
+    /// The file is damaged or incomplete, or what it computes is no number.
     BadModel,
     /// No such device.
     NoDevice,

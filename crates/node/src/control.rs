@@ -31,11 +31,11 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
-use crate::app::api::{ApiError, ApiErrorCode, AppState};
+use crate::app::api::{ApiError, AppState, Refusal};
 use crate::clock::{Entropy, random_32};
 use crate::data_dir::ControlFile;
 use crate::web_files;
@@ -70,6 +70,8 @@ const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a command's request may take to arrive, and an upload from one piece to the next.
 const BODY_LIMIT: Duration = Duration::from_secs(10);
 const UPLOAD_SILENCE_LIMIT: Duration = Duration::from_mins(1);
+/// How long answers that are under way may take when the server ends.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// After a connection could not be taken: too many files are open, for instance.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
@@ -92,13 +94,7 @@ impl ControlServer {
         };
         let (stop, stopped) = oneshot::channel();
         let router = router(app, control.token.clone(), address.port());
-        let task = tokio::spawn(async move {
-            // Event streams have no end of their own: they are cut.
-            tokio::select! {
-                () = serve(&listener, router) => {}
-                _ = stopped => {}
-            }
-        });
+        let task = tokio::spawn(serve(listener, router, stopped));
         Ok(Self {
             control,
             stop,
@@ -125,7 +121,10 @@ impl ControlServer {
 
 /// Serves while the settings want it (`web_control`), until the program ends.
 pub async fn serve_while_wanted(app: App, entropy: &dyn Entropy) {
-    app.started().await;
+    tokio::select! {
+        () = app.started() => {}
+        () = app.ended() => return,
+    }
     let mut states = app.states();
     let mut server: Option<ControlServer> = None;
     loop {
@@ -170,30 +169,39 @@ async fn start_and_publish(app: &App, entropy: &dyn Entropy) -> Result<ControlSe
     Ok(server)
 }
 
-/// Answers connections for as long as it is polled. Whoever says nothing, or too slowly, loses its
-/// place to others.
-async fn serve(listener: &TcpListener, router: Router) {
+/// Answers connections until it is stopped; an answer that is under way then still arrives. Whoever
+/// says nothing, or too slowly, loses its place to others.
+async fn serve(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT);
     let mut connections = JoinSet::new();
+    let (ending, _) = watch::channel(());
     loop {
-        while connections.len() >= MOST_CONNECTIONS {
-            connections.join_next().await;
-        }
+        let has_place = connections.len() < MOST_CONNECTIONS;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if has_place => accepted,
             Some(_) = connections.join_next() => continue,
+            _ = &mut stopped => break,
         };
         match accepted {
             Ok((stream, _)) => {
                 let service = TowerToHyperService::new(router.clone());
                 let builder = builder.clone();
+                let mut end = ending.subscribe();
                 connections.spawn(async move {
                     let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    if let Err(error) = connection.await {
+                    let mut connection = std::pin::pin!(connection);
+                    let ended = tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        _ = end.changed() => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "a control connection ended");
                     }
                 });
@@ -204,6 +212,10 @@ async fn serve(listener: &TcpListener, router: Router) {
             }
         }
     }
+    drop((listener, ending));
+    let answered = async { while connections.join_next().await.is_some() {} };
+    // Who still reads then, an event stream of a program that goes on for instance, is cut off.
+    let _ = tokio::time::timeout(FAREWELL_LIMIT, answered).await;
 }
 
 #[derive(Clone)]
@@ -293,12 +305,8 @@ struct Refused(StatusCode, ApiError);
 
 impl Refused {
     fn new(status: StatusCode, message: &str) -> Self {
-        let error = ApiError {
-            code: ApiErrorCode::Precondition,
-            message: message.to_owned(),
-            remedy: None,
-        };
-        Self(status, error)
+        let detail = message.to_owned();
+        Self(status, Refusal::NotAllowed { detail }.into())
     }
 }
 
@@ -310,12 +318,16 @@ impl IntoResponse for Refused {
 
 impl From<ApiError> for Refused {
     fn from(error: ApiError) -> Self {
-        let status = match error.code {
-            ApiErrorCode::Malformed => StatusCode::BAD_REQUEST,
-            ApiErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ApiErrorCode::Precondition => StatusCode::CONFLICT,
-            ApiErrorCode::Storage => StatusCode::INTERNAL_SERVER_ERROR,
-            ApiErrorCode::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        let status = match &error.refusal {
+            Refusal::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Refusal::NoSuchCommand { .. } | Refusal::NoSuchModel => StatusCode::NOT_FOUND,
+            Refusal::SettingsNotKept { .. }
+            | Refusal::KeyNotKept { .. }
+            | Refusal::History { .. }
+            | Refusal::NotRemoved { .. }
+            | Refusal::NotSaved { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::CONFLICT,
         };
         Self(status, error)
     }
@@ -330,7 +342,7 @@ async fn command(
     let request = if body.is_empty() {
         Value::Null
     } else {
-        serde_json::from_slice(&body).map_err(|error| ApiError::malformed(&error))?
+        serde_json::from_slice(&body).map_err(|error| ApiError::from(Refusal::malformed(&error)))?
     };
     Ok(Json(app.call(&name, request).await?))
 }
@@ -403,7 +415,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(async || "here");
-        tokio::spawn(async move { serve(&listener, router).await });
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(async move {
+            let _keeps_serving = stop;
+            serve(listener, router, stopped).await;
+        });
         address
     }
 

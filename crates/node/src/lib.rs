@@ -24,6 +24,7 @@ pub mod library;
 pub mod local_engine;
 pub mod logging;
 pub mod look_up;
+pub mod model_fault;
 mod node;
 mod node_config;
 mod own_certificates;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use infera_engine::message::{Command, Event, Generate, Load, Loaded};
+use infera_engine::message::{Command, Event, Failure, Generate, Load, Loaded};
 use infera_model::rendering::{RenderError, Renderer};
 use infera_model::{ChatMessage, ChatTemplate, Gguf, ModelError, StreamDecoder, Tokenizer};
 use infera_protocol::{Sampling, Task, Writing, job_seed};
@@ -33,8 +33,8 @@ pub enum LocalFault {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine's own words.
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(Failure),
     #[error("the inference engine ended by itself")]
     Ended,
 }
@@ -62,7 +62,7 @@ impl LocalEngine {
                     progress(LoadProgress::Tuning { done, total });
                 }
                 Some(Event::Loaded(loaded)) => return Ok(Self { engine, loaded }),
-                Some(Event::Failed { error, .. }) => return Err(LocalFault::Failed(error.message)),
+                Some(Event::Failed { error, .. }) => return Err(LocalFault::Failed(error)),
                 Some(_) => {}
                 None => return Err(LocalFault::Ended),
             }
@@ -76,7 +76,7 @@ impl LocalEngine {
     /// The next event that is no failure.
     pub async fn next(&mut self) -> Result<Event, LocalFault> {
         match self.engine.events.recv().await {
-            Some(Event::Failed { error, .. }) => Err(LocalFault::Failed(error.message)),
+            Some(Event::Failed { error, .. }) => Err(LocalFault::Failed(error)),
             Some(event) => Ok(event),
             None => Err(LocalFault::Ended),
         }

@@ -9,6 +9,7 @@ use ts_rs::TS;
 
 use crate::clock::Clock;
 use crate::governor::{Decision, Mode, Reason};
+use crate::model_fault::ModelFault;
 use crate::unreachable::Unreachable;
 
 /// Everything that a window, a tray or a command line shows, at one moment.
@@ -80,7 +81,7 @@ pub enum Summary {
     },
     NoModel,
     ModelsBroken {
-        message: String,
+        fault: ModelFault,
     },
     Unreachable {
         balancer: String,
@@ -100,7 +101,7 @@ pub enum Summary {
         total: u32,
     },
     Restarting {
-        message: String,
+        fault: ModelFault,
         retry_in_ms: u64,
     },
     NotServed {
@@ -218,12 +219,12 @@ pub enum EngineStatus {
     Ready,
     /// It ended without being asked; it is started again.
     Restarting {
-        message: String,
+        fault: ModelFault,
         retry_in_ms: u64,
     },
     /// The model cannot be loaded; trying again is no use until something is changed.
     Broken {
-        message: String,
+        fault: ModelFault,
     },
 }
 
@@ -345,7 +346,7 @@ fn not_running(reason: &Reason, mode: Mode) -> Summary {
 /// When no model can be used, and no waiting will change that.
 fn no_model(models: &[ModelStatus]) -> Option<Summary> {
     let mut faults = models.iter().map(|model| match &model.engine {
-        EngineStatus::Broken { message } => Some(message),
+        EngineStatus::Broken { fault } => Some(fault),
         _ => None,
     });
     let Some(first) = faults.next() else {
@@ -355,7 +356,7 @@ fn no_model(models: &[ModelStatus]) -> Option<Summary> {
     faults
         .all(|fault| fault.is_some())
         .then(|| Summary::ModelsBroken {
-            message: first.clone(),
+            fault: first.clone(),
         })
 }
 
@@ -387,11 +388,8 @@ fn starting(model: &ModelStatus) -> Option<Summary> {
             done: *done,
             total: *total,
         }),
-        EngineStatus::Restarting {
-            message,
-            retry_in_ms,
-        } => Some(Summary::Restarting {
-            message: message.clone(),
+        EngineStatus::Restarting { fault, retry_in_ms } => Some(Summary::Restarting {
+            fault: fault.clone(),
             retry_in_ms: *retry_in_ms,
         }),
         // It is about to.
@@ -457,9 +455,8 @@ impl Summary {
                 }
             }
             Self::OwnUse => "Paused while you use the model yourself".to_owned(),
-            Self::StorageFault { message } | Self::ModelsBroken { message } => {
-                format!("Not getting jobs: {message}")
-            }
+            Self::StorageFault { message } => format!("Not getting jobs: {message}"),
+            Self::ModelsBroken { fault } => format!("Not getting jobs: {fault}"),
             Self::LowDisk { free_bytes, .. } => format!(
                 "Not getting jobs: only {} are free on the disk with the data folder",
                 megabytes(*free_bytes)
@@ -501,11 +498,8 @@ impl Summary {
             Self::Tuning { model, done, total } => {
                 format!("Tuning {model} for this GPU, once: {done} of {total}")
             }
-            Self::Restarting {
-                message,
-                retry_in_ms,
-            } => format!(
-                "{message}; starting it again in {} s",
+            Self::Restarting { fault, retry_in_ms } => format!(
+                "{fault}; starting it again in {} s",
                 retry_in_ms.div_ceil(1000)
             ),
             Self::NotServed { models } => format!(
@@ -601,6 +595,7 @@ mod tests {
     use infera_protocol::requirements::{Amount, Mark};
 
     use super::*;
+    use crate::model_fault::ModelCause;
 
     struct FixedClock;
 
@@ -680,7 +675,10 @@ mod tests {
             retry_at_ms: 12_900,
         };
         let broken = EngineStatus::Broken {
-            message: "tiny.gguf is truncated".to_owned(),
+            fault: ModelFault {
+                cause: ModelCause::Damaged,
+                message: "tiny.gguf is truncated".to_owned(),
+            },
         };
         let requirement = Requirement {
             id: RequirementId::Ram,

@@ -68,7 +68,7 @@ class App {
       return answer;
     } catch (error) {
       const failure = asCallError(error);
-      if (failure.code === "unauthorised") this.failure = failure;
+      if (failure.refusal.why === "unauthorised") this.failure = failure;
       throw failure;
     }
   }
@@ -132,7 +132,7 @@ class App {
       await this.call("state", null);
     } catch (error) {
       const failure = asCallError(error);
-      if (this.state === null || failure.code === "unauthorised") this.failure = failure;
+      if (this.state === null || failure.refusal.why === "unauthorised") this.failure = failure;
     }
   }
 

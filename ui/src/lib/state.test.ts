@@ -90,16 +90,20 @@ describe("the store", () => {
     const { platform, send, lose } = fakeOne();
     app.start(platform);
     send({ event: "state", state: firstState(0) });
-    platform.call = vi.fn().mockRejectedValue({ code: "unreachable", message: "", remedy: null });
+    platform.call = vi
+      .fn()
+      .mockRejectedValue({ refusal: { why: "unreachable" }, message: "", remedy: null });
     lose(true);
     await vi.waitFor(() => expect(platform.call).toHaveBeenCalled());
     expect([app.lost, app.failure]).toEqual([true, null]);
     lose(false);
     expect(app.lost).toBe(false);
 
-    platform.call = vi.fn().mockRejectedValue({ code: "unauthorised", message: "", remedy: null });
+    platform.call = vi
+      .fn()
+      .mockRejectedValue({ refusal: { why: "unauthorised" }, message: "", remedy: null });
     lose(true);
-    await vi.waitFor(() => expect(app.failure?.code).toBe("unauthorised"));
+    await vi.waitFor(() => expect(app.failure?.refusal.why).toBe("unauthorised"));
   });
 });
 

@@ -1,6 +1,7 @@
 // @vitest-environment node
 
 import { describe, expect, it } from "vitest";
+import { refused } from "../platform/fake";
 import { locale } from "../i18n/index.svelte";
 import { smallGpu } from "../platform/fake-data";
 import type { State, Summary } from "../platform/types";
@@ -10,7 +11,7 @@ import {
   obstacleRemedy,
   obstacleSentence,
   refusalWords,
-  remedyWords,
+  modelFaultSentence,
   stateRemedy,
   stateSentence,
   steadySentence,
@@ -64,7 +65,11 @@ describe("the state's sentence", () => {
       "Keine Aufträge: Der Knoten kann seine Arbeit nicht speichern",
     ],
     [
-      { summary: "restarting", message: "exit status 139", retry_in_ms: 4000 },
+      {
+        summary: "restarting",
+        fault: { cause: "ended", message: "exit status 139" },
+        retry_in_ms: 4000,
+      },
       "The model stopped by itself; starting it again in 4 s",
       "Das Modell ist stehen geblieben; neuer Start in 4 s",
     ],
@@ -121,40 +126,39 @@ describe("what to do", () => {
 });
 
 describe("what the program refuses", () => {
-  const refusal = {
-    code: "precondition",
-    message: "the list is empty",
-    remedy: "Fill it",
-  } as const;
+  const broken = refused(
+    { why: "history", cause: "damaged", detail: "file is not a database (code: 26)" },
+    "node.sqlite is damaged: file is not a database (code: 26)",
+  );
+  const tooLarge = refused({ why: "model_too_large", model: "m", missing_bytes: 2 ** 30 }, "m: …");
 
-  it("is said in its own words, with what to do", () => {
-    expect(refusalWords(refusal)).toEqual({
-      title: "The list is empty",
-      text: "Fill it",
+  it("is said in the chosen language, with what to do", () => {
+    expect(refusalWords(tooLarge)).toEqual({
+      title: "m needs 1\u00a0GB more GPU memory than there is",
+      text: "Choose a smaller model, another device, or a smaller reserve in the settings",
       details: null,
     });
-    expect(remedyWords(refusal)).toBe("Fill it");
-    expect(refusalWords({ ...refusal, message: "" }).title).toBe("That did not work");
+    locale.choose("de", []);
+    expect(refusalWords(tooLarge).title).toBe("m braucht 1\u00a0GB mehr GPU-Speicher, als da ist");
+    locale.choose("en", []);
   });
 
   it("keeps a library's words for a report", () => {
-    const failed = { ...refusal, message: "error sending request for url (https://net.example)" };
-    expect(refusalWords(failed)).toEqual({
-      title: "That cannot be done now",
-      text: "Fill it",
-      details: failed.message,
+    expect(refusalWords(broken)).toEqual({
+      title: "The job history is damaged; your points are safe at the network",
+      text: null,
+      details: broken.message,
     });
   });
 
-  it("begins with a sentence of the chosen language", () => {
-    locale.choose("de", []);
-    expect(refusalWords(refusal)).toEqual({
-      title: "Das geht gerade nicht",
-      text: null,
-      details: "the list is empty",
+  it("says why a model does not run", () => {
+    const fault = { cause: "unsupported", message: "x.gguf has the architecture mamba" } as const;
+    expect(refusalWords(refused({ why: "model_broken", model: "x", fault }, "…"))).toEqual({
+      title: "x does not run: this program cannot run this kind of model yet",
+      text: "Choose another model or device",
+      details: "…",
     });
-    expect(remedyWords(refusal)).toBeNull();
-    locale.choose("en", []);
+    expect(modelFaultSentence(fault)).toBe("This program cannot run this kind of model yet");
   });
 });
 

@@ -1,12 +1,12 @@
 // State, obstacles and requirements in the words of the chosen language.
 
-import { locale, t, type Key } from "../i18n/index.svelte";
+import { t, type Key } from "../i18n/index.svelte";
 import { modelName } from "./catalogue.svelte";
-import { parted, type Fault } from "./faults";
 import type {
   Amount,
   CallError,
   Gpu,
+  ModelFault,
   Obstacle,
   Requirement,
   RequirementId,
@@ -18,16 +18,25 @@ import type {
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
 
+export interface Fault {
+  text: string;
+  /** For a report. */
+  details: string | null;
+}
+
 /** What the program refused, what to do, and the line for a report. */
-export function refusalWords({ code, message, remedy }: CallError): {
+export function refusalWords(error: CallError): {
   title: string;
   text: string | null;
   details: string | null;
 } {
-  const { text, details } = parted(message);
-  const title =
-    text === null ? t(message === "" ? "error.failed" : `error.${code}`) : upperFirst(text);
-  return { title, text: remedyWords({ remedy }), details };
+  const { refusal, message } = error;
+  const isWhole = WHOLE.includes(refusal.why);
+  return {
+    title: refusalSentence(refusal),
+    text: remedyWords(error),
+    details: isWhole || message === "" ? null : message,
+  };
 }
 
 /** The same in one line, where there is little room. */
@@ -36,9 +45,72 @@ export function refusalFault(error: CallError): Fault {
   return { text: [title, text].filter(Boolean).join(". "), details };
 }
 
-/** What the program advises, if that is in the chosen language. */
-export function remedyWords(error: { remedy: string | null }): string | null {
-  return locale.language === "en" ? error.remedy : null;
+/** Whose sentence leaves nothing out. */
+const WHOLE: readonly CallError["refusal"]["why"][] = [
+  "no_such_model",
+  "starting",
+  "ending",
+  "key_has_place",
+  "model_too_large",
+  "jobs_at_once",
+  "no_download_rate",
+  "address_not_opened",
+];
+
+function refusalSentence(refusal: CallError["refusal"]): string {
+  switch (refusal.why) {
+    case "not_started":
+      return startSentence(refusal.fault);
+    case "history":
+      return t(`refused.history.${refusal.cause}`);
+    case "library":
+      return t(`refused.library.${refusal.cause}`);
+    case "network_address":
+      return t(`refused.address.${refusal.fault}`);
+    case "model_broken":
+      return t("obstacle.model_broken", {
+        model: modelName(refusal.model),
+        reason: t(`model_fault.${refusal.fault.cause}`),
+      });
+    case "model_too_large":
+      return t("refused.model_too_large", {
+        model: modelName(refusal.model),
+        size: roundMemory(refusal.missing_bytes),
+      });
+    case "jobs_at_once":
+      return t("refused.jobs_at_once", { asked: refusal.asked });
+    default:
+      return t(`refused.${refusal.why}`);
+  }
+}
+
+/** What the person can do about it. */
+export function remedyWords({ refusal, remedy }: CallError): string | null {
+  switch (refusal.why) {
+    case "not_started":
+      return startRemedy(refusal.fault);
+    case "jobs_at_once":
+      return t("refused.remedy.jobs_at_once", { most: refusal.most });
+    case "model_broken":
+      return t("remedy.models_broken");
+    case "no_folders":
+      return remedy;
+    case "starting":
+    case "key_has_place":
+    case "model_too_large":
+    case "no_download_rate":
+    case "not_removed":
+    case "not_saved":
+    case "address_not_opened":
+      return t(`refused.remedy.${refusal.why}`);
+    default:
+      return null;
+  }
+}
+
+/** Why a model does not answer, as a sentence of its own. */
+export function modelFaultSentence(fault: ModelFault): string {
+  return upperFirst(t(`model_fault.${fault.cause}`));
 }
 
 function upperFirst(text: string): string {
@@ -175,7 +247,10 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
     case "no_model":
       return t("obstacle.no_model");
     case "model_broken":
-      return t("obstacle.model_broken", { model: modelName(obstacle.model) });
+      return t("obstacle.model_broken", {
+        model: modelName(obstacle.model),
+        reason: t(`model_fault.${obstacle.fault.cause}`),
+      });
     case "model_loading":
       return t("obstacle.model_loading", { model: modelName(obstacle.model) });
     case "model_not_served":
@@ -194,8 +269,9 @@ export function obstacleDetails(obstacle: Obstacle): string | null {
       return unreachableDetails(obstacle.reason);
     case "outdated":
     case "storage_fault":
-    case "model_broken":
       return obstacle.message;
+    case "model_broken":
+      return obstacle.fault.message;
     default:
       return null;
   }
@@ -344,7 +420,7 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "storage_fault":
       return t("summary.storage_fault");
     case "models_broken":
-      return t("summary.models_broken");
+      return t("summary.models_broken", { reason: t(`model_fault.${summary.fault.cause}`) });
     case "low_disk":
       return t("summary.low_disk", { free: bytes(summary.free_bytes) });
     case "requirement_failed": {
@@ -366,7 +442,9 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     case "tuning":
       return t("summary.tuning", { ...summary, model: modelName(summary.model) });
     case "restarting":
-      return t("summary.restarting", { seconds: Math.ceil(summary.retry_in_ms / 1000) });
+      return summary.retry_in_ms > 0
+        ? t("summary.restarting", { seconds: Math.ceil(summary.retry_in_ms / 1000) })
+        : t("summary.restarting_now");
     case "not_served":
       return t("summary.not_served", {
         models: summary.models.map((model) => modelName(model)).join(", "),

@@ -39,7 +39,12 @@ or_apple_silicon: boolean, } | { "amount": "gpus",
  * Empty where there is none.
  */
 gpus: Array<Gpu>, };
-export type ApiError = { code: ApiErrorCode, 
+export type AddressFault = "not_url" | "plain_http" | "certificates";
+export type ApiError = { 
+/**
+ * As data, for a window that speaks another language.
+ */
+refusal: Refusal, 
 /**
  * What happened, in one sentence.
  */
@@ -48,7 +53,6 @@ message: string,
  * What the person can do.
  */
 remedy: string | null, };
-export type ApiErrorCode = "malformed" | "not_found" | "precondition" | "storage" | "ended";
 export type AppEvent = { "event": "state", state: AppState, } | { "event": "gpu", sample: GpuSample, } | { "event": "chat", id: string, update: ChatEvent, };
 export type AppState = { state: State, 
 /**
@@ -72,7 +76,7 @@ prefill_tokens_per_second: number, first_token_ms: number,
 /**
  * The answer to a first question, as it was written.
  */
-answer: string, } | { "progress": "failed", message: string, };
+answer: string, } | { "progress": "failed", fault: ModelFault, };
 export type BundleFile = { name: string, text: string, };
 export type ByAddress = { 
 /**
@@ -115,7 +119,7 @@ export type ChatEvent = { "chat": "loading", done_bytes: number, total_bytes: nu
 /**
  * By the person, or at the longest answer.
  */
-cut_off: boolean, } | { "chat": "failed", message: string, };
+cut_off: boolean, } | { "chat": "failed", fault: ModelFault, };
 export type ChatMessage = { role: ChatRole, content: string, };
 export type ChatRequest = { 
 /**
@@ -219,13 +223,22 @@ jobs: number,
  */
 output_tokens: number, };
 export type EarningsQuery = { period: Period, };
-export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "tuning", done: number, total: number, } | { "state": "ready" } | { "state": "restarting", message: string, retry_in_ms: number, } | { "state": "broken", message: string, };
+export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "tuning", done: number, total: number, } | { "state": "ready" } | { "state": "restarting", fault: ModelFault, retry_in_ms: number, } | { "state": "broken", fault: ModelFault, };
 export type Estimate = { micro_points_per_day: number, 
 /**
  * For how much of the last fifteen minutes the node worked.
  */
 basis_seconds: number, };
 export type Fit = { "fit": "fits", spare_bytes: number, } | { "fit": "too_large", missing_bytes: number, } | { "fit": "on_cpu" } | { "fit": "unknown" };
+export type HistoryFault = "newer" | "full" | "read_only" | "locked" | "damaged" | "other";
+export type LibraryFault = "folder" | "not_in_catalogue" | "not_url" | "plain_http" | "password" | "no_download" | "installed" | "not_installed" | "in_folder" | "unreadable" | "interrupted" | "not_a_model" | "disk_full" | "over_quota" | "not_deleted" | "certificates" | "ended";
+export type ModelCause = "unreadable" | "unsupported" | "damaged" | "template" | "no_device" | "out_of_memory" | "device_lost" | "not_started" | "silent" | "ended" | "context_full" | "broken_off" | "internal";
+export type ModelFault = { cause: ModelCause, 
+/**
+ * What happened, in one sentence.
+ */
+message: string, };
+export type Refusal = { "why": "malformed", detail: string, } | { "why": "not_allowed", detail: string, } | { "why": "no_such_command", name: string, } | { "why": "no_such_model" } | { "why": "not_started", fault: StartFault, } | { "why": "starting" } | { "why": "ending" } | { "why": "key_has_place" } | { "why": "key_not_kept", detail: string, } | { "why": "settings_not_kept", detail: string, } | { "why": "history", cause: HistoryFault, detail: string, } | { "why": "model_broken", model: string, fault: ModelFault, } | { "why": "model_too_large", model: string, missing_bytes: number, } | { "why": "network_address", fault: AddressFault, detail: string, } | { "why": "jobs_at_once", asked: number, most: number, } | { "why": "no_download_rate" } | { "why": "library", cause: LibraryFault, detail: string, } | { "why": "not_removed", places: Array<string>, } | { "why": "not_saved", path: string, detail: string, } | { "why": "address_not_opened" } | { "why": "desktop", detail: string, };
 export type Gpu = { 
 /**
  * As the driver tells it.
@@ -354,7 +367,7 @@ price: Price | null,
 /**
  * Why it cannot be used, in one sentence.
  */
-fault: string | null, };
+fault: ModelFault | null, };
 export type JobRow = { 
 /**
  * None where this node did not measure it.
@@ -448,7 +461,11 @@ url: string, name: string,
 /**
  * This machine against the network's rules, as far as it is known.
  */
-requirements: Array<Requirement>, models: Array<ModelOffer>, } | { "answer": "bad_address", message: string, } | { "answer": "unreachable", url: string, reason: Unreachable, };
+requirements: Array<Requirement>, models: Array<ModelOffer>, } | { "answer": "bad_address", fault: AddressFault, 
+/**
+ * The same with the address and its way out, in English.
+ */
+message: string, } | { "answer": "unreachable", url: string, reason: Unreachable, };
 export type Mark = "pass" | "warn" | "fail";
 export type Mode = "run" | "drain" | "stop_now" | "release_gpu";
 export type ModelId = string;
@@ -504,7 +521,7 @@ policy: string | null, requirements: Array<Requirement>,
  * The models that the network serves; none while that is unknown.
  */
 offers: Array<ModelOffer> | null, };
-export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: Unreachable, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, message: string, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
+export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: Unreachable, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, fault: ModelFault, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**
  * Until the user resumes, if absent.
@@ -648,7 +665,7 @@ remedy: string | null,
  */
 summary: Summary, };
 export type StateKind = "working" | "waiting" | "paused" | "needs_you";
-export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", message: string, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "turned_away", why: TurnedAway, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", message: string, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
+export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", fault: ModelFault, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "turned_away", why: TurnedAway, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", fault: ModelFault, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
 export type Theme = "system" | "light" | "dark";
 export type Today = { 
 /**
@@ -745,8 +762,8 @@ export type Commands = {
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */
   look_up_network: { request: ByAddress; answer: LookedUp };
-  /** Replaces all settings. */
-  change_settings: { request: Settings; answer: AppState };
+  /** Sets what is named; the other settings stay as they are. */
+  change_settings: { request: Partial<Settings>; answer: AppState };
   /** The GPUs' last ten minutes. */
   gpu_history: { request: null; answer: GpuHistory };
   /** The jobs done, a part at a time. */

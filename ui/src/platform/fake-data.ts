@@ -280,7 +280,10 @@ export function installedModels(now: number): InstalledModel[] {
       fit: { fit: "unknown" },
       in_use: false,
       price: null,
-      fault: "The file ends in the middle of tensor blk.11.ffn_up.weight",
+      fault: {
+        cause: "damaged",
+        message: "The file ends in the middle of tensor blk.11.ffn_up.weight",
+      },
     },
   ];
 }

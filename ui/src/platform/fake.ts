@@ -26,6 +26,7 @@ import type {
   JobRow,
   JobsPage,
   JobsQuery,
+  ModelFault,
   Obstacle,
   Period,
   Platform,
@@ -91,7 +92,10 @@ export function isScenario(text: string | null): text is Scenario {
 
 const STEP_MS = 500;
 const SPEED = 42;
-const FAULT = "The GPU has no memory left for 2.1 GB of weights";
+const FAULT: ModelFault = {
+  cause: "out_of_memory",
+  message: "The GPU has no memory left for 2.1 GB of weights",
+};
 const ANSWER =
   "A graphics card does many small sums at the same moment. A language model is made of just " +
   "such sums, so it answers there about twenty times faster than on the processor. You can ask " +
@@ -144,7 +148,7 @@ class Fake implements Platform {
     // A little late, as a program is.
     await new Promise((resolve) => setTimeout(resolve, 40));
     if (this.#scenario === "unauthorised") {
-      throw { code: "unauthorised", message: "", remedy: null } satisfies CallError;
+      throw refused({ why: "unauthorised" });
     }
     const answer = this.#commands[name](request as never);
     return structuredClone(answer) as Commands[C]["answer"];
@@ -225,8 +229,9 @@ class Fake implements Platform {
         this.#until = null;
       }),
     check: () => this.#state,
-    change_settings: (settings) =>
+    change_settings: (change) =>
       this.#change((state) => {
+        const settings = { ...state.settings, ...change };
         state.settings = settings;
         state.installed = state.installed.map((model) => ({
           ...model,
@@ -284,7 +289,11 @@ class Fake implements Platform {
             ? catalogue(state.installed, true).find(({ entry }) => entry.id === request.id)
             : undefined;
         if (request.from === "catalogue" && item === undefined) {
-          throw refused("not_found", `There is no model ${request.id} in the catalogue`);
+          throw refused({
+            why: "library",
+            cause: "not_in_catalogue",
+            detail: `There is no model ${request.id} in the catalogue`,
+          });
         }
         const url = request.from === "url" ? request.url : item!.entry.sources[0]!;
         const id = item?.entry.id ?? url;
@@ -312,7 +321,7 @@ class Fake implements Platform {
     delete_model: ({ path }) =>
       this.#change((state) => {
         const model = state.installed.find((model) => model.path === path);
-        if (model === undefined) throw refused("not_found", "There is no such model");
+        if (model === undefined) throw refused({ why: "no_such_model" });
         state.settings.models = state.settings.models.filter((other) => other !== path);
         state.disk.models_bytes -= model.bytes;
         state.installed = state.installed.filter((model) => model.path !== path);
@@ -320,7 +329,7 @@ class Fake implements Platform {
     use_model: ({ path, in_use }) =>
       this.#change((state) => {
         const model = state.installed.find((model) => model.path === path);
-        if (model === undefined) throw refused("not_found", "There is no such model");
+        if (model === undefined) throw refused({ why: "no_such_model" });
         model.in_use = in_use;
         state.settings.models = state.installed
           .filter((model) => model.in_use)
@@ -550,7 +559,7 @@ class Fake implements Platform {
       case "model-broken":
         node.models[0]!.engine = {
           state: "broken",
-          message: FAULT,
+          fault: FAULT,
         };
         break;
       case "not-served":
@@ -700,7 +709,7 @@ class Fake implements Platform {
       }
     } else if (progress.progress === "measuring" && this.#scenario === "first-faults") {
       this.#ownUse = false;
-      benchmark.progress = { progress: "failed", message: FAULT };
+      benchmark.progress = { progress: "failed", fault: FAULT };
     } else if (progress.progress === "measuring") {
       progress.percent = Math.min(100, progress.percent + 5);
       if (progress.percent < 100) return;
@@ -731,7 +740,7 @@ class Fake implements Platform {
       } else if (fails && at > 12) {
         clearInterval(timer);
         this.#chats.delete(id);
-        this.#emit({ event: "chat", id, update: { chat: "failed", message: FAULT } });
+        this.#emit({ event: "chat", id, update: { chat: "failed", fault: FAULT } });
       } else if (at < words.length) {
         this.#emit({ event: "chat", id, update: { chat: "text", text: words[at]! } });
       } else {
@@ -783,7 +792,9 @@ class Fake implements Platform {
 
   #download(id: string, change: Partial<Download>): void {
     const download = this.#state.downloads.find((download) => download.id === id);
-    if (download === undefined) throw refused("not_found", "There is no such download");
+    if (download === undefined) {
+      throw refused({ why: "library", cause: "no_download", detail: "There is no such download" });
+    }
     Object.assign(download, change, { bytes_per_second: null });
   }
 
@@ -899,11 +910,8 @@ class Fake implements Platform {
     const engine = node.models[0]?.engine;
     const model = node.models[0]?.name ?? "";
     if (engine?.state === "broken") {
-      const { message } = engine;
-      return needs(
-        { summary: "models_broken", message },
-        { obstacle: "model_broken", model, message },
-      );
+      const { fault } = engine;
+      return needs({ summary: "models_broken", fault }, { obstacle: "model_broken", model, fault });
     }
     if (node.connection.state === "disconnected") {
       const { retry_at_ms, reason } = node.connection;
@@ -925,8 +933,8 @@ class Fake implements Platform {
       return ["waiting", { summary: "loading", model, percent }, [obstacle]];
     }
     if (this.#scenario === "restarting") {
-      const message = "The GPU's driver was reset";
-      return ["waiting", { summary: "restarting", message, retry_in_ms: 4000 }, []];
+      const fault: ModelFault = { cause: "device_lost", message: "The GPU's driver was reset" };
+      return ["waiting", { summary: "restarting", fault, retry_in_ms: 4000 }, []];
     }
     if (this.#scenario === "reading") return ["waiting", { summary: "reading_hardware" }, []];
     if (node.models[0]?.served === false) {
@@ -1121,6 +1129,6 @@ function hostFor(state: AppState, webControl: boolean): AppState["host"] {
   return Object.assign({ ...state.host }, { web_address });
 }
 
-function refused(code: CallError["code"], message: string): CallError {
-  return { code, message, remedy: null };
+export function refused(refusal: CallError["refusal"], message = ""): CallError {
+  return { refusal, message, remedy: null };
 }

@@ -1,6 +1,6 @@
 // What the user interface knows of the program behind it.
 
-import type { ApiError, ApiErrorCode, AppEvent, AppState, Commands } from "./bindings";
+import type { ApiError, AppEvent, AppState, Commands, Refusal } from "./bindings";
 
 export type * from "./bindings";
 
@@ -26,16 +26,16 @@ export interface Platform {
   open(target: string): Promise<void>;
 }
 
-/** An [`ApiError`], or that the program did not answer as it should. */
-export interface CallError extends Omit<ApiError, "code"> {
-  code: ApiErrorCode | "unauthorised" | "unreachable";
+/** An [`ApiError`], or what keeps the page from asking the program. */
+export interface CallError extends Omit<ApiError, "refusal"> {
+  refusal: Refusal | { why: "unauthorised" | "unreachable" | "no_folders" | "not_gguf" };
 }
 
 export function isCallError(error: unknown): error is CallError {
   return (
     typeof error === "object" &&
     error !== null &&
-    typeof (error as CallError).code === "string" &&
+    typeof (error as CallError).refusal?.why === "string" &&
     typeof (error as CallError).message === "string"
   );
 }
@@ -44,5 +44,5 @@ export function isCallError(error: unknown): error is CallError {
 export function asCallError(error: unknown): CallError {
   if (isCallError(error)) return { ...error, remedy: error.remedy ?? null };
   const message = error instanceof Error ? error.message : String(error);
-  return { code: "unreachable", message, remedy: null };
+  return { refusal: { why: "unreachable" }, message, remedy: null };
 }

@@ -52,11 +52,14 @@ describe("a command", () => {
 
   it.each([
     [
-      Response.json({ code: "not_found", message: "No such", remedy: null }, { status: 404 }),
-      { code: "not_found", message: "No such", remedy: null },
+      Response.json(
+        { refusal: { why: "no_such_model" }, message: "No such", remedy: null },
+        { status: 404 },
+      ),
+      { refusal: { why: "no_such_model" }, message: "No such", remedy: null },
     ],
-    [new Response("", { status: 401 }), { code: "unauthorised" }],
-    [new Response("upset", { status: 502 }), { code: "unreachable" }],
+    [new Response("", { status: 401 }), { refusal: { why: "unauthorised" } }],
+    [new Response("upset", { status: 502 }), { refusal: { why: "unreachable" } }],
   ])("rejects with what went wrong", async (response, error) => {
     asked.mockResolvedValue(response);
     await expect(webPlatform().call("state", null)).rejects.toMatchObject(error);
@@ -65,7 +68,7 @@ describe("a command", () => {
   it("says when nobody answers", async () => {
     asked.mockRejectedValue(new TypeError("Failed to fetch"));
     await expect(webPlatform().call("state", null)).rejects.toMatchObject({
-      code: "unreachable",
+      refusal: { why: "unreachable" },
       message: "Failed to fetch",
     });
   });

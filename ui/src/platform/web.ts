@@ -62,7 +62,7 @@ export function webPlatform(): Platform {
     async open(target) {
       if (!/^https?:\/\//.test(target)) {
         throw {
-          code: "precondition",
+          refusal: { why: "no_folders" },
           message: "A browser cannot open folders of this machine",
           remedy: target,
         } satisfies CallError;
@@ -92,7 +92,7 @@ async function answerTo(path: string, request: RequestInit): Promise<Response> {
     response = await fetch(path, { ...request, cache: "no-store" });
   } catch (error) {
     throw {
-      code: "unreachable",
+      refusal: { why: "unreachable" },
       message: error instanceof Error ? error.message : String(error),
       remedy: null,
     } satisfies CallError;
@@ -103,7 +103,8 @@ async function answerTo(path: string, request: RequestInit): Promise<Response> {
 
 async function errorOf(response: Response): Promise<CallError> {
   const text = await response.text().catch(() => "");
-  if (response.status === 401) return { code: "unauthorised", message: text, remedy: null };
+  if (response.status === 401)
+    return { refusal: { why: "unauthorised" }, message: text, remedy: null };
   try {
     const error: unknown = JSON.parse(text);
     if (isCallError(error)) return error;
@@ -111,7 +112,7 @@ async function errorOf(response: Response): Promise<CallError> {
     // Not written by the program: told as it came.
   }
   const message = `${response.status} ${response.statusText} ${text}`.trim();
-  return { code: "unreachable", message, remedy: null };
+  return { refusal: { why: "unreachable" }, message, remedy: null };
 }
 
 async function follow(

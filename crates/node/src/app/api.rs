@@ -8,10 +8,12 @@ use serde_json::Value;
 use ts_rs::TS;
 
 use super::App;
-use super::settings::{Settings, Setup};
+pub use super::refusal::{AddressFault, ApiError, HistoryFault, LibraryFault, Refusal};
+use super::settings::{Settings, SettingsChange, Setup};
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
+use crate::model_fault::ModelFault;
 use crate::state::{NodeSnapshot, StartFault, State, TurnedAway};
 use crate::unreachable::Unreachable;
 
@@ -87,7 +89,7 @@ pub enum Obstacle {
     NoModel,
     ModelBroken {
         model: String,
-        message: String,
+        fault: ModelFault,
     },
     ModelLoading {
         model: String,
@@ -132,7 +134,7 @@ pub enum BenchmarkProgress {
         answer: String,
     },
     Failed {
-        message: String,
+        fault: ModelFault,
     },
 }
 
@@ -184,7 +186,7 @@ pub enum ChatEvent {
         cut_off: bool,
     },
     Failed {
-        message: String,
+        fault: ModelFault,
     },
 }
 
@@ -252,6 +254,8 @@ pub enum LookedUp {
     },
     /// Not an address that a node may use.
     BadAddress {
+        fault: AddressFault,
+        /// The same with the address and its way out, in English.
         message: String,
     },
     Unreachable {
@@ -295,31 +299,6 @@ pub enum RemovalKind {
     Autostart,
 }
 
-/// Why a command was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    pub code: ApiErrorCode,
-    /// What happened, in one sentence.
-    pub message: String,
-    /// What the person can do.
-    pub remedy: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum ApiErrorCode {
-    /// The request is not understood.
-    Malformed,
-    /// What is named is not there.
-    NotFound,
-    /// It cannot be done now: the message says why.
-    Precondition,
-    Storage,
-    /// The program is ending.
-    Ended,
-}
-
 /// The type of a request or an answer, in TypeScript.
 pub type TypeName = fn(&ts_rs::Config) -> String;
 
@@ -349,13 +328,9 @@ macro_rules! commands {
                     $(stringify!($name) => {
                         let request: $request = parse(request)?;
                         let answer: $answer = call!($how self.$name(request))?;
-                        Ok(serde_json::to_value(answer).map_err(|error| ApiError::malformed(&error))?)
+                        Ok(serde_json::to_value(answer).map_err(|error| Refusal::malformed(&error))?)
                     })+
-                    _ => Err(ApiError {
-                        code: ApiErrorCode::NotFound,
-                        message: format!("There is no command `{name}`"),
-                        remedy: None,
-                    }),
+                    _ => Err(Refusal::NoSuchCommand { name: name.to_owned() }.into()),
                 }
             }
         }
@@ -375,25 +350,7 @@ macro_rules! call {
 }
 
 fn parse<T: DeserializeOwned>(request: Value) -> Result<T, ApiError> {
-    serde_json::from_value(request).map_err(|error| ApiError::malformed(&error))
-}
-
-impl ApiError {
-    pub(crate) fn malformed(error: &dyn std::error::Error) -> Self {
-        Self {
-            code: ApiErrorCode::Malformed,
-            message: format!("The request is not understood: {error}"),
-            remedy: None,
-        }
-    }
-
-    pub(crate) fn ended() -> Self {
-        Self {
-            code: ApiErrorCode::Ended,
-            message: "The program is ending".to_owned(),
-            remedy: None,
-        }
-    }
+    Ok(serde_json::from_value(request).map_err(|error| Refusal::malformed(&error))?)
 }
 
 commands! {
@@ -415,8 +372,8 @@ commands! {
     later check(()) -> AppState;
     /// Asks a network who it is. Nothing is kept.
     later look_up_network(ByAddress) -> LookedUp;
-    /// Replaces all settings.
-    now change_settings(Settings) -> AppState;
+    /// Sets what is named; the other settings stay as they are.
+    now change_settings(SettingsChange) -> AppState;
     /// The GPUs' last ten minutes.
     plain gpu_history(()) -> GpuHistory;
     /// The jobs done, a part at a time.
@@ -468,6 +425,7 @@ mod tests {
     use crate::books::*;
     use crate::gpu::*;
     use crate::library::*;
+    use crate::model_fault::*;
     use crate::state::*;
 
     macro_rules! declarations {
@@ -483,12 +441,12 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, infera_protocol::requirements::Amount, ApiError, ApiErrorCode, AppEvent, AppState, Benchmark,
+            Adapter, AdapterStanding, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,
             DownloadRequest, DownloadState, crate::app::settings::DeviceSetting, Earnings,
-            EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit,
+            EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit, HistoryFault, LibraryFault, ModelCause, ModelFault, Refusal,
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
             GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, Import, InstalledModel,
             JobRow, JobsPage, JobsQuery, JobsSort, LookedUp, infera_protocol::requirements::Mark,

@@ -4,30 +4,25 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
-use infera_protocol::requirements::{self, memory_size};
+use infera_protocol::requirements;
 
 use super::App;
 use super::api::{
-    ApiError, ApiErrorCode, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, LookedUp,
-    PauseRequest, RemovalItem, UseModel,
+    AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, LookedUp,
+    PauseRequest, Refusal, RemovalItem, UseModel,
 };
-use super::settings::{DeviceSetting, Settings};
+use super::settings::{DeviceSetting, Settings, SettingsChange};
 use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
 use crate::identity;
-use crate::library::{
-    self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel, LibraryError,
-};
+use crate::library::{self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel};
 use crate::look_up::{NotFound, look_up};
-use crate::node::Ended;
+use crate::model_fault::ModelFault;
 use crate::state::{EngineStatus, NodeSnapshot, StartFault};
-use crate::store::StoreError;
 
 const MOST_JOBS_AT_ONCE: u32 = 256;
-/// The answer to the last command has so long to reach the window.
-const FAREWELL: Duration = Duration::from_millis(500);
 /// When "until tomorrow" ends, by the machine's clock.
 const MORNING_HOUR: i8 = 8;
 
@@ -71,17 +66,10 @@ impl App {
             Running::Starting | Running::Node { .. } => None,
         };
         if fault != Some(StartFault::KeychainMissing) {
-            return Err(precondition(
-                "The node's key has a place already",
-                "Look whether something else keeps the node from starting",
-            ));
+            return Err(Refusal::KeyHasPlace.into());
         }
         let file = self.0.data.folder().key_file();
-        identity::from_file(&file, &*self.0.entropy).map_err(|error| ApiError {
-            code: ApiErrorCode::Storage,
-            message: error.to_string(),
-            remedy: None,
-        })?;
+        identity::from_file(&file, &*self.0.entropy)?;
         self.try_again().await;
         Ok(self.publish(None))
     }
@@ -99,6 +87,7 @@ impl App {
             Ok(found) => found,
             Err(NotFound::Address(error)) => {
                 return Ok(LookedUp::BadAddress {
+                    fault: AddressFault::from(&error),
                     message: error.to_string(),
                 });
             }
@@ -120,9 +109,12 @@ impl App {
         })
     }
 
-    pub(super) fn change_settings(&self, settings: Settings) -> Result<AppState, ApiError> {
-        let settings = checked(settings)?;
-        self.change(|preferences| preferences.settings = settings)
+    pub(super) fn change_settings(&self, change: SettingsChange) -> Result<AppState, ApiError> {
+        self.try_change(|preferences| {
+            let changed = change.apply(&preferences.settings);
+            preferences.settings = checked(changed.map_err(|error| Refusal::malformed(&error))?)?;
+            Ok(())
+        })
     }
 
     pub(super) fn gpu_history(&self, (): ()) -> GpuHistory {
@@ -232,20 +224,17 @@ impl App {
             .installed
             .iter()
             .find(|model| model.path == request.path)
-            .ok_or_else(|| missing("model"))?;
+            .ok_or(Refusal::NoSuchModel)?;
         if request.in_use {
             if let Some(fault) = &model.fault {
-                return Err(precondition(fault, "Choose another model"));
+                return Err(broken(model, fault));
             }
             if let Fit::TooLarge { missing_bytes } = model.fit {
-                return Err(precondition(
-                    &format!(
-                        "{} needs {} more GPU memory than there is",
-                        model.name,
-                        memory_size(missing_bytes)
-                    ),
-                    "Choose a smaller model, another device, or a smaller reserve in the settings",
-                ));
+                return Err(Refusal::ModelTooLarge {
+                    model: model.name.clone(),
+                    missing_bytes,
+                }
+                .into());
             }
         }
         self.change(|preferences| {
@@ -298,11 +287,7 @@ impl App {
         let removal = self.removal();
         self.stop_working().await;
         let done = super::removal::carry_out(removal).await;
-        let ended = self.0.ended.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(FAREWELL).await;
-            ended.send_replace(true);
-        });
+        self.0.ended.send_replace(true);
         done
     }
 
@@ -313,9 +298,9 @@ impl App {
             .installed
             .into_iter()
             .find(|model| model.path == path)
-            .ok_or_else(|| missing("model"))?;
+            .ok_or(Refusal::NoSuchModel)?;
         match &model.fault {
-            Some(fault) => Err(precondition(fault, "Choose another model")),
+            Some(fault) => Err(broken(&model, fault)),
             None => Ok(model),
         }
     }
@@ -352,8 +337,8 @@ pub(super) fn installed<'a>(
                 .iter()
                 .find(|offer| Some(offer.model) == status.id)
                 .map(|offer| offer.price);
-            if let EngineStatus::Broken { message } = &status.engine {
-                model.fault = Some(message.clone());
+            if let EngineStatus::Broken { fault } = &status.engine {
+                model.fault = Some(fault.clone());
             }
         }
     }
@@ -379,19 +364,17 @@ fn checked(mut settings: Settings) -> Result<Settings, ApiError> {
         .map(|url| url.trim().trim_end_matches('/').to_owned())
         .filter(|url| !url.is_empty());
     if let Some(url) = &settings.balancer {
-        HttpLink::new(url, None).map_err(|error| precondition(&error.to_string(), ""))?;
+        HttpLink::new(url, None)?;
     }
     if !(1..=MOST_JOBS_AT_ONCE).contains(&settings.jobs_at_once) {
-        return Err(precondition(
-            &format!("{} jobs at once are not possible", settings.jobs_at_once),
-            "Choose between 1 and 256",
-        ));
+        return Err(Refusal::JobsAtOnce {
+            asked: settings.jobs_at_once,
+            most: MOST_JOBS_AT_ONCE,
+        }
+        .into());
     }
     if settings.download_bytes_per_second == Some(0) {
-        return Err(precondition(
-            "A download limit of 0 would never finish",
-            "Leave the limit empty, or pause the download",
-        ));
+        return Err(Refusal::NoDownloadRate.into());
     }
     Ok(settings)
 }
@@ -410,46 +393,16 @@ fn until_morning(now: &jiff::Zoned) -> Result<Duration, ApiError> {
         // Until the next day's morning: before dawn that is still this day's.
         Ok::<_, jiff::Error>(now.duration_until(&morning))
     };
-    let duration = morning().map_err(|error| ApiError::malformed(&error))?;
+    let duration = morning().map_err(|error| Refusal::malformed(&error))?;
     Ok(duration.unsigned_abs())
 }
 
-fn missing(what: &str) -> ApiError {
-    ApiError {
-        code: ApiErrorCode::NotFound,
-        message: format!("There is no such {what} on this machine"),
-        remedy: None,
+fn broken(model: &InstalledModel, fault: &ModelFault) -> ApiError {
+    Refusal::ModelBroken {
+        model: model.name.clone(),
+        fault: fault.clone(),
     }
-}
-
-fn precondition(message: &str, remedy: &str) -> ApiError {
-    ApiError {
-        code: ApiErrorCode::Precondition,
-        message: message.to_owned(),
-        remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
-    }
-}
-
-impl From<Ended> for ApiError {
-    fn from(_: Ended) -> Self {
-        Self::ended()
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self {
-            code: ApiErrorCode::Storage,
-            message: error.to_string(),
-            remedy: None,
-        }
-    }
-}
-
-impl From<LibraryError> for ApiError {
-    fn from(error: LibraryError) -> Self {
-        precondition(&error.to_string(), "")
-    }
+    .into()
 }
 
 #[cfg(test)]
@@ -485,8 +438,7 @@ mod tests {
             |settings| settings.download_bytes_per_second = Some(0),
         ];
         for change in bad {
-            let error = settings(change).unwrap_err();
-            assert_eq!(error.code, ApiErrorCode::Precondition, "{error}");
+            assert!(settings(change).is_err());
         }
         let good = settings(|settings| settings.balancer = Some(" https://net.example/ ".into()));
         assert_eq!(good.unwrap().balancer.unwrap(), "https://net.example");

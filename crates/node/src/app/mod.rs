@@ -7,6 +7,7 @@ pub mod api;
 mod commands;
 mod obstacles;
 mod owner;
+mod refusal;
 mod removal;
 pub mod settings;
 mod supervisor;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 
 pub use self::supervisor::KeySource;
 
-use self::api::{ApiError, ApiErrorCode, AppEvent, AppState, ChatEvent, Host, Obstacle};
+use self::api::{ApiError, AppEvent, AppState, ChatEvent, Host, Obstacle, Refusal};
 use self::owner::Owner;
 use self::settings::{Preferences, Settings, SettingsError};
 use self::supervisor::{Running, Supervisor};
@@ -33,7 +34,7 @@ use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Node;
-use crate::state::{NodeSnapshot, State, Summary};
+use crate::state::{NodeSnapshot, StartFault, State, Summary};
 use crate::store::Store;
 
 /// What a program is started with.
@@ -513,19 +514,11 @@ impl App {
         match tokio::time::timeout(NODE_LIMIT, ready).await {
             Ok(Ok(running)) => match &*running {
                 Running::Node { node, .. } => Ok(node.clone()),
-                Running::Failed { fault } => Err(ApiError {
-                    code: ApiErrorCode::Precondition,
-                    message: fault.to_string(),
-                    remedy: fault.remedy().map(str::to_owned),
-                }),
-                Running::Starting => Err(ApiError::ended()),
+                Running::Failed { fault } => Err(not_started(fault)),
+                Running::Starting => Err(Refusal::Ending.into()),
             },
-            Ok(Err(_)) => Err(ApiError::ended()),
-            Err(_) => Err(ApiError {
-                code: ApiErrorCode::Precondition,
-                message: "The node is still starting".to_owned(),
-                remedy: Some("Try again in a moment".to_owned()),
-            }),
+            Ok(Err(_)) => Err(Refusal::Ending.into()),
+            Err(_) => Err(Refusal::Starting.into()),
         }
     }
 
@@ -538,40 +531,47 @@ impl App {
             let open = store.wait_for(Option::is_some).await.ok()?;
             open.clone()
         };
-        let message = tokio::select! {
+        tokio::select! {
             biased;
-            Some(store) = opened => return Ok(store),
+            Some(store) = opened => Ok(store),
             Ok(running) = failed => match &*running {
-                Running::Failed { fault } => fault.to_string(),
-                Running::Starting | Running::Node { .. } => String::new(),
+                Running::Failed { fault } => Err(not_started(fault)),
+                Running::Starting | Running::Node { .. } => Err(Refusal::Ending.into()),
             },
-            () = tokio::time::sleep(NODE_LIMIT) => "The node is still starting".to_owned(),
-        };
-        Err(ApiError {
-            code: ApiErrorCode::Storage,
-            message,
-            remedy: None,
-        })
+            () = tokio::time::sleep(NODE_LIMIT) => Err(Refusal::Starting.into()),
+        }
     }
 
     /// Changes what is kept of the person's choices, on disk first.
     fn change(&self, change: impl FnOnce(&mut Preferences)) -> Result<AppState, ApiError> {
+        self.try_change(|preferences| {
+            change(preferences);
+            Ok(())
+        })
+    }
+
+    /// The same; what is refused changes nothing.
+    fn try_change(
+        &self,
+        change: impl FnOnce(&mut Preferences) -> Result<(), ApiError>,
+    ) -> Result<AppState, ApiError> {
         let guard = self.0.changing.lock();
         let mut preferences = self.0.preferences.borrow().clone();
-        change(&mut preferences);
+        change(&mut preferences)?;
         if preferences != *self.0.preferences.borrow() {
-            preferences
-                .write(&self.0.data.folder().settings())
-                .map_err(|error| ApiError {
-                    code: ApiErrorCode::Storage,
-                    message: error.to_string(),
-                    remedy: None,
-                })?;
+            preferences.write(&self.0.data.folder().settings())?;
             self.0.preferences.send_replace(preferences);
         }
         drop(guard);
         Ok(self.publish(None))
     }
+}
+
+fn not_started(fault: &StartFault) -> ApiError {
+    Refusal::NotStarted {
+        fault: fault.clone(),
+    }
+    .into()
 }
 
 impl Overrides {

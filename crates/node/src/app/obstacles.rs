@@ -39,10 +39,10 @@ pub(super) fn obstacles(snapshot: &NodeSnapshot) -> Vec<Obstacle> {
     for status in &snapshot.models {
         let model = status.name.clone();
         match &status.engine {
-            EngineStatus::Broken { message } | EngineStatus::Restarting { message, .. } => {
+            EngineStatus::Broken { fault } | EngineStatus::Restarting { fault, .. } => {
                 found.push(Obstacle::ModelBroken {
                     model,
-                    message: message.clone(),
+                    fault: fault.clone(),
                 });
             }
             EngineStatus::Loading { .. } | EngineStatus::Tuning { .. } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use infera_engine::message::{Command, DeviceChoice, Event, Load};
 use infera_model::ChatMessage;
 use infera_model::rendering::Renderer;
-use infera_protocol::{FinishReason, shown};
+use infera_protocol::FinishReason;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use super::api::{Benchmark, BenchmarkProgress, ChatEvent, ChatRequest, ChatRole}
 use crate::clock::Entropy;
 use crate::engine_link::EngineLink;
 use crate::local_engine::{LoadProgress, LocalEngine, LocalFault, ModelText, question};
+use crate::model_fault::{ModelCause, ModelFault};
 
 /// Handle to the owner's engine. It ends when the last handle is dropped.
 #[derive(Clone)]
@@ -146,14 +147,14 @@ struct LoadedModel {
 
 /// Why work ended before its end.
 enum Broken {
-    Fault(String),
+    Fault(ModelFault),
     /// The owner asked for something else, which comes next.
     Instead(Option<Ask>),
 }
 
 impl From<LocalFault> for Broken {
     fn from(fault: LocalFault) -> Self {
-        Self::Fault(fault.to_string())
+        Self::Fault(fault.into())
     }
 }
 
@@ -216,17 +217,15 @@ impl Task {
                 });
                 None
             }
-            Err(Broken::Fault(message)) => {
+            Err(Broken::Fault(fault)) => {
                 self.unload().await;
-                // A file's own words may be in it.
-                let message = shown::line(&message).into_owned();
-                tell(ChatEvent::Failed { message });
+                tell(ChatEvent::Failed { fault });
                 None
             }
             Err(Broken::Instead(ask)) => {
                 self.unload().await;
-                let message = "The answer was broken off".to_owned();
-                tell(ChatEvent::Failed { message });
+                let fault = ModelFault::new(ModelCause::BrokenOff, "The answer was broken off");
+                tell(ChatEvent::Failed { fault });
                 ask
             }
         }
@@ -288,9 +287,8 @@ impl Task {
                 tell(progress);
                 None
             }
-            Err(Broken::Fault(message)) => {
-                let message = shown::line(&message).into_owned();
-                tell(BenchmarkProgress::Failed { message });
+            Err(Broken::Fault(fault)) => {
+                tell(BenchmarkProgress::Failed { fault });
                 None
             }
             Err(Broken::Instead(ask)) => {
@@ -372,7 +370,7 @@ impl Task {
         self.use_out.send_modify(|own_use| own_use.busy = true);
         let text = ModelText::open(&path, Arc::clone(&self.renderer))
             .await
-            .map_err(|error| Broken::Fault(error.to_string()))?;
+            .map_err(|error| Broken::Fault(error.into()))?;
         let load = Load {
             context_tokens: Some(CONTEXT_TOKENS),
             tunings: Some(self.tunings.clone()),
@@ -398,7 +396,7 @@ impl Task {
             .text
             .prompt(messages)
             .await
-            .map_err(|error| Broken::Fault(error.to_string()))
+            .map_err(|error| Broken::Fault(error.into()))
     }
 
     /// One question. `id` is the chat's, which the owner may stop.
@@ -413,9 +411,13 @@ impl Task {
         let context = loaded.engine.loaded.context_tokens;
         let room = context.saturating_sub(prompt.len() as u32);
         if room == 0 {
-            return Err(Broken::Fault(format!(
+            let message = format!(
                 "The conversation has {} tokens, the model's context {context}: begin a new one",
                 prompt.len()
+            );
+            return Err(Broken::Fault(ModelFault::new(
+                ModelCause::ContextFull,
+                &message,
             )));
         }
         self.requests += 1;

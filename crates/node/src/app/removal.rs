@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::App;
-use super::api::{ApiError, ApiErrorCode, RemovalItem, RemovalKind};
+use super::api::{ApiError, Refusal, RemovalItem, RemovalKind};
 use super::supervisor::KeySource;
 
 /// Where everything is.
@@ -95,11 +95,7 @@ pub(super) async fn carry_out(removal: Removal) -> Result<(), ApiError> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(ApiError {
-        code: ApiErrorCode::Storage,
-        message: format!("Some of it could not be deleted: {}", failed.join("; ")),
-        remedy: Some("Delete it by hand".to_owned()),
-    })
+    Err(Refusal::NotRemoved { places: failed }.into())
 }
 
 fn delete(path: &Path) -> Option<String> {

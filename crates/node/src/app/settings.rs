@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use infera_engine::message::DeviceChoice;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use ts_rs::TS;
 
 use crate::gpu;
@@ -86,7 +86,47 @@ pub enum Theme {
     Dark,
 }
 
+/// Some settings with their new values, so that two windows that change different ones at the same
+/// time lose neither.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettingsChange(pub Map<String, Value>);
+
+impl SettingsChange {
+    /// An unknown name or a value of another type is refused.
+    pub(crate) fn apply(self, settings: &Settings) -> Result<Settings, serde_json::Error> {
+        let mut fields = settings.fields();
+        for (name, value) in self.0 {
+            match fields.get_mut(&name) {
+                Some(field) => *field = value,
+                None => return Err(serde::de::Error::custom(format!("no setting `{name}`"))),
+            }
+        }
+        serde_json::from_value(Value::Object(fields))
+    }
+}
+
+impl TS for SettingsChange {
+    type WithoutGenerics = Self;
+    type OptionInnerType = Self;
+
+    fn name(config: &ts_rs::Config) -> String {
+        format!("Partial<{}>", Settings::name(config))
+    }
+
+    fn inline(config: &ts_rs::Config) -> String {
+        Self::name(config)
+    }
+}
+
 impl Settings {
+    /// Each setting by its name.
+    pub fn fields(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        }
+    }
+
     pub(crate) fn library_limits(&self) -> Limits {
         Limits {
             bytes_per_second: self.download_bytes_per_second,

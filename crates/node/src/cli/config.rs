@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use infera_node::app::api::AppState;
-use infera_node::app::settings::Preferences;
+use infera_node::app::settings::{Preferences, Settings, SettingsChange};
 use serde_json::{Map, Value};
 
 use super::Show;
@@ -28,7 +28,7 @@ pub(super) async fn config(
         read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
             .settings
     };
-    let mut fields = fields(&settings);
+    let mut fields = settings.fields();
     let Some(name) = name else {
         return output(show, &settings, |_| {
             let lines = fields
@@ -49,7 +49,8 @@ pub(super) async fn config(
     if let Some(value) = value {
         // What is no JSON is a text.
         *field = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        settings = serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let change = Map::from_iter([(name.to_owned(), field.clone())]);
+        serde_json::from_value::<Settings>(Value::Object(fields)).map_err(|error| {
             Fault::with_advice(
                 &format!("{name} cannot be {value}: {error}"),
                 UNCHANGED,
@@ -57,16 +58,10 @@ pub(super) async fn config(
             )
             .code(2)
         })?;
-        let state: AppState = control?.call("change_settings", &settings).await?;
+        let change = SettingsChange(change);
+        let state: AppState = control?.call("change_settings", &change).await?;
         settings = state.settings;
     }
-    let shown = self::fields(&settings).remove(name).unwrap_or_default();
+    let shown = settings.fields().remove(name).unwrap_or_default();
     output(show, &shown, Value::to_string)
-}
-
-fn fields(settings: &infera_node::app::settings::Settings) -> Map<String, Value> {
-    match serde_json::to_value(settings) {
-        Ok(Value::Object(fields)) => fields,
-        _ => Map::new(),
-    }
 }

@@ -226,7 +226,7 @@ fn installed(models: &[InstalledModel]) -> String {
     let mut rows = vec![row(["Model", "Size", "Context", "State", "Path"])];
     rows.extend(models.iter().map(|model| {
         let state = match (&model.fault, model.in_use) {
-            (Some(fault), _) => fault.clone(),
+            (Some(fault), _) => fault.message.clone(),
             (None, true) => "answers jobs".to_owned(),
             (None, false) => fit(&model.fit).to_owned(),
         };

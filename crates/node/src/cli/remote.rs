@@ -311,8 +311,8 @@ fn engine(status: &EngineStatus) -> String {
         }
         EngineStatus::Tuning { done, total } => format!("tuning, {done} of {total}"),
         EngineStatus::Ready => "ready".to_owned(),
-        EngineStatus::Restarting { message, .. } => format!("starting again: {message}"),
-        EngineStatus::Broken { message } => message.clone(),
+        EngineStatus::Restarting { fault, .. } => format!("starting again: {fault}"),
+        EngineStatus::Broken { fault } => fault.to_string(),
     }
 }
 

@@ -156,7 +156,7 @@ async fn hopeless(mut states: watch::Receiver<AppState>) -> Fault {
             let faults: Vec<_> = models
                 .iter()
                 .filter_map(|model| match &model.engine {
-                    EngineStatus::Broken { message } => Some(message.as_str()),
+                    EngineStatus::Broken { fault } => Some(fault.message.as_str()),
                     _ => None,
                 })
                 .collect();

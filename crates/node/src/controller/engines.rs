@@ -14,6 +14,7 @@ use super::{Controller, Duty, EngineInput, Input};
 use crate::clock::{Backoff, Entropy};
 use crate::engine_link::{Engine, EngineError};
 use crate::gpu;
+use crate::model_fault::ModelFault;
 use crate::node_config::ModelConfig;
 use crate::state::{EngineStatus, ModelStatus};
 
@@ -31,7 +32,7 @@ pub(super) struct Slot {
     /// Deaths since it last did something useful.
     deaths: u32,
     /// What it said before it died.
-    last_words: Option<String>,
+    last_words: Option<Failure>,
     load_fault: Option<String>,
     backoff: Backoff,
 }
@@ -50,10 +51,10 @@ enum Phase {
     Ready,
     Waiting {
         until: Instant,
-        message: String,
+        fault: ModelFault,
     },
     Broken {
-        message: String,
+        fault: ModelFault,
     },
     /// It was told to end and has not yet.
     Ending,
@@ -183,12 +184,12 @@ impl Slot {
                     total: *total,
                 },
                 Phase::Ready => EngineStatus::Ready,
-                Phase::Waiting { until, message } => EngineStatus::Restarting {
-                    message: message.clone(),
+                Phase::Waiting { until, fault } => EngineStatus::Restarting {
+                    fault: fault.clone(),
                     retry_in_ms: until.saturating_duration_since(Instant::now()).as_millis() as u64,
                 },
-                Phase::Broken { message } => EngineStatus::Broken {
-                    message: message.clone(),
+                Phase::Broken { fault } => EngineStatus::Broken {
+                    fault: fault.clone(),
                 },
             },
         }
@@ -222,7 +223,7 @@ impl Slot {
 
     /// The engine is gone without having been asked. The first restart is at once: a job may be
     /// waiting for it.
-    fn died(&mut self, message: String) {
+    fn died(&mut self, fault: ModelFault) {
         self.commands = None;
         self.deaths += 1;
         let delay = if self.deaths == 1 {
@@ -232,7 +233,7 @@ impl Slot {
         };
         self.phase = Phase::Waiting {
             until: Instant::now() + delay,
-            message,
+            fault,
         };
     }
 }
@@ -302,7 +303,7 @@ impl Controller {
         }
         match event {
             EngineInput::Started(Ok(engine)) => self.on_engine_started(index, epoch, engine),
-            EngineInput::Started(Err(error)) => self.on_engine_died(index, error.to_string()),
+            EngineInput::Started(Err(error)) => self.on_engine_died(index, error.into()),
             EngineInput::Event(event) => self.on_engine_event(index, *event),
             EngineInput::Ended => self.on_engine_ended(index),
         }
@@ -358,10 +359,8 @@ impl Controller {
         } else if !slot.is_stopped() {
             tracing::warn!(model = %slot.name(None), "the engine ended by itself");
             let said = slot.last_words.take();
-            self.on_engine_died(
-                index,
-                said.unwrap_or_else(|| EngineError::Ended.to_string()),
-            );
+            let fault = said.map_or_else(|| EngineError::Ended.into(), ModelFault::from);
+            self.on_engine_died(index, fault);
         }
         for work in self.work_in_engine(index) {
             self.engine_failed(work, "the engine stopped");
@@ -369,12 +368,12 @@ impl Controller {
     }
 
     /// Duty waits for the next engine, unless this one did not even load the model.
-    fn on_engine_died(&mut self, index: usize, message: String) {
+    fn on_engine_died(&mut self, index: usize, fault: ModelFault) {
         let slot = &mut self.slots[index];
         let was_ready = slot.phase == Phase::Ready;
-        slot.died(message.clone());
+        slot.died(fault.clone());
         if !was_ready {
-            self.hand_back_slot(index, message);
+            self.hand_back_slot(index, fault.message);
         }
     }
 
@@ -471,21 +470,26 @@ impl Controller {
         let slot = &mut self.slots[index];
         tracing::error!(%error, code = ?error.code, "the engine failed");
         if !matches!(slot.phase, Phase::Loading { .. } | Phase::Tuning { .. }) {
-            slot.last_words = Some(error.message);
+            slot.last_words = Some(error);
             return;
         }
         match error.code {
-            FailureCode::BadModel | FailureCode::NoDevice | FailureCode::OutOfMemory => {
+            FailureCode::Unreadable
+            | FailureCode::Unsupported
+            | FailureCode::BadModel
+            | FailureCode::NoDevice
+            | FailureCode::OutOfMemory => {
+                let fault = ModelFault::from(error);
                 slot.commands = None;
                 slot.phase = Phase::Broken {
-                    message: error.message.clone(),
+                    fault: fault.clone(),
                 };
-                self.hand_back_slot(index, error.message);
+                self.hand_back_slot(index, fault.message);
             }
             FailureCode::DeviceLost
             | FailureCode::BadRequest
             | FailureCode::NotLoaded
-            | FailureCode::Internal => self.on_engine_died(index, error.message),
+            | FailureCode::Internal => self.on_engine_died(index, error.into()),
         }
     }
 

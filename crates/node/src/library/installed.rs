@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::fit::{KvShape, needed_bytes};
 use super::{Catalogue, Fit, InstalledModel};
 use crate::identity::write_private;
+use crate::model_fault::{ModelCause, ModelFault};
 
 /// A model file, as far as it alone tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct InstalledFile {
     /// Device memory it takes, by [`needed_bytes`]; none if it cannot be used.
     pub needed_bytes: Option<u64>,
     /// Why it cannot be used, in one sentence.
-    pub fault: Option<String>,
+    pub fault: Option<ModelFault>,
 }
 
 impl Stamp {
@@ -219,15 +220,14 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
         fault: None,
     };
     if path.to_str().is_none() {
-        file.fault = Some(format!(
-            "The path {path:?} is not Unicode; rename the file or its folder."
-        ));
+        let message = format!("The path {path:?} is not Unicode; rename the file or its folder.");
+        file.fault = Some(ModelFault::new(ModelCause::Unreadable, &message));
         return file;
     }
     let gguf = match Gguf::open(path) {
         Ok(gguf) => gguf,
         Err(error) => {
-            file.fault = Some(shown::line(&error.to_string()).into_owned());
+            file.fault = Some(error.into());
             return file;
         }
     };
@@ -259,7 +259,7 @@ fn read(path: &Path, stamp: Stamp) -> InstalledFile {
             };
             file.needed_bytes = Some(needed_bytes(stamp.bytes, shape));
         }
-        Err(error) => file.fault = Some(shown::line(&error.to_string()).into_owned()),
+        Err(error) => file.fault = Some(error.into()),
     }
     file
 }
@@ -353,8 +353,9 @@ mod tests {
         );
         assert_eq!(files[0].context_tokens, 2048);
         assert_eq!(files[0].licence.as_deref(), Some("mit"));
-        let fault = files[2].fault.as_deref().unwrap();
-        assert!(fault.contains("GGUF"), "{fault}");
+        let fault = files[2].fault.as_ref().unwrap();
+        assert_eq!(fault.cause, ModelCause::Damaged);
+        assert!(fault.message.contains("GGUF"), "{fault}");
         // Metadata alone is no model that runs: that is said.
         assert!(files[0].fault.is_some() && files[0].needed_bytes.is_none());
     }

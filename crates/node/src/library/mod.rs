@@ -23,10 +23,12 @@ use infera_protocol::node_api::Price;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::model_fault::ModelFault;
+
 pub use actor::{Library, LibraryState};
 pub use catalogue::{Catalogue, CatalogueError};
 pub use config::{DiskSpace, LibraryConfig, LibraryEdges, Limits, SystemDisk, Timing};
-pub use error::LibraryError;
+pub use error::{BadAddress, LibraryError};
 pub use fetch::Http;
 pub use fit::{DeviceMemory, KvShape, fit, needed_bytes, suggest};
 pub use installed::InstalledFile;
@@ -102,7 +104,7 @@ pub struct InstalledModel {
     /// What the network pays; none if it does not serve the model, or that is unknown.
     pub price: Option<Price>,
     /// Why it cannot be used, in one sentence.
-    pub fault: Option<String>,
+    pub fault: Option<ModelFault>,
 }
 
 /// What to download: an entry of the catalogue, or any HTTPS address of a GGUF file.

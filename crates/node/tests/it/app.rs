@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use infera_node::app::api::{
-    ApiErrorCode, AppEvent, AppState, BenchmarkProgress, ChatEvent, LookedUp, Obstacle,
-};
-use infera_node::app::settings::DeviceSetting;
+use infera_node::app::api::{AppEvent, AppState, BenchmarkProgress, ChatEvent, LookedUp, Obstacle};
+use infera_node::app::settings::{DeviceSetting, Preferences, Theme};
 use infera_node::app::{App, AppConfig, KeySource, Overrides, StartError};
 use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::data_dir::DataDir;
@@ -48,10 +46,14 @@ impl Running {
         }
     }
 
-    async fn refused(&self, command: &str, request: Value) -> ApiErrorCode {
+    /// The reason in the API's word.
+    async fn refused(&self, command: &str, request: Value) -> String {
         match self.app.call(command, request).await {
             Ok(answer) => panic!("{command}: {answer}"),
-            Err(error) => error.code,
+            Err(error) => {
+                let refusal = serde_json::to_value(&error.refusal).unwrap();
+                refusal["why"].as_str().unwrap().to_owned()
+            }
         }
     }
 
@@ -159,10 +161,9 @@ async fn a_chosen_network_is_asked_for_its_rules_before_anything_is_shared() {
         panic!("plain HTTP is for this machine");
     };
 
-    let state = running.app.states().borrow().clone();
-    let mut settings = serde_json::to_value(&state.settings).unwrap();
-    settings["balancer"] = json!(url);
-    running.call("change_settings", settings.clone()).await;
+    running
+        .call("change_settings", json!({ "balancer": url }))
+        .await;
     let state = running
         .until("the rules are the network's", |state| {
             let node = state.node.as_ref();
@@ -170,8 +171,8 @@ async fn a_chosen_network_is_asked_for_its_rules_before_anything_is_shared() {
         })
         .await;
     assert!(!state.setup.agreed);
-    settings["balancer"] = json!("http://127.0.0.1:1");
-    running.call("change_settings", settings).await;
+    let nobody = json!({ "balancer": "http://127.0.0.1:1" });
+    running.call("change_settings", nobody).await;
     let reason = Unreachable::NobodyListens;
     running
         .until("a wrong address is named", |state| {
@@ -209,9 +210,8 @@ async fn nothing_is_shared_before_the_person_agrees_and_each_step_names_the_next
         .await;
     assert!(state.obstacles.contains(&Obstacle::NoModel));
 
-    let mut settings = serde_json::to_value(&state.settings).unwrap();
-    settings["balancer"] = json!("http://127.0.0.1:1/");
-    running.call("change_settings", settings).await;
+    let change = json!({ "balancer": "http://127.0.0.1:1/" });
+    running.call("change_settings", change).await;
     let state = running
         .until("a model is missing", |state| {
             state.state.summary == Summary::NoModel
@@ -249,7 +249,8 @@ async fn choices_outlive_the_program() {
     let mut settings = running.call("state", Value::Null).await["settings"].clone();
     settings["jobs_at_once"] = json!(7);
     settings["language"] = json!("de");
-    running.call("change_settings", settings.clone()).await;
+    let change = json!({ "jobs_at_once": 7, "language": "de" });
+    running.call("change_settings", change).await;
     running.call("finish_setup", json!(true)).await;
     let running = running.restart().await;
     let state = running.call("state", Value::Null).await;
@@ -286,7 +287,7 @@ async fn a_chat_answers_and_the_node_makes_room_meanwhile() {
                     }
                     ChatEvent::Done { tokens, .. } => break tokens,
                     ChatEvent::Loading { .. } | ChatEvent::Tuning { .. } => {}
-                    ChatEvent::Failed { message } => panic!("{message}"),
+                    ChatEvent::Failed { fault } => panic!("{fault}"),
                 }
             }
             AppEvent::State { .. } | AppEvent::Gpu { .. } => {}
@@ -298,9 +299,8 @@ async fn a_chat_answers_and_the_node_makes_room_meanwhile() {
     let agreed = |state: &AppState| state.state.summary == Summary::NoBalancer;
     // What holds the node is said first; the own use is seen once nothing holds it.
     running.until("the node is held", agreed).await;
-    let mut settings = running.call("state", Value::Null).await["settings"].clone();
-    settings["balancer"] = json!("http://127.0.0.1:1");
-    running.call("change_settings", settings).await;
+    let change = json!({ "balancer": "http://127.0.0.1:1" });
+    running.call("change_settings", change).await;
     running.until("the node makes room", busy).await;
     running.call("end_chat", Value::Null).await;
     running
@@ -347,59 +347,70 @@ async fn a_model_is_measured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_calls_as_a_table() {
-    use ApiErrorCode::{Malformed, NotFound, Precondition};
     let running = Running::start().await;
-    let settings = |change: Value| {
-        let mut settings =
-            serde_json::to_value(running.app.states().borrow().settings.clone()).unwrap();
-        for (key, value) in change.as_object().unwrap() {
-            settings[key] = value.clone();
-        }
-        settings
-    };
     let chat = json!({ "id": "1", "model": "none.gguf", "messages": [] });
-    for (command, request, code) in [
-        ("nothing", Value::Null, NotFound),
-        ("pause", json!({ "seconds": -1 }), Malformed),
-        ("pause", json!({ "minutes": 1 }), Malformed),
-        ("finish_setup", Value::Null, Malformed),
-        ("jobs", json!({ "sort": "colour" }), Malformed),
+    for (command, request, why) in [
+        ("nothing", Value::Null, "no_such_command"),
+        ("pause", json!({ "seconds": -1 }), "malformed"),
+        ("pause", json!({ "minutes": 1 }), "malformed"),
+        ("finish_setup", Value::Null, "malformed"),
+        ("jobs", json!({ "sort": "colour" }), "malformed"),
         (
             "change_settings",
-            settings(json!({ "balancer": "net" })),
-            Precondition,
+            json!({ "balancer": "net" }),
+            "network_address",
         ),
         (
             "change_settings",
-            settings(json!({ "jobs_at_once": 0 })),
-            Precondition,
+            json!({ "jobs_at_once": 0 }),
+            "jobs_at_once",
         ),
+        (
+            "change_settings",
+            json!({ "download_bytes_per_second": 0 }),
+            "no_download_rate",
+        ),
+        ("change_settings", json!({ "colour": "red" }), "malformed"),
+        ("change_settings", json!({ "theme": "red" }), "malformed"),
         (
             "use_model",
             json!({ "path": "none.gguf", "in_use": true }),
-            NotFound,
+            "no_such_model",
         ),
-        ("benchmark", json!({ "path": "none.gguf" }), NotFound),
-        ("chat", chat, NotFound),
-        (
-            "import_model",
-            json!({ "path": "/none.gguf" }),
-            Precondition,
-        ),
+        ("benchmark", json!({ "path": "none.gguf" }), "no_such_model"),
+        ("chat", chat, "no_such_model"),
+        ("import_model", json!({ "path": "/none.gguf" }), "library"),
         (
             "download",
             json!({ "from": "catalogue", "id": "none" }),
-            Precondition,
+            "library",
         ),
         (
             "download",
             json!({ "from": "url", "url": "ftp://x" }),
-            Precondition,
+            "library",
         ),
     ] {
         let got = running.refused(command, request.clone()).await;
-        assert_eq!(got, code, "{command} {request}");
+        assert_eq!(got, why, "{command} {request}");
     }
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_windows_that_change_settings_at_once_lose_neither() {
+    let running = Running::start().await;
+    let changes = [
+        json!({ "notifications": false }),
+        json!({ "theme": "dark" }),
+    ];
+    let [one, other] = changes.map(|change| running.call("change_settings", change));
+    tokio::join!(one, other);
+    let settings = running.app.states().borrow().settings.clone();
+    assert!(!settings.notifications);
+    assert_eq!(settings.theme, Theme::Dark);
+    let kept = Preferences::read(&running.folder.path().join("node/settings.json")).unwrap();
+    assert_eq!(kept.settings, settings);
     running.app.shut_down().await;
 }
 
@@ -464,7 +475,7 @@ async fn a_locked_keychain_is_named_and_unlocking_it_is_enough() {
     ));
     assert_eq!(
         running.refused("pause", json!({})).await,
-        ApiErrorCode::Precondition
+        "not_started"
     );
     keychain.open.store(true, Ordering::Relaxed);
     // It is tried again when the person asks; the answer may still be the old one.
@@ -512,7 +523,7 @@ async fn without_a_keychain_the_key_may_be_kept_in_a_file() {
     assert!(file.exists());
     assert_eq!(
         running.refused("keep_key_in_file", Value::Null).await,
-        ApiErrorCode::Precondition,
+        "key_has_place",
         "it has a key now"
     );
     running.app.shut_down().await;

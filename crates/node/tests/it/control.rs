@@ -219,12 +219,7 @@ async fn web_control_follows_its_setting() {
     let serving = tokio::spawn(async move {
         infera_node::control::serve_while_wanted(app, &SystemEntropy).await;
     });
-    let switch = |on: bool| {
-        let mut settings =
-            serde_json::to_value(running.app.states().borrow().settings.clone()).unwrap();
-        settings["web_control"] = json!(on);
-        running.call("change_settings", settings)
-    };
+    let switch = |on: bool| running.call("change_settings", json!({ "web_control": on }));
     let has_address = |state: &infera_node::app::api::AppState| state.host.web_address.is_some();
     switch(true).await;
     let state = running.until("it is served", has_address).await;

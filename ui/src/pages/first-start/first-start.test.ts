@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import App from "../../App.svelte";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
-import { fakePlatform, type Scenario } from "../../platform/fake";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type { Platform } from "../../platform/types";
 import { path } from "./path.svelte";
 import { isDone, lacks, modelToTry, networkAddress, STEPS } from "./steps";
@@ -147,11 +147,21 @@ describe("sharing", () => {
     const real = vi.mocked(platform.call).getMockImplementation()!;
     vi.mocked(platform.call).mockImplementation((name, request) =>
       name === "use_model"
-        ? Promise.reject({ code: "precondition", message: "Too large", remedy: null })
+        ? Promise.reject(
+            refused({
+              why: "model_too_large",
+              model: "SmolLM2 135M Instruct",
+              missing_bytes: 2 ** 30,
+            }),
+          )
         : real(name, request),
     );
     button("Start sharing").click();
-    await vi.waitFor(() => expect(toasts.shown[0]?.title).toBe("Too large"));
+    await vi.waitFor(() =>
+      expect(toasts.shown[0]?.title).toBe(
+        "SmolLM2 135M Instruct needs 1\u00a0GB more GPU memory than there is",
+      ),
+    );
     expect(called).not.toContain("agree");
     expect(app.state!.setup.finished).toBe(false);
   });

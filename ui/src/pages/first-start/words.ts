@@ -129,7 +129,6 @@ export const en = {
   "first.try.same": "About as fast as people read.",
   "first.try.slower": "Slower than people read. It works, but jobs may go to faster nodes.",
   "first.try.failed": "The measurement broke off",
-  "first.try.failed_meaning": "This model does not run on this device as it is now.",
   "first.try.failed_remedy": "Choose a smaller model or another device, then measure again.",
   "first.try.other_model": "Choose another model",
   "first.try.other_gpu": "Choose another device",
@@ -291,7 +290,6 @@ export const de: Same<typeof en> = {
   "first.try.slower":
     "Langsamer, als Menschen lesen. Es geht, aber Aufträge gehen eher an schnellere Knoten.",
   "first.try.failed": "Die Messung brach ab",
-  "first.try.failed_meaning": "Dieses Modell läuft so auf diesem Gerät nicht.",
   "first.try.failed_remedy":
     "Wählen Sie ein kleineres Modell oder ein anderes Gerät und messen Sie noch einmal.",
   "first.try.other_model": "Anderes Modell wählen",

@@ -3,34 +3,36 @@
 import { t } from "../../i18n/index.svelte";
 import type { Adapter, AppState, DeviceSetting, Settings, Unsupported } from "../../platform/types";
 
+/** The settings that say which device works. */
+type Devices = Pick<Settings, "device" | "excluded_adapters">;
+
 /** What a device setting is called among the choices. */
 export function choiceOf(device: DeviceSetting): string {
   return device.device === "adapter" ? `adapter ${device.id}` : device.device;
 }
 
 /** To choose a GPU that was never to be used lifts that. */
-export function using(settings: Settings, device: DeviceSetting): Settings {
+export function using(settings: Devices, device: DeviceSetting): Devices {
   const excluded_adapters =
     device.device === "adapter"
       ? settings.excluded_adapters.filter((id) => id !== device.id)
       : settings.excluded_adapters;
-  return { ...settings, device, excluded_adapters };
+  return { device, excluded_adapters };
 }
 
 /** A GPU that is never to be used cannot stay chosen by hand. */
-export function excluding(settings: Settings, id: string, excluded: boolean): Settings {
+export function excluding(settings: Devices, id: string, excluded: boolean): Devices {
   const others = settings.excluded_adapters.filter((other) => other !== id);
   const { device } = settings;
   const wasChosen = device.device === "adapter" && device.id === id;
   return {
-    ...settings,
     device: excluded && wasChosen ? { device: "auto" } : device,
     excluded_adapters: excluded ? [...others, id] : others,
   };
 }
 
 /** Nothing is remembered of a GPU that is gone. */
-export function forgetting(settings: Settings, id: string): Settings {
+export function forgetting(settings: Devices, id: string): Devices {
   return excluding(excluding(settings, id, true), id, false);
 }
 

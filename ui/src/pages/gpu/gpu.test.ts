@@ -2,7 +2,7 @@ import { cleanup, render, screen } from "@testing-library/svelte";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
-import { fakePlatform, type Scenario } from "../../platform/fake";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import { firstState } from "../../platform/fake-data";
 import type { GpuReading, Platform } from "../../platform/types";
 import { choosable, excluding, forgetting, using } from "./choice";
@@ -62,16 +62,16 @@ describe("the choice of a device", () => {
     expect([used.device, used.excluded_adapters]).toEqual([{ device: "adapter", id: UHD }, []]);
     expect(excluding(used, UHD, true).device).toEqual({ device: "auto" });
     expect(excluding(used, RTX, true).device).toEqual({ device: "adapter", id: UHD });
-    expect(excluding(excluded, UHD, false)).toEqual(settings);
+    expect({ ...settings, ...excluding(excluded, UHD, false) }).toEqual(settings);
   });
 
   it("forgets a GPU that is gone, and offers it while it is chosen", () => {
     const state = structuredClone(firstState(0));
     state.adapters[1]!.standing = { standing: "missing" };
     expect(choosable(state).map(({ id }) => id)).toEqual([RTX]);
-    state.settings = using(settings, { device: "adapter", id: UHD });
+    state.settings = { ...settings, ...using(settings, { device: "adapter", id: UHD }) };
     expect(choosable(state).map(({ id }) => id)).toEqual([RTX, UHD]);
-    expect(forgetting(state.settings, UHD)).toEqual(settings);
+    expect({ ...settings, ...forgetting(state.settings, UHD) }).toEqual(settings);
   });
 });
 
@@ -131,9 +131,13 @@ describe("the page", () => {
 
   it("puts the dot back when a change fails", async () => {
     await open("waiting");
-    vi.spyOn(platform, "call").mockRejectedValue({ code: "storage", message: "Disk full" });
+    vi.spyOn(platform, "call").mockRejectedValue(
+      refused({ why: "settings_not_kept", detail: "Disk full" }),
+    );
     radios().at(-1)!.click();
-    await vi.waitFor(() => expect(toasts.shown.at(-1)?.title).toBe("Disk full"));
+    await vi.waitFor(() =>
+      expect(toasts.shown.at(-1)?.title).toBe("The settings could not be saved"),
+    );
     expect(chosen()).toBe("auto");
   });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
+import { refused } from "../../platform/fake";
 import { finishedJob } from "../../platform/fake-data";
 import type { JobRow, JobsPage, JobsQuery } from "../../platform/types";
 import { NO_CHOICES, queryOf } from "./filter";
@@ -19,7 +20,7 @@ function program(count: number) {
     fail: (now: boolean) => (fails = now),
     ask: async (query: JobsQuery): Promise<JobsPage> => {
       asked.push(query);
-      if (fails) throw { code: "storage", message: "the disk is gone", remedy: null };
+      if (fails) throw refused({ why: "history", cause: "other", detail: "" }, "the disk is gone");
       return {
         jobs: jobs.slice(query.offset, query.offset + query.limit),
         count: jobs.length,

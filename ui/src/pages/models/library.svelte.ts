@@ -51,8 +51,7 @@ export interface FailedImport {
   failure: CallError;
 }
 
-/** Without a message: the page has the words. */
-const NOT_GGUF: CallError = { code: "malformed", message: "", remedy: null };
+const NOT_GGUF: CallError = { refusal: { why: "not_gguf" }, message: "", remedy: null };
 
 class Imports {
   failed = $state.raw<FailedImport[]>([]);

@@ -4,7 +4,7 @@ import { locale } from "../../i18n/index.svelte";
 import { MEMORY_GB } from "../../lib/format";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
-import { fakePlatform, type Scenario } from "../../platform/fake";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type {
   CatalogueItem,
   DiskUse,
@@ -217,7 +217,7 @@ describe("the page", () => {
     await open("waiting");
     const use = row("SmolLM2 135M Instruct")!.querySelector<HTMLButtonElement>("[role=switch]")!;
     const call = vi.spyOn(platform, "call");
-    call.mockRejectedValueOnce({ code: "precondition", message: "No", remedy: null });
+    call.mockRejectedValueOnce(refused({ why: "no_such_model" }));
     use.click();
     await vi.waitFor(() => expect(toasts.shown.length).toBe(1));
     expect(use.getAttribute("aria-checked")).toBe("false");

@@ -91,7 +91,6 @@ export const en = {
   "models.delete.keep": "Keep it",
   "models.delete.confirm": "Delete {size}",
   "models.deleted": "{name} is deleted",
-  "models.fault_text": "Cannot be used: the file is damaged, or of a kind that is not supported",
   "models.cannot_use":
     "Choose a smaller model, or keep less memory for other programs in the settings.",
   "models.price":
@@ -249,8 +248,6 @@ export const de: Same<typeof en> = {
   "models.delete.keep": "Behalten",
   "models.delete.confirm": "{size} löschen",
   "models.deleted": "{name} ist gelöscht",
-  "models.fault_text":
-    "Nicht nutzbar: Die Datei ist beschädigt oder von einer Art, die nicht unterstützt wird",
   "models.cannot_use": "Es kann keine Aufträge beantworten, solange es nicht passt.",
   "models.price":
     "Das Netzwerk zahlt {output} Punkte für 1.000 geschriebene Token, {input} für 1.000 gelesene",

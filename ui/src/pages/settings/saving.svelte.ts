@@ -1,10 +1,8 @@
 // Settings are kept on change: one after the other, each on what the program has then.
 
 import { commands } from "../../lib/commands";
-import { app } from "../../lib/state.svelte";
-import type { Fault } from "../../lib/faults";
 import { toasts } from "../../lib/toasts.svelte";
-import { refusalFault } from "../../lib/wording";
+import { refusalFault, type Fault } from "../../lib/wording";
 import { t } from "../../i18n/index.svelte";
 import { asCallError, type Settings } from "../../platform/types";
 
@@ -39,9 +37,8 @@ export class Saving {
     name: Name,
     value: Settings[Name],
   ): Promise<boolean> {
-    const { settings } = app.state!;
     try {
-      await commands.change_settings({ ...settings, [name]: value });
+      await commands.change_settings({ [name]: value });
     } catch (error) {
       const { text, details } = refusalFault(asCallError(error));
       const fault = { text: t("settings.not_saved", { message: text }), details };

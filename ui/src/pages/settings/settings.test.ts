@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { locale } from "../../i18n/index.svelte";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
-import { fakePlatform, type Scenario } from "../../platform/fake";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type { Platform, Settings as AllSettings } from "../../platform/types";
 import { bundleName, bundleText } from "./bundle";
 import { checkAddress, parseNumber, withoutKey, writeNumber } from "./fields";
@@ -135,14 +135,12 @@ describe("the page", () => {
 
   it("shows at the field what the program refuses, and what holds", async () => {
     await open("waiting");
-    vi.spyOn(platform, "call").mockRejectedValue({
-      code: "storage",
-      message: "The disk is full",
-      remedy: null,
-    });
+    vi.spyOn(platform, "call").mockRejectedValue(
+      refused({ why: "settings_not_kept", detail: "The disk is full" }, "The disk is full"),
+    );
     const notifications = screen.getByRole("switch", { name: "Notifications" });
     notifications.click();
-    await vi.waitFor(() => expect(text()).toContain("Not saved: The disk is full"));
+    await vi.waitFor(() => expect(text()).toContain("Not saved: The settings could not be saved"));
     expect(notifications.getAttribute("aria-checked")).toBe("true");
     await fireEvent.change(field("Theme"), { target: { value: "dark" } });
     await vi.waitFor(() => expect(field("Theme").value).toBe("system"));

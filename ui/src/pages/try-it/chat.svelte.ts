@@ -4,12 +4,15 @@ import { t } from "../../i18n/index.svelte";
 import { commands } from "../../lib/commands";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
+import { modelFaultSentence, refusalWords } from "../../lib/wording";
 import { asCallError, type ChatEvent, type ChatMessage } from "../../platform/types";
 
 export interface Failure {
-  /** Of the program, for a report. */
-  message: string;
+  /** In the chosen language; null where the page has nothing better to say. */
+  reason: string | null;
   remedy: string | null;
+  /** For a report. */
+  details: string | null;
   /** The question was not even taken. */
   refused: boolean;
 }
@@ -33,6 +36,11 @@ export interface Turn {
     cutOff: boolean;
   } | null;
   failure: Failure | null;
+}
+
+function refused(error: unknown): Omit<Failure, "refused"> {
+  const { title, text, details } = refusalWords(asCallError(error));
+  return { reason: title, remedy: text, details };
 }
 
 class Chat {
@@ -73,8 +81,7 @@ class Chat {
     try {
       await commands.chat({ id, model, messages });
     } catch (error) {
-      const { message, remedy } = asCallError(error);
-      this.#fail(id, { message, remedy, refused: true });
+      this.#fail(id, { ...refused(error), refused: true });
     }
   }
 
@@ -93,15 +100,15 @@ class Chat {
     try {
       await commands.stop_chat({ id });
     } catch (error) {
-      const { message, remedy } = asCallError(error);
-      this.#fail(id, { message, remedy, refused: false });
+      this.#fail(id, { ...refused(error), refused: false });
     }
   }
 
   /** The stream of events broke: what the program said meanwhile is gone. */
   broke(): void {
     if (this.running === null) return;
-    this.#fail(this.running, { message: t("try.lost"), remedy: null, refused: false });
+    const reason = t("try.lost");
+    this.#fail(this.running, { reason, remedy: null, details: null, refused: false });
   }
 
   async renew(): Promise<void> {
@@ -165,7 +172,12 @@ class Chat {
         toasts.speak(t("try.spoken", { text: turn.answer }));
         break;
       case "failed":
-        this.#fail(id, { message: update.message, remedy: null, refused: false });
+        this.#fail(id, {
+          reason: modelFaultSentence(update.fault),
+          remedy: null,
+          details: update.fault.message,
+          refused: false,
+        });
         break;
     }
   }

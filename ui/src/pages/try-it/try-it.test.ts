@@ -3,7 +3,7 @@ import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
-import { fakePlatform, type Scenario } from "../../platform/fake";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type { ChatRequest, Platform } from "../../platform/types";
 import { chat } from "./chat.svelte";
 import { inline, parts } from "./text";
@@ -56,9 +56,12 @@ describe("the chat", () => {
     await vi.waitFor(() => expect(chat.model).not.toBeNull());
     const call = vi.spyOn(platform, "call");
     const asked = () => call.mock.calls.filter(([name]) => name === "chat");
-    call.mockRejectedValueOnce({ code: "precondition", message: "Busy", remedy: "Wait" });
+    call.mockRejectedValueOnce(refused({ why: "starting" }));
     await chat.ask("one", "M");
-    expect(last()).toMatchObject({ phase: "failed", failure: { message: "Busy", refused: true } });
+    expect(last()).toMatchObject({
+      phase: "failed",
+      failure: { reason: "The node is still starting", refused: true },
+    });
     await chat.again();
     await finished();
     expect(chat.turns.length).toBe(1);
@@ -90,7 +93,7 @@ describe("the chat", () => {
     await finished();
     expect(last().answer).not.toBe("");
     await vi.waitFor(() => expect(answer()).toContain("The answer broke off"));
-    expect(answer()).toContain("The GPU has no memory left");
+    expect(answer()).toContain("The device has too little memory for it");
   });
 
   it("ends an answer whose stream broke", async () => {
