@@ -1,11 +1,10 @@
 //! Clients get answers.
 
-use serde_json::json;
-
-use crate::support::{
+use infera_testing::{
     ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, model_id, patient, sim_answer, until,
     writing,
 };
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streamed_answer_is_verified_and_paid() {

@@ -3,12 +3,11 @@
 use axum::http::StatusCode;
 use infera_balancer::Config;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware, Policy};
-use serde_json::{Value, json};
-
-use crate::support::{
+use infera_testing::{
     Conduct, MODEL, Network, SimNode, chat_body, hardware, model_id, patient, sim_answer, until,
     writing,
 };
+use serde_json::{Value, json};
 
 async fn error(network: &Network, path: &str, body: &Value) -> (u16, Value) {
     let response = network.post(path, body).await;
@@ -130,7 +129,7 @@ async fn a_models_name_may_have_a_slash() {
         .await
         .unwrap();
     network
-        .add(crate::support::head(), infera_protocol::Profile::P32, name)
+        .add(infera_testing::head(), infera_protocol::Profile::P32, name)
         .await;
     for path in ["/v1/models/org/tiny-llama", "/v1/models/org%2Ftiny-llama"] {
         assert_eq!(network.get(path).await["id"], name);
@@ -434,7 +433,7 @@ async fn completions_take_lists_and_stream() {
     assert_eq!(answer["usage"]["completion_tokens"], 16, "as with OpenAI");
     let body = json!({"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 5, "stream": true});
     let response = network.post("/v1/completions", &body).await;
-    let streamed = crate::support::read_stream(response).await;
+    let streamed = infera_testing::read_stream(response).await;
     assert_eq!((streamed.text.len(), streamed.done), (5, true));
     let last = streamed.chunks.last().unwrap();
     assert_eq!(last["infera"]["verdict"], "pending");

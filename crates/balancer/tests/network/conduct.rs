@@ -6,12 +6,11 @@ use std::time::Duration;
 use infera_balancer::Config;
 use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus};
 use infera_protocol::{FinishReason, Hash, JobId};
-use serde_json::json;
-use tokio::time::Instant;
-
-use crate::support::{
+use infera_testing::{
     Conduct, Network, SimNode, Work, code, hardware, hasty, honest_report, key, patient, until,
 };
+use serde_json::json;
+use tokio::time::Instant;
 
 /// A worker that has proved itself where one verified job is enough.
 async fn known_worker(network: &Network, number: u8) -> SimNode {
@@ -224,7 +223,7 @@ async fn a_balancer_that_stood_still_takes_no_job_from_its_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_has_one_slot_whatever_it_says() {
     let network = Network::start(patient()).await;
-    let mut stranger = SimNode::join(&network, 1, 1000, crate::support::hardware()).await;
+    let mut stranger = SimNode::join(&network, 1, 1000, infera_testing::hardware()).await;
     let _first = network.chat(&json!({}));
     let _second = network.chat(&json!({}));
     let offer = stranger.offer().await;

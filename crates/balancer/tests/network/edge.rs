@@ -9,14 +9,13 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use crate::support::{
+use infera_testing::{
     Network, SimNode, answer, challenge, code, embedded, hardware, key, open_session, patient,
     session_request, sim_vectors, until,
 };
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.

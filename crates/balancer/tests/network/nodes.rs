@@ -9,12 +9,11 @@ use infera_protocol::{
     AuditId, FinishReason, Hash, JobId, JobSeed, NodeKey, OutputBatch, Profile, Sampling,
     Signature, Task, TokenOutput, VERSION, Writing,
 };
-use serde_json::json;
-
-use crate::support::{
+use infera_testing::{
     Conduct, MODEL, Network, PRICE, SimNode, Work, answer, challenge, code, hardware, hasty, head,
     honest_report, key, open_session, patient, session_request, writing,
 };
+use serde_json::json;
 
 fn tokens(ids: &[u32]) -> Vec<TokenOutput> {
     ids.iter()
@@ -355,8 +354,8 @@ async fn after_the_lease_another_node_goes_on_and_the_client_sees_one_answer() {
     );
     second.write_all(&mut rest).await.unwrap();
     let answer = answer.await.unwrap();
-    let whole = crate::support::sim_answer(&writing(&work.spec).seed);
-    let text = crate::support::head()
+    let whole = infera_testing::sim_answer(&writing(&work.spec).seed);
+    let text = infera_testing::head()
         .tokenizer()
         .decode(&work.spec.task.input, &whole);
     assert_eq!(answer.text, text, "one unbroken answer");
@@ -493,10 +492,10 @@ async fn audit_steps_out_of_order_are_refused() {
     );
     let seed = JobSeed::from_bytes([0; 32]);
     let writing = Writing::new(Sampling::GREEDY, 1, seed);
-    let mut early = crate::support::honest_report(&infera_protocol::AuditTask {
+    let mut early = infera_testing::honest_report(&infera_protocol::AuditTask {
         version: VERSION,
         audit: first,
-        task: Task::write(crate::support::model_id(), vec![1], writing),
+        task: Task::write(infera_testing::model_id(), vec![1], writing),
         output: vec![],
         deadline_ms: 1,
     });

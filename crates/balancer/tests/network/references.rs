@@ -9,9 +9,8 @@ use infera_balancer::{Config, NodeRow, list_nodes, trial_balance};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{NodeEvent, RefusalCode};
 use infera_protocol::{AuditReport, AuditTask, Hash, LogProbabilities, Mismatch, NodeId};
+use infera_testing::{Conduct, Network, SimNode, code, head, honest_report, key, patient, until};
 use serde_json::{Value, json};
-
-use crate::support::{Conduct, Network, SimNode, code, head, honest_report, key, patient, until};
 
 /// How a reference saves itself the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,11 +296,11 @@ async fn a_reference_that_misses_a_canary_loses_its_role_and_what_was_held() {
     );
     assert_eq!(held().await, 0, "{last} were held before");
     until("the end of its session", async || {
-        let again = SimNode::join(&network, 200, 4, crate::support::hardware()).await;
+        let again = SimNode::join(&network, 200, 4, infera_testing::hardware()).await;
         (!again.session.reference).then_some(())
     })
     .await;
-    let worker = SimNode::join(&network, 200, 4, crate::support::hardware()).await;
+    let worker = SimNode::join(&network, 200, 4, infera_testing::hardware()).await;
     let points = worker.points().await;
     assert_eq!(points.pending, 0);
     assert!(points.forfeited >= 0);

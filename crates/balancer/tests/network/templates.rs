@@ -12,9 +12,8 @@ use infera_model::{ChatMessage, ChatTemplate, Gguf, Head, ModelError};
 use infera_protocol::Profile;
 use infera_protocol::frame;
 use infera_protocol::requirements::Policy;
+use infera_testing::{Conduct, Network, SimNode, chat_body, head, patient};
 use serde_json::{Value, json};
-
-use crate::support::{Conduct, Network, SimNode, chat_body, head, patient};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infera-balancer");
 
@@ -421,8 +420,8 @@ async fn a_text_that_cannot_fit_is_beyond_the_context_wherever_it_stands() {
             "chat/completions",
             chat_body(&json!({"messages": messages})),
         ),
-        ("completions", of("prompt", crate::support::MODEL)),
-        ("embeddings", of("input", crate::support::EMBEDDER)),
+        ("completions", of("prompt", infera_testing::MODEL)),
+        ("embeddings", of("input", infera_testing::EMBEDDER)),
     ] {
         let response = network.post(&format!("/v1/{path}"), &body).await;
         assert_eq!(response.status(), 400, "{path}");

@@ -5,11 +5,10 @@ use std::time::Duration;
 use infera_balancer::Config;
 use infera_protocol::node_api::{NodeEvent, ReferenceFinding, VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{Hash, Mismatch, Profile};
-use serde_json::json;
-
-use crate::support::{
+use infera_testing::{
     Conduct, MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until, writing,
 };
+use serde_json::json;
 
 /// The node's next event about a final verdict.
 async fn final_record(node: &mut SimNode) -> WorkRecord {
@@ -90,7 +89,7 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     assert_eq!(answer["infera"]["verdict"], "verified");
     let text = head().tokenizer().decode(
         &again.spec.task.input,
-        &crate::support::sim_answer(&writing(&again.spec).seed),
+        &infera_testing::sim_answer(&writing(&again.spec).seed),
     );
     assert_eq!(answer["choices"][0]["message"]["content"], text);
     let receipt = network

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use infera_balancer::{Balancer, Config, Database, Edges, Server, add_model, create_key};
 use infera_model::{Gguf, Head, StopMatcher, StreamDecoder};
 use infera_protocol::audit::audit_commit_digest;
@@ -33,21 +32,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// The name and prices that the test model is served under.
-pub(crate) const MODEL: &str = "tiny";
-pub(crate) const EMBEDDER: &str = "tiny-vectors";
-pub(crate) const PRICE: Price = Price {
+pub const MODEL: &str = "tiny";
+pub const EMBEDDER: &str = "tiny-vectors";
+pub const PRICE: Price = Price {
     input: 3,
     output: 10,
 };
 /// The simulated model's answers have so many tokens, the end token included.
-pub(crate) const ANSWER_TOKENS: u32 = 71;
+pub const ANSWER_TOKENS: u32 = 71;
 /// Of the balancer.
 const THREADS: usize = 2;
 /// How long a test waits for something that should happen at once.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A balancer with its own data folder and threads, which can be killed and started again.
-pub(crate) struct Network {
+pub struct Network {
     pub base: String,
     pub http: reqwest::Client,
     pub key: String,
@@ -60,7 +59,7 @@ pub(crate) struct Network {
 }
 
 /// One simulated node with an open session.
-pub(crate) struct SimNode {
+pub struct SimNode {
     pub key: Arc<NodeKey>,
     pub id: NodeId,
     pub session: Session,
@@ -74,14 +73,14 @@ pub(crate) struct SimNode {
 
 /// How a simulated worker misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Conduct {
+pub enum Conduct {
     Honest,
     /// Writes with another seed.
     Cheat,
 }
 
 /// A node's work on one job: builds the batches that an honest node would send.
-pub(crate) struct Work {
+pub struct Work {
     pub spec: JobSpec,
     pub chain: ChunkChain,
     pub tokens: Vec<u32>,
@@ -93,7 +92,7 @@ pub(crate) struct Work {
 
 /// An answer that came as server-sent events.
 #[derive(Debug, Default)]
-pub(crate) struct Streamed {
+pub struct Streamed {
     pub text: String,
     pub finish: Option<String>,
     pub chunks: Vec<Value>,
@@ -101,7 +100,7 @@ pub(crate) struct Streamed {
 }
 
 /// Settings under which nothing runs out of time by itself, and no canary moves points.
-pub(crate) fn patient() -> Config {
+pub fn patient() -> Config {
     Config {
         widen_after: Duration::from_millis(20),
         audit_accept: LIMIT,
@@ -112,7 +111,7 @@ pub(crate) fn patient() -> Config {
 }
 
 /// Settings under which leases and audits run out soon, for tests of just that.
-pub(crate) fn hasty() -> Config {
+pub fn hasty() -> Config {
     Config {
         lease: Duration::from_millis(500),
         lease_per_prompt_token: Duration::ZERO,
@@ -123,7 +122,7 @@ pub(crate) fn hasty() -> Config {
 }
 
 /// The repository's own tiny model.
-pub(crate) fn head() -> &'static Head {
+pub fn head() -> &'static Head {
     static HEAD: OnceLock<Head> = OnceLock::new();
     HEAD.get_or_init(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/model/tiny-llama.gguf");
@@ -131,12 +130,12 @@ pub(crate) fn head() -> &'static Head {
     })
 }
 
-pub(crate) fn model_id() -> ModelId {
+pub fn model_id() -> ModelId {
     head().id(Profile::P32)
 }
 
 /// A tiny BERT. Its words are `t0` to `t95`, and it has no special tokens.
-pub(crate) fn embedder() -> &'static Head {
+pub fn embedder() -> &'static Head {
     static HEAD: OnceLock<Head> = OnceLock::new();
     HEAD.get_or_init(|| {
         let path = "../engine/tests/golden/bert.gguf";
@@ -146,7 +145,7 @@ pub(crate) fn embedder() -> &'static Head {
 }
 
 /// What the simulated embedding model makes of a text: 32 values, drawn from its tokens.
-pub(crate) fn sim_vector(text: &[u32]) -> Vector {
+pub fn sim_vector(text: &[u32]) -> Vector {
     let drawn = Digest::new("test/sim-vector/v1").tokens(text).finish();
     let values = drawn.as_bytes().map(|byte| f64::from(byte) - 127.5);
     let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
@@ -154,7 +153,7 @@ pub(crate) fn sim_vector(text: &[u32]) -> Vector {
 }
 
 /// The vectors of a task's texts; none when it writes.
-pub(crate) fn sim_vectors(task: &Task) -> Vec<Vector> {
+pub fn sim_vectors(task: &Task) -> Vec<Vector> {
     match &task.work {
         TaskWork::Write(_) => Vec::new(),
         TaskWork::Embed(embedding) => {
@@ -165,12 +164,12 @@ pub(crate) fn sim_vectors(task: &Task) -> Vec<Vector> {
 }
 
 /// How a job is to be written.
-pub(crate) fn writing(spec: &JobSpec) -> &Writing {
+pub fn writing(spec: &JobSpec) -> &Writing {
     spec.task.writing().unwrap()
 }
 
 /// The one batch of a node that has computed these vectors.
-pub(crate) fn embedded(key: &NodeKey, spec: &JobSpec, vectors: Vec<Vector>) -> OutputBatch {
+pub fn embedded(key: &NodeKey, spec: &JobSpec, vectors: Vec<Vector>) -> OutputBatch {
     OutputBatch {
         version: VERSION,
         attempt: spec.attempt,
@@ -189,7 +188,7 @@ pub(crate) fn embedded(key: &NodeKey, spec: &JobSpec, vectors: Vec<Vector>) -> O
 }
 
 /// The token that the simulated model writes at a position: a letter, and an end token at last.
-pub(crate) fn sim_token(seed: &JobSeed, position: u32) -> u32 {
+pub fn sim_token(seed: &JobSeed, position: u32) -> u32 {
     static LETTERS: OnceLock<Vec<u32>> = OnceLock::new();
     let tokenizer = head().tokenizer();
     if position + 1 >= ANSWER_TOKENS {
@@ -210,11 +209,11 @@ pub(crate) fn sim_token(seed: &JobSeed, position: u32) -> u32 {
 }
 
 /// The whole answer that an honest node writes.
-pub(crate) fn sim_answer(seed: &JobSeed) -> Vec<u32> {
+pub fn sim_answer(seed: &JobSeed) -> Vec<u32> {
     (0..ANSWER_TOKENS).map(|at| sim_token(seed, at)).collect()
 }
 
-pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let attempt = async {
         loop {
             if let Some(found) = check().await {
@@ -229,19 +228,15 @@ pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<
 }
 
 impl Network {
-    pub(crate) async fn start(config: Config) -> Self {
+    pub async fn start(config: Config) -> Self {
         Self::start_with(config, Policy::practice()).await
     }
 
-    pub(crate) async fn start_with(config: Config, policy: Policy) -> Self {
+    pub async fn start_with(config: Config, policy: Policy) -> Self {
         Self::start_at_edges(config, policy, Edges::system).await
     }
 
-    pub(crate) async fn start_at_edges(
-        config: Config,
-        policy: Policy,
-        edges: fn() -> Edges,
-    ) -> Self {
+    pub async fn start_at_edges(config: Config, policy: Policy, edges: fn() -> Edges) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         add_model(&database, head(), Profile::P32, MODEL, PRICE, 0)
@@ -267,14 +262,14 @@ impl Network {
     }
 
     /// Ends the balancer as a crash would: nothing is finished or said.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 
     /// Lets nothing of the balancer run for a while, as if its process was stopped.
-    pub(crate) async fn stand_still(&self, time: Duration) {
+    pub async fn stand_still(&self, time: Duration) {
         let all = Arc::new(Barrier::new(THREADS));
         let stopped = (0..THREADS).map(|_| {
             let all = Arc::clone(&all);
@@ -290,7 +285,7 @@ impl Network {
     }
 
     /// Starts it again on the same folder and port.
-    pub(crate) async fn revive(&mut self) {
+    pub async fn revive(&mut self) {
         let (path, config) = (self.folder.path(), self.config.clone());
         let policy = Policy::practice();
         let (runtime, _) = serve(path, self.address, config, policy, (self.edges)()).await;
@@ -298,7 +293,7 @@ impl Network {
     }
 
     /// Leaves of every model a head that cannot be read.
-    pub(crate) async fn spoil_model_heads(&self) {
+    pub async fn spoil_model_heads(&self) {
         let file = self.folder.path().join("balancer.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
         let writer = sqlx::SqlitePool::connect_with(options).await.unwrap();
@@ -311,24 +306,24 @@ impl Network {
     }
 
     /// Whether any file of the balancer holds these bytes.
-    pub(crate) fn keeps(&self, bytes: &[u8]) -> bool {
+    pub fn keeps(&self, bytes: &[u8]) -> bool {
         std::fs::read_dir(self.folder.path()).unwrap().any(|entry| {
             let kept = std::fs::read(entry.unwrap().path()).unwrap_or_default();
             kept.windows(bytes.len()).any(|part| part == bytes)
         })
     }
 
-    pub(crate) async fn key(&self, name: &str, limit_micro: Option<i64>) -> String {
+    pub async fn key(&self, name: &str, limit_micro: Option<i64>) -> String {
         create_key(&self.database, &Edges::system(), name, limit_micro)
             .await
             .unwrap()
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+    pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
         self.post_as(&self.key, path, body).await
     }
 
-    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> reqwest::Response {
+    pub async fn post_as(&self, key: &str, path: &str, body: &Value) -> reqwest::Response {
         self.http
             .post(format!("{}{path}", self.base))
             .bearer_auth(key)
@@ -338,7 +333,7 @@ impl Network {
             .unwrap()
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Value {
+    pub async fn get(&self, path: &str) -> Value {
         let response = self
             .http
             .get(format!("{}{path}", self.base))
@@ -355,7 +350,7 @@ impl Network {
     }
 
     /// A chat request with the fields in `extra`, in the background.
-    pub(crate) fn chat(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
+    pub fn chat(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
         let request = self
             .http
             .post(format!("{}/v1/chat/completions", self.base))
@@ -369,11 +364,11 @@ impl Network {
     }
 
     /// Serves the embedding model too.
-    pub(crate) async fn add_embedder(&self) {
+    pub async fn add_embedder(&self) {
         self.add(embedder(), Profile::P32, EMBEDDER).await;
     }
 
-    pub(crate) async fn add(&self, head: &Head, profile: Profile, name: &str) {
+    pub async fn add(&self, head: &Head, profile: Profile, name: &str) {
         add_model(&self.database, head, profile, name, PRICE, 0)
             .await
             .unwrap();
@@ -386,7 +381,7 @@ impl Network {
     }
 
     /// A request for vectors with the fields in `extra`, in the background.
-    pub(crate) fn embed(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
+    pub fn embed(&self, extra: &Value) -> JoinHandle<(u16, Value)> {
         let body = json!({"model": EMBEDDER, "input": ["t1 t2 t3", "t4 t5"]});
         let body = merged(body, extra);
         let request = self
@@ -402,7 +397,7 @@ impl Network {
     }
 
     /// A streamed chat request, in the background.
-    pub(crate) fn stream(&self, extra: &Value) -> JoinHandle<Streamed> {
+    pub fn stream(&self, extra: &Value) -> JoinHandle<Streamed> {
         let mut body = chat_body(extra);
         body["stream"] = json!(true);
         let request = self
@@ -417,7 +412,7 @@ impl Network {
         })
     }
 
-    pub(crate) async fn balances(&self) -> HashMap<String, i64> {
+    pub async fn balances(&self) -> HashMap<String, i64> {
         let trial = infera_balancer::trial_balance(&self.database)
             .await
             .unwrap();
@@ -430,7 +425,7 @@ impl Network {
     }
 
     /// Waits until a job is settled, and gives its receipt.
-    pub(crate) async fn settled(&self, job: &str) -> Value {
+    pub async fn settled(&self, job: &str) -> Value {
         until("the job to be settled", async || {
             let receipt = self.get(&format!("/v1/jobs/{job}/receipt")).await;
             (receipt["state"] == "done").then_some(receipt)
@@ -439,7 +434,7 @@ impl Network {
     }
 
     /// The receipt once prompt and answer are gone, which is soon after the verdict.
-    pub(crate) async fn text_deleted(&self, job: &str) -> Value {
+    pub async fn text_deleted(&self, job: &str) -> Value {
         until("the text to be deleted", async || {
             let receipt = self.get(&format!("/v1/jobs/{job}/receipt")).await;
             (receipt["text_deleted"] == true).then_some(receipt)
@@ -447,14 +442,14 @@ impl Network {
         .await
     }
 
-    pub(crate) async fn trust(&self, node: NodeId) {
+    pub async fn trust(&self, node: NodeId) {
         infera_balancer::set_reference(&self.database, node, true)
             .await
             .unwrap();
     }
 
     /// Two reference nodes that do their work.
-    pub(crate) async fn references(&self) -> Vec<NodeId> {
+    pub async fn references(&self) -> Vec<NodeId> {
         let mut ids = Vec::new();
         for number in [201, 202] {
             let node = SimNode::reference(self, number).await;
@@ -473,29 +468,24 @@ impl Drop for Network {
 
 impl SimNode {
     /// A worker with the model loaded and one free slot.
-    pub(crate) async fn worker(network: &Network, number: u8) -> Self {
+    pub async fn worker(network: &Network, number: u8) -> Self {
         Self::join(network, number, 1, hardware()).await
     }
 
-    pub(crate) async fn reference(network: &Network, number: u8) -> Self {
+    pub async fn reference(network: &Network, number: u8) -> Self {
         network.trust(key(number).id()).await;
         Self::join(network, number, 4, hardware()).await
     }
 
-    pub(crate) async fn join(
-        network: &Network,
-        number: u8,
-        slots: u32,
-        hardware: Hardware,
-    ) -> Self {
+    pub async fn join(network: &Network, number: u8, slots: u32, hardware: Hardware) -> Self {
         Self::join_at(&network.base, number, slots, hardware).await
     }
 
-    pub(crate) async fn join_at(base: &str, number: u8, slots: u32, hardware: Hardware) -> Self {
+    pub async fn join_at(base: &str, number: u8, slots: u32, hardware: Hardware) -> Self {
         Self::join_as(base, key(number), slots, hardware).await
     }
 
-    pub(crate) async fn join_as(base: &str, key: NodeKey, slots: u32, hardware: Hardware) -> Self {
+    pub async fn join_as(base: &str, key: NodeKey, slots: u32, hardware: Hardware) -> Self {
         let http = http();
         let session = open_session(&http, base, &key, hardware.clone())
             .await
@@ -517,16 +507,16 @@ impl SimNode {
         node
     }
 
-    pub(crate) async fn tell(&self, free_slots: u32, paused: Option<&str>) {
+    pub async fn tell(&self, free_slots: u32, paused: Option<&str>) {
         self.tell_state(free_slots, paused, Vec::new()).await;
     }
 
     /// Tells that it takes so many tokens of prompt and output together.
-    pub(crate) async fn tell_context(&self, tokens: u32) {
+    pub async fn tell_context(&self, tokens: u32) {
         self.tell_state(1, None, vec![tokens; 3]).await;
     }
 
-    pub(crate) fn hardware(&self) -> Hardware {
+    pub fn hardware(&self) -> Hardware {
         self.hardware.clone()
     }
 
@@ -546,7 +536,7 @@ impl SimNode {
     }
 
     /// Opens the event stream anew, after the event with this id.
-    pub(crate) async fn resume(&mut self, last_seen: Option<u64>) {
+    pub async fn resume(&mut self, last_seen: Option<u64>) {
         self.stream.abort();
         let (sender, events) = mpsc::unbounded_channel();
         self.events = events;
@@ -560,13 +550,13 @@ impl SimNode {
         .await;
     }
 
-    pub(crate) async fn event(&mut self) -> NodeEvent {
+    pub async fn event(&mut self) -> NodeEvent {
         let event = tokio::time::timeout(LIMIT, self.events.recv()).await;
         event.expect("an event in time").expect("an open stream").1
     }
 
     /// The next event that is an offer.
-    pub(crate) async fn offer(&mut self) -> Offer {
+    pub async fn offer(&mut self) -> Offer {
         loop {
             if let NodeEvent::Offer(offer) = self.event().await {
                 return offer;
@@ -575,7 +565,7 @@ impl SimNode {
     }
 
     /// The next event that `wanted` accepts.
-    pub(crate) async fn event_where(&mut self, wanted: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
+    pub async fn event_where(&mut self, wanted: impl Fn(&NodeEvent) -> bool) -> NodeEvent {
         loop {
             let event = self.event().await;
             if wanted(&event) {
@@ -584,7 +574,7 @@ impl SimNode {
         }
     }
 
-    pub(crate) fn claim_of(&self, offer: &Offer) -> Claim {
+    pub fn claim_of(&self, offer: &Offer) -> Claim {
         let nonce = Hash::from_bytes(Edges::system().random());
         let digest = claim_digest(offer.job, offer.attempt, &self.id, &nonce);
         Claim {
@@ -595,54 +585,50 @@ impl SimNode {
         }
     }
 
-    pub(crate) async fn claim(&self, offer: &Offer) -> Result<JobSpec, Refusal> {
+    pub async fn claim(&self, offer: &Offer) -> Result<JobSpec, Refusal> {
         self.send_claim(offer.job, &self.claim_of(offer)).await
     }
 
-    pub(crate) async fn send_claim(&self, job: JobId, claim: &Claim) -> Result<JobSpec, Refusal> {
+    pub async fn send_claim(&self, job: JobId, claim: &Claim) -> Result<JobSpec, Refusal> {
         self.post(&format!("/node/v1/jobs/{job}/claim"), claim)
             .await
     }
 
     /// Waits for an offer and takes it.
-    pub(crate) async fn take(&mut self) -> Work {
+    pub async fn take(&mut self) -> Work {
         let offer = self.offer().await;
         Work::new(self.claim(&offer).await.unwrap(), Conduct::Honest)
     }
 
-    pub(crate) async fn output(
-        &self,
-        job: JobId,
-        batch: &OutputBatch,
-    ) -> Result<OutputAck, Refusal> {
+    pub async fn output(&self, job: JobId, batch: &OutputBatch) -> Result<OutputAck, Refusal> {
         self.post(&format!("/node/v1/jobs/{job}/output"), batch)
             .await
     }
 
     /// Writes up to `count` tokens in one batch.
-    pub(crate) async fn write(&self, work: &mut Work, count: usize) -> Result<OutputAck, Refusal> {
+    pub async fn write(&self, work: &mut Work, count: usize) -> Result<OutputAck, Refusal> {
         let batch = work.batch(count);
         self.output(work.spec.job, &batch).await
     }
 
     /// Writes what is left, and the signed end.
-    pub(crate) async fn write_all(&self, work: &mut Work) -> Result<OutputAck, Refusal> {
+    pub async fn write_all(&self, work: &mut Work) -> Result<OutputAck, Refusal> {
         let batch = work.last_batch(&self.key);
         self.output(work.spec.job, &batch).await
     }
 
-    pub(crate) async fn release(&self, spec: &JobSpec) -> Result<(), Refusal> {
+    pub async fn release(&self, spec: &JobSpec) -> Result<(), Refusal> {
         let path = format!("/node/v1/jobs/{}/release", spec.job);
         let body = json!({"version": VERSION, "attempt": spec.attempt, "reason": "a test"});
         self.post_empty(&path, &body).await
     }
 
-    pub(crate) async fn accept(&self, audit: AuditId) -> Result<AuditTask, Refusal> {
+    pub async fn accept(&self, audit: AuditId) -> Result<AuditTask, Refusal> {
         self.post(&format!("/node/v1/audits/{audit}/accept"), &json!({}))
             .await
     }
 
-    pub(crate) async fn commit(&self, report: &AuditReport, salt: &Hash) -> Result<(), Refusal> {
+    pub async fn commit(&self, report: &AuditReport, salt: &Hash) -> Result<(), Refusal> {
         let commitment = report.commitment(salt);
         let body = AuditCommit {
             commitment,
@@ -652,7 +638,7 @@ impl SimNode {
             .await
     }
 
-    pub(crate) async fn reveal(&self, report: &AuditReport, salt: &Hash) -> Result<(), Refusal> {
+    pub async fn reveal(&self, report: &AuditReport, salt: &Hash) -> Result<(), Refusal> {
         let body = AuditReveal {
             report: report.clone(),
             salt: *salt,
@@ -661,20 +647,20 @@ impl SimNode {
             .await
     }
 
-    pub(crate) async fn points(&self) -> Points {
+    pub async fn points(&self) -> Points {
         self.get("/node/v1/points").await.unwrap()
     }
 
-    pub(crate) async fn history(&self) -> Vec<WorkRecord> {
+    pub async fn history(&self) -> Vec<WorkRecord> {
         self.get("/node/v1/history?limit=10").await.unwrap()
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         let request = self.http.get(format!("{}{path}", self.base));
         answer(request.bearer_auth(&self.session.token)).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(
+    pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -683,11 +669,7 @@ impl SimNode {
         answer(request.bearer_auth(&self.session.token).json(body)).await
     }
 
-    pub(crate) async fn post_empty(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<(), Refusal> {
+    pub async fn post_empty(&self, path: &str, body: &impl Serialize) -> Result<(), Refusal> {
         let request = self.http.post(format!("{}{path}", self.base));
         let request = request.bearer_auth(&self.session.token).json(body);
         let response = request.send().await.unwrap();
@@ -699,7 +681,7 @@ impl SimNode {
     }
 
     /// Takes every offer and answers it, until the balancer ends.
-    pub(crate) fn spawn_worker(mut self, conduct: Conduct) -> JoinHandle<()> {
+    pub fn spawn_worker(mut self, conduct: Conduct) -> JoinHandle<()> {
         tokio::spawn(async move {
             while let Some((_, event)) = self.events.recv().await {
                 let NodeEvent::Offer(offer) = event else {
@@ -725,12 +707,12 @@ impl SimNode {
     }
 
     /// Checks every output it is asked to.
-    pub(crate) fn spawn_reference(self) -> JoinHandle<()> {
+    pub fn spawn_reference(self) -> JoinHandle<()> {
         self.spawn_reference_with(|_| {})
     }
 
     /// As [`Self::spawn_reference`], with reports that are changed before they are sent.
-    pub(crate) fn spawn_reference_with(
+    pub fn spawn_reference_with(
         self,
         change: impl Fn(&mut AuditReport) + Send + 'static,
     ) -> JoinHandle<()> {
@@ -742,7 +724,7 @@ impl SimNode {
     }
 
     /// A reference node that reports whatever `answer` says.
-    pub(crate) fn spawn_reference_as(
+    pub fn spawn_reference_as(
         mut self,
         mut answer: impl FnMut(&AuditTask) -> AuditReport + Send + 'static,
     ) -> JoinHandle<()> {
@@ -774,7 +756,7 @@ impl SimNode {
 }
 
 impl Work {
-    pub(crate) fn new(spec: JobSpec, conduct: Conduct) -> Self {
+    pub fn new(spec: JobSpec, conduct: Conduct) -> Self {
         let seed = match conduct {
             Conduct::Honest => writing(&spec).seed,
             Conduct::Cheat => JobSeed::from_bytes([99; 32]),
@@ -794,12 +776,12 @@ impl Work {
         work
     }
 
-    pub(crate) fn position(&self) -> u32 {
+    pub fn position(&self) -> u32 {
         self.spec.start() + self.tokens.len() as u32
     }
 
     /// The next tokens, without an end.
-    pub(crate) fn batch(&mut self, count: usize) -> OutputBatch {
+    pub fn batch(&mut self, count: usize) -> OutputBatch {
         let mut batch = OutputBatch {
             version: VERSION,
             attempt: self.spec.attempt,
@@ -827,14 +809,14 @@ impl Work {
     }
 
     /// All that is left, with the signed end.
-    pub(crate) fn last_batch(&mut self, key: &NodeKey) -> OutputBatch {
+    pub fn last_batch(&mut self, key: &NodeKey) -> OutputBatch {
         let mut batch = self.batch(usize::MAX);
         batch.commits.extend(self.chain.close_last());
         batch.finish = Some(self.finish(key, self.ended.unwrap()));
         batch
     }
 
-    pub(crate) fn finish(&self, key: &NodeKey, reason: FinishReason) -> Finish {
+    pub fn finish(&self, key: &NodeKey, reason: FinishReason) -> Finish {
         Finish::sign(
             key,
             self.spec.job,
@@ -847,7 +829,7 @@ impl Work {
     }
 
     /// Stops where it is.
-    pub(crate) fn cancelled_batch(&mut self, key: &NodeKey) -> OutputBatch {
+    pub fn cancelled_batch(&mut self, key: &NodeKey) -> OutputBatch {
         self.ended = Some(FinishReason::Cancelled);
         self.last_batch(key)
     }
@@ -866,7 +848,7 @@ impl Work {
 
 /// The log-probabilities that the simulated model gives to the tokens of an output. Each depends on
 /// all that stands before it. Three of four tokens that it would write are nearly certain.
-pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
+pub fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
     let Some(writing) = task.task.writing() else {
         return LogProbabilities::default();
     };
@@ -893,7 +875,7 @@ pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
 }
 
 /// What a reference that computes exactly finds.
-pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
+pub fn honest_report(task: &AuditTask) -> AuditReport {
     let seed = task.task.writing().map(|writing| writing.seed);
     let mismatches = (0..)
         .zip(&task.output)
@@ -919,7 +901,7 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
     }
 }
 
-pub(crate) fn chat_body(extra: &Value) -> Value {
+pub fn chat_body(extra: &Value) -> Value {
     let body = json!({
         "model": MODEL,
         "messages": [{"role": "user", "content": "Tell me a story"}],
@@ -936,7 +918,7 @@ fn merged(mut body: Value, extra: &Value) -> Value {
     body
 }
 
-pub(crate) async fn read_stream(response: reqwest::Response) -> Streamed {
+pub async fn read_stream(response: reqwest::Response) -> Streamed {
     let mut streamed = Streamed::default();
     let mut lines = Lines::new(response);
     while let Some(line) = lines.next().await {
@@ -963,35 +945,35 @@ pub(crate) async fn read_stream(response: reqwest::Response) -> Streamed {
 }
 
 /// The lines of a response as they come.
-pub(crate) struct Lines {
-    body: futures_util::stream::BoxStream<'static, reqwest::Result<axum::body::Bytes>>,
+pub struct Lines {
+    response: reqwest::Response,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    pub(crate) fn new(response: reqwest::Response) -> Self {
+    pub fn new(response: reqwest::Response) -> Self {
         Self {
-            body: response.bytes_stream().boxed(),
+            response,
             rest: Vec::new(),
         }
     }
 
-    pub(crate) async fn next(&mut self) -> Option<String> {
+    pub async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return Some(String::from_utf8(line[..end].to_vec()).unwrap());
             }
-            self.rest.extend(self.body.next().await?.ok()?);
+            self.rest.extend(self.response.chunk().await.ok()??);
         }
     }
 }
 
-pub(crate) fn key(number: u8) -> NodeKey {
+pub fn key(number: u8) -> NodeKey {
     NodeKey::from_secret(&[number; 32])
 }
 
-pub(crate) fn hardware() -> Hardware {
+pub fn hardware() -> Hardware {
     Hardware {
         ram_bytes: Some(64 << 30),
         free_disk_bytes: Some(100 << 30),
@@ -999,13 +981,13 @@ pub(crate) fn hardware() -> Hardware {
     }
 }
 
-pub(crate) fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     // Another test may have installed it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-pub(crate) async fn challenge(http: &reqwest::Client, base: &str, node: NodeId) -> Challenge {
+pub async fn challenge(http: &reqwest::Client, base: &str, node: NodeId) -> Challenge {
     let body = ChallengeRequest {
         version: VERSION,
         node,
@@ -1014,11 +996,7 @@ pub(crate) async fn challenge(http: &reqwest::Client, base: &str, node: NodeId) 
     answer(request).await.unwrap()
 }
 
-pub(crate) fn session_request(
-    key: &NodeKey,
-    challenge: Hash,
-    hardware: Hardware,
-) -> SessionRequest {
+pub fn session_request(key: &NodeKey, challenge: Hash, hardware: Hardware) -> SessionRequest {
     SessionRequest {
         version: VERSION,
         node: key.id(),
@@ -1031,7 +1009,7 @@ pub(crate) fn session_request(
     }
 }
 
-pub(crate) async fn open_session(
+pub async fn open_session(
     http: &reqwest::Client,
     base: &str,
     key: &NodeKey,
@@ -1048,9 +1026,7 @@ pub(crate) async fn open_session(
     answer(http.post(format!("{base}/node/v1/session")).json(&request)).await
 }
 
-pub(crate) async fn answer<T: DeserializeOwned>(
-    request: reqwest::RequestBuilder,
-) -> Result<T, Refusal> {
+pub async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Refusal> {
     let response = request.send().await.unwrap();
     if response.status().is_success() {
         Ok(response.json().await.unwrap())
@@ -1067,7 +1043,7 @@ async fn refusal(response: reqwest::Response) -> Refusal {
     refusal
 }
 
-pub(crate) fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> RefusalCode {
+pub fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> RefusalCode {
     outcome.unwrap_err().code
 }
 
