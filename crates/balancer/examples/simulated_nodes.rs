@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use infera_balancer::{Config, Edges};
 use infera_protocol::NodeKey;
-use infera_testing::{Conduct, Network, SimNode, hardware, key};
+use infera_testing::{Network, SimNode, Work, hardware, key};
 use serde_json::json;
 
 fn main() -> std::io::Result<()> {
@@ -41,7 +41,7 @@ async fn measure(nodes: usize, jobs: usize, at_once: usize) -> serde_json::Value
         let key = NodeKey::from_secret(&edges.random());
         SimNode::join_as(&network.base, key, 1, hardware())
             .await
-            .spawn_worker(Conduct::Honest);
+            .spawn_worker(Work::honest);
     }
     let begun = Instant::now();
     let mut answers: Vec<(Duration, String)> = stream::iter(0..jobs)

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use infera_balancer::Config;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware, Policy};
 use infera_testing::{
-    Conduct, MODEL, Network, SimNode, chat_body, hardware, model_id, patient, sim_answer, until,
+    MODEL, Network, SimNode, Work, chat_body, hardware, model_id, patient, sim_answer, until,
     writing,
 };
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ async fn wrong_requests_are_refused_in_openais_format() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let long = "word ".repeat(600);
     let cases = [
         (json!({"model": "nothing"}), 404, json!("model_not_found")),
@@ -340,7 +340,7 @@ async fn choices_seeds_and_stops() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let text = |answer: &Value, index: usize| {
         answer["choices"][index]["message"]["content"]
             .as_str()
@@ -385,7 +385,7 @@ async fn log_probabilities_in_both_shapes() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"logprobs": true, "top_logprobs": 2, "max_tokens": 3}))
         .await
@@ -414,7 +414,7 @@ async fn completions_take_lists_and_stream() {
     let network = Network::start(patient()).await;
     SimNode::join(&network, 1, 2, hardware())
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let body = json!({"model": MODEL, "prompt": ["one", "two"], "max_tokens": 5});
     let answer: Value = network
         .post("/v1/completions", &body)
@@ -502,7 +502,7 @@ async fn jobs_are_private_and_texts_are_kept_only_on_request() {
     network.references().await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"infera": {"wait": true, "keep": true}}))
         .await
@@ -550,7 +550,7 @@ async fn models_health_and_metrics() {
     assert_eq!(network.get("/healthz").await["status"], "ok");
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     network.chat(&json!({})).await.unwrap();
     let text = network
         .http

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use infera_balancer::{Balancer, Config, Database, Edges, Server, Tls};
 use infera_protocol::requirements::Policy;
-use infera_testing::{Conduct, SimNode, chat_body, hardware, http, key, read_stream, until};
+use infera_testing::{SimNode, Work, chat_body, hardware, http, key, read_stream, until};
 use serde_json::{Value, json};
 
 const MODEL_FILE: &str = concat!(
@@ -114,13 +114,13 @@ async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
     for number in [201, 202] {
         let node = key(number).id().to_string();
         stdout(&run(folder, &["node", "trust", &node, "--reference"]));
-        let reference = SimNode::join_at(&base, number, 4, hardware()).await;
+        let reference = SimNode::join_as(&base, key(number), 4, hardware()).await;
         assert!(reference.session.reference);
         reference.spawn_reference();
     }
-    let worker = SimNode::join_at(&base, 1, 1, hardware()).await;
+    let worker = SimNode::join_as(&base, key(1), 1, hardware()).await;
     let token = worker.session.token.clone();
-    worker.spawn_worker(Conduct::Honest);
+    worker.spawn_worker(Work::honest);
     let marker = "marker-of-a-private-prompt";
     let body = chat_body(&json!({
         "messages": [{"role": "user", "content": marker}],
