@@ -8,7 +8,6 @@ pub mod chaos;
 pub mod desktop;
 pub mod engine;
 pub mod npm;
-pub mod simulated;
 mod slow_model;
 
 use std::path::PathBuf;

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use infera_model::{Gguf, TensorInfo, Tokenizer};
-use infera_protocol::{FinishReason, JobSeed, NodeKey, TokenOutput};
+use infera_protocol::{FinishReason, JobSeed, JobSpec, NodeKey, TokenOutput};
 use infera_system_tests::engine::Engine;
-use infera_system_tests::simulated::{Conduct, SimulatedNode};
 use infera_system_tests::{MODEL, World, story, tiny_model};
+use infera_testing::{SimNode, Work, hardware};
 use serde_json::json;
+use tokio::runtime::Runtime;
 use xtask::network::{BalancerOptions, NodeOptions, START_LIMIT};
 use xtask::{Result, wait};
 
@@ -28,24 +28,25 @@ enum Deed {
 }
 
 impl Deed {
-    fn conduct(self, mut engine: Engine) -> Conduct {
-        Box::new(move |spec| {
+    fn conduct(self, mut engine: Engine) -> impl FnMut(JobSpec) -> Work {
+        move |spec| {
             let drawn_with = |seed: JobSeed| match self {
                 Self::OtherSeed => JobSeed::from_bytes(seed.as_bytes().map(|byte| !byte)),
                 Self::WhatTheEngineGives | Self::Truncate { .. } => seed,
             };
-            let (mut tokens, reason) = engine.generate(spec, drawn_with)?;
-            let Self::Truncate { end_token } = self else {
-                return Ok((tokens, reason));
-            };
-            tokens.truncate(tokens.len() / 2);
-            tokens.push(TokenOutput {
-                id: end_token,
-                logprob: None,
-                alternatives: Vec::new(),
-            });
-            Ok((tokens, FinishReason::EndOfText))
-        })
+            let answer = engine.generate(&spec, drawn_with);
+            let (mut tokens, mut reason) = answer.expect("an answer of the engine");
+            if let Self::Truncate { end_token } = self {
+                tokens.truncate(tokens.len() / 2);
+                tokens.push(TokenOutput {
+                    id: end_token,
+                    logprob: None,
+                    alternatives: Vec::new(),
+                });
+                reason = FinishReason::EndOfText;
+            }
+            Work::new(spec, (tokens, reason))
+        }
     }
 }
 
@@ -103,15 +104,12 @@ impl<'a> Trial<'a> {
         let model = world.model_id.parse()?;
         let key = NodeKey::from_secret(&[7; 32]);
         let conduct = self.deed.conduct(engine);
-        let node = SimulatedNode::connect(world.balancer.url(), key, model, conduct)?;
-        let stop = AtomicBool::new(false);
-        let outcome = std::thread::scope(|scope| {
-            let work = scope.spawn(|| node.work(&stop));
-            let outcome = ask(&world);
-            stop.store(true, Ordering::Relaxed);
-            let worked = work.join().map_err(|_| "the node panicked")?;
-            worked.and(outcome)
-        })?;
+        let runtime = Runtime::new()?;
+        let url = world.balancer.url();
+        let node = runtime.block_on(SimNode::connect(url, key, vec![model], 1, hardware()))?;
+        let _within = runtime.enter();
+        node.spawn_worker(conduct);
+        let outcome = ask(&world)?;
         println!(
             "{}: {} verified ({} with a mismatch), {} failed; {} of {} tokens differ, largest margin {:.3} s0",
             self.what,

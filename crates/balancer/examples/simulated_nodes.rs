@@ -9,13 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use infera_balancer::{Config, Edges};
 use infera_protocol::NodeKey;
+use infera_testing::{Network, SimNode, Work, hardware, key};
 use serde_json::json;
-
-#[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
-mod support;
-
-use support::{Conduct, Network, SimNode, hardware};
 
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse().ok());
@@ -36,7 +31,7 @@ async fn measure(nodes: usize, jobs: usize, at_once: usize) -> serde_json::Value
     })
     .await;
     for number in 201..=204 {
-        network.trust(support::key(number).id()).await;
+        network.trust(key(number).id()).await;
         SimNode::join(&network, number, 64, hardware())
             .await
             .spawn_reference();
@@ -46,7 +41,7 @@ async fn measure(nodes: usize, jobs: usize, at_once: usize) -> serde_json::Value
         let key = NodeKey::from_secret(&edges.random());
         SimNode::join_as(&network.base, key, 1, hardware())
             .await
-            .spawn_worker(Conduct::Honest);
+            .spawn_worker(Work::honest);
     }
     let begun = Instant::now();
     let mut answers: Vec<(Duration, String)> = stream::iter(0..jobs)

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share")]
 
-mod support;
-
 #[path = "network/answers.rs"]
 mod answers;
 #[path = "network/clients.rs"]

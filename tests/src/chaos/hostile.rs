@@ -5,21 +5,22 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use infera_protocol::node_api::{NodeEvent, Offer};
 use infera_protocol::{FinishReason, JobId, JobSpec, ModelId, NodeKey, TokenOutput};
+use infera_testing::{Answer, SimNode, Work, agreeing_report, hardware};
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
+use tokio::time::{sleep, timeout};
 use xtask::Result;
 use xtask::http::Client;
 
 use super::dice::Dice;
 use super::schedule::{Deed, Nuisance};
 use crate::engine::Engine;
-use crate::simulated::{NodeCalls, SimulatedNode, Writing};
 use crate::{MODEL, Streamed};
 
 /// How often a node that holds a job shows that it lives.
@@ -81,7 +82,7 @@ impl Hostile {
             };
             let actor = self.actor(lasts, &mut dice);
             self.nodes.fetch_add(1, Ordering::Relaxed);
-            thread::spawn(move || actor.be_node(&secret, deed))
+            thread::spawn(move || run(actor.be_node(&secret, deed)))
         };
         (0..count).map(one).collect()
     }
@@ -119,9 +120,9 @@ impl Hostile {
             self.nodes.fetch_add(1, Ordering::Relaxed);
             threads.push(thread::spawn(move || {
                 if number == 0 {
-                    actor.be_colluding_worker(&secret, &played);
+                    run(actor.be_colluding_worker(&secret, &played));
                 } else {
-                    actor.be_throwaway(&secret, &played);
+                    run(actor.be_throwaway(&secret, &played));
                 }
             }));
         }
@@ -143,130 +144,126 @@ impl Actor {
     }
 
     /// Acts as a node again and again: the balancer may go down on the way.
-    fn be_node(mut self, secret: &[u8; 32], deed: Deed) {
+    async fn be_node(mut self, secret: &[u8; 32], deed: Deed) {
         while self.goes_on() {
             let _ = match deed {
-                Deed::Lazy => self.check_lazily(secret),
-                _ => self.misbehave(secret, deed),
+                Deed::Lazy => self.check_lazily(secret).await,
+                _ => self.misbehave(secret, deed).await,
             };
-            thread::sleep(Duration::from_millis(200));
+            sleep(Duration::from_millis(200)).await;
         }
     }
 
-    fn misbehave(&mut self, secret: &[u8; 32], deed: Deed) -> Result<()> {
-        let (calls, events) = self.join(secret)?;
-        let mut held: Vec<Writing> = Vec::new();
+    async fn misbehave(&mut self, secret: &[u8; 32], deed: Deed) -> Result<()> {
+        let mut node = self.join(secret, 4).await?;
+        let mut held: Vec<Work> = Vec::new();
         let mut beat = Instant::now();
         while self.goes_on() {
-            if let Some(offer) = next_offer(&events)?
-                && let Some(spec) = calls.claim(&offer)?
-            {
+            if let Some(spec) = take(&mut node, |_| true).await? {
                 match deed {
-                    Deed::Hold | Deed::Drip => held.push(Writing::new(spec)),
-                    Deed::Release => calls.release(&spec)?,
-                    Deed::Lie => self.lie(&calls, spec)?,
+                    Deed::Hold | Deed::Drip => held.push(Work::new(spec.clone(), self.lie(&spec))),
+                    Deed::Release => node.release(&spec).await?,
+                    Deed::Lie => {
+                        let mut work = Work::new(spec.clone(), self.lie(&spec));
+                        node.write_all(&mut work).await?;
+                    }
                     Deed::Lapse | Deed::Lazy | Deed::Mint => {}
                 }
             }
             if beat.elapsed() >= BEAT {
                 beat = Instant::now();
-                held.retain_mut(|writing| {
+                for mut work in std::mem::take(&mut held) {
                     let words = usize::from(deed == Deed::Drip);
-                    let batch = writing.batch(self.words(words));
-                    calls.output(&writing.spec, &batch).is_ok()
-                });
-                calls.tell_state(4)?;
+                    if node.write(&mut work, words).await.is_ok() {
+                        held.push(work);
+                    }
+                }
+                node.tell_free().await?;
             }
         }
         Ok(())
     }
 
-    fn lie(&mut self, calls: &NodeCalls, spec: JobSpec) -> Result<()> {
-        let count = spec.task.most_output_tokens() - spec.start();
-        let answer = (self.words(count as usize), FinishReason::Length);
-        let mut writing = Writing::new(spec);
-        let batch = writing.last_batch(&calls.key, answer);
-        calls.output(&writing.spec, &batch).map(drop)
+    /// Words for all that is left of a job.
+    fn lie(&mut self, spec: &JobSpec) -> Answer {
+        let word = |_| TokenOutput {
+            id: self.dice.between(WORDS.0, WORDS.1) as u32,
+            logprob: None,
+            alternatives: Vec::new(),
+        };
+        let words = (spec.start()..spec.task.most_output_tokens()).map(word);
+        (words.collect(), FinishReason::Length)
     }
 
-    fn check_lazily(&self, secret: &[u8; 32]) -> Result<()> {
-        let Hostile {
-            balancer, model, ..
-        } = &*self.hostile;
-        // It is never offered a job.
-        let conduct = Box::new(|_: &JobSpec| Ok((Vec::new(), FinishReason::Length)));
-        let node = SimulatedNode::connect(balancer, NodeKey::from_secret(secret), *model, conduct)?;
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let work = scope.spawn(|| node.work(&stop));
-            while self.goes_on() && !work.is_finished() {
-                thread::sleep(Duration::from_millis(50));
-            }
-            stop.store(true, Ordering::Relaxed);
-            work.join().map_err(|_| "the lazy reference panicked")?
-        })
+    async fn check_lazily(&self, secret: &[u8; 32]) -> Result<()> {
+        let node = self.join(secret, 1).await?;
+        let work = node.spawn_reference_as(agreeing_report);
+        while self.goes_on() && !work.is_finished() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        work.abort();
+        Ok(())
     }
 
-    fn be_colluding_worker(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
+    async fn be_colluding_worker(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
         while self.goes_on() {
-            let _ = self.write_almost_all(secret, played);
-            thread::sleep(Duration::from_millis(200));
+            let _ = self.write_almost_all(secret, played).await;
+            sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// Writes what is true, so that it is verified; of its client's jobs without the end.
-    fn write_almost_all(&self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) -> Result<()> {
+    async fn write_almost_all(
+        &self,
+        secret: &[u8; 32],
+        played: &Mutex<HashSet<JobId>>,
+    ) -> Result<()> {
         let Hostile {
             engine, model_file, ..
         } = &*self.hostile;
         let mut engine = Engine::start(engine, model_file, &json!("cpu"))?;
-        let (calls, events) = self.join(secret)?;
+        let mut node = self.join(secret, 1).await?;
         let mut beat = Instant::now();
         while self.goes_on() {
-            if let Some(offer) = next_offer(&events)?
-                && let Some(spec) = calls.claim(&offer)?
-            {
+            if let Some(spec) = take(&mut node, |_| true).await? {
                 let (mut tokens, reason) = engine.generate(&spec, |seed| seed)?;
-                let mut writing = Writing::new(spec);
-                if writing.spec.task.most_output_tokens() == COLLUDING_TOKENS {
+                if spec.task.most_output_tokens() == COLLUDING_TOKENS {
                     tokens.pop();
-                    lock(played).insert(writing.spec.job);
-                    let batch = writing.batch(tokens);
-                    calls.output(&writing.spec, &batch)?;
-                    calls.release(&writing.spec)?;
+                    lock(played).insert(spec.job);
+                    let mut work = Work::new(spec, (tokens, reason));
+                    node.write(&mut work, usize::MAX).await?;
+                    node.release(&work.spec).await?;
                 } else {
-                    let batch = writing.last_batch(&calls.key, (tokens, reason));
-                    calls.output(&writing.spec, &batch)?;
+                    let mut work = Work::new(spec, (tokens, reason));
+                    node.write_all(&mut work).await?;
                 }
             }
             if beat.elapsed() >= BEAT {
                 beat = Instant::now();
-                calls.tell_state(1)?;
+                node.tell_free().await?;
             }
         }
         Ok(())
     }
 
-    fn be_throwaway(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
+    async fn be_throwaway(self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) {
         while self.goes_on() {
-            let _ = self.hand_on(secret, played);
-            thread::sleep(Duration::from_millis(200));
+            let _ = self.hand_on(secret, played).await;
+            sleep(Duration::from_millis(200)).await;
         }
     }
 
-    fn hand_on(&self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) -> Result<()> {
-        let (calls, events) = self.join(secret)?;
+    async fn hand_on(&self, secret: &[u8; 32], played: &Mutex<HashSet<JobId>>) -> Result<()> {
+        let mut node = self.join(secret, 4).await?;
         let mut beat = Instant::now();
         while self.goes_on() {
-            if let Some(offer) = next_offer(&events)?
-                && lock(played).contains(&offer.job)
-                && let Some(spec) = calls.claim(&offer)?
-            {
-                calls.release(&spec)?;
+            let is_played = |offer: &Offer| lock(played).contains(&offer.job);
+            if let Some(spec) = take(&mut node, is_played).await? {
+                node.release(&spec).await?;
             }
             if beat.elapsed() >= BEAT {
                 beat = Instant::now();
-                calls.tell_state(1)?;
+                node.tell_free().await?;
             }
         }
         Ok(())
@@ -285,21 +282,12 @@ impl Actor {
         }
     }
 
-    fn join(&self, secret: &[u8; 32]) -> Result<(NodeCalls, Receiver<NodeEvent>)> {
+    async fn join(&self, secret: &[u8; 32], slots: u32) -> Result<SimNode> {
+        let Hostile {
+            balancer, model, ..
+        } = &*self.hostile;
         let key = NodeKey::from_secret(secret);
-        let calls = NodeCalls::connect(&self.hostile.balancer, key, self.hostile.model)?;
-        let events = calls.events()?;
-        calls.tell_state(4)?;
-        Ok((calls, events))
-    }
-
-    fn words(&mut self, count: usize) -> Vec<TokenOutput> {
-        let word = |_| TokenOutput {
-            id: self.dice.between(WORDS.0, WORDS.1) as u32,
-            logprob: None,
-            alternatives: Vec::new(),
-        };
-        (0..count).map(word).collect()
+        Ok(SimNode::connect(balancer, key, vec![*model], slots, hardware()).await?)
     }
 
     fn keep_silent(&mut self) -> Result<()> {
@@ -426,13 +414,26 @@ impl Actor {
     }
 }
 
-/// None when none comes for a moment; an error when the stream of events has ended.
-fn next_offer(events: &Receiver<NodeEvent>) -> Result<Option<Offer>> {
-    match events.recv_timeout(Duration::from_millis(50)) {
-        Ok(NodeEvent::Offer(offer)) => Ok(Some(offer)),
-        Ok(_) | Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err("the events ended".into()),
+/// Claims the next offer that is `wanted`. None when none comes for a moment, or another node was
+/// first; an error when the stream of events has ended.
+async fn take(node: &mut SimNode, wanted: impl Fn(&Offer) -> bool) -> Result<Option<JobSpec>> {
+    let offer = match timeout(Duration::from_millis(50), node.events.recv()).await {
+        Ok(Some((_, NodeEvent::Offer(offer)))) if wanted(&offer) => offer,
+        Ok(None) => return Err("the events ended".into()),
+        Ok(_) | Err(_) => return Ok(None),
+    };
+    match node.claim(&offer).await {
+        Ok(spec) => Ok(Some(spec)),
+        // Taken, gone, or no longer ours to take.
+        Err(refusal) if matches!(refusal.code.status(), 403 | 404 | 409 | 410) => Ok(None),
+        Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// Each actor has a thread, for some wait for their engine.
+fn run(acting: impl Future<Output = ()>) {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(acting);
 }
 
 fn story(max_tokens: u32) -> Value {

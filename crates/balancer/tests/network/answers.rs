@@ -1,11 +1,10 @@
 //! Clients get answers.
 
-use serde_json::json;
-
-use crate::support::{
-    ANSWER_TOKENS, Conduct, MODEL, Network, SimNode, head, model_id, patient, sim_answer, until,
+use infera_testing::{
+    ANSWER_TOKENS, MODEL, Network, SimNode, Work, head, model_id, patient, sim_answer, until,
     writing,
 };
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streamed_answer_is_verified_and_paid() {
@@ -61,7 +60,7 @@ async fn a_plain_answer_has_openais_shape() {
     network.references().await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (status, answer) = network.chat(&json!({"seed": 7})).await.unwrap();
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["object"], "chat.completion");

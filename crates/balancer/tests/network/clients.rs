@@ -3,12 +3,11 @@
 use axum::http::StatusCode;
 use infera_balancer::Config;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware, Policy};
-use serde_json::{Value, json};
-
-use crate::support::{
-    Conduct, MODEL, Network, SimNode, chat_body, hardware, model_id, patient, sim_answer, until,
+use infera_testing::{
+    MODEL, Network, SimNode, Work, chat_body, hardware, model_id, patient, sim_answer, until,
     writing,
 };
+use serde_json::{Value, json};
 
 async fn error(network: &Network, path: &str, body: &Value) -> (u16, Value) {
     let response = network.post(path, body).await;
@@ -130,7 +129,7 @@ async fn a_models_name_may_have_a_slash() {
         .await
         .unwrap();
     network
-        .add(crate::support::head(), infera_protocol::Profile::P32, name)
+        .add(infera_testing::head(), infera_protocol::Profile::P32, name)
         .await;
     for path in ["/v1/models/org/tiny-llama", "/v1/models/org%2Ftiny-llama"] {
         assert_eq!(network.get(path).await["id"], name);
@@ -142,7 +141,7 @@ async fn wrong_requests_are_refused_in_openais_format() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let long = "word ".repeat(600);
     let cases = [
         (json!({"model": "nothing"}), 404, json!("model_not_found")),
@@ -341,7 +340,7 @@ async fn choices_seeds_and_stops() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let text = |answer: &Value, index: usize| {
         answer["choices"][index]["message"]["content"]
             .as_str()
@@ -386,7 +385,7 @@ async fn log_probabilities_in_both_shapes() {
     let network = Network::start(patient()).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"logprobs": true, "top_logprobs": 2, "max_tokens": 3}))
         .await
@@ -415,7 +414,7 @@ async fn completions_take_lists_and_stream() {
     let network = Network::start(patient()).await;
     SimNode::join(&network, 1, 2, hardware())
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let body = json!({"model": MODEL, "prompt": ["one", "two"], "max_tokens": 5});
     let answer: Value = network
         .post("/v1/completions", &body)
@@ -434,7 +433,7 @@ async fn completions_take_lists_and_stream() {
     assert_eq!(answer["usage"]["completion_tokens"], 16, "as with OpenAI");
     let body = json!({"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 5, "stream": true});
     let response = network.post("/v1/completions", &body).await;
-    let streamed = crate::support::read_stream(response).await;
+    let streamed = infera_testing::read_stream(response).await;
     assert_eq!((streamed.text.len(), streamed.done), (5, true));
     let last = streamed.chunks.last().unwrap();
     assert_eq!(last["infera"]["verdict"], "pending");
@@ -503,7 +502,7 @@ async fn jobs_are_private_and_texts_are_kept_only_on_request() {
     network.references().await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"infera": {"wait": true, "keep": true}}))
         .await
@@ -551,7 +550,7 @@ async fn models_health_and_metrics() {
     assert_eq!(network.get("/healthz").await["status"], "ok");
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     network.chat(&json!({})).await.unwrap();
     let text = network
         .http

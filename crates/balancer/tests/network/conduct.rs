@@ -6,12 +6,11 @@ use std::time::Duration;
 use infera_balancer::Config;
 use infera_protocol::node_api::{NodeEvent, RefusalCode, VerdictStatus};
 use infera_protocol::{FinishReason, Hash, JobId};
+use infera_testing::{
+    Network, SimNode, Work, code, hardware, hasty, honest_report, key, patient, until,
+};
 use serde_json::json;
 use tokio::time::Instant;
-
-use crate::support::{
-    Conduct, Network, SimNode, Work, code, hardware, hasty, honest_report, key, patient, until,
-};
 
 /// A worker that has proved itself where one verified job is enough.
 async fn known_worker(network: &Network, number: u8) -> SimNode {
@@ -176,7 +175,7 @@ async fn three_strangers_who_hold_jobs_keep_nobody_from_a_known_node() {
             }
         }));
     }
-    known.spawn_worker(Conduct::Honest);
+    known.spawn_worker(Work::honest);
     for _ in 0..6 {
         let (status, answer) = network.chat(&json!({})).await.unwrap();
         assert_eq!(status, 200, "{answer}");
@@ -203,7 +202,7 @@ async fn who_loses_a_job_gets_no_other_for_a_while() {
     let offer = honest.offer().await;
     let refused = code(stranger.claim(&offer).await);
     assert_eq!(refused, RefusalCode::NotEligible);
-    let mut work = Work::new(honest.claim(&offer).await.unwrap(), Conduct::Honest);
+    let mut work = Work::honest(honest.claim(&offer).await.unwrap());
     honest.write_all(&mut work).await.unwrap();
     assert_eq!(second.await.unwrap().0, 200);
 }
@@ -224,11 +223,11 @@ async fn a_balancer_that_stood_still_takes_no_job_from_its_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_has_one_slot_whatever_it_says() {
     let network = Network::start(patient()).await;
-    let mut stranger = SimNode::join(&network, 1, 1000, crate::support::hardware()).await;
+    let mut stranger = SimNode::join(&network, 1, 1000, infera_testing::hardware()).await;
     let _first = network.chat(&json!({}));
     let _second = network.chat(&json!({}));
     let offer = stranger.offer().await;
-    let mut work = Work::new(stranger.claim(&offer).await.unwrap(), Conduct::Honest);
+    let mut work = Work::honest(stranger.claim(&offer).await.unwrap());
     stranger.tell(1000, None).await;
     stranger.write_all(&mut work).await.unwrap();
     let other = stranger.offer().await;
@@ -284,7 +283,7 @@ async fn a_client_that_waits_and_gets_nothing_pays_nobody() {
     let mut cheat = SimNode::worker(&network, 2).await;
     accomplice.release(&work.spec).await.unwrap();
     let offer = cheat.offer().await;
-    let mut rest = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+    let mut rest = Work::cheat(cheat.claim(&offer).await.unwrap());
     cheat.write_all(&mut rest).await.unwrap();
     let (_, answer) = answer.await.unwrap();
     assert_eq!(answer["error"]["code"], "verification_failed");
@@ -312,7 +311,7 @@ async fn the_network_pays_references_beyond_charges_only_up_to_its_cap() {
         let mut cheat = SimNode::worker(&network, number).await;
         let answer = network.chat(&json!({}));
         let offer = cheat.offer().await;
-        let mut work = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+        let mut work = Work::cheat(cheat.claim(&offer).await.unwrap());
         cheat.write_all(&mut work).await.unwrap();
         answer.await.unwrap();
         network.settled(&work.spec.job.to_string()).await;
@@ -525,7 +524,7 @@ async fn the_ring_widens_by_need_and_the_others_hear_nothing() {
     })
     .await;
     let (index, offer) = offered;
-    let mut work = Work::new(nodes[index].claim(&offer).await.unwrap(), Conduct::Honest);
+    let mut work = Work::honest(nodes[index].claim(&offer).await.unwrap());
     nodes[index].write_all(&mut work).await.unwrap();
     assert_eq!(answer.await.unwrap().0, 200);
     let mut heard = 1;

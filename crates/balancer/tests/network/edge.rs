@@ -9,14 +9,13 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use crate::support::{
+use infera_testing::{
     Network, SimNode, answer, challenge, code, embedded, hardware, key, open_session, patient,
     session_request, sim_vectors, until,
 };
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
@@ -237,7 +236,7 @@ async fn what_a_node_says_of_itself_has_bounds() {
         hardware: hardware(),
     };
     let send = async |state: &NodeState| {
-        let sent = node.post_empty("/node/v1/state", &json!(state)).await;
+        let sent = node.post::<()>("/node/v1/state", &json!(state)).await;
         sent.unwrap_err()
     };
     let refusal = send(&state).await;
@@ -265,7 +264,7 @@ async fn what_a_node_says_of_itself_has_bounds() {
     let long =
         json!({"version": infera_protocol::VERSION, "attempt": 1, "reason": "x".repeat(2000)});
     let path = format!("/node/v1/jobs/{}/release", "00".repeat(16));
-    let released = node.post_empty(&path, &long).await;
+    let released = node.post::<()>(&path, &long).await;
     assert_eq!(released.unwrap_err().code, RefusalCode::TooMuch);
 }
 
@@ -281,7 +280,7 @@ async fn a_new_identity_costs_work_and_a_trusted_one_does_not() {
     let open = async |request: &SessionRequest| {
         answer::<Session>(http.post(format!("{base}/node/v1/session")).json(request)).await
     };
-    let given = challenge(http, base, key(1).id()).await;
+    let given = challenge(http, base, key(1).id()).await.unwrap();
     assert_eq!(given.work_bits, 12);
     let done = do_work(&key(1).id(), &given.challenge, 12);
     let idle = SessionRequest {
@@ -291,7 +290,7 @@ async fn a_new_identity_costs_work_and_a_trusted_one_does_not() {
     assert_eq!(code(open(&idle).await), RefusalCode::WorkMissing);
     open(&SessionRequest { work: done, ..idle }).await.unwrap();
     network.trust(key(2).id()).await;
-    let given = challenge(http, base, key(2).id()).await;
+    let given = challenge(http, base, key(2).id()).await.unwrap();
     assert_eq!(given.work_bits, 0);
     let request = session_request(&key(2), given.challenge, hardware());
     open(&request).await.unwrap();
@@ -345,7 +344,7 @@ async fn two_programs_with_one_identity_do_not_take_turns() {
     let network = Network::start(patient()).await;
     let (http, base) = (&network.http, network.base.as_str());
     let open = async |run: u8| {
-        let given = challenge(http, base, key(1).id()).await.challenge;
+        let given = challenge(http, base, key(1).id()).await.unwrap().challenge;
         let request = SessionRequest {
             instance: Some(Hash::from_bytes([run; 32])),
             ..session_request(&key(1), given, hardware())

@@ -8,12 +8,11 @@ use infera_protocol::{
     ChunkChain, Finish, FinishReason, Hash, JobSpec, OutputBatch, Profile, Task, TokenOutput,
     Vector,
 };
-use serde_json::{Value, json};
-
-use crate::support::{
+use infera_testing::{
     EMBEDDER, MODEL, Network, SimNode, chat_body, code, embedded, embedder, hasty, key, patient,
     sim_vector, sim_vectors, until,
 };
+use serde_json::{Value, json};
 
 /// Three tokens and two, at 3 micro-points each.
 const COST: i64 = 15;
@@ -529,7 +528,7 @@ async fn a_reference_whose_vectors_have_another_shape_is_refused() {
     assert_eq!((model, tokens), (embedder().id(Profile::P32), 5));
     let task = reference.accept(audit).await.unwrap();
     assert_eq!((task.output.len(), &task.task), (0, &spec.task));
-    let mut report = crate::support::honest_report(&task);
+    let mut report = infera_testing::honest_report(&task);
     report.vectors.pop();
     let salt = Hash::from_bytes([1; 32]);
     reference.commit(&report, &salt).await.unwrap();

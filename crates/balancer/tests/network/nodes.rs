@@ -9,12 +9,11 @@ use infera_protocol::{
     AuditId, FinishReason, Hash, JobId, JobSeed, NodeKey, OutputBatch, Profile, Sampling,
     Signature, Task, TokenOutput, VERSION, Writing,
 };
-use serde_json::json;
-
-use crate::support::{
-    Conduct, MODEL, Network, PRICE, SimNode, Work, answer, challenge, code, hardware, hasty, head,
+use infera_testing::{
+    MODEL, Network, PRICE, SimNode, Work, answer, challenge, code, hardware, hasty, head,
     honest_report, key, open_session, patient, session_request, writing,
 };
+use serde_json::json;
 
 fn tokens(ids: &[u32]) -> Vec<TokenOutput> {
     ids.iter()
@@ -68,17 +67,17 @@ async fn sessions_need_a_fresh_challenge_and_the_nodes_own_key() {
     };
     let made_up = session_request(&key(1), Hash::from_bytes([5; 32]), hardware());
     assert_eq!(code(open(made_up).await), RefusalCode::BadChallenge);
-    let given = challenge(http, base, key(2).id()).await.challenge;
+    let given = challenge(http, base, key(2).id()).await.unwrap().challenge;
     assert_eq!(
         code(open(session_request(&key(1), given, hardware())).await),
         RefusalCode::BadChallenge,
         "another node's challenge"
     );
-    let given = challenge(http, base, key(1).id()).await.challenge;
+    let given = challenge(http, base, key(1).id()).await.unwrap().challenge;
     let mut forged = session_request(&key(1), given, hardware());
     forged.signature = signed_by_another(given);
     assert_eq!(code(open(forged).await), RefusalCode::BadSignature);
-    let given = challenge(http, base, key(1).id()).await.challenge;
+    let given = challenge(http, base, key(1).id()).await.unwrap().challenge;
     let request = session_request(&key(1), given, hardware());
     open(request.clone()).await.unwrap();
     assert_eq!(
@@ -153,10 +152,7 @@ async fn claims_that_are_wrong_change_nothing() {
         "paused"
     );
     worker.tell(1, None).await;
-    let mut work = Work::new(
-        worker.send_claim(job, &good).await.unwrap(),
-        Conduct::Honest,
-    );
+    let mut work = Work::honest(worker.send_claim(job, &good).await.unwrap());
     assert_eq!(claim(good.clone()).await, RefusalCode::Replayed);
     // A lost answer is asked for again with a fresh nonce.
     assert_eq!(worker.claim(&offer).await.unwrap(), work.spec);
@@ -191,7 +187,7 @@ async fn of_claims_at_once_one_wins_and_the_rest_hear_of_it() {
     for (node, outcome) in nodes.iter_mut().zip(outcomes) {
         match outcome {
             Ok(spec) => {
-                let mut work = Work::new(spec, Conduct::Honest);
+                let mut work = Work::honest(spec);
                 node.write_all(&mut work).await.unwrap();
             }
             Err(refusal) => {
@@ -259,7 +255,7 @@ async fn output_that_is_wrong_changes_nothing() {
         .await;
     assert_eq!(code(unknown), RefusalCode::UnknownJob);
     let path = format!("/node/v1/jobs/{job}/output");
-    let nonsense: Result<(), Refusal> = worker.post_empty(&path, &json!({"x": 1})).await;
+    let nonsense: Result<(), Refusal> = worker.post(&path, &json!({"x": 1})).await;
     assert_eq!(code(nonsense), RefusalCode::Malformed);
     // A repeated batch is harmless, and an empty one asks where to go on.
     let ack = send(first.clone()).await.unwrap();
@@ -355,8 +351,8 @@ async fn after_the_lease_another_node_goes_on_and_the_client_sees_one_answer() {
     );
     second.write_all(&mut rest).await.unwrap();
     let answer = answer.await.unwrap();
-    let whole = crate::support::sim_answer(&writing(&work.spec).seed);
-    let text = crate::support::head()
+    let whole = infera_testing::sim_answer(&writing(&work.spec).seed);
+    let text = infera_testing::head()
         .tokenizer()
         .decode(&work.spec.task.input, &whole);
     assert_eq!(answer.text, text, "one unbroken answer");
@@ -405,7 +401,7 @@ async fn events_resume_where_they_stopped() {
     let NodeEvent::Offer(offer) = event else {
         panic!("an offer, not {event:?}")
     };
-    let mut work = Work::new(worker.claim(&offer).await.unwrap(), Conduct::Honest);
+    let mut work = Work::honest(worker.claim(&offer).await.unwrap());
     worker.stream.abort();
     worker.write_all(&mut work).await.unwrap();
     assert_eq!(first.await.unwrap().0, 200);
@@ -468,7 +464,7 @@ async fn audit_steps_out_of_order_are_refused() {
     let mut two = SimNode::reference(&network, 202).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network.chat(&json!({})).await.unwrap();
     let audit_of = async |node: &mut SimNode| {
         let event = node
@@ -493,10 +489,10 @@ async fn audit_steps_out_of_order_are_refused() {
     );
     let seed = JobSeed::from_bytes([0; 32]);
     let writing = Writing::new(Sampling::GREEDY, 1, seed);
-    let mut early = crate::support::honest_report(&infera_protocol::AuditTask {
+    let mut early = infera_testing::honest_report(&infera_protocol::AuditTask {
         version: VERSION,
         audit: first,
-        task: Task::write(crate::support::model_id(), vec![1], writing),
+        task: Task::write(infera_testing::model_id(), vec![1], writing),
         output: vec![],
         deadline_ms: 1,
     });
@@ -515,12 +511,12 @@ async fn audit_steps_out_of_order_are_refused() {
         code(one.reveal(&report, &salt).await),
         RefusalCode::WrongStep
     );
-    one.key = std::sync::Arc::new(NodeKey::from_secret(&[3; 32]));
+    one.key = NodeKey::from_secret(&[3; 32]);
     assert_eq!(
         code(one.commit(&report, &salt).await),
         RefusalCode::BadSignature
     );
-    one.key = std::sync::Arc::new(key(201));
+    one.key = key(201);
     one.commit(&report, &salt).await.unwrap();
     one.commit(&report, &salt).await.unwrap();
     assert_eq!(

@@ -6,9 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use infera_balancer::{Balancer, Config, Database, Edges, Server, Tls};
 use infera_protocol::requirements::Policy;
+use infera_testing::{SimNode, Work, chat_body, hardware, http, key, read_stream, until};
 use serde_json::{Value, json};
-
-use crate::support::{Conduct, SimNode, chat_body, hardware, http, key, read_stream, until};
 
 const MODEL_FILE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -111,17 +110,17 @@ async fn from_an_empty_folder_to_an_answer_without_a_secret_in_the_logs() {
     let id = stdout(&run(folder, &adding(MODEL_FILE, "tiny", "p32")))
         .trim()
         .to_owned();
-    assert_eq!(id, crate::support::model_id().to_string());
+    assert_eq!(id, infera_testing::model_id().to_string());
     for number in [201, 202] {
         let node = key(number).id().to_string();
         stdout(&run(folder, &["node", "trust", &node, "--reference"]));
-        let reference = SimNode::join_at(&base, number, 4, hardware()).await;
+        let reference = SimNode::join_as(&base, key(number), 4, hardware()).await;
         assert!(reference.session.reference);
         reference.spawn_reference();
     }
-    let worker = SimNode::join_at(&base, 1, 1, hardware()).await;
+    let worker = SimNode::join_as(&base, key(1), 1, hardware()).await;
     let token = worker.session.token.clone();
-    worker.spawn_worker(Conduct::Honest);
+    worker.spawn_worker(Work::honest);
     let marker = "marker-of-a-private-prompt";
     let body = chat_body(&json!({
         "messages": [{"role": "user", "content": marker}],
@@ -256,7 +255,7 @@ fn one_file_is_served_in_both_profiles_under_two_names() {
         let id = stdout(&run(folder, &adding(MODEL_FILE, name, profile)));
         ids.push(id.trim().to_owned());
     }
-    assert_eq!(ids[0], crate::support::model_id().to_string());
+    assert_eq!(ids[0], infera_testing::model_id().to_string());
     assert_ne!(ids[0], ids[1]);
     let json = stdout(&run(folder, &["model", "list", "--json"]));
     let rows: Value = serde_json::from_str(&json).unwrap();

@@ -9,9 +9,8 @@ use infera_balancer::{Config, NodeRow, list_nodes, trial_balance};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{NodeEvent, RefusalCode};
 use infera_protocol::{AuditReport, AuditTask, Hash, LogProbabilities, Mismatch, NodeId};
+use infera_testing::{Network, SimNode, Work, code, head, honest_report, key, patient, until};
 use serde_json::{Value, json};
-
-use crate::support::{Conduct, Network, SimNode, code, head, honest_report, key, patient, until};
 
 /// How a reference saves itself the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,9 +140,7 @@ async fn references_that_computed_nothing_verify_nothing() {
         join_lazy(&network, 201, Laziness::Invents).await,
         join_lazy(&network, 202, Laziness::Invents).await,
     ];
-    SimNode::worker(&network, 1)
-        .await
-        .spawn_worker(Conduct::Cheat);
+    SimNode::worker(&network, 1).await.spawn_worker(Work::cheat);
     let job = ask(&network).await;
     let receipt = reported(&network, &job, 2).await;
     assert_eq!(receipt["verdict"], "pending", "they agree on nothing");
@@ -183,7 +180,7 @@ async fn a_reference_that_the_others_contradict_again_and_again_loses_its_role()
     honest_references(&network, &[202, 203]).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     verified_until_the_role_is_lost(&network, id, 40).await;
     let row = row(&network, id).await;
     assert_eq!(row.outvoted, 2);
@@ -205,7 +202,7 @@ async fn honest_references_meet_every_canary_and_are_paid_for_it() {
     for number in 1..=2 {
         SimNode::worker(&network, number)
             .await
-            .spawn_worker(Conduct::Honest);
+            .spawn_worker(Work::honest);
     }
     // Of both kinds, and enough to see that none is missed.
     let mut jobs = 0;
@@ -274,7 +271,7 @@ async fn a_reference_that_misses_a_canary_loses_its_role_and_what_was_held() {
     honest_references(&network, &[201, 202, 203, 204]).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let held = async || {
         let balances = network.balances().await;
         let held = balances.get(&format!("node:{id}:held"));
@@ -297,11 +294,11 @@ async fn a_reference_that_misses_a_canary_loses_its_role_and_what_was_held() {
     );
     assert_eq!(held().await, 0, "{last} were held before");
     until("the end of its session", async || {
-        let again = SimNode::join(&network, 200, 4, crate::support::hardware()).await;
+        let again = SimNode::join(&network, 200, 4, infera_testing::hardware()).await;
         (!again.session.reference).then_some(())
     })
     .await;
-    let worker = SimNode::join(&network, 200, 4, crate::support::hardware()).await;
+    let worker = SimNode::join(&network, 200, 4, infera_testing::hardware()).await;
     let points = worker.points().await;
     assert_eq!(points.pending, 0);
     assert!(points.forfeited >= 0);
@@ -341,7 +338,7 @@ async fn a_canary_looks_like_any_other_audit() {
     }
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let mut shapes: HashMap<bool, HashSet<Vec<String>>> = HashMap::new();
     let mut jobs = 0;
     while shapes.len() < 2 {
@@ -376,7 +373,7 @@ async fn pay_that_no_canary_can_confirm_is_confirmed_in_time() {
     let references = network.references().await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let job = ask(&network).await;
     network.settled(&job).await;
     let account = |kind: &str| format!("node:{}:{kind}", references[0]);
@@ -401,7 +398,7 @@ async fn a_report_without_log_probabilities_is_refused() {
     SimNode::reference(&network, 202).await.spawn_reference();
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     ask(&network).await;
     let event = one
         .event_where(|event| matches!(event, NodeEvent::Audit { .. }))
@@ -460,10 +457,8 @@ async fn play(
     let cheat = key(2).id().to_string();
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
-    SimNode::worker(&network, 2)
-        .await
-        .spawn_worker(Conduct::Cheat);
+        .spawn_worker(Work::honest);
+    SimNode::worker(&network, 2).await.spawn_worker(Work::cheat);
     let mut outcome = Outcome {
         lost_after: vec![None; lazy.len()],
         ..Outcome::default()
@@ -591,7 +586,7 @@ async fn a_reference_that_cries_wrong_at_everything_loses_its_role() {
     });
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     verified_until_the_role_is_lost(&network, id, 60).await;
     assert!(row(&network, id).await.role_lost.is_some());
 }

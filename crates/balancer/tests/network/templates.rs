@@ -12,9 +12,8 @@ use infera_model::{ChatMessage, ChatTemplate, Gguf, Head, ModelError};
 use infera_protocol::Profile;
 use infera_protocol::frame;
 use infera_protocol::requirements::Policy;
+use infera_testing::{Network, SimNode, Work, chat_body, head, patient};
 use serde_json::{Value, json};
-
-use crate::support::{Conduct, Network, SimNode, chat_body, head, patient};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infera-balancer");
 
@@ -334,7 +333,7 @@ async fn a_hostile_model_fails_its_own_chats_and_costs_the_balancer_nothing() {
     let network = Network::start_at_edges(patient(), Policy::practice(), edges).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let doubling = "{% set ns = namespace(t='x') %}{% for a in range(99) %}\
                     {% set ns.t = ns.t ~ ns.t %}{% endfor %}";
     for (name, source) in [("endless", ENDLESS), ("doubling", doubling)] {
@@ -381,7 +380,7 @@ async fn one_key_reads_one_text_at_a_time() {
     let network = Network::start_at_edges(patient(), Policy::practice(), edges).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     network
         .add(&head_with(ENDLESS), Profile::P32, "endless")
         .await;
@@ -421,8 +420,8 @@ async fn a_text_that_cannot_fit_is_beyond_the_context_wherever_it_stands() {
             "chat/completions",
             chat_body(&json!({"messages": messages})),
         ),
-        ("completions", of("prompt", crate::support::MODEL)),
-        ("embeddings", of("input", crate::support::EMBEDDER)),
+        ("completions", of("prompt", infera_testing::MODEL)),
+        ("embeddings", of("input", infera_testing::EMBEDDER)),
     ] {
         let response = network.post(&format!("/v1/{path}"), &body).await;
         assert_eq!(response.status(), 400, "{path}");

@@ -5,11 +5,10 @@ use std::time::Duration;
 use infera_balancer::Config;
 use infera_protocol::node_api::{NodeEvent, ReferenceFinding, VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{Hash, Mismatch, Profile};
-use serde_json::json;
-
-use crate::support::{
-    Conduct, MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until, writing,
+use infera_testing::{
+    MODEL, Network, SimNode, Work, hasty, head, honest_report, patient, until, writing,
 };
+use serde_json::json;
 
 /// The node's next event about a final verdict.
 async fn final_record(node: &mut SimNode) -> WorkRecord {
@@ -29,7 +28,7 @@ async fn a_cheat_forfeits_its_points_and_the_client_is_refunded() {
     let mut cheat = SimNode::worker(&network, 1).await;
     let answer = network.chat(&json!({}));
     let offer = cheat.offer().await;
-    let mut work = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+    let mut work = Work::cheat(cheat.claim(&offer).await.unwrap());
     cheat.write_all(&mut work).await.unwrap();
     let (_, answer) = answer.await.unwrap();
     let receipt = network
@@ -79,7 +78,7 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     let mut cheat = SimNode::worker(&network, 1).await;
     let answer = network.chat(&json!({"infera": {"wait": true}}));
     let offer = cheat.offer().await;
-    let mut work = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+    let mut work = Work::cheat(cheat.claim(&offer).await.unwrap());
     let mut honest = SimNode::worker(&network, 2).await;
     cheat.write_all(&mut work).await.unwrap();
     let mut again = honest.take().await;
@@ -90,7 +89,7 @@ async fn a_client_that_waits_gets_the_answer_of_an_honest_node() {
     assert_eq!(answer["infera"]["verdict"], "verified");
     let text = head().tokenizer().decode(
         &again.spec.task.input,
-        &crate::support::sim_answer(&writing(&again.spec).seed),
+        &infera_testing::sim_answer(&writing(&again.spec).seed),
     );
     assert_eq!(answer["choices"][0]["message"]["content"], text);
     let receipt = network
@@ -188,7 +187,7 @@ async fn each_node_is_told_what_was_found_about_its_own_part() {
     let mut cheat = SimNode::worker(&network, 2).await;
     honest.release(&work.spec).await.unwrap();
     let offer = cheat.offer().await;
-    let mut rest = Work::new(cheat.claim(&offer).await.unwrap(), Conduct::Cheat);
+    let mut rest = Work::cheat(cheat.claim(&offer).await.unwrap());
     cheat.write_all(&mut rest).await.unwrap();
     answer.await.unwrap();
     let of_honest = final_record(&mut honest).await;
@@ -220,7 +219,7 @@ async fn when_every_node_cheats_a_waiting_client_gets_an_error_and_pays_nothing(
     for number in 1..=2 {
         SimNode::worker(&network, number)
             .await
-            .spawn_worker(Conduct::Cheat);
+            .spawn_worker(Work::cheat);
     }
     let (status, body) = network
         .chat(&json!({"infera": {"wait": true}}))
@@ -241,7 +240,7 @@ async fn when_references_disagree_more_are_asked() {
     SimNode::reference(&network, 202).await.spawn_reference();
     let worker = SimNode::worker(&network, 1).await;
     let id = worker.id;
-    worker.spawn_worker(Conduct::Honest);
+    worker.spawn_worker(Work::honest);
     let (_, answer) = network.chat(&json!({})).await.unwrap();
     let event = liar
         .event_where(|event| matches!(event, NodeEvent::Audit { .. }))
@@ -302,7 +301,7 @@ async fn answers_are_judged_by_the_limits_of_their_models_profile() {
     for number in 1..=2 {
         SimNode::worker(&network, number)
             .await
-            .spawn_worker(Conduct::Honest);
+            .spawn_worker(Work::honest);
     }
     for (name, profile, verdict) in [
         (MODEL, Profile::P32, "failed"),
@@ -327,7 +326,7 @@ async fn a_missing_reference_leaves_the_verdict_pending_until_one_comes() {
     let _silent = SimNode::reference(&network, 202).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network.chat(&json!({})).await.unwrap();
     let job = answer["infera"]["job_id"].as_str().unwrap();
     until("the silent one to be given up", async || {
@@ -352,7 +351,7 @@ async fn the_lottery_can_pass_a_job_by() {
     .await;
     let worker = SimNode::worker(&network, 1).await;
     let id = worker.id;
-    worker.spawn_worker(Conduct::Honest);
+    worker.spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"infera": {"wait": true}}))
         .await
@@ -374,7 +373,7 @@ async fn what_nobody_checks_is_settled_unchecked_in_the_end() {
     .await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network.chat(&json!({})).await.unwrap();
     let job = answer["infera"]["job_id"].as_str().unwrap();
     assert_eq!(network.settled(job).await["verdict"], "sampled_out");
@@ -388,7 +387,7 @@ async fn a_worker_never_checks_itself() {
     // It works first and is trusted later, while the verdict is open.
     let worker = SimNode::worker(&network, 1).await;
     let id = worker.id;
-    worker.spawn_worker(Conduct::Honest);
+    worker.spawn_worker(Work::honest);
     let (_, answer) = network
         .chat(&json!({"infera": {"wait": true}}))
         .await
@@ -406,7 +405,7 @@ async fn a_reference_sees_its_audits_in_its_history() {
     let mut third = SimNode::reference(&network, 203).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     // Of three references two are drawn for each job; this one answers when it is.
     loop {
         network.chat(&json!({})).await.unwrap();
@@ -571,7 +570,7 @@ async fn a_restart_between_commitment_and_report_goes_on() {
     let mut one = SimNode::reference(&network, 201).await;
     SimNode::worker(&network, 1)
         .await
-        .spawn_worker(Conduct::Honest);
+        .spawn_worker(Work::honest);
     let (_, answer) = network.chat(&json!({})).await.unwrap();
     let job = answer["infera"]["job_id"].as_str().unwrap();
     let event = one
@@ -606,7 +605,7 @@ async fn many_jobs_at_once_end_with_balanced_books() {
     for number in 1..=4 {
         SimNode::worker(&network, number)
             .await
-            .spawn_worker(Conduct::Honest);
+            .spawn_worker(Work::honest);
     }
     let answers: Vec<_> = (0..24)
         .map(|index| network.chat(&json!({"infera": {"wait": index % 2 == 0}})))
