@@ -59,7 +59,7 @@ struct Shared {
     folder: PathBuf,
     /// Random: tells this run's commits from others'.
     run: i64,
-    /// Of the next commit.
+    /// The next commit's.
     number: AtomicI64,
     health: Mutex<Health>,
     /// One looks for itself at a time.
@@ -166,7 +166,7 @@ impl Database {
             .max_connections(4)
             .connect_with(options)
             .await?;
-        // Of runs that are long over nobody asks any more.
+        // Nobody asks about runs that are long over.
         writer
             .execute("DELETE FROM commits WHERE (SELECT count(*) FROM commits) > 1000")
             .await?;

@@ -381,11 +381,11 @@ model: ModelId,
  */
 model_name: string, 
 /**
- * Of the prompt, or of all texts of an embedding.
+ * Tokens of the prompt, or of all texts of an embedding.
  */
 input_tokens: number, 
 /**
- * Of this attempt; for an audit, of the whole output.
+ * Tokens of this attempt; for an audit, of the whole output.
  */
 output_tokens: number, 
 /**
@@ -688,11 +688,11 @@ model: ModelId,
  */
 model_name: string, 
 /**
- * Of the prompt, or of all texts of an embedding.
+ * Tokens of the prompt, or of all texts of an embedding.
  */
 input_tokens: number, 
 /**
- * Of this attempt; for an audit, of the whole output.
+ * Tokens of this attempt; for an audit, of the whole output.
  */
 output_tokens: number, 
 /**

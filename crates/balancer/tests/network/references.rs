@@ -207,7 +207,7 @@ async fn honest_references_meet_every_canary_and_are_paid_for_it() {
             .await
             .spawn_worker(Conduct::Honest);
     }
-    // Of both kinds, and enough to see that none is missed.
+    // There are canaries of both kinds, and enough to see that none is missed.
     let mut jobs = 0;
     loop {
         let (changed, all): (i64, i64) =

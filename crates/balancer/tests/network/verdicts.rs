@@ -407,7 +407,7 @@ async fn a_reference_sees_its_audits_in_its_history() {
     SimNode::worker(&network, 1)
         .await
         .spawn_worker(Conduct::Honest);
-    // Of three references two are drawn for each job; this one answers when it is.
+    // Two of three references are drawn for each job; this one answers when it is.
     loop {
         network.chat(&json!({})).await.unwrap();
         let Ok(Some((_, NodeEvent::Audit { audit, .. }))) =
