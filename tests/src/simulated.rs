@@ -14,7 +14,7 @@ use infera_protocol::node_api::{
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
-    AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobSpec, ModelId,
+    AuditId, AuditReport, AuditSpec, ChunkChain, Finish, FinishReason, Hash, JobSpec, ModelId,
     NodeKey, OutputBatch, TokenOutput, VERSION,
 };
 use serde::Serialize;
@@ -281,17 +281,17 @@ impl SimulatedNode {
     }
 
     fn check(&mut self, audit: AuditId) -> Result<()> {
-        let task: AuditTask = self
+        let spec: AuditSpec = self
             .calls
             .post(&format!("audits/{audit}/accept"), &json!({}))?;
         let report = AuditReport {
             audit,
-            model: task.task.model,
+            model: spec.task.model,
             backend: "simulated".to_owned(),
-            positions: task.output.len() as u32,
+            positions: spec.output.len() as u32,
             mismatches: Vec::new(),
             // Any that its like report too.
-            log_probabilities: task.output.iter().map(|_| -0.5).collect(),
+            log_probabilities: spec.output.iter().map(|_| -0.5).collect(),
             vectors: Vec::new(),
             elapsed_ms: 1,
         };

@@ -12,7 +12,7 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch, shown};
+use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch, shown};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -194,7 +194,7 @@ impl BalancerLink for HttpLink {
         self.tell(&format!("jobs/{job}/release"), &token, &release)
     }
 
-    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditSpec> {
         let nothing = serde_json::json!({});
         self.post(&format!("audits/{audit}/accept"), Some(&token), &nothing)
     }

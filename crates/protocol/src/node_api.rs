@@ -12,7 +12,7 @@
 //! | `POST /node/v1/jobs/{job}/claim` | [`Claim`] | [`crate::JobSpec`] |
 //! | `POST /node/v1/jobs/{job}/output` | [`crate::OutputBatch`] | [`crate::output::OutputAck`] |
 //! | `POST /node/v1/jobs/{job}/release` | [`Release`] | 204 |
-//! | `POST /node/v1/audits/{audit}/accept` | `{}` | [`crate::AuditTask`] |
+//! | `POST /node/v1/audits/{audit}/accept` | `{}` | [`crate::AuditSpec`] |
 //! | `POST /node/v1/audits/{audit}/decline` | [`Decline`] | 204 |
 //! | `POST /node/v1/audits/{audit}/commit` | [`AuditCommit`] | 204 |
 //! | `POST /node/v1/audits/{audit}/report` | [`AuditReveal`] | 204 |

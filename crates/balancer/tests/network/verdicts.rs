@@ -249,10 +249,10 @@ async fn when_references_disagree_more_are_asked() {
     let NodeEvent::Audit { audit, .. } = event else {
         panic!("an audit")
     };
-    let mut task = liar.accept(audit).await.unwrap();
-    let mut report = honest_report(&task);
-    task.task.writing_mut().unwrap().seed = infera_protocol::JobSeed::from_bytes([1; 32]);
-    report.mismatches = honest_report(&task).mismatches;
+    let mut spec = liar.accept(audit).await.unwrap();
+    let mut report = honest_report(&spec);
+    spec.task.writing_mut().unwrap().seed = infera_protocol::JobSeed::from_bytes([1; 32]);
+    report.mismatches = honest_report(&spec).mismatches;
     let salt = Hash::from_bytes([1; 32]);
     liar.commit(&report, &salt).await.unwrap();
     liar.event_where(|event| *event == NodeEvent::Reveal { audit })

@@ -21,7 +21,7 @@ use infera_protocol::node_api::{
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
-    AuditId, AuditReport, AuditTask, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
+    AuditId, AuditReport, AuditSpec, ChunkChain, Finish, FinishReason, Hash, JobId, JobSeed,
     JobSpec, LogProbabilities, Mismatch, ModelId, NodeId, NodeKey, OutputBatch, Profile, Task,
     TokenOutput, VERSION, Vector, Work as TaskWork, Writing,
 };
@@ -637,7 +637,7 @@ impl SimNode {
         self.post_empty(&path, &body).await
     }
 
-    pub(crate) async fn accept(&self, audit: AuditId) -> Result<AuditTask, Refusal> {
+    pub(crate) async fn accept(&self, audit: AuditId) -> Result<AuditSpec, Refusal> {
         self.post(&format!("/node/v1/audits/{audit}/accept"), &json!({}))
             .await
     }
@@ -744,7 +744,7 @@ impl SimNode {
     /// A reference node that reports whatever `answer` says.
     pub(crate) fn spawn_reference_as(
         mut self,
-        mut answer: impl FnMut(&AuditTask) -> AuditReport + Send + 'static,
+        mut answer: impl FnMut(&AuditSpec) -> AuditReport + Send + 'static,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut reports = HashMap::new();
@@ -866,15 +866,15 @@ impl Work {
 
 /// The log-probabilities that the simulated model gives to the tokens of an output. Each depends on
 /// all that stands before it. Three of four tokens that it would write are nearly certain.
-pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
-    let Some(writing) = task.task.writing() else {
+pub(crate) fn sim_log_probabilities(spec: &AuditSpec) -> LogProbabilities {
+    let Some(writing) = spec.task.writing() else {
         return LogProbabilities::default();
     };
     let mut context = Digest::new("test/sim-context/v1")
-        .tokens(&task.task.input)
+        .tokens(&spec.task.input)
         .finish();
     (0..)
-        .zip(&task.output)
+        .zip(&spec.output)
         .map(|(position, claimed)| {
             let drawn = context.as_bytes();
             let open = f64::from(u16::from_le_bytes([drawn[0], drawn[1]]).max(1)) / 65536.0;
@@ -893,10 +893,10 @@ pub(crate) fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
 }
 
 /// What a reference that computes exactly finds.
-pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
-    let seed = task.task.writing().map(|writing| writing.seed);
+pub(crate) fn honest_report(spec: &AuditSpec) -> AuditReport {
+    let seed = spec.task.writing().map(|writing| writing.seed);
     let mismatches = (0..)
-        .zip(&task.output)
+        .zip(&spec.output)
         .filter_map(|(position, claimed)| {
             let token = sim_token(&seed?, position);
             (token != *claimed).then_some(Mismatch {
@@ -906,14 +906,14 @@ pub(crate) fn honest_report(task: &AuditTask) -> AuditReport {
             })
         })
         .collect();
-    let vectors = sim_vectors(&task.task);
+    let vectors = sim_vectors(&spec.task);
     AuditReport {
-        audit: task.audit,
-        model: task.task.model,
+        audit: spec.audit,
+        model: spec.task.model,
         backend: "simulated/cpu".to_owned(),
-        positions: (task.output.len() + vectors.len()) as u32,
+        positions: (spec.output.len() + vectors.len()) as u32,
         mismatches,
-        log_probabilities: sim_log_probabilities(task),
+        log_probabilities: sim_log_probabilities(spec),
         vectors,
         elapsed_ms: 1,
     }
