@@ -103,8 +103,9 @@ enum EngineInput {
 enum Claimed {
     Got(Box<JobSpec>),
     Refused(Refusal),
-    /// No answer came: the job may be this node's without its knowing.
-    Unknown,
+    /// The job may be this node's without its knowing, and why: no answer came, or none that can be
+    /// read.
+    Unknown(String),
 }
 
 enum ShipError {
