@@ -9,7 +9,7 @@ mod targets;
 /// Something to fuzz.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Of its corpus's folder too.
+    /// The name of its corpus's folder too.
     pub name: &'static str,
     pub run: fn(&[u8]),
 }

@@ -286,12 +286,16 @@ mod tests {
     #[test]
     fn before_the_person_agrees_there_is_nothing_to_pause() {
         let mut state = fixtures::state(Summary::NotAgreed);
-        state.state.sentence = "Nothing is shared yet".to_owned();
         state.setup.agreed = false;
         state.setup.finished = false;
         assert_eq!(
             drawn(&state),
-            ["(Nothing is shared yet)", "-", "Set up Infera Node", "Quit"]
+            [
+                "(Nothing is shared yet: you have not agreed)",
+                "-",
+                "Set up Infera Node",
+                "Quit"
+            ]
         );
     }
 
@@ -301,10 +305,14 @@ mod tests {
             fault: StartFault::KeychainLocked,
         });
         state.node = None;
-        state.state.sentence = "The keychain is locked".to_owned();
         assert_eq!(
             drawn(&state),
-            ["(The keychain is locked)", "-", "Open Infera Node", "Quit"]
+            [
+                "(The keychain with this node’s key is locked)",
+                "-",
+                "Open Infera Node",
+                "Quit"
+            ]
         );
     }
 

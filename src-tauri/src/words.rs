@@ -149,7 +149,10 @@ impl Language {
             },
             Summary::OwnUse => say("summary.own_use"),
             Summary::StorageFault { .. } => say("summary.storage_fault"),
-            Summary::ModelsBroken { .. } => say("summary.models_broken"),
+            Summary::ModelsBroken { fault } => {
+                let reason = say(&format!("model_fault.{}", fault.cause.word()));
+                self.say("summary.models_broken", &[("reason", &reason)])
+            }
             Summary::LowDisk { free_bytes, .. } => {
                 let free = self.numeral(&Amount::Disk { bytes: *free_bytes }.to_string());
                 self.say("summary.low_disk", &[("free", &free)])

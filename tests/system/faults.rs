@@ -15,7 +15,7 @@ fn short_lease() -> BalancerOptions {
     }
 }
 
-/// Of a few undisturbed stories the longest, and the request it answers.
+/// The longest of a few undisturbed stories, and the request it answers.
 fn long_story(world: &World) -> Result<(Value, Streamed)> {
     let mut longest = (Value::Null, Streamed::default());
     for seed in 0..8 {

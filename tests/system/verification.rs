@@ -57,7 +57,7 @@ struct Outcome {
     failed: u32,
     /// Verified although a reference would have chosen another token somewhere.
     verified_with_mismatches: u32,
-    /// Of all references' reports, in units of the threshold's scale.
+    /// The largest of all references' reports, in units of the threshold's scale.
     largest_margin: f64,
     mismatches: u64,
     positions: u64,

@@ -12,7 +12,7 @@ use infera_protocol::node_api::{
     AuditCommit, AuditReveal, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal, RefusalCode,
     VerdictStatus,
 };
-use infera_protocol::{AuditId, AuditReport, AuditTask, LogProbabilities, NodeId, VERSION, Work};
+use infera_protocol::{AuditId, AuditReport, AuditSpec, LogProbabilities, NodeId, VERSION, Work};
 use infera_verify::{
     Finding, ReferenceResult, Status, Thresholds, Verdict, judge_vectors, vectors_verdict, verdict,
 };
@@ -59,7 +59,7 @@ impl Core {
         &self,
         node: NodeId,
         id: AuditId,
-    ) -> Result<AuditTask, Refusal> {
+    ) -> Result<AuditSpec, Refusal> {
         let Some(live) = self.audited_job(id) else {
             return Err(self.refuse_old_audit(node, id).await?);
         };
@@ -77,7 +77,7 @@ impl Core {
             _ => return Err(wrong_step()),
         }
         live.wake.notify_one();
-        Ok(AuditTask {
+        Ok(AuditSpec {
             version: VERSION,
             audit: id,
             task,

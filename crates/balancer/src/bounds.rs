@@ -22,7 +22,7 @@ const MAX_REASON: usize = 1024;
 
 /// A message from a node.
 pub(crate) trait Bounded {
-    /// Of its JSON.
+    /// The most bytes that its JSON may have.
     const MAX_BYTES: usize = SMALL;
     /// The same for a node that was given something whose result may be large.
     const LARGEST: usize = Self::MAX_BYTES;

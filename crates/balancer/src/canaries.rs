@@ -38,9 +38,9 @@ use crate::submit_error::{PromptError, SubmitError};
 /// Whose jobs the operator's prompts are. No key can have this name; the network pays.
 pub(crate) const CLIENT: &str = "#canaries";
 
-/// Of the audits of references that have met no canary yet, the part that are canaries.
+/// The part of canaries among the audits of references that have met none yet.
 const NEWCOMERS: f64 = 0.5;
-/// Of all canaries, the part in which nothing is wrong.
+/// The part of all canaries in which nothing is wrong.
 const UNCHANGED: f64 = 0.25;
 const MOST_CHANGES: usize = 3;
 /// So many tokens of an output are left as they are at least: what a reference computed of them
@@ -134,7 +134,7 @@ impl Core {
             return;
         }
         let rate = rate.max(NEWCOMERS / (1.0 + f64::from(least_met)));
-        // Of all audits a part of `rate` are to be canaries.
+        // A part of `rate` of all audits is to be canaries.
         if self.edges.chance() * (1.0 - rate) >= rate {
             return;
         }

@@ -77,7 +77,7 @@ pub struct Config {
     pub references: usize,
     /// How many may be drawn when the first ones do not decide.
     pub max_references: usize,
-    /// Of all audits, the part that are canaries: outputs whose faults are known.
+    /// The part of all audits that are canaries: outputs whose faults are known.
     pub canary_rate: f64,
     /// What the network asks itself to have outputs for canaries: the lines of `canaries.txt` in
     /// the data folder, or some that suit any model. Without any there are no canaries.

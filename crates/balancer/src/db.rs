@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Executor, Sqlite};
 
@@ -60,7 +59,7 @@ struct Shared {
     folder: PathBuf,
     /// Random: tells this run's commits from others'.
     run: i64,
-    /// Of the next commit.
+    /// The next commit's.
     number: AtomicI64,
     health: Mutex<Health>,
     /// One looks for itself at a time.
@@ -150,16 +149,9 @@ impl Database {
                 folder: folder.to_owned(),
                 source,
             })?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+        let options = infera_sqlite::options(&path)
             // A power cut may undo the last moments, but never leaves a half-written state.
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            // What is deleted is overwritten: a client's text must not be found in free pages.
-            .pragma("secure_delete", "ON")
-            .busy_timeout(Duration::from_secs(5));
+            .synchronous(SqliteSynchronous::Normal);
         Self::connect(folder, options).await
     }
 
@@ -174,7 +166,7 @@ impl Database {
             .max_connections(4)
             .connect_with(options)
             .await?;
-        // Of runs that are long over nobody asks any more.
+        // Nobody asks about runs that are long over.
         writer
             .execute("DELETE FROM commits WHERE (SELECT count(*) FROM commits) > 1000")
             .await?;
@@ -464,37 +456,31 @@ async fn close(connection: PoolConnection<Sqlite>) {
     }
 }
 
+impl DbError {
+    /// The fault's own sentence; none where only the error tells.
+    fn known(fault: infera_sqlite::Fault) -> Option<Self> {
+        use infera_sqlite::Fault;
+        match fault {
+            Fault::Full => Some(Self::Full),
+            Fault::Locked => Some(Self::Locked),
+            Fault::ReadOnly => Some(Self::ReadOnly),
+            Fault::CannotOpen => Some(Self::CannotOpen),
+            Fault::Damaged => Some(Self::Damaged),
+            Fault::Newer => Some(Self::Newer),
+            Fault::Other => None,
+        }
+    }
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
-        let code = match &error {
-            sqlx::Error::Database(fault) => fault.code(),
-            sqlx::Error::PoolTimedOut => return Self::Locked,
-            _ => None,
-        };
-        // The low byte of SQLite's extended result code is the primary code.
-        match code
-            .and_then(|code| code.parse::<i32>().ok())
-            .map(|code| code & 0xff)
-        {
-            Some(5 | 6) => Self::Locked,
-            Some(8) => Self::ReadOnly,
-            Some(11 | 26) => Self::Damaged,
-            Some(13) => Self::Full,
-            Some(14) => Self::CannotOpen,
-            _ => Self::Other(error),
-        }
+        Self::known(infera_sqlite::Fault::of(&error)).unwrap_or(Self::Other(error))
     }
 }
 
 impl From<MigrateError> for DbError {
     fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
-                source.into()
-            }
-            MigrateError::VersionMissing(_) | MigrateError::VersionTooOld(..) => Self::Newer,
-            other => Self::Migrate(other),
-        }
+        Self::known(infera_sqlite::Fault::of_migration(&error)).unwrap_or(Self::Migrate(error))
     }
 }
 

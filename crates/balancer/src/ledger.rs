@@ -93,9 +93,9 @@ impl Entry {
     }
 }
 
-/// Of what a piece of work costs, in percent, the worker's part.
+/// The worker's part of what a piece of work costs, in percent.
 const WORKER_PERCENT: i64 = 80;
-/// And the part of each reference node.
+/// The part of each reference node.
 const REFERENCE_PERCENT: i64 = 10;
 
 /// What a client pays for so many tokens.
@@ -204,7 +204,7 @@ impl RunBooks {
 
     /// The final verdict, in one entry.
     ///
-    /// Of each share what passed is confirmed, and the rest goes back to the escrow. The client gets
+    /// What passed of each share is confirmed, and the rest goes back to the escrow. The client gets
     /// back what it is not charged, and what is then left pays the references and the network. No
     /// worker can get more than the client is charged; only references may cost the network
     /// something ([`Settlement::subsidy`]).

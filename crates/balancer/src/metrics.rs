@@ -20,7 +20,7 @@ pub(crate) struct Gauges {
     /// Jobs that wait for a worker, and for a reference.
     pub waiting_workers: usize,
     pub waiting_references: usize,
-    /// Of the network's own account, in micro-points.
+    /// What the network's own account holds, in micro-points.
     pub network_balance: i64,
 }
 

@@ -23,7 +23,7 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{check, met};
-use infera_protocol::{AuditTask, Hash, JobSpec, NodeId, OutputBatch};
+use infera_protocol::{AuditSpec, Hash, JobSpec, NodeId, OutputBatch};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -300,7 +300,7 @@ async fn accept(
     State(core): Shared,
     Sender(node): Sender,
     Path(audit): Path<String>,
-) -> Result<Json<AuditTask>, Refused> {
+) -> Result<Json<AuditSpec>, Refused> {
     let audit = id(&audit)?;
     let accept = async move { core.accept_audit(node, audit).await };
     Ok(Json(to_the_end(accept).await?))

@@ -126,7 +126,7 @@ pub(crate) enum Availability {
 pub(crate) struct Search<'a> {
     pub job: JobId,
     pub model: ModelId,
-    /// Of prompt and output together.
+    /// Tokens of prompt and output together.
     pub context: u32,
     /// How much there is to do, for choosing the fastest.
     pub prompt: u32,

@@ -13,9 +13,9 @@ const LATE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Standstill {
     start: Instant,
-    /// Of the latest beat, in milliseconds since the start.
+    /// When the latest beat was, in milliseconds since the start.
     beat_ms: AtomicU64,
-    /// Of the latest trouble; 0 before the first.
+    /// When the latest trouble was; 0 before the first.
     trouble_ms: AtomicU64,
 }
 

@@ -52,7 +52,7 @@ pub(crate) enum SubmitError {
 /// counted from 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PromptError {
-    /// Of a text to embed, which is one of several.
+    /// One of several texts to embed.
     #[error("text {index} has more than {context} tokens")]
     TextTooLong { context: u32, index: usize },
     #[error("the prompt has more than {context} tokens")]

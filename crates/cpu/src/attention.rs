@@ -25,15 +25,15 @@ pub(crate) const CHUNK: usize = 16;
 /// Below every score.
 const MASKED: f32 = -1e30;
 
-/// The sizes of the KV cache, in values.
+/// The shape of a block of the KV cache: a slice per layer and head.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct KvShape {
+pub(crate) struct KvBlockShape {
     pub layers: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
 }
 
-impl KvShape {
+impl KvBlockShape {
     /// A head's values of one position.
     fn value_width(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)
@@ -115,7 +115,7 @@ impl Rows<'_> {
 /// `kv` has the blocks, and nobody writes their positions meanwhile.
 pub(crate) unsafe fn attend<V: Stored>(
     set: InstructionSet,
-    shape: &KvShape,
+    shape: &KvBlockShape,
     kv: *const V,
     rows: &Rows<'_>,
     chunk: usize,
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    const SHAPE: KvShape = KvShape {
+    const SHAPE: KvBlockShape = KvBlockShape {
         layers: 2,
         kv_heads: 2,
         head_dim: 24,

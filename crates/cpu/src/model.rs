@@ -13,7 +13,7 @@ use infera_model::{Activation, Config, ModelError};
 use infera_protocol::Profile;
 
 use crate::BLOCK_TOKENS;
-use crate::attention::{self, Finish, Join, KvShape, Rows};
+use crate::attention::{self, Finish, Join, KvBlockShape, Rows};
 use crate::math::{Gate, RmsNorm, SoftCap};
 use crate::matrix::{Columns, MAX_SLABS, Matrix, Scratch};
 use crate::pool::Pool;
@@ -50,7 +50,7 @@ pub struct CpuModel {
     /// For each layer its window, and which of the rotations is its.
     attention: Vec<(Option<usize>, usize)>,
     rotations: Vec<Rotation>,
-    kv_shape: KvShape,
+    kv_shape: KvBlockShape,
     kv: Memory,
     pool: Pool,
     threads: Vec<Thread>,
@@ -195,8 +195,8 @@ pub fn block_bytes(config: &Config, profile: Profile) -> u64 {
     (kv_shape(config).block_values() * value) as u64
 }
 
-fn kv_shape(config: &Config) -> KvShape {
-    KvShape {
+fn kv_shape(config: &Config) -> KvBlockShape {
+    KvBlockShape {
         layers: config.layers as usize,
         kv_heads: config.kv_heads as usize,
         head_dim: config.head_dim as usize,
@@ -782,7 +782,7 @@ const QUERY_ROWS: usize = 32;
 /// most. Also gives how many shares have states to be joined.
 fn shares(
     segments: &[Segment<'_>],
-    shape: &KvShape,
+    shape: &KvBlockShape,
     group: usize,
     window: Option<usize>,
 ) -> (Vec<Share>, usize) {

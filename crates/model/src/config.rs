@@ -91,7 +91,7 @@ pub struct Config {
 }
 
 /// Metadata that [`Config::from_gguf`] reads, under the architecture's prefix.
-const READ: [&str; 26] = [
+const READ: [&str; 27] = [
     "attention.causal",
     "attention.head_count",
     "attention.head_count_kv",
@@ -117,12 +117,15 @@ const READ: [&str; 26] = [
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
+    // Not used: whether the scaling was trained in. Granite's families alone take a false for "no
+    // rotation at all", and are none of ours.
+    "rope.scaling.finetuned",
     // Not used: the tokens are counted.
     "vocab_size",
 ];
 
-/// Metadata that tells how the model came about and changes no output.
-const HARMLESS: [&str; 2] = ["rope.scaling.finetuned", "tensor_data_layout"];
+/// Metadata that tells how the file came about and changes no output.
+const HARMLESS: &str = "tensor_data_layout";
 
 /// Values of a layer's row: far more than any model has, and so few that sizes made of it do not
 /// overflow.
@@ -433,7 +436,7 @@ fn refuse_unknown_metadata(
     let unknown = gguf.keys().find(|key| {
         key.strip_prefix(architecture)
             .and_then(|rest| rest.strip_prefix('.'))
-            .is_some_and(|suffix| !read.contains(&suffix) && !HARMLESS.contains(&suffix))
+            .is_some_and(|suffix| !read.contains(&suffix) && suffix != HARMLESS)
     });
     match unknown {
         None => Ok(()),
@@ -739,6 +742,35 @@ mod tests {
         let bad = GgufBuilder::new().f32_tensor("rope_freqs.weight", &[4], &[0.0; 4]);
         let error = file_of("llama", bad, 1, &SPLIT).unwrap_err().to_string();
         assert!(error.contains("`rope_freqs.weight` divides"), "{error}");
+    }
+
+    /// llama.cpp reads the key for every architecture, and switches rotation off in Granite's alone.
+    #[test]
+    fn whether_scaling_was_trained_in_changes_nothing_but_in_granite() {
+        for (name, layer) in [("llama", &SPLIT[..]), ("phi3", &FUSED)] {
+            let file = |finetuned: Option<bool>| {
+                let key = format!("{name}.rope.scaling.finetuned");
+                let first = GgufBuilder::new().f32(&format!("{name}.rope.freq_base"), 1e5);
+                let first = match finetuned {
+                    Some(value) => first.bool(&key, value),
+                    None => first,
+                };
+                file_of(name, first, 1, layer).unwrap()
+            };
+            let without = file(None);
+            assert_eq!(without.1[0].frequencies.len(), 4);
+            assert_eq!(file(Some(false)), without);
+            assert_eq!(file(Some(true)), without);
+        }
+        let granite = GgufBuilder::new().bool("granite.rope.scaling.finetuned", false);
+        let error = file_of("granite", granite, 1, &SPLIT).unwrap_err();
+        assert!(error.to_string().contains("`granite`"), "{error}");
+        let bert = GgufBuilder::new()
+            .str("general.architecture", "bert")
+            .bool("bert.rope.scaling.finetuned", false);
+        let bert = Gguf::from_bytes(bert.build(), "made.gguf").unwrap();
+        let error = EmbedderConfig::from_metadata(&bert).unwrap_err();
+        assert!(error.to_string().contains("not known"), "{error}");
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! [`child::run`]. The child's memory is limited by the process's allocator ([`LimitedMemory`]), its
 //! time by whoever waits for it, and by a limit on its processor time should nobody wait any more.
 
+mod allocator;
 pub mod child;
-mod memory;
 mod message;
 mod process;
 
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use infera_protocol::frame;
 
-pub use memory::LimitedMemory;
+pub use allocator::LimitedMemory;
 
 use crate::error::ModelError;
 use crate::template::{ChatMessage, ChatTemplate};

@@ -1,5 +1,6 @@
 //! A model's chat template: messages become the text of a prompt.
 
+mod percent;
 mod python;
 
 use std::fmt;
@@ -188,14 +189,15 @@ impl Compiled {
         environment.set_syntax(syntax);
         environment.set_recursion_limit(MAX_DEPTH);
         python::prepare(&mut environment);
+        percent::prepare(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<(), Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message)))
         });
+        let source = python::without_generation_tags(&template.source);
         environment
-            .add_template_owned(
-                NAME,
-                python::without_generation_tags(&template.source).into_owned(),
-            )
+            .add_template_owned(NAME, percent::with_calls(&source).into_owned())
+            // What is wrong is to be told of the template as it was written.
+            .or_else(|_| environment.add_template_owned(NAME, source.into_owned()))
             .map_err(|error| template.broken(&error))?;
         let mut compiled = Self {
             template: template.clone(),
@@ -550,6 +552,52 @@ mod tests {
         let (differences, same) = compared(&std::fs::read_to_string(more).unwrap());
         assert!(differences.is_empty(), "{}", differences.join("\n\n"));
         assert!(same > 1000, "{same}");
+    }
+
+    /// `tests/data/make_expressions_golden.py` records them. Each is none where Jinja2 raises.
+    #[test]
+    fn expressions_give_what_jinja2_gives() {
+        let kept = include_str!("../tests/data/expressions_golden.json");
+        let recorded: Vec<(String, Option<String>)> = serde_json::from_str(kept).unwrap();
+        let differences: Vec<String> = recorded
+            .iter()
+            .filter_map(|(expression, expected)| {
+                let source = format!("{{% set text = ' a b ' %}}{{{{ {expression} }}}}");
+                let ours = render(&source, &[]);
+                (ours.as_ref().ok() != expected.as_ref())
+                    .then(|| format!("{expression}\n  {expected:?}\n  {ours:?}"))
+            })
+            .collect();
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+
+    #[test]
+    fn a_percent_sign_outside_of_expressions_is_text() {
+        let source = "5 % 2{# % #}{% raw %}{{ 1 % 0 }}{% endraw %}\n{%- if '%d' % 7 == '7' -%} \
+             {% for x in [1, 2] if x % 2 %}{{ '%s%%' % x }}{% endfor %} {%- endif %} % {";
+        let text = render(source, &[]).unwrap();
+        assert_eq!(text, "5 % 2{{ 1 % 0 }}1% % {");
+        let text = render("\n\n{{ '%s%s' % 1 }}", &[]).unwrap_err().to_string();
+        assert!(
+            text.contains("not enough arguments for format string in line 3"),
+            "{text}"
+        );
+        let text = render("\n{{ '%s' % 1 }}{{ 1 + }}", &[]).unwrap_err();
+        assert!(text.to_string().contains("line 2"), "{text}");
+    }
+
+    #[test]
+    fn formatting_takes_steps_too() {
+        for source in [
+            "{{ '%999999999d' % 1 }}",
+            "{{ '%*d' % (999999999, 1) }}",
+            "{% set x = 'x' * 99999 %}{% for i in range(9999) %}{% set y = '%r' % x %}{% endfor %}",
+            "{% set x = '%%' * 99999 %}{% for i in range(9999) %}{% set y = x % () %}{% endfor %}",
+            "{% set x = 'x' * 99999 %}{% for i in range(9999) %}{% set y = x | wordcount %}{% endfor %}",
+        ] {
+            let text = render(source, &[]).unwrap_err().to_string();
+            assert!(text.contains("too many steps"), "{source}: {text}");
+        }
     }
 
     #[test]

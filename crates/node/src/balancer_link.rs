@@ -11,7 +11,7 @@ use infera_protocol::node_api::{
     WorkRecord,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch};
+use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch};
 
 use crate::unreachable::Unreachable;
 
@@ -34,7 +34,7 @@ pub trait BalancerLink: Send + Sync + 'static {
     fn claim(&self, token: Token, job: JobId, claim: Claim) -> Call<JobSpec>;
     fn output(&self, token: Token, job: JobId, batch: OutputBatch) -> Call<OutputAck>;
     fn release(&self, token: Token, job: JobId, release: Release) -> Call<()>;
-    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask>;
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditSpec>;
     fn decline_audit(&self, token: Token, audit: AuditId, decline: Decline) -> Call<()>;
     fn commit_audit(&self, token: Token, audit: AuditId, commit: AuditCommit) -> Call<()>;
     fn report_audit(&self, token: Token, audit: AuditId, reveal: AuditReveal) -> Call<()>;

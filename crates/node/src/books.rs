@@ -45,7 +45,7 @@ pub enum JobsSort {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct JobsPage {
     pub jobs: Vec<JobRow>,
-    /// Of the whole query, not of this page.
+    /// All rows that the query finds, not only this page's.
     pub count: u64,
     pub total_micro_points: i64,
     pub total_input_tokens: u64,

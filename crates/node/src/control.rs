@@ -61,7 +61,7 @@ pub enum ControlError {
     },
 }
 
-/// Of a command; a chat's whole conversation fits.
+/// A command's request; a chat's whole conversation fits.
 const MOST_REQUEST_BYTES: usize = 4 << 20;
 /// Many windows and commands at once; each window keeps one open for its events.
 const MOST_CONNECTIONS: usize = 128;

@@ -123,7 +123,7 @@ fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
     (hardware, cards)
 }
 
-/// Of the disk whose mount point is the longest beginning of the folder's path.
+/// The disk is the one whose mount point is the longest beginning of the folder's path.
 fn free_disk(folder: &Path) -> Option<u64> {
     let folder = folder.canonicalize().ok()?;
     let disks = sysinfo::Disks::new_with_refreshed_list_specifics(

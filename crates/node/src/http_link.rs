@@ -12,7 +12,7 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, AuditTask, JobId, JobSpec, OutputBatch, shown};
+use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch, shown};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,8 @@ use crate::unreachable::Unreachable;
 
 /// An answer that is longer than any of ours is refused.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// So much is told of what is wrong with one.
+const MAX_FAULT_CHARS: usize = 150;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
@@ -194,7 +196,7 @@ impl BalancerLink for HttpLink {
         self.tell(&format!("jobs/{job}/release"), &token, &release)
     }
 
-    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditSpec> {
         let nothing = serde_json::json!({});
         self.post(&format!("audits/{audit}/accept"), Some(&token), &nothing)
     }
@@ -362,12 +364,25 @@ async fn send(request: RequestBuilder) -> Result<Response, LinkError> {
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, LinkError> {
     let body = body(response).await?;
-    serde_json::from_slice(&body).map_err(|_| {
+    parse(&body).map_err(|fault| {
+        // It may quote the answer.
+        let fault: String = fault.chars().take(MAX_FAULT_CHARS).collect();
         LinkError::Refused(Refusal {
             code: RefusalCode::Malformed,
-            message: "The balancer's answer is not one this version understands".to_owned(),
+            message: format!(
+                "The balancer's answer is not one this version understands: {}",
+                shown::line(&fault)
+            ),
         })
     })
+}
+
+/// An error names the field.
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| error.to_string())?;
+    reader.end().map_err(|error| error.to_string())?;
+    Ok(read)
 }
 
 async fn body(response: Response) -> Result<Vec<u8>, LinkError> {

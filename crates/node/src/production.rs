@@ -22,7 +22,7 @@ const PREFILLED_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Production {
     spec: JobSpec,
     chain: ChunkChain,
-    /// Of this attempt.
+    /// What this attempt has written.
     tokens: Vec<TokenOutput>,
     commits: Vec<ChunkCommit>,
     finish: Option<Finish>,
@@ -233,7 +233,7 @@ impl Production {
         self.acknowledged_chunks = 0;
     }
 
-    /// Of this attempt.
+    /// How many tokens this attempt has written.
     pub(crate) fn produced(&self) -> u32 {
         self.tokens.len() as u32
     }
@@ -243,7 +243,7 @@ impl Production {
         self.chain.position()
     }
 
-    /// Of decoding: the first token, which waits for the prompt, does not count.
+    /// The speed of decoding: the first token, which waits for the prompt, does not count.
     pub(crate) fn tokens_per_second(&self) -> Option<f32> {
         let elapsed = self.last_token?.duration_since(self.first_token?);
         (self.tokens.len() > 1 && !elapsed.is_zero())

@@ -40,7 +40,7 @@ pub(crate) struct SessionTask {
     pub(crate) link: Arc<dyn BalancerLink>,
     pub(crate) key: Arc<NodeKey>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    /// Of this run of the program.
+    /// Names this run of the program.
     pub(crate) instance: Hash,
     pub(crate) hardware: watch::Receiver<Hardware>,
     pub(crate) token: watch::Sender<Option<Token>>,

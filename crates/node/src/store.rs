@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use infera_protocol::{AuditId, AuditReport, ChunkCommit, Finish, Hash, JobId, TokenOutput};
+use infera_sqlite::Fault;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sqlx::migrate::MigrateError;
 use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Connection, Row, Sqlite};
 use tokio::sync::watch;
@@ -84,37 +83,19 @@ pub struct StoredReport {
 impl Store {
     /// Opens the database of a data folder, creating it if there is none.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
+        let options = infera_sqlite::options(path)
             // What is in the outbox must outlive a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            // Deleted tokens leave nothing behind in the file.
-            .pragma("secure_delete", "ON");
+            .synchronous(SqliteSynchronous::Full);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(10))
             .connect_with(options)
             .await
-            .map_err(|error| explain(path, &error))?;
+            .map_err(|error| explain(path, Fault::of(&error), &error))?;
         sqlx::migrate!()
             .run(&pool)
             .await
-            .map_err(|error| match error {
-                MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
-                    StoreError::Newer(path.to_owned())
-                }
-                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                    explain(path, &error)
-                }
-                other => StoreError::Other {
-                    path: path.to_owned(),
-                    fault: other.to_string(),
-                },
-            })?;
+            .map_err(|error| explain(path, Fault::of_migration(&error), &error))?;
         Ok(Self {
             pool,
             path: path.to_owned(),
@@ -366,7 +347,7 @@ impl Store {
             })
         };
         match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result.map_err(|error| explain(&self.path, &error)),
+            Ok(result) => result.map_err(|error| explain(&self.path, Fault::of(&error), &error)),
             Err(fault) => Err(StoreError::Other {
                 path: self.path.clone(),
                 fault: fault.to_string(),
@@ -437,19 +418,15 @@ fn id<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
         .map_err(|error: T::Err| sqlx::Error::Decode(error.into()))
 }
 
-fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
+fn explain(path: &Path, fault: Fault, error: &impl ToString) -> StoreError {
     let path = path.to_owned();
-    // The low byte is the primary result code: https://sqlite.org/rescode.html
-    let code = error
-        .as_database_error()
-        .and_then(|error| error.code()?.parse::<u32>().ok())
-        .map(|code| code & 0xff);
-    match code {
-        Some(5 | 6) => StoreError::Locked(path),
-        Some(8 | 14) => StoreError::ReadOnly(path),
-        Some(13) => StoreError::Full(path),
-        Some(11 | 26) => StoreError::Damaged(path),
-        _ => StoreError::Other {
+    match fault {
+        Fault::Full => StoreError::Full(path),
+        Fault::Locked => StoreError::Locked(path),
+        Fault::ReadOnly | Fault::CannotOpen => StoreError::ReadOnly(path),
+        Fault::Damaged => StoreError::Damaged(path),
+        Fault::Newer => StoreError::Newer(path),
+        Fault::Other => StoreError::Other {
             path,
             fault: error.to_string(),
         },
@@ -458,6 +435,8 @@ fn explain(path: &Path, error: &sqlx::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
     use super::*;
 
     async fn on_every_connection(store: &Store, pragma: &'static str) {

@@ -11,7 +11,7 @@ use crate::vector::{Vector, vectors_hash};
 /// What a reference node gets. It does not say whose output it is; of an embedding it does not
 /// even say what the output is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditTask {
+pub struct AuditSpec {
     /// The protocol's ([`crate::VERSION`]).
     pub version: u16,
     /// What accept, commit and report are addressed by.
@@ -24,7 +24,7 @@ pub struct AuditTask {
     pub deadline_ms: u64,
 }
 
-impl AuditTask {
+impl AuditSpec {
     /// Whether a reference can work on it: there is something to check, and the task keeps its own
     /// rules.
     pub fn is_sound(&self) -> bool {

@@ -21,7 +21,7 @@ pub mod signature;
 pub mod task;
 pub mod vector;
 
-pub use audit::{AuditReport, AuditTask, Mismatch};
+pub use audit::{AuditReport, AuditSpec, Mismatch};
 pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
 pub use job::{FinishReason, JobSpec};
 pub use log_probabilities::LogProbabilities;

@@ -12,7 +12,7 @@
 //! | `POST /node/v1/jobs/{job}/claim` | [`Claim`] | [`crate::JobSpec`] |
 //! | `POST /node/v1/jobs/{job}/output` | [`crate::OutputBatch`] | [`crate::output::OutputAck`] |
 //! | `POST /node/v1/jobs/{job}/release` | [`Release`] | 204 |
-//! | `POST /node/v1/audits/{audit}/accept` | `{}` | [`crate::AuditTask`] |
+//! | `POST /node/v1/audits/{audit}/accept` | `{}` | [`crate::AuditSpec`] |
 //! | `POST /node/v1/audits/{audit}/decline` | [`Decline`] | 204 |
 //! | `POST /node/v1/audits/{audit}/commit` | [`AuditCommit`] | 204 |
 //! | `POST /node/v1/audits/{audit}/report` | [`AuditReveal`] | 204 |
@@ -193,7 +193,7 @@ pub struct Offer {
     pub output_tokens: u32,
     /// 0 for an embedding.
     pub max_tokens: u32,
-    /// Of the whole; the node's share is a part of it.
+    /// The whole job's; the node's share is a part of it.
     pub price: Price,
     /// The offer ends after so long.
     pub deadline_ms: u64,
@@ -326,9 +326,9 @@ pub struct WorkRecord {
     pub model: ModelId,
     /// The name that clients used.
     pub model_name: String,
-    /// Of the prompt, or of all texts of an embedding.
+    /// Tokens of the prompt, or of all texts of an embedding.
     pub input_tokens: u32,
-    /// Of this attempt; for an audit, of the whole output.
+    /// Tokens of this attempt; for an audit, of the whole output.
     pub output_tokens: u32,
     /// Unix time in milliseconds.
     pub started_ms: i64,

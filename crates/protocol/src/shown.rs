@@ -148,7 +148,7 @@ fn deceives(character: char, before: char) -> bool {
     match character {
         // Joiners are part of emoji and of many scripts; beside ASCII they only hide.
         '\u{200c}' | '\u{200d}' => before.is_ascii(),
-        // Of no width.
+        // Characters without width.
         '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
         | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use infera_model::{Gguf, Head};
 use infera_protocol::digest::Digest;
 use infera_protocol::{
-    AuditReport, AuditTask, JobSeed, JobSpec, LogProbabilities, Mismatch, ModelId, Profile, Task,
+    AuditReport, AuditSpec, JobSeed, JobSpec, LogProbabilities, Mismatch, ModelId, Profile, Task,
     Vector, Work as TaskWork, Writing,
 };
 
@@ -87,10 +87,10 @@ pub fn writing(spec: &JobSpec) -> &Writing {
 }
 
 /// What a reference that computes exactly finds.
-pub fn honest_report(task: &AuditTask) -> AuditReport {
-    let seed = task.task.writing().map(|writing| writing.seed);
+pub fn honest_report(check: &AuditSpec) -> AuditReport {
+    let seed = check.task.writing().map(|writing| writing.seed);
     let mismatches = (0..)
-        .zip(&task.output)
+        .zip(&check.output)
         .filter_map(|(position, claimed)| {
             let token = sim_token(&seed?, position);
             (token != *claimed).then_some(Mismatch {
@@ -102,22 +102,22 @@ pub fn honest_report(task: &AuditTask) -> AuditReport {
         .collect();
     AuditReport {
         mismatches,
-        log_probabilities: sim_log_probabilities(task),
-        ..agreeing_report(task)
+        log_probabilities: sim_log_probabilities(check),
+        ..agreeing_report(check)
     }
 }
 
 /// Finds that all is right, without a look.
-pub fn agreeing_report(task: &AuditTask) -> AuditReport {
-    let vectors = sim_vectors(&task.task);
+pub fn agreeing_report(check: &AuditSpec) -> AuditReport {
+    let vectors = sim_vectors(&check.task);
     AuditReport {
-        audit: task.audit,
-        model: task.task.model,
+        audit: check.audit,
+        model: check.task.model,
         backend: "simulated/cpu".to_owned(),
-        positions: (task.output.len() + vectors.len()) as u32,
+        positions: (check.output.len() + vectors.len()) as u32,
         mismatches: Vec::new(),
         // Any that its like report too.
-        log_probabilities: task.output.iter().map(|_| -0.5).collect(),
+        log_probabilities: check.output.iter().map(|_| -0.5).collect(),
         vectors,
         elapsed_ms: 1,
     }
@@ -125,15 +125,15 @@ pub fn agreeing_report(task: &AuditTask) -> AuditReport {
 
 /// The log-probabilities that the simulated model gives to the tokens of an output. Each depends on
 /// all that stands before it. Three of four tokens that it would write are nearly certain.
-pub fn sim_log_probabilities(task: &AuditTask) -> LogProbabilities {
-    let Some(writing) = task.task.writing() else {
+pub fn sim_log_probabilities(check: &AuditSpec) -> LogProbabilities {
+    let Some(writing) = check.task.writing() else {
         return LogProbabilities::default();
     };
     let mut context = Digest::new("test/sim-context/v1")
-        .tokens(&task.task.input)
+        .tokens(&check.task.input)
         .finish();
     (0..)
-        .zip(&task.output)
+        .zip(&check.output)
         .map(|(position, claimed)| {
             let drawn = context.as_bytes();
             let open = f64::from(u16::from_le_bytes([drawn[0], drawn[1]]).max(1)) / 65536.0;

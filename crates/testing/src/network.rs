@@ -25,7 +25,7 @@ pub const PRICE: Price = Price {
     input: 3,
     output: 10,
 };
-/// Of the balancer.
+/// The balancer's.
 const THREADS: usize = 2;
 /// How long a test waits for something that should happen at once.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

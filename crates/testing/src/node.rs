@@ -13,7 +13,7 @@ use infera_protocol::node_api::{
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
-    AuditId, AuditReport, AuditTask, Hash, JobId, JobSpec, ModelId, NodeId, NodeKey, OutputBatch,
+    AuditId, AuditReport, AuditSpec, Hash, JobId, JobSpec, ModelId, NodeId, NodeKey, OutputBatch,
     Profile, VERSION,
 };
 use reqwest::{Client, RequestBuilder, Response};
@@ -213,7 +213,7 @@ impl SimNode {
         self.post(&path, &release).await
     }
 
-    pub async fn accept(&self, audit: AuditId) -> Result<AuditTask, Refusal> {
+    pub async fn accept(&self, audit: AuditId) -> Result<AuditSpec, Refusal> {
         self.post(&format!("/node/v1/audits/{audit}/accept"), &json!({}))
             .await
     }
@@ -310,7 +310,7 @@ impl SimNode {
     /// A reference node that reports whatever `answer` says.
     pub fn spawn_reference_as(
         mut self,
-        mut answer: impl FnMut(&AuditTask) -> AuditReport + Send + 'static,
+        mut answer: impl FnMut(&AuditSpec) -> AuditReport + Send + 'static,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut reports = HashMap::new();

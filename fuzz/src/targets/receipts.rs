@@ -82,7 +82,7 @@ fn claims(bytes: &mut Bytes<'_>) {
     );
 }
 
-/// Of one message and key, only one signature verifies: a changed one never does.
+/// Only one signature of a message verifies with a key: a changed one never does.
 fn signature(bytes: &mut Bytes<'_>) {
     let key = NodeKey::from_secret(&[3; 32]);
     let digest = Hash::from_bytes(bytes.array());

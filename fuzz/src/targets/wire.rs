@@ -12,7 +12,7 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy, Requirement, check, met};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditReport, AuditTask, ChunkChain, Finish, JobId, JobSpec, NodeId, OutputBatch, Sampling,
+    AuditReport, AuditSpec, ChunkChain, Finish, JobId, JobSpec, NodeId, OutputBatch, Sampling,
     Vector, Work, job_seed,
 };
 use serde::Serialize;
@@ -160,10 +160,10 @@ fn output(json: &[u8]) {
 }
 
 fn audit_task(json: &[u8]) {
-    if let Some(task) = read::<AuditTask>(json)
-        && task.is_sound()
+    if let Some(spec) = read::<AuditSpec>(json)
+        && spec.is_sound()
     {
-        assert_eq!(task.output.is_empty(), task.task.writing().is_none());
+        assert_eq!(spec.output.is_empty(), spec.task.writing().is_none());
     }
 }
 

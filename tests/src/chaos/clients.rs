@@ -67,7 +67,7 @@ pub(crate) struct Observation {
     pub(crate) job: Option<String>,
     /// The text is not the known one, or not its beginning where it did not come whole.
     pub(crate) differs: bool,
-    /// Of a whole answer, as counted for the client.
+    /// How many a whole answer has, as counted for the client.
     pub(crate) tokens: Option<u64>,
     pub(crate) first_token: Option<Duration>,
     pub(crate) began_at: Instant,
@@ -275,7 +275,7 @@ fn refused(answer: &Answer) -> End {
     }
 }
 
-/// Of an error as `OpenAI`'s API has it: the code, or else the type.
+/// The code, or else the type, of an error as `OpenAI`'s API has it.
 fn error_code(body: &Value) -> Option<String> {
     let error = &body["error"];
     error["message"].as_str().filter(|text| !text.is_empty())?;

@@ -65,7 +65,7 @@ pub(crate) struct Field {
     pub(crate) binaries: Binaries,
     pub(crate) model_file: PathBuf,
     pub(crate) model_id: String,
-    /// Of what this machine cannot do, a sentence each.
+    /// What this machine cannot do, a sentence each.
     pub(crate) left_out: Vec<String>,
     /// Which parts ended though nobody ended them.
     pub(crate) ended_by_themselves: Vec<String>,

@@ -35,9 +35,9 @@ const THROWAWAYS: usize = 4;
 pub(crate) struct Hostile {
     pub(crate) balancer: String,
     pub(crate) model: ModelId,
-    /// Of a client that hangs up and floods.
+    /// Key of a client that hangs up and floods.
     pub(crate) flood_key: String,
-    /// Of the client that colludes with nodes.
+    /// Key of the client that colludes with nodes.
     pub(crate) colluding_key: String,
     /// A reference that the operator trusts.
     pub(crate) lazy: [u8; 32],

@@ -13,7 +13,7 @@ use super::schedule::Fault;
 
 /// How soon a connection notices that its link has changed.
 const TICK: Duration = Duration::from_millis(20);
-/// Of a slow link: what passes at once, and the pause after it.
+/// What passes at once on a slow link, and the pause after it.
 const SLOW_BYTES: usize = 512;
 const SLOW_PAUSE: Duration = Duration::from_millis(100);
 /// A balancer that is frozen takes connections late; one that is down refuses them at once.

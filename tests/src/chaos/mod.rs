@@ -44,7 +44,7 @@ const NODES: usize = WORKERS + REFERENCES;
 const CLIENTS: usize = 8;
 /// How many questions the clients ask from.
 const QUESTIONS: usize = 16;
-/// Of a run's length, the part before the storm.
+/// The storm begins after one such part of a run's length.
 const UNDISTURBED_PART: u32 = 8;
 /// When jobs must have come to their end after the storm.
 const SETTLING: Duration = Duration::from_mins(1);
@@ -157,9 +157,9 @@ fn node_name(number: usize) -> String {
 /// API keys.
 struct Keys {
     honest: Vec<String>,
-    /// Of the client that hangs up and floods.
+    /// The client's that hangs up and floods.
     flood: String,
-    /// Of the client that colludes with nodes.
+    /// The client's that colludes with nodes.
     colluding: String,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) hostile_nodes: u64,
     /// The id of the lazy reference.
     pub(crate) lazy: String,
-    /// Of the honest nodes: id and name.
+    /// Names of the honest nodes by id.
     pub(crate) honest: HashMap<String, String>,
     pub(crate) books: Books,
 }

@@ -66,7 +66,7 @@ obstacles: Array<Obstacle>, benchmark: Benchmark | null, };
 export type Benchmark = { model: string, progress: BenchmarkProgress, };
 export type BenchmarkProgress = { "progress": "loading", done_bytes: number, total_bytes: number, } | { "progress": "tuning", done: number, total: number, } | { "progress": "measuring", percent: number, } | { "progress": "done", device: string, 
 /**
- * Of one answer, tokens per second.
+ * Writing one answer, tokens per second.
  */
 decode_tokens_per_second: number, 
 /**
@@ -95,7 +95,7 @@ id: string, name: string,
  */
 summary: { [key in string]: string }, 
 /**
- * Of the model, in billions.
+ * The model's parameters, in billions.
  */
 parameters_billions: number, 
 /**
@@ -276,7 +276,7 @@ export type GpuReading = {
  */
 adapter: string, 
 /**
- * Of its time, in percent.
+ * The share of its time in which it computes, in percent.
  */
 load_percent: number | null, 
 /**
@@ -353,7 +353,7 @@ name: string, architecture: string, quantisation: string, bytes: number, context
  */
 id: ModelId | null, 
 /**
- * Of the catalogue, if it came from there.
+ * Its entry in the catalogue, if it came from there.
  */
 catalogue_id: string | null, added_ms: number, fit: Fit, 
 /**
@@ -394,11 +394,11 @@ model: ModelId,
  */
 model_name: string, 
 /**
- * Of the prompt, or of all texts of an embedding.
+ * Tokens of the prompt, or of all texts of an embedding.
  */
 input_tokens: number, 
 /**
- * Of this attempt; for an audit, of the whole output.
+ * Tokens of this attempt; for an audit, of the whole output.
  */
 output_tokens: number, 
 /**
@@ -432,7 +432,7 @@ forfeited?: number,
 references: Array<ReferenceFigures>, };
 export type JobsPage = { jobs: Array<JobRow>, 
 /**
- * Of the whole query, not of this page.
+ * All rows that the query finds, not only this page's.
  */
 count: number, total_micro_points: number, total_input_tokens: number, total_output_tokens: number, };
 export type JobsQuery = { 
@@ -705,11 +705,11 @@ model: ModelId,
  */
 model_name: string, 
 /**
- * Of the prompt, or of all texts of an embedding.
+ * Tokens of the prompt, or of all texts of an embedding.
  */
 input_tokens: number, 
 /**
- * Of this attempt; for an audit, of the whole output.
+ * Tokens of this attempt; for an audit, of the whole output.
  */
 output_tokens: number, 
 /**

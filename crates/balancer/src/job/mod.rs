@@ -100,7 +100,7 @@ pub(crate) struct Job {
     pub run: u32,
     pub stage: Stage,
     pub output: Vec<TokenOutput>,
-    /// Of an embedding, all or none.
+    /// All vectors of an embedding, or none yet.
     pub vectors: Vec<Vector>,
     text: Text,
     /// How the output has ended by its own content.

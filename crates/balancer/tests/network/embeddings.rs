@@ -526,9 +526,9 @@ async fn a_reference_whose_vectors_have_another_shape_is_refused() {
         panic!("an audit")
     };
     assert_eq!((model, tokens), (embedder().id(Profile::P32), 5));
-    let task = reference.accept(audit).await.unwrap();
-    assert_eq!((task.output.len(), &task.task), (0, &spec.task));
-    let mut report = infera_testing::honest_report(&task);
+    let check = reference.accept(audit).await.unwrap();
+    assert_eq!((check.output.len(), &check.task), (0, &spec.task));
+    let mut report = infera_testing::honest_report(&check);
     report.vectors.pop();
     let salt = Hash::from_bytes([1; 32]);
     reference.commit(&report, &salt).await.unwrap();

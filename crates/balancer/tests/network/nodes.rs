@@ -489,7 +489,7 @@ async fn audit_steps_out_of_order_are_refused() {
     );
     let seed = JobSeed::from_bytes([0; 32]);
     let writing = Writing::new(Sampling::GREEDY, 1, seed);
-    let mut early = infera_testing::honest_report(&infera_protocol::AuditTask {
+    let mut early = infera_testing::honest_report(&infera_protocol::AuditSpec {
         version: VERSION,
         audit: first,
         task: Task::write(infera_testing::model_id(), vec![1], writing),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use infera_balancer::{Config, NodeRow, list_nodes, trial_balance};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{NodeEvent, RefusalCode};
-use infera_protocol::{AuditReport, AuditTask, Hash, LogProbabilities, Mismatch, NodeId};
+use infera_protocol::{AuditReport, AuditSpec, Hash, LogProbabilities, Mismatch, NodeId};
 use infera_testing::{Network, SimNode, Work, code, head, honest_report, key, patient, until};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ enum Laziness {
 }
 
 /// What a lazy reference answers.
-fn lazy(laziness: Laziness, number: u8) -> impl FnMut(&AuditTask) -> AuditReport + Send + 'static {
+fn lazy(laziness: Laziness, number: u8) -> impl FnMut(&AuditSpec) -> AuditReport + Send + 'static {
     let mut once: Option<LogProbabilities> = None;
     move |task| {
         let honest = honest_report(task);
@@ -204,7 +204,7 @@ async fn honest_references_meet_every_canary_and_are_paid_for_it() {
             .await
             .spawn_worker(Work::honest);
     }
-    // Of both kinds, and enough to see that none is missed.
+    // There are canaries of both kinds, and enough to see that none is missed.
     let mut jobs = 0;
     loop {
         let (changed, all): (i64, i64) =
@@ -307,9 +307,9 @@ async fn a_reference_that_misses_a_canary_loses_its_role_and_what_was_held() {
     assert_eq!(row(&network, id).await.role_lost, None);
 }
 
-/// A task's fields, with all of a value that does not depend on what was asked.
-fn shape(task: &AuditTask) -> Vec<String> {
-    let shown = serde_json::to_value(task).unwrap();
+/// A spec's fields, with all of a value that does not depend on what was asked.
+fn shape(spec: &AuditSpec) -> Vec<String> {
+    let shown = serde_json::to_value(spec).unwrap();
     let fields = shown.as_object().unwrap().iter();
     let mut fields: Vec<_> = fields
         .map(|(name, value)| match (name.as_str(), value) {
@@ -327,7 +327,7 @@ fn shape(task: &AuditTask) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_looks_like_any_other_audit() {
     let network = Network::start(watchful()).await;
-    let seen: Arc<Mutex<Vec<AuditTask>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<AuditSpec>>> = Arc::default();
     for number in 201..=204 {
         let seen = Arc::clone(&seen);
         let curious = SimNode::reference(&network, number).await;

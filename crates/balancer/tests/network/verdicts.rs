@@ -248,10 +248,10 @@ async fn when_references_disagree_more_are_asked() {
     let NodeEvent::Audit { audit, .. } = event else {
         panic!("an audit")
     };
-    let mut task = liar.accept(audit).await.unwrap();
-    let mut report = honest_report(&task);
-    task.task.writing_mut().unwrap().seed = infera_protocol::JobSeed::from_bytes([1; 32]);
-    report.mismatches = honest_report(&task).mismatches;
+    let mut spec = liar.accept(audit).await.unwrap();
+    let mut report = honest_report(&spec);
+    spec.task.writing_mut().unwrap().seed = infera_protocol::JobSeed::from_bytes([1; 32]);
+    report.mismatches = honest_report(&spec).mismatches;
     let salt = Hash::from_bytes([1; 32]);
     liar.commit(&report, &salt).await.unwrap();
     liar.event_where(|event| *event == NodeEvent::Reveal { audit })
@@ -406,7 +406,7 @@ async fn a_reference_sees_its_audits_in_its_history() {
     SimNode::worker(&network, 1)
         .await
         .spawn_worker(Work::honest);
-    // Of three references two are drawn for each job; this one answers when it is.
+    // Two of three references are drawn for each job; this one answers when it is.
     loop {
         network.chat(&json!({})).await.unwrap();
         let Ok(Some((_, NodeEvent::Audit { audit, .. }))) =

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use infera_protocol::frame;
 
-use super::memory;
+use super::allocator;
 use super::message::{Answer, Ask};
 use crate::error::ModelError;
 use crate::template::{ChatTemplate, Compiled};
@@ -60,7 +60,7 @@ fn serve(asks: &Receiver<Ask>, mut output: impl Write) {
     else {
         return;
     };
-    let limited = memory::limit(memory_bytes) && allow(seconds).is_ok();
+    let limited = allocator::limit(memory_bytes) && allow(seconds).is_ok();
     if !limited || send(&mut output, &Answer::Ready).is_err() {
         return;
     }
@@ -90,7 +90,7 @@ fn serve(asks: &Receiver<Ask>, mut output: impl Write) {
             return;
         }
         // Whatever one template keeps must leave room for the others.
-        if compiled.len() > MAX_COMPILED || memory::used() > memory_bytes / 4 {
+        if compiled.len() > MAX_COMPILED || allocator::used() > memory_bytes / 4 {
             compiled.clear();
         }
     }

@@ -16,6 +16,17 @@ use regex::{Captures, Regex};
 pub(super) fn prepare(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("wordcount", words);
+    environment.add_filter("forceescape", |value: Value| escaped(&value.to_string()));
+    for name in ["e", "escape"] {
+        environment.add_filter(name, |value: Value| {
+            if value.is_safe() {
+                value
+            } else {
+                escaped(&value.to_string())
+            }
+        });
+    }
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
     });
@@ -122,6 +133,32 @@ fn rsplit(text: &str, arguments: &[Value]) -> Result<Value, Error> {
     };
     parts.reverse();
     Ok(Value::from_iter(parts))
+}
+
+/// How many words a text has, of what Python counts as letters and digits.
+fn words(state: &State<'_, '_>, value: &Value) -> Result<usize, Error> {
+    static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").ok());
+    let text = value.to_string();
+    state.consume_fuel(text.len() as u64)?;
+    Ok(WORD
+        .as_ref()
+        .map_or(0, |word| word.find_iter(&text).count()))
+}
+
+/// A text within HTML as Jinja2 writes it; the evaluator's own writes other references.
+fn escaped(text: &str) -> Value {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\'' => escaped.push_str("&#39;"),
+            '"' => escaped.push_str("&#34;"),
+            _ => escaped.push(letter),
+        }
+    }
+    Value::from_safe_string(escaped)
 }
 
 /// JSON as Python's `json.dumps` writes it. The evaluator's own is safe within HTML, and writes

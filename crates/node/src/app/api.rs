@@ -125,7 +125,7 @@ pub enum BenchmarkProgress {
     },
     Done {
         device: String,
-        /// Of one answer, tokens per second.
+        /// Writing one answer, tokens per second.
         decode_tokens_per_second: f32,
         /// Reading a prompt, tokens per second.
         prefill_tokens_per_second: f32,

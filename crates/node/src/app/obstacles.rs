@@ -6,7 +6,7 @@ use super::api::Obstacle;
 use crate::governor::Reason;
 use crate::state::{Connection, EngineStatus, NodeSnapshot};
 
-/// Of a running node. Empty while it works, or while it is only loading its hardware's figures.
+/// What keeps jobs from a running node. Empty while it works, or only reads its hardware's figures.
 pub(super) fn obstacles(snapshot: &NodeSnapshot) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if let Connection::Refused { message } = &snapshot.connection {

@@ -31,7 +31,7 @@ pub struct ApiError {
 pub enum Refusal {
     #[error("The request is not understood: {detail}")]
     Malformed { detail: String },
-    /// Of the loopback HTTP server: no token, another host's page, too much at once.
+    /// The loopback HTTP server's: no token, another host's page, too much at once.
     #[error("{detail}")]
     NotAllowed { detail: String },
     #[error("There is no command `{name}`")]

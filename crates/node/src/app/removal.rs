@@ -111,7 +111,7 @@ fn delete(path: &Path) -> Option<String> {
     }
 }
 
-/// Of a file, or of all files in a folder. What cannot be read counts nothing.
+/// Bytes of a file, or of all files in a folder. What cannot be read counts nothing.
 fn size(path: &Path) -> u64 {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return 0;

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::api::{AppState, BundleFile};
 use crate::data_dir::DataDir;
 
-/// Of each log file, the newest part.
+/// The newest part of each log file is shown.
 const MOST_LOG_BYTES: usize = 200_000;
 
 pub(super) async fn bundle(folder: &DataDir, state: &AppState) -> Vec<BundleFile> {
@@ -218,7 +218,8 @@ fn secret(text: &str) -> Found {
     (word.len() >= 32 && 3 * changes >= word.len()).then(|| (word.len(), HIDDEN.to_owned()))
 }
 
-/// Of a network or of its hardware; with a port, perhaps. Those of this machine itself tell nothing.
+/// A network's or its hardware's address; with a port, perhaps. Those of this machine itself tell
+/// nothing.
 fn address(text: &str) -> Found {
     const ADDRESS: &str = "[address]";
     let bracketed = text.strip_prefix('[');

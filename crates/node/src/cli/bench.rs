@@ -60,7 +60,8 @@ struct Figures {
     model: String,
     profile: Profile,
     load_ms: u64,
-    /// Of the first request after the load, kernels' compilation included: 32 tokens of prompt.
+    /// The first request after the load waits so long, kernels' compilation included: 32 tokens of
+    /// prompt.
     ttft_ms: f64,
     #[serde(skip)]
     weight_bytes: u64,

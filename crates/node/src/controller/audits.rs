@@ -8,7 +8,7 @@ use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Decline, Refusal, RefusalCode, VerdictStatus, WorkKind, WorkRecord,
 };
-use infera_protocol::{AuditId, AuditReport, AuditTask, Hash, LogProbabilities, ModelId, VERSION};
+use infera_protocol::{AuditId, AuditReport, AuditSpec, Hash, LogProbabilities, ModelId, VERSION};
 use tokio::time::Instant;
 
 use super::jobs::MOST_FAILURES;
@@ -27,7 +27,7 @@ pub(super) struct Audit {
     pub(super) expires: Instant,
     model: ModelId,
     /// None until the balancer has handed it out.
-    task: Option<AuditTask>,
+    spec: Option<AuditSpec>,
     request: Option<u64>,
     failures: u32,
 }
@@ -73,7 +73,7 @@ impl Controller {
                 started_ms: self.now_ms(),
                 expires: Instant::now() + deadline,
                 model,
-                task: None,
+                spec: None,
                 request: None,
                 failures: 0,
             },
@@ -91,19 +91,19 @@ impl Controller {
     pub(super) fn on_audit_accepted(
         &mut self,
         id: AuditId,
-        result: Option<Result<AuditTask, Refusal>>,
+        result: Option<Result<AuditSpec, Refusal>>,
     ) {
         let Some(audit) = self.audits.get_mut(&id) else {
             return;
         };
         match result {
-            Some(Ok(task)) => {
-                let sound = task.version == VERSION
-                    && (task.audit, task.task.model) == (id, audit.model)
-                    && task.is_sound();
+            Some(Ok(spec)) => {
+                let sound = spec.version == VERSION
+                    && (spec.audit, spec.task.model) == (id, audit.model)
+                    && spec.is_sound();
                 if sound {
-                    audit.expires = Instant::now() + Duration::from_millis(task.deadline_ms);
-                    audit.task = Some(task);
+                    audit.expires = Instant::now() + Duration::from_millis(spec.deadline_ms);
+                    audit.spec = Some(spec);
                 } else {
                     self.decline(
                         id,
@@ -123,18 +123,18 @@ impl Controller {
         let idle: Vec<_> = self
             .audits
             .iter()
-            .filter(|(_, audit)| audit.request.is_none() && audit.task.is_some())
+            .filter(|(_, audit)| audit.request.is_none() && audit.spec.is_some())
             .map(|(id, audit)| (*id, audit.slot))
             .collect();
         for (audit, slot) in idle {
-            let Some(task) = self.audits.get(&audit).and_then(|audit| audit.task.clone()) else {
+            let Some(spec) = self.audits.get(&audit).and_then(|audit| audit.spec.clone()) else {
                 continue;
             };
             let request = self.ask_engine(slot, Duty::Audit(audit), |id| {
                 Command::Score(Score {
                     id,
-                    task: task.task,
-                    output: task.output,
+                    task: spec.task,
+                    output: spec.output,
                 })
             });
             if let Some(audit) = self.audits.get_mut(&audit) {

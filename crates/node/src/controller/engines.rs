@@ -27,7 +27,7 @@ pub(super) struct Slot {
     /// Counts engines: what an earlier one still says is ignored.
     epoch: u64,
     commands: Option<mpsc::UnboundedSender<Command>>,
-    /// Of the last successful load; the name outlives the engine.
+    /// What the last successful load told; the name outlives the engine.
     loaded: Option<Loaded>,
     /// Deaths since it last did something useful.
     deaths: u32,

@@ -41,6 +41,8 @@ pub(super) struct Job {
 pub(super) const MOST_FAILURES: u32 = 3;
 /// A claim that nobody answered for so long is given up.
 const CLAIM_LIMIT: Duration = Duration::from_secs(15);
+/// A longer reason than a balancer takes would not hand the job back: it takes 1024 bytes.
+const MAX_REASON_CHARS: usize = 250;
 
 impl Controller {
     pub(super) fn on_offer(&mut self, offer: Offer) {
@@ -119,11 +121,12 @@ impl Controller {
             let result = match tokio::time::timeout(limit, claim).await {
                 Ok(Ok(spec)) => Claimed::Got(Box::new(spec)),
                 Ok(Err(refusal))
-                    if !matches!(refusal.code, RefusalCode::Malformed | RefusalCode::Replayed) =>
+                    if matches!(refusal.code, RefusalCode::Malformed | RefusalCode::Replayed) =>
                 {
-                    Claimed::Refused(refusal)
+                    Claimed::Unknown(refusal.message.chars().take(MAX_REASON_CHARS).collect())
                 }
-                _ => Claimed::Unknown,
+                Ok(Err(refusal)) => Claimed::Refused(refusal),
+                Err(_) => Claimed::Unknown("the claim's answer was lost".to_owned()),
             };
             if !matches!(result, Claimed::Got(_)) {
                 // What is deleted next must have been written first.
@@ -146,9 +149,9 @@ impl Controller {
                 let store = self.store.clone();
                 self.remember(async move { store.close_attempt(key).await });
             }
-            Claimed::Unknown => {
-                tracing::warn!(job = %key.job, "a claim was not answered; the job is handed back in case it was given");
-                self.hand_back(key, "the claim's answer was lost");
+            Claimed::Unknown(reason) => {
+                tracing::warn!(job = %key.job, reason, "a claim got no usable answer; the job is handed back in case it was given");
+                self.hand_back(key, &reason);
             }
         }
     }

@@ -16,7 +16,7 @@ use infera_engine::message::Event;
 use infera_protocol::node_api::{ModelOffer, Network, NodeState, Offer, Points, Refusal};
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{self, Hardware, Policy};
-use infera_protocol::{AuditId, AuditTask, Hash, JobSpec, NodeKey};
+use infera_protocol::{AuditId, AuditSpec, Hash, JobSpec, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -74,7 +74,7 @@ enum Input {
     AuditAccepted {
         audit: AuditId,
         /// None when the time ran out.
-        result: Option<Result<AuditTask, Refusal>>,
+        result: Option<Result<AuditSpec, Refusal>>,
     },
     AuditCommitted {
         audit: AuditId,
@@ -103,8 +103,9 @@ enum EngineInput {
 enum Claimed {
     Got(Box<JobSpec>),
     Refused(Refusal),
-    /// No answer came: the job may be this node's without its knowing.
-    Unknown,
+    /// The job may be this node's without its knowing, and why: no answer came, or none that can be
+    /// read.
+    Unknown(String),
 }
 
 enum ShipError {

@@ -28,7 +28,7 @@ pub enum Vendor {
     Amd,
     Intel,
     Apple,
-    /// Of screens without 3D, and of virtual machines.
+    /// Makers of screens without 3D, and of virtual machines.
     Other,
 }
 

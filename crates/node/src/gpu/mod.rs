@@ -87,7 +87,7 @@ pub struct GpuSample {
 pub struct GpuReading {
     /// [`Adapter::id`].
     pub adapter: String,
-    /// Of its time, in percent.
+    /// The share of its time in which it computes, in percent.
     pub load_percent: Option<f32>,
     /// Memory that this program's engine holds.
     pub vram_ours_bytes: Option<u64>,

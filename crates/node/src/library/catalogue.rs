@@ -25,7 +25,7 @@ use super::{CatalogueEntry, names};
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     entries: Vec<CatalogueEntry>,
-    /// Of the entry in the same place.
+    /// What is known of the entry in the same place.
     facts: Vec<Facts>,
 }
 

@@ -7,7 +7,7 @@ const SEQUENCES: u64 = 4;
 /// The length that each of them is counted with, where the model's context is not shorter.
 const TOKENS: u32 = 4096;
 const BYTES_OF_F32: u64 = 4;
-/// Of the device's memory, which a suggested model leaves free.
+/// How much of the device's memory a suggested model leaves free.
 const SPARE_PERCENT: u64 = 15;
 
 /// What the KV cache's size depends on.

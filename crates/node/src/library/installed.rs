@@ -26,7 +26,7 @@ pub struct InstalledFile {
     pub bytes: u64,
     pub context_tokens: u32,
     pub licence: Option<String>,
-    /// Of the catalogue, if it came from there.
+    /// Its entry in the catalogue, if it came from there.
     pub catalogue_id: Option<String>,
     pub added_ms: i64,
     /// Device memory it takes, by [`needed_bytes`]; none if it cannot be used.

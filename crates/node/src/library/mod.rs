@@ -41,7 +41,7 @@ pub struct CatalogueEntry {
     pub name: String,
     /// One sentence by language: what it is good for.
     pub summary: BTreeMap<String, String>,
-    /// Of the model, in billions.
+    /// The model's parameters, in billions.
     pub parameters_billions: f32,
     /// An SPDX identifier, or the licence's own name.
     pub licence: String,
@@ -95,7 +95,7 @@ pub struct InstalledModel {
     pub licence: Option<String>,
     /// Known once it has been loaded.
     pub id: Option<ModelId>,
-    /// Of the catalogue, if it came from there.
+    /// Its entry in the catalogue, if it came from there.
     pub catalogue_id: Option<String>,
     pub added_ms: i64,
     pub fit: Fit,

@@ -63,7 +63,7 @@ pub(super) struct Origin {
     pub url: String,
     pub etag: Option<String>,
     pub last_modified: Option<String>,
-    /// Of the whole file, as a hub tells it.
+    /// The whole file's hash, as a hub tells it.
     pub sha256: Option<String>,
 }
 

@@ -473,10 +473,7 @@ async fn a_locked_keychain_is_named_and_unlocking_it_is_enough() {
         state.obstacles[..],
         [Obstacle::CannotStart { .. }]
     ));
-    assert_eq!(
-        running.refused("pause", json!({})).await,
-        "not_started"
-    );
+    assert_eq!(running.refused("pause", json!({})).await, "not_started");
     keychain.open.store(true, Ordering::Relaxed);
     // It is tried again when the person asks; the answer may still be the old one.
     let _ = running.app.call("check", Value::Null).await;
@@ -486,7 +483,7 @@ async fn a_locked_keychain_is_named_and_unlocking_it_is_enough() {
     running.app.shut_down().await;
 }
 
-/// Of a machine without one.
+/// A machine without a keychain.
 struct NoKeychain;
 
 impl Keychain for NoKeychain {

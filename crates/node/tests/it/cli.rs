@@ -29,7 +29,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Of a program that must not wait for anything.
+/// Runs a program that must not wait for anything.
 fn output_soon(mut command: Command) -> Output {
     let (sender, ended) = std::sync::mpsc::channel();
     command

@@ -33,7 +33,7 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditId, AuditReport, AuditTask, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
+    AuditId, AuditReport, AuditSpec, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
     ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Vector,
     Work, Writing,
 };
@@ -801,12 +801,12 @@ impl BalancerLink for FakeBalancer {
         })
     }
 
-    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditTask> {
+    fn accept_audit(&self, token: Token, audit: AuditId) -> Call<AuditSpec> {
         self.call(Some(token), move |books| {
             let booked = books.audits.get_mut(&audit).unwrap();
             booked.accepted += 1;
             let task = booked.task.clone();
-            Ok(AuditTask {
+            Ok(AuditSpec {
                 version: VERSION,
                 audit,
                 output: (0..task.most_output_tokens()).map(token_at).collect(),

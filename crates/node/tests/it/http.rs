@@ -125,7 +125,11 @@ async fn what_is_no_balancer_counts_as_unreachable() {
             "/node/v1/points",
             get(|| async { (StatusCode::BAD_GATEWAY, "<html>Bad gateway</html>") }),
         )
-        .route("/node/v1/models", get(|| async { "not JSON" }));
+        .route("/node/v1/models", get(|| async { "not JSON" }))
+        .route(
+            "/node/v1/network",
+            get(|| async { Json(serde_json::json!({ "name": 1, "\u{1b}": "x".repeat(999) })) }),
+        );
     let link = link(router).await;
     let error = link.points(token()).await.unwrap_err();
     assert!(
@@ -138,6 +142,11 @@ async fn what_is_no_balancer_counts_as_unreachable() {
     assert!(error.refusal().is_none(), "it is worth another try");
     let error = link.models(token()).await.unwrap_err();
     assert_eq!(error.refusal().unwrap().code, RefusalCode::Malformed);
+    let text = link.network().await.unwrap_err().to_string();
+    assert!(
+        text.contains("understands: name: invalid type: integer `1`, expected a string at line 1"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -85,6 +85,22 @@ async fn a_claim_that_is_never_answered_is_handed_back() {
     assert!(!rig.balancer.books().jobs[&job].holder);
 }
 
+/// The job may be this node's all the same; who reads the reason learns what was wrong.
+#[tokio::test]
+async fn a_claim_whose_answer_cannot_be_read_is_handed_back_and_says_why() {
+    let rig = Rig::ready().await;
+    let job = rig.balancer.book(1, 10);
+    rig.balancer.books().jobs.get_mut(&job).unwrap().holder = true;
+    rig.balancer.books().refuse_claims = Some(RefusalCode::Malformed);
+    rig.balancer.offer(job);
+    rig.until("the release", || {
+        rig.balancer.books().jobs[&job].released.is_some()
+    })
+    .await;
+    let reason = rig.balancer.books().jobs[&job].released.clone();
+    assert_eq!(reason.as_deref(), Some("refused: Malformed"));
+}
+
 #[tokio::test]
 async fn offers_wait_for_a_free_slot_and_end_when_withdrawn() {
     let rig = Rig::ready().await;
@@ -198,7 +214,7 @@ async fn after_three_deaths_the_job_is_somebody_elses() {
     rig.until_ready().await;
 }
 
-/// Of all ways in which the next engine does not load the model.
+/// All ways in which the next engine does not load the model.
 #[tokio::test]
 async fn the_job_of_an_engine_that_cannot_start_again_is_handed_back_at_once() {
     for code in [

@@ -94,7 +94,7 @@ fn ten_times_the_noise_is_still_honest() {
 /// million outputs of 16 to 4096 tokens.
 #[test]
 fn a_false_alarm_is_rarer_than_one_in_a_million() {
-    // Of |t| with 4 degrees of freedom and a standard deviation of 1.
+    // The tail of |t| with 4 degrees of freedom and a standard deviation of 1.
     let tail = |units: f64| {
         let x = units * std::f64::consts::SQRT_2;
         let root = (x * x + 4.0).sqrt();

@@ -91,7 +91,7 @@ fn the_filters_apply_in_order() {
     assert_eq!(kept_ids(&logits, &sampling(1.0, 64, 0.5, 0.0)), [1]);
     assert_eq!(kept_ids(&logits, &sampling(1.0, 64, 0.7, 0.0)), [1, 3]);
     assert_eq!(kept_ids(&logits, &sampling(1.0, 64, 0.85, 0.0)), [1, 3, 2]);
-    // Of what top-k leaves, the two share 0.73 and 0.27.
+    // The two that top-k leaves share 0.73 and 0.27.
     assert_eq!(kept_ids(&logits, &sampling(1.0, 2, 0.7, 0.0)), [1]);
     assert_eq!(kept_ids(&logits, &sampling(1.0, 1, 0.01, 1.0)), [1]);
 }
