@@ -12,7 +12,8 @@ use infera_protocol::{AuditId, AuditReport, AuditSpec, Hash, LogProbabilities, M
 use tokio::time::Instant;
 
 use super::jobs::MOST_FAILURES;
-use super::{Controller, Duty, Input};
+use super::work::Duty;
+use super::{Controller, Input};
 use crate::books::JobRow;
 use crate::clock::random_32;
 use crate::governor::Mode;
@@ -51,9 +52,9 @@ impl Controller {
         tokens: u32,
         deadline: Duration,
     ) {
-        if self.audits.contains_key(&audit)
-            || self.reports.contains_key(&audit)
-            || self.over.contains(&Duty::Audit(audit))
+        if self.work.audits.contains_key(&audit)
+            || self.work.reports.contains_key(&audit)
+            || self.work.is_over(Duty::Audit(audit))
         {
             return;
         }
@@ -65,7 +66,7 @@ impl Controller {
             );
             return;
         };
-        self.audits.insert(
+        self.work.audits.insert(
             audit,
             Audit {
                 slot,
@@ -93,7 +94,7 @@ impl Controller {
         id: AuditId,
         result: Option<Result<AuditSpec, Refusal>>,
     ) {
-        let Some(audit) = self.audits.get_mut(&id) else {
+        let Some(audit) = self.work.audits.get_mut(&id) else {
             return;
         };
         match result {
@@ -121,13 +122,19 @@ impl Controller {
 
     pub(super) fn give_audits_to_engines(&mut self) {
         let idle: Vec<_> = self
+            .work
             .audits
             .iter()
             .filter(|(_, audit)| audit.request.is_none() && audit.spec.is_some())
             .map(|(id, audit)| (*id, audit.slot))
             .collect();
         for (audit, slot) in idle {
-            let Some(spec) = self.audits.get(&audit).and_then(|audit| audit.spec.clone()) else {
+            let Some(spec) = self
+                .work
+                .audits
+                .get(&audit)
+                .and_then(|audit| audit.spec.clone())
+            else {
                 continue;
             };
             let request = self.ask_engine(slot, Duty::Audit(audit), |id| {
@@ -137,14 +144,14 @@ impl Controller {
                     output: spec.output,
                 })
             });
-            if let Some(audit) = self.audits.get_mut(&audit) {
+            if let Some(audit) = self.work.audits.get_mut(&audit) {
                 audit.request = request;
             }
         }
     }
 
     pub(super) fn on_scored(&mut self, scored: Scored) {
-        if let Some(Duty::Audit(id)) = self.in_engine.remove(&scored.id) {
+        if let Some(Duty::Audit(id)) = self.work.take(scored.id) {
             self.make_report(id, |report| AuditReport {
                 positions: scored.positions,
                 mismatches: scored.mismatches,
@@ -166,7 +173,7 @@ impl Controller {
 
     /// The engine is done: `fill` adds what it found.
     fn make_report(&mut self, id: AuditId, fill: impl FnOnce(AuditReport) -> AuditReport) {
-        let Some(audit) = self.audits.remove(&id) else {
+        let Some(audit) = self.work.audits.remove(&id) else {
             return;
         };
         let report = fill(AuditReport {
@@ -183,7 +190,7 @@ impl Controller {
             report,
             salt: Hash::from_bytes(random_32(&*self.edges.entropy)),
         };
-        self.reports.insert(
+        self.work.reports.insert(
             id,
             Report {
                 stored,
@@ -199,7 +206,7 @@ impl Controller {
 
     /// Puts a report on disk, then commits to it.
     fn commit(&mut self, id: AuditId) {
-        let Some(report) = self.reports.get(&id) else {
+        let Some(report) = self.work.reports.get(&id) else {
             return;
         };
         let commitment = report.stored.report.commitment(&report.stored.salt);
@@ -223,7 +230,7 @@ impl Controller {
     }
 
     pub(super) fn on_audit_committed(&mut self, id: AuditId, result: Result<(), Refusal>) {
-        let Some(report) = self.reports.get_mut(&id) else {
+        let Some(report) = self.work.reports.get_mut(&id) else {
             return;
         };
         match result {
@@ -243,7 +250,7 @@ impl Controller {
     }
 
     pub(super) fn on_reveal(&mut self, id: AuditId) {
-        if let Some(report) = self.reports.get_mut(&id) {
+        if let Some(report) = self.work.reports.get_mut(&id) {
             report.wanted = true;
             self.open_report(id);
         }
@@ -252,6 +259,7 @@ impl Controller {
     /// The balancer may have asked while nobody listened.
     pub(super) fn offer_reports(&mut self) {
         let waiting: Vec<_> = self
+            .work
             .reports
             .iter_mut()
             .filter(|(_, report)| report.committed)
@@ -266,7 +274,7 @@ impl Controller {
     }
 
     fn open_report(&mut self, id: AuditId) {
-        let Some(report) = self.reports.get_mut(&id) else {
+        let Some(report) = self.work.reports.get_mut(&id) else {
             return;
         };
         if !report.committed || !report.wanted || report.sending {
@@ -287,7 +295,7 @@ impl Controller {
     }
 
     pub(super) fn on_audit_reported(&mut self, id: AuditId, result: Result<(), Refusal>) {
-        let Some(report) = self.reports.get_mut(&id) else {
+        let Some(report) = self.work.reports.get_mut(&id) else {
             return;
         };
         report.sending = false;
@@ -299,7 +307,7 @@ impl Controller {
                     0 => report.positions,
                     _ => 0,
                 };
-                let entry = self.reports.get(&id).map(|report| JobRow {
+                let entry = self.work.reports.get(&id).map(|report| JobRow {
                     record: WorkRecord {
                         kind: WorkKind::Audit,
                         id: id.to_string(),
@@ -324,7 +332,7 @@ impl Controller {
                         .iter()
                         .find(|slot| slot.model() == Some(entry.record.model))
                     {
-                        entry.record.model_name = slot.name(self.served.as_deref());
+                        entry.record.model_name = slot.name(self.network.served.as_deref());
                     }
                     let store = self.store.clone();
                     self.remember(async move { store.record(entry).await });
@@ -341,7 +349,7 @@ impl Controller {
     }
 
     pub(super) fn audit_failed(&mut self, id: AuditId, why: &str) {
-        let Some(audit) = self.audits.get_mut(&id) else {
+        let Some(audit) = self.work.audits.get_mut(&id) else {
             return;
         };
         audit.request = None;
@@ -352,7 +360,7 @@ impl Controller {
     }
 
     pub(super) fn decline_all(&mut self, reason: &str) {
-        let audits: Vec<_> = self.audits.keys().copied().collect();
+        let audits: Vec<_> = self.work.audits.keys().copied().collect();
         for audit in audits {
             self.decline(audit, reason);
         }
@@ -366,6 +374,7 @@ impl Controller {
 
     pub(super) fn drop_late_audits(&mut self, now: Instant) {
         let late: Vec<_> = self
+            .work
             .audits
             .iter()
             .filter(|(_, audit)| audit.expires <= now)
@@ -389,23 +398,23 @@ impl Controller {
                 wanted: false,
                 sending: false,
             };
-            self.reports.insert(id, report);
+            self.work.reports.insert(id, report);
             self.commit(id);
         }
         Ok(())
     }
 
     fn drop_audit(&mut self, id: AuditId) {
-        if let Some(audit) = self.audits.remove(&id) {
+        if let Some(audit) = self.work.audits.remove(&id) {
             if let Some(request) = audit.request {
                 self.cancel_in_engine(audit.slot, request);
             }
-            self.mark_over(Duty::Audit(id));
+            self.work.mark_over(Duty::Audit(id));
         }
     }
 
     fn send_decline(&mut self, id: AuditId, reason: &str) {
-        self.mark_over(Duty::Audit(id));
+        self.work.mark_over(Duty::Audit(id));
         let (caller, decline) = (
             self.caller.clone(),
             Decline {
@@ -422,8 +431,8 @@ impl Controller {
     }
 
     fn forget_report(&mut self, id: AuditId) {
-        if self.reports.remove(&id).is_some() {
-            self.mark_over(Duty::Audit(id));
+        if self.work.reports.remove(&id).is_some() {
+            self.work.mark_over(Duty::Audit(id));
             let store = self.store.clone();
             self.remember(async move { store.remove_report(id).await });
         }

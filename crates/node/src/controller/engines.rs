@@ -10,7 +10,8 @@ use infera_protocol::{ModelId, Profile, shown};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Controller, Duty, EngineInput, Input};
+use super::work::Duty;
+use super::{Controller, EngineInput, Input};
 use crate::clock::{Backoff, Entropy};
 use crate::engine_link::{Engine, EngineError};
 use crate::gpu;
@@ -274,7 +275,9 @@ impl Controller {
     /// Has a model that is served in another profile than its own loaded in that, once nothing is
     /// computed on it.
     pub(super) fn follow_offers(&mut self) {
-        let Some(served) = &self.served else { return };
+        let Some(served) = &self.network.served else {
+            return;
+        };
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             let settled = matches!(
@@ -282,7 +285,7 @@ impl Controller {
                 Phase::Off | Phase::Ready | Phase::Waiting { .. }
             );
             if settled
-                && self.load_of(index) == 0
+                && self.work.load_of(index) == 0
                 && let Some(profile) = slot.profile_elsewhere(served)
             {
                 let slot = &mut self.slots[index];
@@ -362,12 +365,12 @@ impl Controller {
             let fault = said.map_or_else(|| EngineError::Ended.into(), ModelFault::from);
             self.on_engine_died(index, fault);
         }
-        for work in self.work_in_engine(index) {
+        for work in self.work.take_from_engine(index) {
             self.engine_failed(work, "the engine stopped");
         }
     }
 
-    /// Duty waits for the next engine, unless this one did not even load the model.
+    /// Work waits for the next engine, unless this one did not even load the model.
     fn on_engine_died(&mut self, index: usize, fault: ModelFault) {
         let slot = &mut self.slots[index];
         let was_ready = slot.phase == Phase::Ready;
@@ -381,11 +384,15 @@ impl Controller {
     fn hand_back_slot(&mut self, index: usize, load_fault: String) {
         let reason = format!("the engine cannot load the model: {load_fault}");
         self.slots[index].load_fault = Some(load_fault);
-        let jobs = self.jobs.iter().filter(|(_, job)| job.slot == index);
+        let jobs = self.work.jobs.iter().filter(|(_, job)| job.slot == index);
         for key in jobs.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.release(key, &reason);
         }
-        let audits = self.audits.iter().filter(|(_, audit)| audit.slot == index);
+        let audits = self
+            .work
+            .audits
+            .iter()
+            .filter(|(_, audit)| audit.slot == index);
         for audit in audits.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.decline(audit, &reason);
         }
@@ -449,7 +456,7 @@ impl Controller {
                 id: Some(id),
                 error,
             } => {
-                if let Some(work) = self.in_engine.remove(&id) {
+                if let Some(work) = self.work.take(id) {
                     tracing::warn!(%error, code = ?error.code, "the engine failed at its work");
                     // Both would fail again.
                     let is_final =
@@ -493,27 +500,11 @@ impl Controller {
         }
     }
 
-    /// How many pieces of work a slot has, those about to come included.
-    pub(super) fn load_of(&self, index: usize) -> u32 {
-        let jobs = self.jobs.values().filter(|job| job.slot == index).count();
-        let claims = self
-            .claiming
-            .values()
-            .filter(|slot| **slot == index)
-            .count();
-        let audits = self
-            .audits
-            .values()
-            .filter(|audit| audit.slot == index)
-            .count();
-        (jobs + claims + audits) as u32
-    }
-
     /// How much more work a slot can take.
     pub(super) fn free_in(&self, index: usize) -> u32 {
         let slot = &self.slots[index];
         if slot.phase == Phase::Ready {
-            slot.sequences().saturating_sub(self.load_of(index))
+            slot.sequences().saturating_sub(self.work.load_of(index))
         } else {
             0
         }
@@ -523,23 +514,21 @@ impl Controller {
     pub(super) fn ask_engine(
         &mut self,
         index: usize,
-        work: Duty,
+        duty: Duty,
         command: impl FnOnce(u64) -> Command,
     ) -> Option<u64> {
         let slot = &self.slots[index];
         if slot.phase != Phase::Ready {
             return None;
         }
-        self.requests_made += 1;
-        let id = self.requests_made;
+        let id = self.work.begin(duty);
         slot.send(command(id));
-        self.in_engine.insert(id, work);
         Some(id)
     }
 
     /// Takes work back from an engine: what it still says about it is ignored.
     pub(super) fn cancel_in_engine(&mut self, index: usize, id: u64) {
-        if self.in_engine.remove(&id).is_some() {
+        if self.work.take(id).is_some() {
             self.slots[index].send(Command::Cancel { id });
         }
     }
@@ -549,28 +538,17 @@ impl Controller {
         self.slots[index].send(Command::Cancel { id });
     }
 
-    fn work_in_engine(&mut self, index: usize) -> Vec<Duty> {
-        let (jobs, audits) = (&self.jobs, &self.audits);
-        self.in_engine
-            .extract_if(|_, work| match work {
-                Duty::Job(key) => jobs.get(key).is_some_and(|job| job.slot == index),
-                Duty::Audit(audit) => audits.get(audit).is_some_and(|audit| audit.slot == index),
-            })
-            .map(|(_, work)| work)
-            .collect()
-    }
-
     /// The engine could not do it this time.
-    pub(super) fn engine_failed(&mut self, work: Duty, why: &str) {
-        match work {
+    pub(super) fn engine_failed(&mut self, duty: Duty, why: &str) {
+        match duty {
             Duty::Job(key) => self.job_failed(key, why),
             Duty::Audit(audit) => self.audit_failed(audit, why),
         }
     }
 
     /// Trying again is no use.
-    fn give_up(&mut self, work: Duty, why: &str) {
-        match work {
+    fn give_up(&mut self, duty: Duty, why: &str) {
+        match duty {
             Duty::Job(key) => self.release(key, why),
             Duty::Audit(audit) => self.decline(audit, why),
         }

@@ -11,7 +11,8 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::{FinishReason, Hash, JobSpec, NodeKey, TokenOutput, VERSION};
 use tokio::time::Instant;
 
-use super::{Claimed, Controller, Duty, Input, ShipError};
+use super::work::Duty;
+use super::{Claimed, Controller, Input, ShipError};
 use crate::books::JobRow;
 use crate::caller::Caller;
 use crate::clock::{Backoff, random_32};
@@ -47,23 +48,23 @@ const MAX_REASON_CHARS: usize = 250;
 impl Controller {
     pub(super) fn on_offer(&mut self, offer: Offer) {
         let key = key_of(&offer);
-        let known = self.jobs.contains_key(&key)
-            || self.claiming.contains_key(&key)
-            || self.over.contains(&Duty::Job(key))
-            || self.offers.iter().any(|(open, _)| key_of(open) == key);
+        let known = self.work.jobs.contains_key(&key)
+            || self.work.claiming.contains_key(&key)
+            || self.work.is_over(Duty::Job(key))
+            || self.work.offers.iter().any(|(open, _)| key_of(open) == key);
         if !known {
             let ends = Instant::now() + Duration::from_millis(offer.deadline_ms);
-            self.offers.push((offer, ends));
+            self.work.offers.push((offer, ends));
         }
     }
 
     pub(super) fn on_withdrawn(&mut self, key: AttemptKey) {
-        self.offers.retain(|(offer, _)| key_of(offer) != key);
+        self.work.offers.retain(|(offer, _)| key_of(offer) != key);
     }
 
     pub(super) fn on_cancel(&mut self, key: AttemptKey) {
-        self.offers.retain(|(offer, _)| key_of(offer) != key);
-        let Some(job) = self.jobs.get_mut(&key) else {
+        self.work.offers.retain(|(offer, _)| key_of(offer) != key);
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         if job.cancelled || job.production.is_finished() || job.release.is_some() {
@@ -81,21 +82,21 @@ impl Controller {
 
     /// Claims what is offered and fits.
     pub(super) fn claim_offers(&mut self, now: Instant) {
-        self.offers.retain(|(_, ends)| *ends > now);
+        self.work.offers.retain(|(_, ends)| *ends > now);
         if self.decision.mode != crate::governor::Mode::Run {
-            self.offers.clear();
+            self.work.offers.clear();
             return;
         }
         let mut index = 0;
-        while index < self.offers.len() {
-            let offer = &self.offers[index].0;
+        while index < self.work.offers.len() {
+            let offer = &self.work.offers[index].0;
             let tokens = offer.prompt_tokens.saturating_add(offer.max_tokens);
             let slot = (0..self.slots.len()).find(|slot| {
                 self.slots[*slot].fits(offer.model, tokens) && self.free_in(*slot) > 0
             });
             match slot {
                 Some(slot) => {
-                    let (offer, ends) = self.offers.remove(index);
+                    let (offer, ends) = self.work.offers.remove(index);
                     self.claim(offer, ends, slot);
                 }
                 None => index += 1,
@@ -105,7 +106,7 @@ impl Controller {
 
     fn claim(&mut self, offer: Offer, ends: Instant, slot: usize) {
         let key = key_of(&offer);
-        self.claiming.insert(key, slot);
+        self.work.claiming.insert(key, slot);
         let (caller, store, claimed_ms) = (self.caller.clone(), self.store.clone(), self.now_ms());
         let node_key = Arc::clone(&self.key);
         let limit = CLAIM_LIMIT.min(ends.duration_since(Instant::now()) + Duration::from_secs(5));
@@ -138,14 +139,14 @@ impl Controller {
 
     pub(super) fn on_claimed(&mut self, offer: &Offer, result: Claimed) {
         let key = key_of(offer);
-        let Some(slot) = self.claiming.remove(&key) else {
+        let Some(slot) = self.work.claiming.remove(&key) else {
             return;
         };
         match result {
             Claimed::Got(spec) => self.begin(offer, *spec, slot),
             Claimed::Refused(refusal) => {
                 tracing::debug!(job = %key.job, code = ?refusal.code, "a claim was refused");
-                self.mark_over(Duty::Job(key));
+                self.work.mark_over(Duty::Job(key));
                 let store = self.store.clone();
                 self.remember(async move { store.close_attempt(key).await });
             }
@@ -190,12 +191,13 @@ impl Controller {
             releasing: false,
             rewound: false,
         };
-        self.jobs.insert(key, job);
+        self.work.jobs.insert(key, job);
     }
 
     /// Gives every job that no engine works on to its engine, if that is ready.
     pub(super) fn give_work_to_engines(&mut self) {
         let idle: Vec<_> = self
+            .work
             .jobs
             .iter()
             .filter(|(_, job)| {
@@ -207,13 +209,13 @@ impl Controller {
             .map(|(key, job)| (*key, job.slot))
             .collect();
         for (key, slot) in idle {
-            let Some(job) = self.jobs.get(&key) else {
+            let Some(job) = self.work.jobs.get(&key) else {
                 continue;
             };
             // Ids are given out in order, so the request's own is known before it is made.
-            let command = job.production.command(self.requests_made + 1);
+            let command = job.production.command(self.work.next_request());
             let request = self.ask_engine(slot, Duty::Job(key), |_| command);
-            if let Some(job) = self.jobs.get_mut(&key) {
+            if let Some(job) = self.work.jobs.get_mut(&key) {
                 job.request = request;
             }
         }
@@ -221,25 +223,25 @@ impl Controller {
     }
 
     pub(super) fn on_prefilled(&mut self, id: u64, tokens: u32) {
-        if let Some(Duty::Job(key)) = self.in_engine.get(&id)
-            && let Some(job) = self.jobs.get_mut(key)
+        if let Some(Duty::Job(key)) = self.work.duty(id)
+            && let Some(job) = self.work.jobs.get_mut(&key)
         {
             job.production.prefilled(tokens);
         }
     }
 
     pub(super) fn on_tokens(&mut self, id: u64, tokens: Vec<TokenOutput>) {
-        if let Some(Duty::Job(key)) = self.in_engine.get(&id)
-            && let Some(job) = self.jobs.get_mut(key)
+        if let Some(Duty::Job(key)) = self.work.duty(id)
+            && let Some(job) = self.work.jobs.get_mut(&key)
         {
             job.production.push(tokens, Instant::now());
         }
     }
 
     pub(super) fn on_embedded(&mut self, embedded: Embedded) {
-        match self.in_engine.remove(&embedded.id) {
+        match self.work.take(embedded.id) {
             Some(Duty::Job(key)) => {
-                if let Some(job) = self.jobs.get_mut(&key) {
+                if let Some(job) = self.work.jobs.get_mut(&key) {
                     job.request = None;
                     let Embedded {
                         vectors,
@@ -255,10 +257,10 @@ impl Controller {
     }
 
     pub(super) fn on_engine_finished(&mut self, finished: Finished) {
-        let Some(Duty::Job(key)) = self.in_engine.remove(&finished.id) else {
+        let Some(Duty::Job(key)) = self.work.take(finished.id) else {
             return;
         };
-        let Some(job) = self.jobs.get_mut(&key) else {
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         job.request = None;
@@ -274,7 +276,7 @@ impl Controller {
     }
 
     pub(super) fn job_failed(&mut self, key: AttemptKey, why: &str) {
-        let Some(job) = self.jobs.get_mut(&key) else {
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         job.request = None;
@@ -290,14 +292,15 @@ impl Controller {
 
     /// Jobs that still need an engine; others only wait to be delivered or handed back.
     pub(super) fn unfinished_jobs(&self) -> usize {
-        self.jobs
+        self.work
+            .jobs
             .values()
             .filter(|job| job.release.is_none() && !job.production.is_finished())
             .count()
     }
 
     pub(super) fn release_all(&mut self, reason: &str) {
-        let keys: Vec<_> = self.jobs.keys().copied().collect();
+        let keys: Vec<_> = self.work.jobs.keys().copied().collect();
         for key in keys {
             self.release(key, reason);
         }
@@ -305,7 +308,7 @@ impl Controller {
 
     /// Hands a job back once what exists of it is sent. A job that is finished is delivered instead.
     pub(super) fn release(&mut self, key: AttemptKey, reason: &str) {
-        let Some(job) = self.jobs.get_mut(&key) else {
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         if job.release.is_some() || job.production.is_finished() {
@@ -319,7 +322,7 @@ impl Controller {
     }
 
     pub(super) fn ship_everything(&mut self, now: Instant) {
-        let keys: Vec<_> = self.jobs.keys().copied().collect();
+        let keys: Vec<_> = self.work.jobs.keys().copied().collect();
         for key in keys {
             self.ship(key, now);
         }
@@ -329,7 +332,7 @@ impl Controller {
     /// next one carries everything since.
     fn ship(&mut self, key: AttemptKey, now: Instant) {
         let writable = self.storage_fault.is_none();
-        let Some(job) = self.jobs.get_mut(&key) else {
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         if job.in_flight || job.releasing || job.retry_at.is_some_and(|at| at > now) {
@@ -372,7 +375,7 @@ impl Controller {
         shipment: &Shipment,
         result: Result<OutputAck, ShipError>,
     ) {
-        let Some(job) = self.jobs.get_mut(&key) else {
+        let Some(job) = self.work.jobs.get_mut(&key) else {
             return;
         };
         job.in_flight = false;
@@ -414,7 +417,7 @@ impl Controller {
 
     /// The balancer has the signed end.
     fn complete(&mut self, key: AttemptKey) {
-        let Some(job) = self.jobs.get(&key) else {
+        let Some(job) = self.work.jobs.get(&key) else {
             return;
         };
         let spec = job.production.spec();
@@ -430,7 +433,7 @@ impl Controller {
                 id: key.job.to_string(),
                 attempt: key.attempt,
                 model: spec.task.model,
-                model_name: self.slots[job.slot].name(self.served.as_deref()),
+                model_name: self.slots[job.slot].name(self.network.served.as_deref()),
                 input_tokens: spec.task.input_tokens(),
                 output_tokens: job.production.produced(),
                 started_ms: job.started_ms,
@@ -450,8 +453,8 @@ impl Controller {
 
     /// Nothing more is owed for a job.
     pub(super) fn forget_job(&mut self, key: AttemptKey) {
-        if self.jobs.remove(&key).is_some() {
-            self.mark_over(Duty::Job(key));
+        if self.work.jobs.remove(&key).is_some() {
+            self.work.mark_over(Duty::Job(key));
             let store = self.store.clone();
             self.remember(async move { store.close_attempt(key).await });
         }
@@ -459,7 +462,7 @@ impl Controller {
 
     /// Hands back a job that was never begun.
     fn hand_back(&mut self, key: AttemptKey, reason: &str) {
-        self.mark_over(Duty::Job(key));
+        self.work.mark_over(Duty::Job(key));
         let (caller, store, reason) = (self.caller.clone(), self.store.clone(), reason.to_owned());
         self.remember(async move {
             send_release(&caller, key, &reason).await;
@@ -470,7 +473,7 @@ impl Controller {
     /// Delivers what an earlier run of the program owes, and hands back what it left open.
     pub(super) async fn settle_debts(&mut self) -> Result<(), StoreError> {
         for open in self.store.open_attempts().await? {
-            self.mark_over(Duty::Job(open.key));
+            self.work.mark_over(Duty::Job(open.key));
             let (caller, store) = (self.caller.clone(), self.store.clone());
             self.remember(async move {
                 deliver_debt(&caller, &open).await;

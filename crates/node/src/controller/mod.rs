@@ -5,10 +5,9 @@ mod audits;
 mod engines;
 mod jobs;
 mod network;
-
 mod snapshot;
+mod work;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +20,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use self::audits::{Audit, Report};
 use self::engines::Slot;
-use self::jobs::Job;
-use self::network::SpeedMeasured;
+use self::network::{NetworkView, SpeedMeasured};
+use self::snapshot::Outlets;
+use self::work::Work;
 use crate::balancer_link::LinkError;
 use crate::caller::Caller;
 use crate::clock::random_32;
@@ -113,13 +112,6 @@ enum ShipError {
     Store(StoreError),
 }
 
-/// One request to an engine, by what it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Duty {
-    Job(AttemptKey),
-    Audit(AuditId),
-}
-
 pub(crate) struct Controller {
     edges: Edges,
     config: NodeConfig,
@@ -127,50 +119,35 @@ pub(crate) struct Controller {
     store: Store,
     caller: Caller,
     tasks: JoinSet<()>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    inputs: mpsc::UnboundedReceiver<Input>,
+    inbox: Inbox,
+    /// Where its own tasks report.
     input: mpsc::UnboundedSender<Input>,
-    session_events: mpsc::UnboundedReceiver<SessionEvent>,
+    outlets: Outlets,
     /// Runs once the hardware is known.
     session_task: Option<SessionTask>,
-    snapshots: watch::Sender<NodeSnapshot>,
-    state: watch::Sender<NodeState>,
-    session_timeout: watch::Sender<Duration>,
-    hardware_out: watch::Sender<Hardware>,
 
-    connection: Connection,
-    reference: bool,
-    policy: Option<Policy>,
+    network: NetworkView,
     hardware: Option<Hardware>,
-    served: Option<Vec<ModelOffer>>,
-    served_asked: Instant,
-    points: Option<Points>,
-    points_in_flight: bool,
-    points_outdated: bool,
-    speed: Option<SpeedMeasured>,
-    speed_in_flight: bool,
+    slots: Vec<Slot>,
+    work: Work,
+
     pause: watch::Sender<Option<Pause>>,
     pause_keeper: JoinHandle<()>,
     own_use: bool,
     storage_fault: Option<String>,
     decision: Decision,
 
-    slots: Vec<Slot>,
-    offers: Vec<(Offer, Instant)>,
-    claiming: HashMap<AttemptKey, usize>,
-    jobs: BTreeMap<AttemptKey, Job>,
-    audits: BTreeMap<AuditId, Audit>,
-    reports: BTreeMap<AuditId, Report>,
-    /// Attempts and audits that are over, so that a repeated event does not begin them again.
-    over: VecDeque<Duty>,
-    requests_made: u64,
-    in_engine: HashMap<u64, Duty>,
-
     look_around_at: Instant,
-    publish_at: Option<Instant>,
-    published: Option<Instant>,
     closing: Option<Closing>,
+    /// Who waits for the hardware to be read anew.
     checks: Vec<oneshot::Sender<NodeSnapshot>>,
+}
+
+/// What comes in.
+struct Inbox {
+    requests: mpsc::UnboundedReceiver<Request>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    session_events: mpsc::UnboundedReceiver<SessionEvent>,
 }
 
 struct Closing {
@@ -182,7 +159,6 @@ const LOOK_AROUND: Duration = Duration::from_secs(30);
 const LOOK_AROUND_IN_TROUBLE: Duration = Duration::from_secs(5);
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 const CLOSING_LIMIT: Duration = Duration::from_millis(3500);
-const OVER_KEPT: usize = 1024;
 const PAUSE_SETTING: &str = "pause";
 const PAUSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -263,43 +239,31 @@ impl Controller {
             store,
             caller,
             tasks,
-            requests,
-            inputs,
+            inbox: Inbox {
+                requests,
+                inputs,
+                session_events,
+            },
             input,
-            session_events,
+            outlets: Outlets {
+                snapshots,
+                state,
+                session_timeout,
+                hardware: hardware_out,
+                publish_at: None,
+                published: None,
+            },
             session_task,
-            snapshots,
-            state,
-            session_timeout,
-            hardware_out,
-            connection: Connection::Connecting,
-            reference: false,
-            policy: None,
+            network: NetworkView::new(speed, now),
             hardware: None,
-            served: None,
-            served_asked: now,
-            points: None,
-            points_in_flight: false,
-            points_outdated: false,
-            speed,
-            speed_in_flight: false,
+            slots,
+            work: Work::default(),
             pause,
             pause_keeper,
             own_use: false,
             storage_fault: None,
             decision,
-            slots,
-            offers: Vec::new(),
-            claiming: HashMap::new(),
-            jobs: BTreeMap::new(),
-            audits: BTreeMap::new(),
-            reports: BTreeMap::new(),
-            over: VecDeque::new(),
-            requests_made: 0,
-            in_engine: HashMap::new(),
             look_around_at: now + LOOK_AROUND,
-            publish_at: None,
-            published: None,
             closing: None,
             checks: Vec::new(),
         };
@@ -315,12 +279,12 @@ impl Controller {
         while !self.has_ended() {
             let wake = self.next_wake();
             tokio::select! {
-                request = self.requests.recv(), if held => if let Some(request) = request { self.on_request(request) } else {
+                request = self.inbox.requests.recv(), if held => if let Some(request) = request { self.on_request(request) } else {
                     held = false;
                     self.close(None);
                 },
-                Some(input) = self.inputs.recv() => self.on_input(input),
-                Some(event) = self.session_events.recv() => self.on_session(event),
+                Some(input) = self.inbox.inputs.recv() => self.on_input(input),
+                Some(event) = self.inbox.session_events.recv() => self.on_session(event),
                 Some(result) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     if let Err(error) = result && error.is_panic() {
                         tracing::error!(%error, "a task of the node failed");
@@ -400,7 +364,7 @@ impl Controller {
             Input::FreeDisk(bytes) => self.on_free_disk(bytes),
             Input::Speed(speed) => self.on_speed(speed),
             Input::Points(points) => self.on_points(points),
-            Input::Models(models) => self.served = Some(models),
+            Input::Models(models) => self.network.served = Some(models),
             Input::Network(answer) => self.on_network(answer),
             Input::StorageFault(error) => self.on_storage_fault(&error),
             Input::StorageWorks => {
@@ -413,7 +377,7 @@ impl Controller {
 
     /// What a person asked for shows at once.
     fn act_and_publish(&mut self) {
-        self.published = None;
+        self.outlets.published = None;
         self.act();
     }
 
@@ -435,7 +399,7 @@ impl Controller {
             }
             Mode::Drain => {
                 let busy: Vec<_> = (0..self.slots.len())
-                    .map(|slot| self.load_of(slot) > 0)
+                    .map(|slot| self.work.load_of(slot) > 0)
                     .collect();
                 self.start_engines(now, |slot| busy[slot]);
             }
@@ -460,7 +424,7 @@ impl Controller {
             closing: self.closing.is_some(),
             hold: self.config.hold,
             own_use: self.own_use,
-            refused: matches!(self.connection, Connection::Refused { .. }),
+            refused: matches!(self.network.connection, Connection::Refused { .. }),
             requirements: self.requirements(),
             free_disk_bytes: self
                 .hardware
@@ -468,7 +432,7 @@ impl Controller {
                 .and_then(|hardware| hardware.free_disk_bytes),
             disk_was_low,
             storage_fault: self.storage_fault.clone(),
-            running: self.unfinished_jobs() + self.audits.len() + self.claiming.len(),
+            running: self.unfinished_jobs() + self.work.audits.len() + self.work.claiming.len(),
         };
         let decision = decide(&observations, &self.config.governor, self.now_ms());
         if decision.mode != self.decision.mode {
@@ -485,7 +449,7 @@ impl Controller {
             Some(Reason::StorageFault { .. }) => "the node cannot write to its disk",
             _ => "the node has stopped working",
         };
-        self.offers.clear();
+        self.work.offers.clear();
         self.release_all(reason);
         self.decline_all(reason);
     }
@@ -496,13 +460,14 @@ impl Controller {
             .decision
             .ask_again_ms
             .map(|ms| now + Duration::from_millis((ms - self.now_ms()).max(1) as u64));
-        self.jobs
+        self.work
+            .jobs
             .values()
             .flat_map(|job| [job.retry_at, job.production.prefilled_due()])
             .flatten()
             .chain(self.slots.iter().filter_map(Slot::restart_at))
-            .chain(self.audits.values().map(|audit| audit.expires))
-            .chain(self.publish_at)
+            .chain(self.work.audits.values().map(|audit| audit.expires))
+            .chain(self.outlets.publish_at)
             .chain(ask_again)
             .chain(self.closing.as_ref().map(|closing| closing.deadline))
             .chain([self.look_around_at])
@@ -531,7 +496,7 @@ impl Controller {
             });
         }
         self.refresh_if_needed();
-        if self.policy.is_none() {
+        if self.network.policy.is_none() {
             self.ask_network();
         }
     }
@@ -546,9 +511,9 @@ impl Controller {
 
     fn has_ended(&self) -> bool {
         self.closing.as_ref().is_some_and(|closing| {
-            let idle = self.jobs.is_empty()
-                && self.audits.is_empty()
-                && self.claiming.is_empty()
+            let idle = self.work.jobs.is_empty()
+                && self.work.audits.is_empty()
+                && self.work.claiming.is_empty()
                 && self.slots.iter().all(Slot::is_stopped);
             idle || Instant::now() >= closing.deadline
         })
@@ -569,7 +534,7 @@ impl Controller {
 
     fn on_hardware(&mut self, mut hardware: Hardware) {
         hardware.network_bytes_per_second = self.speed_now();
-        self.hardware_out.send_replace(hardware.clone());
+        self.outlets.hardware.send_replace(hardware.clone());
         self.hardware = Some(hardware);
         if self.config.hold.is_none()
             && let Some(session) = self.session_task.take()
@@ -588,7 +553,7 @@ impl Controller {
     fn on_free_disk(&mut self, bytes: Option<u64>) {
         if let Some(hardware) = &mut self.hardware {
             hardware.free_disk_bytes = bytes;
-            self.hardware_out.send_replace(hardware.clone());
+            self.outlets.hardware.send_replace(hardware.clone());
         }
     }
 
@@ -611,18 +576,11 @@ impl Controller {
     /// The network's own; the public one's before a network may be asked.
     fn policy(&self) -> Option<Policy> {
         let of_public = || self.config.hold.map(|_| Policy::public());
-        self.policy.clone().or_else(of_public)
+        self.network.policy.clone().or_else(of_public)
     }
 
     fn now_ms(&self) -> i64 {
         self.edges.clock.now_ms()
-    }
-
-    fn mark_over(&mut self, work: Duty) {
-        self.over.push_back(work);
-        if self.over.len() > OVER_KEPT {
-            self.over.pop_front();
-        }
     }
 
     /// Runs a task whose result comes back as an input.

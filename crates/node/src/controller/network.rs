@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use infera_protocol::ModelId;
-use infera_protocol::node_api::{Network, NodeEvent, Points, Session};
+use infera_protocol::node_api::{ModelOffer, Network, NodeEvent, Points, Session};
+use infera_protocol::requirements::Policy;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -22,6 +23,21 @@ pub(super) struct SpeedMeasured {
     measured_ms: i64,
 }
 
+/// The network as far as it is known.
+pub(super) struct NetworkView {
+    pub(super) connection: Connection,
+    /// The node re-scores other nodes' outputs instead of taking jobs.
+    pub(super) reference: bool,
+    pub(super) policy: Option<Policy>,
+    pub(super) served: Option<Vec<ModelOffer>>,
+    served_asked: Instant,
+    pub(super) points: Option<Points>,
+    points_in_flight: bool,
+    points_outdated: bool,
+    speed: Option<SpeedMeasured>,
+    speed_in_flight: bool,
+}
+
 pub(super) const SPEED_SETTING: &str = "network_speed";
 const SPEED_TEST_BYTES: u64 = 8 << 20;
 const SPEED_VALID_MS: i64 = 24 * 3_600_000;
@@ -30,6 +46,23 @@ const SLOW_SPEED_VALID_MS: i64 = 10 * 60_000;
 const HISTORY_FETCHED: u32 = 200;
 /// What the network serves is asked for again after so long. No event tells that a model is gone.
 const SERVED_VALID: Duration = Duration::from_mins(10);
+
+impl NetworkView {
+    pub(super) fn new(speed: Option<SpeedMeasured>, now: Instant) -> Self {
+        Self {
+            connection: Connection::Connecting,
+            reference: false,
+            policy: None,
+            served: None,
+            served_asked: now,
+            points: None,
+            points_in_flight: false,
+            points_outdated: false,
+            speed,
+            speed_in_flight: false,
+        }
+    }
+}
 
 impl Controller {
     /// While nothing may be shared there is no session, but the person is to see the rules of the
@@ -48,12 +81,12 @@ impl Controller {
     pub(super) fn on_network(&mut self, answer: Result<Box<Network>, LinkError>) {
         match answer {
             Ok(network) => {
-                self.connection = Connection::Connecting;
-                self.policy = Some(network.policy);
-                self.served = Some(network.models);
+                self.network.connection = Connection::Connecting;
+                self.network.policy = Some(network.policy);
+                self.network.served = Some(network.models);
             }
             Err(error) => {
-                self.connection = Connection::Disconnected {
+                self.network.connection = Connection::Disconnected {
                     reason: error.reason(),
                     retry_at_ms: self.now_ms() + LOOK_AROUND.as_millis() as i64,
                 };
@@ -76,7 +109,7 @@ impl Controller {
                 retry_in,
             } => {
                 let retry_at_ms = self.now_ms() + retry_in.as_millis() as i64;
-                self.connection = if let Some(why) = turned_away {
+                self.network.connection = if let Some(why) = turned_away {
                     tracing::warn!(
                         %reason,
                         ?retry_in,
@@ -93,7 +126,7 @@ impl Controller {
             }
             SessionEvent::Refused(message) => {
                 tracing::error!(message, "the balancer refuses this program");
-                self.connection = Connection::Refused { message };
+                self.network.connection = Connection::Refused { message };
             }
         }
     }
@@ -104,17 +137,18 @@ impl Controller {
             policy = session.policy.name,
             "connected"
         );
-        self.reference = session.reference;
+        self.network.reference = session.reference;
         self.connected();
-        self.policy = Some(session.policy.clone());
-        self.session_timeout
+        self.network.policy = Some(session.policy.clone());
+        self.outlets
+            .session_timeout
             .send_replace(Duration::from_millis(session.timeout_ms.max(300)));
         self.refresh();
     }
 
     fn connected(&mut self) {
-        self.connection = Connection::Connected {
-            reference: self.reference,
+        self.network.connection = Connection::Connected {
+            reference: self.network.reference,
         };
     }
 
@@ -176,18 +210,18 @@ impl Controller {
 
     /// What is asked for again while the session lasts.
     pub(super) fn refresh_if_needed(&mut self) {
-        if !matches!(self.connection, Connection::Connected { .. }) {
+        if !matches!(self.network.connection, Connection::Connected { .. }) {
             return;
         }
         let unserved = self
             .slots
             .iter()
-            .any(|slot| slot.status(self.served.as_deref()).served == Some(false));
-        let outdated = self.served_asked.elapsed() >= SERVED_VALID;
-        if unserved || outdated || self.served.is_none() {
+            .any(|slot| slot.status(self.network.served.as_deref()).served == Some(false));
+        let outdated = self.network.served_asked.elapsed() >= SERVED_VALID;
+        if unserved || outdated || self.network.served.is_none() {
             self.refresh_models();
         }
-        if self.points.is_none() {
+        if self.network.points.is_none() {
             self.refresh_points();
         }
         self.measure_speed();
@@ -195,12 +229,12 @@ impl Controller {
 
     /// Whether the network serves a model, as far as the node has heard.
     fn lists(&self, model: ModelId) -> bool {
-        let served = self.served.as_deref().unwrap_or_default();
+        let served = self.network.served.as_deref().unwrap_or_default();
         served.iter().any(|offer| offer.model == model)
     }
 
     fn refresh_models(&mut self) {
-        self.served_asked = Instant::now();
+        self.network.served_asked = Instant::now();
         let (caller, input) = (self.caller.clone(), self.input.clone());
         self.remember(async move {
             match caller.once(|link, token| link.models(token)).await {
@@ -213,11 +247,11 @@ impl Controller {
 
     /// One call at a time; what changes meanwhile is asked for with the next.
     fn refresh_points(&mut self) {
-        if std::mem::replace(&mut self.points_in_flight, true) {
-            self.points_outdated = true;
+        if std::mem::replace(&mut self.network.points_in_flight, true) {
+            self.network.points_outdated = true;
             return;
         }
-        self.points_outdated = false;
+        self.network.points_outdated = false;
         let caller = self.caller.clone();
         self.report(
             async move { Input::Points(caller.once(|link, token| link.points(token)).await) },
@@ -225,12 +259,12 @@ impl Controller {
     }
 
     pub(super) fn on_points(&mut self, points: Result<Points, LinkError>) {
-        self.points_in_flight = false;
+        self.network.points_in_flight = false;
         match points {
-            Ok(points) => self.points = Some(points),
+            Ok(points) => self.network.points = Some(points),
             Err(error) => tracing::debug!(%error, "the points could not be fetched"),
         }
-        if self.points_outdated {
+        if self.network.points_outdated {
             self.refresh_points();
         }
     }
@@ -238,13 +272,14 @@ impl Controller {
     /// Once a day, and only where the network asks for a speed.
     fn measure_speed(&mut self) {
         let wanted = self
+            .network
             .policy
             .as_ref()
             .is_some_and(|policy| policy.network_bytes_per_second.is_some());
-        if !wanted || self.valid_speed().is_some() || self.speed_in_flight {
+        if !wanted || self.valid_speed().is_some() || self.network.speed_in_flight {
             return;
         }
-        self.speed_in_flight = true;
+        self.network.speed_in_flight = true;
         let (caller, store, clock) = (
             self.caller.clone(),
             self.store.clone(),
@@ -273,21 +308,25 @@ impl Controller {
     }
 
     pub(super) fn on_speed(&mut self, speed: SpeedMeasured) {
-        self.speed_in_flight = false;
+        self.network.speed_in_flight = false;
         if speed.bytes_per_second.is_none() {
             return;
         }
-        self.speed = Some(speed);
+        self.network.speed = Some(speed);
         if let Some(hardware) = &mut self.hardware {
-            hardware.network_bytes_per_second =
-                self.speed.as_ref().and_then(|speed| speed.bytes_per_second);
-            self.hardware_out.send_replace(hardware.clone());
+            hardware.network_bytes_per_second = self
+                .network
+                .speed
+                .as_ref()
+                .and_then(|speed| speed.bytes_per_second);
+            self.outlets.hardware.send_replace(hardware.clone());
         }
     }
 
     /// What is known of the speed, also if it was measured days ago.
     pub(super) fn speed_now(&self) -> Option<u64> {
-        self.speed
+        self.network
+            .speed
             .as_ref()
             .filter(|speed| speed.balancer == self.edges.balancer_url())
             .and_then(|speed| speed.bytes_per_second)
@@ -296,10 +335,11 @@ impl Controller {
     fn valid_speed(&self) -> Option<&SpeedMeasured> {
         let now = self.now_ms();
         let need = self
+            .network
             .policy
             .as_ref()
             .and_then(|policy| policy.network_bytes_per_second);
-        self.speed.as_ref().filter(|speed| {
+        self.network.speed.as_ref().filter(|speed| {
             let valid_ms = if speed.bytes_per_second < need {
                 SLOW_SPEED_VALID_MS
             } else {

@@ -1,12 +1,26 @@
 //! What others are told of the node: the balancer its state, everybody here the snapshot.
 
+use std::time::Duration;
+
 use infera_protocol::node_api::{NodeState, WorkKind};
+use infera_protocol::requirements::Hardware;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::engines::Slot;
 use super::{Controller, PUBLISH_INTERVAL};
 use crate::governor::Mode;
 use crate::state::{NodeSnapshot, State, Summary, WorkInProgress, describe};
+
+/// Where it is told.
+pub(super) struct Outlets {
+    pub(super) snapshots: watch::Sender<NodeSnapshot>,
+    pub(super) state: watch::Sender<NodeState>,
+    pub(super) session_timeout: watch::Sender<Duration>,
+    pub(super) hardware: watch::Sender<Hardware>,
+    pub(super) publish_at: Option<Instant>,
+    pub(super) published: Option<Instant>,
+}
 
 impl Controller {
     /// What the balancer is to know; sent when it changes.
@@ -30,7 +44,7 @@ impl Controller {
                 .then(|| describe(&self.snapshot_without_state(), &*self.edges.clock).sentence),
             hardware,
         };
-        self.state.send_if_modified(|current| {
+        self.outlets.state.send_if_modified(|current| {
             let changed = *current != state;
             *current = state;
             changed
@@ -38,13 +52,13 @@ impl Controller {
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        let due = self.published.map(|last| last + PUBLISH_INTERVAL);
-        self.publish_at = due.filter(|due| now < *due);
-        if self.publish_at.is_some() {
+        let due = self.outlets.published.map(|last| last + PUBLISH_INTERVAL);
+        self.outlets.publish_at = due.filter(|due| now < *due);
+        if self.outlets.publish_at.is_some() {
             return;
         }
         let snapshot = self.snapshot();
-        let changed = self.snapshots.send_if_modified(|current| {
+        let changed = self.outlets.snapshots.send_if_modified(|current| {
             let changed = *current != snapshot;
             if changed && current.state.sentence != snapshot.state.sentence {
                 tracing::debug!(state = snapshot.state.sentence, "state");
@@ -53,7 +67,7 @@ impl Controller {
             changed
         });
         if changed {
-            self.published = Some(now);
+            self.outlets.published = Some(now);
         }
     }
 
@@ -72,28 +86,28 @@ impl Controller {
             balancer: self.edges.balancer_url().to_owned(),
             state: State::new(Summary::ReadingHardware, &*self.edges.clock),
             decision: self.decision.clone(),
-            connection: self.connection.clone(),
+            connection: self.network.connection.clone(),
             models: self
                 .slots
                 .iter()
-                .map(|slot| slot.status(self.served.as_deref()))
+                .map(|slot| slot.status(self.network.served.as_deref()))
                 .collect(),
             work: self.work_in_progress(),
-            points: self.points,
+            points: self.network.points,
             hardware: self.hardware.clone(),
             policy: self.policy().map(|policy| policy.name),
             requirements: self.requirements(),
-            offers: self.served.clone(),
+            offers: self.network.served.clone(),
         }
     }
 
     fn work_in_progress(&self) -> Vec<WorkInProgress> {
-        let jobs = self.jobs.values().map(|job| {
+        let jobs = self.work.jobs.values().map(|job| {
             let spec = job.production.spec();
             WorkInProgress {
                 kind: WorkKind::Job,
                 id: spec.job.to_string(),
-                model: self.slots[job.slot].name(self.served.as_deref()),
+                model: self.slots[job.slot].name(self.network.served.as_deref()),
                 input_tokens: spec.task.input_tokens(),
                 output_tokens: job.production.position(),
                 max_tokens: spec.task.most_output_tokens(),
@@ -101,10 +115,10 @@ impl Controller {
                 started_ms: job.started_ms,
             }
         });
-        let audits = self.audits.iter().map(|(id, audit)| WorkInProgress {
+        let audits = self.work.audits.iter().map(|(id, audit)| WorkInProgress {
             kind: WorkKind::Audit,
             id: id.to_string(),
-            model: self.slots[audit.slot].name(self.served.as_deref()),
+            model: self.slots[audit.slot].name(self.network.served.as_deref()),
             input_tokens: audit.tokens,
             output_tokens: 0,
             max_tokens: 0,
