@@ -263,6 +263,63 @@ mod tests {
         assert!(!preferences.setup.agreed);
     }
 
+    /// What version 1 writes, every field of it. A change that makes this fail raises [`VERSION`]:
+    /// files like it are on people's machines.
+    const VERSION_1: &str = r#"{
+  "settings": {
+    "balancer": "https://net.example",
+    "closing_explained": true,
+    "device": { "device": "adapter", "id": "0000:01:00.0" },
+    "download_bytes_per_second": 1000000,
+    "excluded_adapters": ["0000:00:02.0"],
+    "jobs_at_once": 2,
+    "language": "de",
+    "look_for_updates": true,
+    "models": ["/models/a.gguf"],
+    "models_quota_bytes": 50000000000,
+    "notifications": false,
+    "start_with_system": true,
+    "theme": "dark",
+    "vram_reserve_bytes": 1073741824,
+    "web_control": true
+  },
+  "setup": { "agreed": true, "finished": true },
+  "version": 1
+}"#;
+
+    #[test]
+    fn a_file_of_version_1_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(VERSION_1);
+        let preferences = Preferences::read(&path).unwrap();
+        assert_eq!(preferences.settings.jobs_at_once, 2);
+        assert_eq!(preferences.settings.theme, Theme::Dark);
+        preferences.write(&path).unwrap();
+        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(VERSION_1).unwrap());
+    }
+
+    #[test]
+    fn a_change_touches_what_it_names() {
+        let before = Settings {
+            jobs_at_once: 7,
+            language: Some("de".to_owned()),
+            ..Settings::default()
+        };
+        let change = |text: &str| serde_json::from_str::<SettingsChange>(text).unwrap();
+        let after = change(r#"{"theme":"dark","language":null}"#)
+            .apply(&before)
+            .unwrap();
+        let expected = Settings {
+            theme: Theme::Dark,
+            language: None,
+            ..before.clone()
+        };
+        assert_eq!(after, expected);
+        for bad in [r#"{"colour":1}"#, r#"{"jobs_at_once":"many"}"#] {
+            assert!(change(bad).apply(&before).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn faults_as_a_table() {
         for (content, words) in [

@@ -93,7 +93,7 @@ describe("the chat", () => {
     await finished();
     expect(last().answer).not.toBe("");
     await vi.waitFor(() => expect(answer()).toContain("The answer broke off"));
-    expect(answer()).toContain("The device has too little memory for it");
+    expect(answer()).toContain("The device has too little memory for this model");
   });
 
   it("ends an answer whose stream broke", async () => {
