@@ -1,5 +1,7 @@
 //! The node's own books: jobs done and points earned, searched, summed up and exported.
 
+#![deny(missing_docs)]
+
 mod csv;
 mod queries;
 mod sums;
@@ -14,47 +16,66 @@ use ts_rs::TS;
 pub struct JobsQuery {
     /// In the model's name or the job's id.
     pub search: String,
+    /// Only work with this verdict; none for any.
     pub verdict: Option<VerdictStatus>,
+    /// Only jobs, or only audits; none for both.
     pub kind: Option<WorkKind>,
     /// Begun at this Unix time in milliseconds or later.
     pub since_ms: Option<i64>,
     /// Begun before it.
     pub until_ms: Option<i64>,
+    /// What decides the order. What is equal stands newest first.
     pub sort: JobsSort,
+    /// The smallest or oldest first. What is unknown comes last either way.
     pub ascending: bool,
+    /// Rows to leave out before the first one.
     pub offset: u32,
     /// At most 1000; 0 counts only.
     pub limit: u32,
 }
 
+/// A column of the list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum JobsSort {
+    /// When it began.
     #[default]
     Started,
+    /// The model's name, in any case.
     Model,
+    /// The prompt's length.
     InputTokens,
+    /// The output's length.
     OutputTokens,
+    /// The speed; work without a measurement comes last.
     TokensPerSecond,
+    /// How long it took; what still runs comes last.
     Duration,
+    /// The verdict's word, so that equal ones stand together.
     Verdict,
+    /// What it earned.
     Points,
 }
 
 /// Part of the jobs that a query finds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct JobsPage {
+    /// Rows of this page, in the query's order.
     pub jobs: Vec<JobRow>,
     /// All rows that the query finds, not only this page's.
     pub count: u64,
+    /// Points of all rows that the query finds, pending ones included.
     pub total_micro_points: i64,
+    /// What was read for all rows that the query finds.
     pub total_input_tokens: u64,
+    /// What was written for all rows that the query finds.
     pub total_output_tokens: u64,
 }
 
 /// A piece of work as this node saw it, with what the balancer made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct JobRow {
+    /// The work and its verdict. In JSON its fields stand beside the speed.
     #[serde(flatten)]
     pub record: WorkRecord,
     /// None where this node did not measure it.
@@ -65,20 +86,26 @@ pub struct JobRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
+    /// From midnight.
     Day,
+    /// From Monday.
     Week,
+    /// From the first of the month.
     Month,
 }
 
+/// How finely to sum up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct EarningsQuery {
+    /// How long each bucket is.
     pub period: Period,
 }
 
 /// Points over time. The totals are the sum of the buckets and `unlisted`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct Earnings {
+    /// All that this node has earned, as far as this machine and the balancer know.
     pub total: PointSums,
     /// Oldest first, without gaps, to the current one.
     pub buckets: Vec<EarningsBucket>,
@@ -91,15 +118,20 @@ pub struct Earnings {
 /// In micro-points.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct PointSums {
+    /// Earned by what was verified or needed no check.
     pub confirmed: i64,
+    /// Earned by what has no verdict yet; a failed one takes it away.
     pub pending: i64,
+    /// Lost because verification failed. No part of the other two.
     pub forfeited: i64,
 }
 
+/// One day, week or month of a node's work, by when the work ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct EarningsBucket {
     /// Unix time in milliseconds of its first moment.
     pub start_ms: i64,
+    /// What its work earned.
     pub points: PointSums,
     /// Audits earn points, but are no jobs.
     pub jobs: u32,
@@ -110,6 +142,7 @@ pub struct EarningsBucket {
 /// What a day like the last minutes would earn.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 pub struct Estimate {
+    /// Micro-points in 24 hours, pending ones included.
     pub micro_points_per_day: i64,
     /// For how much of the last fifteen minutes the node worked.
     pub basis_seconds: u32,
@@ -120,8 +153,12 @@ pub struct Estimate {
 pub struct Today {
     /// Confirmed and pending.
     pub micro_points: i64,
+    /// Attempts at jobs that ended today, or began today and still run. Audits are none.
     pub jobs: u32,
+    /// Those of them that the references agree with.
     pub verified: u32,
+    /// Those of them without a verdict.
     pub pending: u32,
+    /// Those of them that lost their points.
     pub failed: u32,
 }

@@ -1,5 +1,7 @@
 //! Whether the node may work now, and why not: one pure function.
 
+#![deny(missing_docs)]
+
 use std::time::Duration;
 
 use infera_protocol::requirements::{Mark, Requirement};
@@ -9,6 +11,7 @@ use ts_rs::TS;
 /// What is known when a decision is made.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
+    /// None while the person wants work done. One that is over counts as none.
     pub pause: Option<Pause>,
     /// The program is ending.
     pub closing: bool,
@@ -71,8 +74,10 @@ impl Default for GovernorPolicy {
     }
 }
 
+/// Whether the node works, and what keeps it from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Decision {
+    /// What the controller does with jobs and engines.
     pub mode: Mode,
     /// Why it is not `Run`.
     pub reason: Option<Reason>,
@@ -81,6 +86,7 @@ pub struct Decision {
     pub ask_again_ms: Option<i64>,
 }
 
+/// How far the node steps back, from not at all to all the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -94,27 +100,44 @@ pub enum Mode {
     ReleaseGpu,
 }
 
+/// What keeps the node from taking jobs, as data: the window, the tray and the command line have
+/// their own words for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
+    /// The program is ending.
     Closing,
+    /// The person has not agreed to lend their GPU.
     NotAgreed,
+    /// The settings name no network.
     NoBalancer,
     /// The owner chats with a model, or measures one.
     OwnUse,
+    /// The balancer will never speak to this version of the program.
     Refused,
+    /// The person asked for quiet.
     Paused {
+        /// Unix time in milliseconds at which it ends by itself; none until the person resumes.
         until_ms: Option<i64>,
+        /// Jobs in progress are still being finished.
         finishing: bool,
     },
+    /// The data folder cannot be written, and work that is not recorded is not done.
     StorageFault {
+        /// What the system says, in one sentence in English.
         message: String,
     },
+    /// The disk with the data folder is nearly full.
     LowDisk {
+        /// What this user may still write there.
         free_bytes: u64,
+        /// The node goes on by itself above this. It is more than what stopped it, so that it does
+        /// not come and go.
         resume_above_bytes: u64,
     },
+    /// The machine does not have what the network asks for.
     RequirementFailed {
+        /// The first row that failed.
         requirement: Requirement,
     },
 }

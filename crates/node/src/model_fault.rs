@@ -1,5 +1,7 @@
 //! Why a model does not answer here, as data: a window says it in its language.
 
+#![deny(missing_docs)]
+
 use infera_engine::message::{Failure, FailureCode};
 use infera_model::ModelError;
 use infera_model::rendering::RenderError;
@@ -14,11 +16,13 @@ use crate::local_engine::LocalFault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelFault {
+    /// What kind of fault; the window has a sentence for each.
     pub cause: ModelCause,
     /// What happened, in one sentence.
     pub message: String,
 }
 
+/// Kinds of faults. What a person can do differs between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelCause {
@@ -30,7 +34,9 @@ pub enum ModelCause {
     Damaged,
     /// It has no chat template, or one that does not take this conversation.
     Template,
+    /// The chosen device is not there, or cannot be opened.
     NoDevice,
+    /// The device, or the machine, has too little memory for it.
     OutOfMemory,
     /// The GPU's driver crashed or was reset.
     DeviceLost,
@@ -44,6 +50,7 @@ pub enum ModelCause {
     ContextFull,
     /// The owner asked for something else meanwhile.
     BrokenOff,
+    /// The engine made a mistake of its own; the message is for a report.
     Internal,
 }
 

@@ -1,5 +1,7 @@
 //! What a node shows of itself: one snapshot, and the sentence that sums it up.
 
+#![deny(missing_docs)]
+
 use infera_engine::message::DeviceInfo;
 use infera_protocol::node_api::{ModelOffer, Points, WorkKind};
 use infera_protocol::requirements::{Hardware, Requirement, RequirementId};
@@ -15,13 +17,19 @@ use crate::unreachable::Unreachable;
 /// Everything that a window, a tray or a command line shows, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct NodeSnapshot {
+    /// Its name on the network: the public half of its key.
     pub node: NodeId,
     /// Name and version of the program.
     pub software: String,
+    /// The network's address; empty while none is chosen.
     pub balancer: String,
+    /// The whole snapshot in one sentence.
     pub state: State,
+    /// Whether the governor lets the node work.
     pub decision: Decision,
+    /// How the node stands with the balancer.
     pub connection: Connection,
+    /// The chosen models, in the settings' order. Empty while none is chosen.
     pub models: Vec<ModelStatus>,
     /// Jobs and audits in progress.
     pub work: Vec<WorkInProgress>,
@@ -31,6 +39,7 @@ pub struct NodeSnapshot {
     pub hardware: Option<Hardware>,
     /// The network's policy by name.
     pub policy: Option<String>,
+    /// The machine against the network's rules; empty until both are known.
     pub requirements: Vec<Requirement>,
     /// The models that the network serves; none while that is unknown.
     pub offers: Option<Vec<ModelOffer>>,
@@ -39,6 +48,7 @@ pub struct NodeSnapshot {
 /// The one big truth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct State {
+    /// What the window, the tray and the page's mark show as colour and shape.
     pub kind: StateKind,
     /// State and reason, in the words of a person.
     pub sentence: String,
@@ -52,67 +62,112 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "summary", rename_all = "snake_case")]
 pub enum Summary {
+    /// The program has just started, or starts its node anew.
     ReadingHardware,
+    /// There is no node.
     CannotStart {
+        /// What stands in the way.
         fault: StartFault,
     },
+    /// The person has not agreed to lend their GPU.
     NotAgreed,
+    /// The settings name no network.
     NoBalancer,
+    /// The balancer speaks another version; only an update helps.
     Outdated {
+        /// What the balancer says, in English.
         message: String,
     },
+    /// The program is ending.
     Closing,
+    /// The person asked for quiet.
     Paused {
+        /// Unix time in milliseconds at which it ends by itself; none until the person resumes.
         until_ms: Option<i64>,
+        /// Jobs in progress are still being finished.
         finishing: bool,
     },
     /// The owner chats with a model, or measures one.
     OwnUse,
+    /// The data folder cannot be written, and work that is not recorded is not done.
     StorageFault {
+        /// What the system says, in one sentence in English.
         message: String,
     },
+    /// The disk with the data folder is nearly full.
     LowDisk {
+        /// What this user may still write there.
         free_bytes: u64,
+        /// The node goes on by itself above this.
         resume_above_bytes: u64,
     },
+    /// The machine does not have what the network asks for.
     RequirementFailed {
+        /// The first row that failed.
         requirement: Requirement,
+        /// Jobs in progress are still being finished.
         finishing: bool,
     },
+    /// No model is chosen to answer jobs.
     NoModel,
+    /// None of the chosen models can be loaded.
     ModelsBroken {
+        /// The first model's.
         fault: ModelFault,
     },
+    /// No connection; it is tried again by itself.
     Unreachable {
+        /// The address that was tried.
         balancer: String,
+        /// Unix time in milliseconds of the next try.
         retry_at_ms: i64,
     },
+    /// The balancer takes this node later.
     TurnedAway {
+        /// What it has against it now.
         why: TurnedAway,
     },
+    /// No model is ready yet, and this one is being loaded.
     Loading {
+        /// Its name, as in [`ModelStatus::name`].
         model: String,
+        /// From 0 to 100, of the weights' bytes.
         percent: u8,
     },
     /// Trying which way of computing is the fastest on this GPU, before the first job.
     Tuning {
+        /// Its name, as in [`ModelStatus::name`].
         model: String,
+        /// Ways of computing that were tried.
         done: u32,
+        /// Ways of computing to try.
         total: u32,
     },
+    /// No model is ready, for the engine of one has ended.
     Restarting {
+        /// How it ended.
         fault: ModelFault,
+        /// How long until it is started again, in milliseconds.
         retry_in_ms: u64,
     },
+    /// All is ready, and the network has no use for any of these models.
     NotServed {
+        /// Their names, in the settings' order.
         models: Vec<String>,
     },
+    /// The first connection is being made.
     Connecting,
+    /// All is ready; the network has nothing for this node right now.
     WaitingForJobs,
+    /// The same for a reference node, which gets audits in place of jobs.
     WaitingForAudits,
+    /// Jobs or audits are in progress.
     Working {
+        /// Jobs in progress.
         jobs: u32,
+        /// Checks of other nodes' outputs in progress.
         audits: u32,
+        /// Of all jobs together; none while no job has written anything.
         tokens_per_second: Option<f32>,
     },
 }
@@ -121,18 +176,25 @@ pub enum Summary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum StartFault {
+    /// The person has to unlock it; the node looks again by itself.
     #[error("The keychain with this node's key is locked")]
     KeychainLocked,
+    /// As on a server: the key can be kept in a file, if the person agrees.
     #[error("This machine has no keychain for this node's key")]
     KeychainMissing,
+    /// It may be waiting for the person behind another window.
     #[error("The keychain with this node's key does not answer")]
     KeychainSilent,
     /// Says what to do as well.
     #[error("{message}")]
-    Other { message: String },
+    Other {
+        /// What happened and what to do, in English.
+        message: String,
+    },
 }
 
 impl StartFault {
+    /// What the person can do, in English; none where the fault itself says it.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::KeychainLocked | Self::KeychainSilent => Some(
@@ -146,36 +208,48 @@ impl StartFault {
     }
 }
 
+/// What a state means to the person, whatever its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum StateKind {
+    /// Jobs or audits are in progress.
     Working,
+    /// Nothing is wrong, or the node gets over it by itself.
     Waiting,
+    /// By the person's own wish.
     Paused,
+    /// Nothing goes on until the person does something.
     NeedsYou,
 }
 
+/// How the node stands with the balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Connection {
+    /// The first try is under way, or none is to be made: no network is chosen.
     Connecting,
+    /// Offers of jobs, or audits, can come.
     Connected {
         /// The node re-scores other nodes' outputs instead of taking jobs.
         reference: bool,
     },
+    /// There was no answer, or the connection broke off.
     Disconnected {
+        /// What the last try met with.
         reason: Unreachable,
         /// Unix time in milliseconds of the next try.
         retry_at_ms: i64,
     },
     /// The balancer answers, and takes this node later.
     TurnedAway {
+        /// What the balancer has against it.
         why: TurnedAway,
         /// Unix time in milliseconds of the next try.
         retry_at_ms: i64,
     },
     /// The balancer speaks another protocol version; trying again is no use.
     Refused {
+        /// What the balancer says, in English.
         message: String,
     },
 }
@@ -191,53 +265,75 @@ pub enum TurnedAway {
     TooMuch,
 }
 
+/// A chosen model and its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelStatus {
     /// From the file's metadata, or the file's name until it is loaded.
     pub name: String,
+    /// What the network knows it by. None until it was loaded once.
     pub id: Option<ModelId>,
     /// Whether the network serves it; none while that is unknown.
     pub served: Option<bool>,
+    /// What computes it, and why that was chosen; none until it was loaded once.
     pub device: Option<DeviceInfo>,
+    /// Whether it can compute.
     pub engine: EngineStatus,
 }
 
+/// What a model's engine does. Each chosen model has one of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EngineStatus {
     /// No engine runs; no GPU memory is used.
     Off,
+    /// The weights go into the device's memory.
     Loading {
+        /// What is loaded of the weights; what counts is the share.
         done_bytes: u64,
+        /// All weights; 0 while that is unknown.
         total_bytes: u64,
     },
     /// The first time on this GPU and driver.
     Tuning {
+        /// Ways of computing that were tried.
         done: u32,
+        /// Ways of computing to try.
         total: u32,
     },
+    /// It computes what is asked of it.
     Ready,
     /// It ended without being asked; it is started again.
     Restarting {
+        /// How it ended.
         fault: ModelFault,
+        /// How long until it is started again, in milliseconds; longer each time.
         retry_in_ms: u64,
     },
     /// The model cannot be loaded; trying again is no use until something is changed.
     Broken {
+        /// Why it cannot be loaded.
         fault: ModelFault,
     },
 }
 
+/// A job or an audit, as it is computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct WorkInProgress {
+    /// What `id` is the id of.
     pub kind: WorkKind,
+    /// The job's, or the audit's; the history lists it under the same.
     pub id: String,
+    /// The model's name, as the network calls it where that is known.
     pub model: String,
+    /// Tokens of the prompt; for an audit, all tokens that it reads.
     pub input_tokens: u32,
+    /// Tokens written so far; 0 for an audit, which writes none.
     pub output_tokens: u32,
+    /// Where the output ends at the latest; 0 for an audit.
     pub max_tokens: u32,
     /// None until there are tokens to count.
     pub tokens_per_second: Option<f32>,
+    /// Unix time in milliseconds.
     pub started_ms: i64,
 }
 

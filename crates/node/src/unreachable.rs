@@ -1,5 +1,7 @@
 //! Why nobody answered, as data: the window and the tray have their own words for it.
 
+#![deny(missing_docs)]
+
 use std::error::Error;
 use std::io;
 
@@ -10,27 +12,48 @@ use ts_rs::TS;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Unreachable {
+    /// A typing error, or no name server.
     #[error("no machine has this name")]
     HostNotFound,
+    /// The machine is there; the network does not run on it, or behind another port.
     #[error("nothing answers at this address and port")]
     NobodyListens,
+    /// No route: the cable is out, the wireless off, or a VPN down.
     #[error("this machine is not connected to it")]
     NoWay,
+    /// A firewall may swallow what is sent.
     #[error("it did not answer in time")]
     TooSlow,
+    /// The connection was made, and ended before the answer.
     #[error("the connection broke off")]
     Broken,
+    /// An `https` address that answers without TLS: a wrong port, or a gateway's sign-in page.
     #[error("it speaks plain HTTP, which anyone on the way could read and change")]
     PlainHttp,
+    /// It is for another name, has expired, or was issued by somebody who is not trusted here.
     #[error("its certificate is not trusted: {detail}")]
-    Certificate { detail: String },
+    Certificate {
+        /// What is wrong with it, in the words of the TLS library.
+        detail: String,
+    },
+    /// A balancer or what stands before it is in trouble.
     #[error("it answered with status {status}")]
-    Failing { status: u16 },
+    Failing {
+        /// The HTTP status: from 500, or 408, or 429.
+        status: u16,
+    },
+    /// A web server that is no balancer, or a wrong path.
     #[error("something else than a network answers there (status {status})")]
-    NotANetwork { status: u16 },
+    NotANetwork {
+        /// The HTTP status.
+        status: u16,
+    },
     /// In its own words, or in a library's.
     #[error("{detail}")]
-    Other { detail: String },
+    Other {
+        /// One line, in English, for a report.
+        detail: String,
+    },
 }
 
 impl Unreachable {

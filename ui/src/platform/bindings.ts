@@ -4,16 +4,37 @@ export type Adapter = {
 /**
  * Its PCI id, else its name: what settings and readings name it by.
  */
-id: string, name: string, kind: GpuKind, 
+id: string, 
+/**
+ * As the driver or the system tells it; for a missing one, its id.
+ */
+name: string, 
+/**
+ * What decides whether its memory is its own. `other` for one that no compute API reaches.
+ */
+kind: GpuKind, 
 /**
  * `Vulkan`, `Metal`, `DX12`; none if no compute API reaches it.
  */
-api: string | null, driver: string | null, 
+api: string | null, 
+/**
+ * Name and version for one that can compute, else the kernel's driver; none where nothing
+ * tells.
+ */
+driver: string | null, 
 /**
  * Memory of its own; none if it shares the machine's, or does not tell.
  */
-vram_bytes: number | null, standing: AdapterStanding, };
-export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", why: Unsupported, } | { "standing": "missing" };
+vram_bytes: number | null, 
+/**
+ * Whether it computes, and if not, why.
+ */
+standing: AdapterStanding, };
+export type AdapterStanding = { "standing": "chosen" } | { "standing": "available" } | { "standing": "excluded" } | { "standing": "unsupported", 
+/**
+ * What is missing, which also says what to do.
+ */
+why: Unsupported, } | { "standing": "missing" };
 export type Amount = { "amount": "unknown" } | { "amount": "memory", 
 /**
  * In steps of 2^30, as RAM is sold.
@@ -53,18 +74,111 @@ message: string,
  * What the person can do.
  */
 remedy: string | null, };
-export type AppEvent = { "event": "state", state: AppState, } | { "event": "gpu", sample: GpuSample, } | { "event": "chat", id: string, update: ChatEvent, };
-export type AppState = { state: State, 
+export type AppEvent = { "event": "state", 
+/**
+ * The whole of it, in place of the one before.
+ */
+state: AppState, } | { "event": "gpu", 
+/**
+ * To be put behind what `gpu_history` gave.
+ */
+sample: GpuSample, } | { "event": "chat", 
+/**
+ * `ChatRequest.id` of the question.
+ */
+id: string, 
+/**
+ * What is new of it.
+ */
+update: ChatEvent, };
+export type AppState = { 
+/**
+ * What the window's bar, the tray and the command line say first.
+ */
+state: State, 
 /**
  * None while the node cannot be started: `state` says why.
  */
-node: NodeSnapshot | null, setup: Setup, settings: Settings, host: Host, adapters: Array<Adapter>, installed: Array<InstalledModel>, downloads: Array<Download>, imports: Array<Import>, disk: DiskUse, today: Today, 
+node: NodeSnapshot | null, 
+/**
+ * How far the first start has come; the window opens it until it is finished.
+ */
+setup: Setup, 
+/**
+ * All settings as they are kept.
+ */
+settings: Settings, 
+/**
+ * The program and the machine it runs on.
+ */
+host: Host, 
+/**
+ * All graphics adapters, also those that cannot compute. Empty until the hardware is known.
+ */
+adapters: Array<Adapter>, 
+/**
+ * Model files in the models folder by name, then those in use from elsewhere.
+ */
+installed: Array<InstalledModel>, 
+/**
+ * Downloads in the order they were asked for. A finished one is among `installed` instead.
+ */
+downloads: Array<Download>, 
+/**
+ * Files that are being copied into the models folder, in the order they came.
+ */
+imports: Array<Import>, 
+/**
+ * What models take and what is left, for the models page.
+ */
+disk: DiskUse, 
+/**
+ * The day's jobs and points, since midnight by the machine's clock.
+ */
+today: Today, 
 /**
  * Every reason that keeps jobs away now, the heaviest first.
  */
-obstacles: Array<Obstacle>, benchmark: Benchmark | null, };
-export type Benchmark = { model: string, progress: BenchmarkProgress, };
-export type BenchmarkProgress = { "progress": "loading", done_bytes: number, total_bytes: number, } | { "progress": "tuning", done: number, total: number, } | { "progress": "measuring", percent: number, } | { "progress": "done", device: string, 
+obstacles: Array<Obstacle>, 
+/**
+ * The last measurement or the one in progress. None before the first, and when it was
+ * dismissed or gave way to something else.
+ */
+benchmark: Benchmark | null, };
+export type Benchmark = { 
+/**
+ * The model file's path, as in `InstalledModel.path`.
+ */
+model: string, 
+/**
+ * How far it is, or its figures.
+ */
+progress: BenchmarkProgress, };
+export type BenchmarkProgress = { "progress": "loading", 
+/**
+ * What is loaded of the weights; what counts is the share.
+ */
+done_bytes: number, 
+/**
+ * All weights; 0 while that is unknown.
+ */
+total_bytes: number, } | { "progress": "tuning", 
+/**
+ * Ways of computing that were tried.
+ */
+done: number, 
+/**
+ * Ways of computing to try.
+ */
+total: number, } | { "progress": "measuring", 
+/**
+ * From 0 to 100, by steps and not by time.
+ */
+percent: number, } | { "progress": "done", 
+/**
+ * Name of the device that computed.
+ */
+device: string, 
 /**
  * Writing one answer, tokens per second.
  */
@@ -72,24 +186,52 @@ decode_tokens_per_second: number,
 /**
  * Reading a prompt, tokens per second.
  */
-prefill_tokens_per_second: number, first_token_ms: number, 
+prefill_tokens_per_second: number, 
+/**
+ * From the question to the answer's first token, in milliseconds.
+ */
+first_token_ms: number, 
 /**
  * The answer to a first question, as it was written.
  */
-answer: string, } | { "progress": "failed", fault: ModelFault, };
-export type BundleFile = { name: string, text: string, };
+answer: string, } | { "progress": "failed", 
+/**
+ * What stood in the way.
+ */
+fault: ModelFault, };
+export type BundleFile = { 
+/**
+ * The file's name, without a folder.
+ */
+name: string, 
+/**
+ * Its whole content. The window shows it before it is saved.
+ */
+text: string, };
 export type ByAddress = { 
 /**
  * As a person writes it, with or without a scheme.
  */
 address: string, };
-export type ById = { id: string, };
-export type ByPath = { path: string, };
+export type ById = { 
+/**
+ * `Download.id`, or `ChatRequest.id`.
+ */
+id: string, };
+export type ByPath = { 
+/**
+ * `InstalledModel.path`; for `import_model`, where the file lies now.
+ */
+path: string, };
 export type CatalogueEntry = { 
 /**
  * `smollm2-135m-instruct-q4_1`.
  */
-id: string, name: string, 
+id: string, 
+/**
+ * What people call it; it is not translated.
+ */
+name: string, 
 /**
  * One sentence by language: what it is good for.
  */
@@ -101,7 +243,23 @@ parameters_billions: number,
 /**
  * An SPDX identifier, or the licence's own name.
  */
-licence: string, licence_url: string, quantisation: string, bytes: number, context_tokens: number, 
+licence: string, 
+/**
+ * Its text on the web, for the person to read before they download.
+ */
+licence_url: string, 
+/**
+ * How the weights are stored, as in `Q4_K_M`.
+ */
+quantisation: string, 
+/**
+ * The file's size; what a download takes of line and disk.
+ */
+bytes: number, 
+/**
+ * The longest context that the model was trained for, prompt and answer together.
+ */
+context_tokens: number, 
 /**
  * Weights, KV cache for a conversation and working space.
  */
@@ -110,17 +268,74 @@ minimum_vram_bytes: number,
  * Where it comes from; tried in order.
  */
 sources: Array<string>, };
-export type CatalogueItem = { entry: CatalogueEntry, fit: Fit, installed: boolean, 
+export type CatalogueItem = { 
+/**
+ * What the catalogue says of it.
+ */
+entry: CatalogueEntry, 
+/**
+ * Whether it fits the chosen device beside the reserve.
+ */
+fit: Fit, 
+/**
+ * The models folder has the file.
+ */
+installed: boolean, 
 /**
  * The best one for this machine.
  */
 suggested: boolean, };
-export type ChatEvent = { "chat": "loading", done_bytes: number, total_bytes: number, } | { "chat": "tuning", done: number, total: number, } | { "chat": "text", text: string, } | { "chat": "done", tokens: number, tokens_per_second: number | null, first_token_ms: number, 
+export type ChatEvent = { "chat": "loading", 
+/**
+ * What is loaded of the weights; what counts is the share.
+ */
+done_bytes: number, 
+/**
+ * All weights; 0 while that is unknown.
+ */
+total_bytes: number, } | { "chat": "tuning", 
+/**
+ * Ways of computing that were tried.
+ */
+done: number, 
+/**
+ * Ways of computing to try.
+ */
+total: number, } | { "chat": "text", 
+/**
+ * To be put behind what came before.
+ */
+text: string, } | { "chat": "done", 
+/**
+ * Tokens of the answer.
+ */
+tokens: number, 
+/**
+ * While it was written, without the wait for the first token. None for an answer too short
+ * to measure.
+ */
+tokens_per_second: number | null, 
+/**
+ * From the question to the first token, in milliseconds.
+ */
+first_token_ms: number, 
 /**
  * By the person, or at the longest answer.
  */
-cut_off: boolean, } | { "chat": "failed", fault: ModelFault, };
-export type ChatMessage = { role: ChatRole, content: string, };
+cut_off: boolean, } | { "chat": "failed", 
+/**
+ * What stood in the way.
+ */
+fault: ModelFault, };
+export type ChatMessage = { 
+/**
+ * Whose turn it was.
+ */
+role: ChatRole, 
+/**
+ * What was said, as plain text.
+ */
+content: string, };
 export type ChatRequest = { 
 /**
  * Chosen by the caller; its answer's events carry it.
@@ -129,22 +344,42 @@ id: string,
 /**
  * [`InstalledModel::path`].
  */
-model: string, messages: Array<ChatMessage>, };
+model: string, 
+/**
+ * The whole conversation, oldest first, with the new question last. The node keeps none of it.
+ */
+messages: Array<ChatMessage>, };
 export type ChatRole = "system" | "user" | "assistant";
 export type Connection = { "state": "connecting" } | { "state": "connected", 
 /**
  * The node re-scores other nodes' outputs instead of taking jobs.
  */
-reference: boolean, } | { "state": "disconnected", reason: Unreachable, 
+reference: boolean, } | { "state": "disconnected", 
+/**
+ * What the last try met with.
+ */
+reason: Unreachable, 
 /**
  * Unix time in milliseconds of the next try.
  */
-retry_at_ms: number, } | { "state": "turned_away", why: TurnedAway, 
+retry_at_ms: number, } | { "state": "turned_away", 
+/**
+ * What the balancer has against it.
+ */
+why: TurnedAway, 
 /**
  * Unix time in milliseconds of the next try.
  */
-retry_at_ms: number, } | { "state": "refused", message: string, };
-export type Decision = { mode: Mode, 
+retry_at_ms: number, } | { "state": "refused", 
+/**
+ * What the balancer says, in English.
+ */
+message: string, };
+export type Decision = { 
+/**
+ * What the controller does with jobs and engines.
+ */
+mode: Mode, 
 /**
  * Why it is not `Run`.
  */
@@ -179,11 +414,23 @@ free_bytes: number | null,
  * As set by the user.
  */
 quota_bytes: number | null, };
-export type Download = { id: string, name: string, 
+export type Download = { 
+/**
+ * What commands name it by; it stays the same when the program is started again.
+ */
+id: string, 
+/**
+ * The model's name from the catalogue, else the file's.
+ */
+name: string, 
 /**
  * The source that is used.
  */
-url: string, done_bytes: number, 
+url: string, 
+/**
+ * What is on the disk, also from earlier runs.
+ */
+done_bytes: number, 
 /**
  * None until the server has told.
  */
@@ -191,12 +438,60 @@ total_bytes: number | null,
 /**
  * Over the last seconds; none while nothing comes.
  */
-bytes_per_second: number | null, seconds_left: number | null, state: DownloadState, };
+bytes_per_second: number | null, 
+/**
+ * At the speed of the last seconds; none while that or the size is unknown.
+ */
+seconds_left: number | null, 
+/**
+ * What it does now. A finished one is no download any more.
+ */
+state: DownloadState, };
 export type DownloadFault = "disk_full" | "over_quota" | "wrong_hash" | "unreachable" | "refused" | "not_a_model" | "storage";
-export type DownloadRequest = { "from": "catalogue", id: string, } | { "from": "url", url: string, };
-export type DownloadState = { "state": "queued" } | { "state": "running" } | { "state": "stalled", message: string, retry_at_ms: number, } | { "state": "paused" } | { "state": "verifying", done_bytes: number, } | { "state": "failed", code: DownloadFault, message: string, };
-export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", id: string, } | { "device": "named", name: string, };
-export type Earnings = { total: PointSums, 
+export type DownloadRequest = { "from": "catalogue", 
+/**
+ * `CatalogueEntry.id`.
+ */
+id: string, } | { "from": "url", 
+/**
+ * An HTTPS address without a name or a password in it.
+ */
+url: string, };
+export type DownloadState = { "state": "queued" } | { "state": "running" } | { "state": "stalled", 
+/**
+ * What went wrong last, in one sentence in English.
+ */
+message: string, 
+/**
+ * Unix time in milliseconds of the next try.
+ */
+retry_at_ms: number, } | { "state": "paused" } | { "state": "verifying", 
+/**
+ * What of the file has been read for it, of `Download.total_bytes`.
+ */
+done_bytes: number, } | { "state": "failed", 
+/**
+ * What kind of fault; the window knows for each what to do.
+ */
+code: DownloadFault, 
+/**
+ * The same with numbers, in one sentence in English.
+ */
+message: string, };
+export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", 
+/**
+ * [`crate::gpu::Adapter::id`].
+ */
+id: string, } | { "device": "named", 
+/**
+ * Part of the name or the API, in any case.
+ */
+name: string, };
+export type Earnings = { 
+/**
+ * All that this node has earned, as far as this machine and the balancer know.
+ */
+total: PointSums, 
 /**
  * Oldest first, without gaps, to the current one.
  */
@@ -213,7 +508,11 @@ export type EarningsBucket = {
 /**
  * Unix time in milliseconds of its first moment.
  */
-start_ms: number, points: PointSums, 
+start_ms: number, 
+/**
+ * What its work earned.
+ */
+points: PointSums, 
 /**
  * Audits earn points, but are no jobs.
  */
@@ -222,23 +521,159 @@ jobs: number,
  * Written for jobs.
  */
 output_tokens: number, };
-export type EarningsQuery = { period: Period, };
-export type EngineStatus = { "state": "off" } | { "state": "loading", done_bytes: number, total_bytes: number, } | { "state": "tuning", done: number, total: number, } | { "state": "ready" } | { "state": "restarting", fault: ModelFault, retry_in_ms: number, } | { "state": "broken", fault: ModelFault, };
-export type Estimate = { micro_points_per_day: number, 
+export type EarningsQuery = { 
+/**
+ * How long each bucket is.
+ */
+period: Period, };
+export type EngineStatus = { "state": "off" } | { "state": "loading", 
+/**
+ * What is loaded of the weights; what counts is the share.
+ */
+done_bytes: number, 
+/**
+ * All weights; 0 while that is unknown.
+ */
+total_bytes: number, } | { "state": "tuning", 
+/**
+ * Ways of computing that were tried.
+ */
+done: number, 
+/**
+ * Ways of computing to try.
+ */
+total: number, } | { "state": "ready" } | { "state": "restarting", 
+/**
+ * How it ended.
+ */
+fault: ModelFault, 
+/**
+ * How long until it is started again, in milliseconds; longer each time.
+ */
+retry_in_ms: number, } | { "state": "broken", 
+/**
+ * Why it cannot be loaded.
+ */
+fault: ModelFault, };
+export type Estimate = { 
+/**
+ * Micro-points in 24 hours, pending ones included.
+ */
+micro_points_per_day: number, 
 /**
  * For how much of the last fifteen minutes the node worked.
  */
 basis_seconds: number, };
-export type Fit = { "fit": "fits", spare_bytes: number, } | { "fit": "too_large", missing_bytes: number, } | { "fit": "on_cpu" } | { "fit": "unknown" };
+export type Fit = { "fit": "fits", 
+/**
+ * Device memory that stays free beside it and the reserve.
+ */
+spare_bytes: number, } | { "fit": "too_large", 
+/**
+ * Device memory that it needs beyond what there is, the reserve included.
+ */
+missing_bytes: number, } | { "fit": "on_cpu" } | { "fit": "unknown" };
 export type HistoryFault = "newer" | "full" | "read_only" | "locked" | "damaged" | "other";
 export type LibraryFault = "folder" | "not_in_catalogue" | "not_url" | "plain_http" | "password" | "no_download" | "installed" | "not_installed" | "in_folder" | "unreadable" | "interrupted" | "not_a_model" | "disk_full" | "over_quota" | "not_deleted" | "certificates" | "ended";
 export type ModelCause = "unreadable" | "unsupported" | "damaged" | "template" | "no_device" | "out_of_memory" | "device_lost" | "not_started" | "silent" | "ended" | "context_full" | "broken_off" | "internal";
-export type ModelFault = { cause: ModelCause, 
+export type ModelFault = { 
+/**
+ * What kind of fault; the window has a sentence for each.
+ */
+cause: ModelCause, 
 /**
  * What happened, in one sentence.
  */
 message: string, };
-export type Refusal = { "why": "malformed", detail: string, } | { "why": "not_allowed", detail: string, } | { "why": "no_such_command", name: string, } | { "why": "no_such_model" } | { "why": "not_started", fault: StartFault, } | { "why": "starting" } | { "why": "ending" } | { "why": "key_has_place" } | { "why": "key_not_kept", detail: string, } | { "why": "settings_not_kept", detail: string, } | { "why": "history", cause: HistoryFault, detail: string, } | { "why": "model_broken", model: string, fault: ModelFault, } | { "why": "model_too_large", model: string, missing_bytes: number, } | { "why": "network_address", fault: AddressFault, detail: string, } | { "why": "jobs_at_once", asked: number, most: number, } | { "why": "no_download_rate" } | { "why": "library", cause: LibraryFault, detail: string, } | { "why": "not_removed", places: Array<string>, } | { "why": "not_saved", path: string, detail: string, } | { "why": "address_not_opened" } | { "why": "desktop", detail: string, };
+export type Refusal = { "why": "malformed", 
+/**
+ * What does not fit, as the JSON reader says it.
+ */
+detail: string, } | { "why": "not_allowed", 
+/**
+ * Which rule was broken, in one sentence.
+ */
+detail: string, } | { "why": "no_such_command", 
+/**
+ * The command that was asked for.
+ */
+name: string, } | { "why": "no_such_model" } | { "why": "not_started", 
+/**
+ * What keeps it from starting.
+ */
+fault: StartFault, } | { "why": "starting" } | { "why": "ending" } | { "why": "key_has_place" } | { "why": "key_not_kept", 
+/**
+ * File and fault, and what to do.
+ */
+detail: string, } | { "why": "settings_not_kept", 
+/**
+ * File and fault, and what to do.
+ */
+detail: string, } | { "why": "history", 
+/**
+ * What is wrong with it.
+ */
+cause: HistoryFault, 
+/**
+ * What the database says, and what to do.
+ */
+detail: string, } | { "why": "model_broken", 
+/**
+ * Its name, as in `InstalledModel.name`.
+ */
+model: string, 
+/**
+ * Why it cannot be loaded.
+ */
+fault: ModelFault, } | { "why": "model_too_large", 
+/**
+ * Its name, as in `InstalledModel.name`.
+ */
+model: string, 
+/**
+ * Device memory that it needs beyond what there is, the reserve included.
+ */
+missing_bytes: number, } | { "why": "network_address", 
+/**
+ * What is wrong with it.
+ */
+fault: AddressFault, 
+/**
+ * The same with the address, and how to write it.
+ */
+detail: string, } | { "why": "jobs_at_once", 
+/**
+ * The number that was asked for.
+ */
+asked: number, 
+/**
+ * The highest that is possible; the lowest is 1.
+ */
+most: number, } | { "why": "no_download_rate" } | { "why": "library", 
+/**
+ * What stands in the way.
+ */
+cause: LibraryFault, 
+/**
+ * The same with file and numbers, and what to do.
+ */
+detail: string, } | { "why": "not_removed", 
+/**
+ * Each with its path and the system's words, for the person to delete by hand.
+ */
+places: Array<string>, } | { "why": "not_saved", 
+/**
+ * Where it was to go.
+ */
+path: string, 
+/**
+ * What the system says.
+ */
+detail: string, } | { "why": "address_not_opened" } | { "why": "desktop", 
+/**
+ * What the system says.
+ */
+detail: string, };
 export type Gpu = { 
 /**
  * As the driver tells it.
@@ -286,16 +721,48 @@ vram_ours_bytes: number | null,
 /**
  * Memory that all programs hold, ours included.
  */
-vram_used_bytes: number | null, vram_total_bytes: number | null, temperature_celsius: number | null, 
+vram_used_bytes: number | null, 
+/**
+ * All of its memory, as the driver counts it.
+ */
+vram_total_bytes: number | null, 
+/**
+ * Of the chip, where there are several sensors.
+ */
+temperature_celsius: number | null, 
 /**
  * Where the driver slows the adapter down.
  */
-temperature_limit_celsius: number | null, power_watts: number | null, power_limit_watts: number | null, core_megahertz: number | null, memory_megahertz: number | null, fan_percent: number | null, };
+temperature_limit_celsius: number | null, 
+/**
+ * What it draws now.
+ */
+power_watts: number | null, 
+/**
+ * What the driver lets it draw at most.
+ */
+power_limit_watts: number | null, 
+/**
+ * How fast its processors run now.
+ */
+core_megahertz: number | null, 
+/**
+ * How fast its memory runs now.
+ */
+memory_megahertz: number | null, 
+/**
+ * The fan's speed, as a share of the highest; of the first fan, where there are several.
+ */
+fan_percent: number | null, };
 export type GpuSample = { 
 /**
  * Unix time in milliseconds.
  */
-at_ms: number, readings: Array<GpuReading>, };
+at_ms: number, 
+/**
+ * One for each adapter that tells anything.
+ */
+readings: Array<GpuReading>, };
 export type Hardware = { 
 /**
  * Name and version of the system, for people.
@@ -325,16 +792,44 @@ network_bytes_per_second: number | null,
  * Every adapter, software ones included.
  */
 gpus: Array<Gpu>, };
-export type Host = { version: string, 
+export type Host = { 
+/**
+ * The program's, as in `0.1.0`.
+ */
+version: string, 
 /**
  * In a window of its own; else in a browser.
  */
-desktop: boolean, os: string, data_folder: string, models_folder: string, 
+desktop: boolean, 
+/**
+ * As Rust names it: `linux`, `macos`, `windows`. What to do about a driver depends on it.
+ */
+os: string, 
+/**
+ * The whole path of the folder with settings, history and logs.
+ */
+data_folder: string, 
+/**
+ * The whole path of the folder that downloads and imports go to.
+ */
+models_folder: string, 
 /**
  * Where a browser on this machine finds the same window; secret, for it holds the token.
  */
 web_address: string | null, };
-export type Import = { id: number, name: string, done_bytes: number, 
+export type Import = { 
+/**
+ * Counted from the program's start, to tell two files of the same name apart.
+ */
+id: number, 
+/**
+ * The file's name.
+ */
+name: string, 
+/**
+ * What has been copied.
+ */
+done_bytes: number, 
 /**
  * None where the sender did not tell.
  */
@@ -347,7 +842,27 @@ path: string,
 /**
  * From the file's metadata, or the file's name.
  */
-name: string, architecture: string, quantisation: string, bytes: number, context_tokens: number, licence: string | null, 
+name: string, 
+/**
+ * From the file's metadata, as in `llama`; empty if it cannot be read.
+ */
+architecture: string, 
+/**
+ * How most weights are stored, as in `Q4_K_M`; empty if it cannot be read.
+ */
+quantisation: string, 
+/**
+ * The file's size.
+ */
+bytes: number, 
+/**
+ * The longest context that the model was trained for; 0 if the file does not tell.
+ */
+context_tokens: number, 
+/**
+ * As the file's metadata names it; none if it does not tell.
+ */
+licence: string | null, 
 /**
  * Known once it has been loaded.
  */
@@ -355,7 +870,16 @@ id: ModelId | null,
 /**
  * Its entry in the catalogue, if it came from there.
  */
-catalogue_id: string | null, added_ms: number, fit: Fit, 
+catalogue_id: string | null, 
+/**
+ * When the file came or was last changed: Unix time in milliseconds.
+ */
+added_ms: number, 
+/**
+ * Whether it fits the chosen device beside the reserve; unknown for a file that cannot be
+ * used.
+ */
+fit: Fit, 
 /**
  * The node answers jobs with it.
  */
@@ -430,16 +954,40 @@ forfeited?: number,
  * audit, what it found itself.
  */
 references: Array<ReferenceFigures>, };
-export type JobsPage = { jobs: Array<JobRow>, 
+export type JobsPage = { 
+/**
+ * Rows of this page, in the query's order.
+ */
+jobs: Array<JobRow>, 
 /**
  * All rows that the query finds, not only this page's.
  */
-count: number, total_micro_points: number, total_input_tokens: number, total_output_tokens: number, };
+count: number, 
+/**
+ * Points of all rows that the query finds, pending ones included.
+ */
+total_micro_points: number, 
+/**
+ * What was read for all rows that the query finds.
+ */
+total_input_tokens: number, 
+/**
+ * What was written for all rows that the query finds.
+ */
+total_output_tokens: number, };
 export type JobsQuery = { 
 /**
  * In the model's name or the job's id.
  */
-search: string, verdict: VerdictStatus | null, kind: WorkKind | null, 
+search: string, 
+/**
+ * Only work with this verdict; none for any.
+ */
+verdict: VerdictStatus | null, 
+/**
+ * Only jobs, or only audits; none for both.
+ */
+kind: WorkKind | null, 
 /**
  * Begun at this Unix time in milliseconds or later.
  */
@@ -447,7 +995,19 @@ since_ms: number | null,
 /**
  * Begun before it.
  */
-until_ms: number | null, sort: JobsSort, ascending: boolean, offset: number, 
+until_ms: number | null, 
+/**
+ * What decides the order. What is equal stands newest first.
+ */
+sort: JobsSort, 
+/**
+ * The smallest or oldest first. What is unknown comes last either way.
+ */
+ascending: boolean, 
+/**
+ * Rows to leave out before the first one.
+ */
+offset: number, 
 /**
  * At most 1000; 0 counts only.
  */
@@ -457,15 +1017,35 @@ export type LookedUp = { "answer": "network",
 /**
  * The whole address, with its scheme.
  */
-url: string, name: string, 
+url: string, 
+/**
+ * The name that its owner gave it.
+ */
+name: string, 
 /**
  * This machine against the network's rules, as far as it is known.
  */
-requirements: Array<Requirement>, models: Array<ModelOffer>, } | { "answer": "bad_address", fault: AddressFault, 
+requirements: Array<Requirement>, 
+/**
+ * What it serves and pays, for the choice of a model.
+ */
+models: Array<ModelOffer>, } | { "answer": "bad_address", 
+/**
+ * What is wrong with it.
+ */
+fault: AddressFault, 
 /**
  * The same with the address and its way out, in English.
  */
-message: string, } | { "answer": "unreachable", url: string, reason: Unreachable, };
+message: string, } | { "answer": "unreachable", 
+/**
+ * The whole address that was tried, with its scheme.
+ */
+url: string, 
+/**
+ * What it met with.
+ */
+reason: Unreachable, };
 export type Mark = "pass" | "warn" | "fail";
 export type Mode = "run" | "drain" | "stop_now" | "release_gpu";
 export type ModelId = string;
@@ -490,17 +1070,53 @@ export type ModelStatus = {
 /**
  * From the file's metadata, or the file's name until it is loaded.
  */
-name: string, id: ModelId | null, 
+name: string, 
+/**
+ * What the network knows it by. None until it was loaded once.
+ */
+id: ModelId | null, 
 /**
  * Whether the network serves it; none while that is unknown.
  */
-served: boolean | null, device: DeviceInfo | null, engine: EngineStatus, };
+served: boolean | null, 
+/**
+ * What computes it, and why that was chosen; none until it was loaded once.
+ */
+device: DeviceInfo | null, 
+/**
+ * Whether it can compute.
+ */
+engine: EngineStatus, };
 export type NodeId = string;
-export type NodeSnapshot = { node: NodeId, 
+export type NodeSnapshot = { 
+/**
+ * Its name on the network: the public half of its key.
+ */
+node: NodeId, 
 /**
  * Name and version of the program.
  */
-software: string, balancer: string, state: State, decision: Decision, connection: Connection, models: Array<ModelStatus>, 
+software: string, 
+/**
+ * The network's address; empty while none is chosen.
+ */
+balancer: string, 
+/**
+ * The whole snapshot in one sentence.
+ */
+state: State, 
+/**
+ * Whether the governor lets the node work.
+ */
+decision: Decision, 
+/**
+ * How the node stands with the balancer.
+ */
+connection: Connection, 
+/**
+ * The chosen models, in the settings' order. Empty while none is chosen.
+ */
+models: Array<ModelStatus>, 
 /**
  * Jobs and audits in progress.
  */
@@ -516,12 +1132,68 @@ hardware: Hardware | null,
 /**
  * The network's policy by name.
  */
-policy: string | null, requirements: Array<Requirement>, 
+policy: string | null, 
+/**
+ * The machine against the network's rules; empty until both are known.
+ */
+requirements: Array<Requirement>, 
 /**
  * The models that the network serves; none while that is unknown.
  */
 offers: Array<ModelOffer> | null, };
-export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", fault: StartFault, } | { "obstacle": "paused", until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", reason: Unreachable, } | { "obstacle": "turned_away", why: TurnedAway, } | { "obstacle": "outdated", message: string, } | { "obstacle": "requirement", requirement: Requirement, } | { "obstacle": "storage_fault", message: string, } | { "obstacle": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", model: string, fault: ModelFault, } | { "obstacle": "model_loading", model: string, } | { "obstacle": "model_not_served", model: string, } | { "obstacle": "no_demand" };
+export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", 
+/**
+ * What stands in the way.
+ */
+fault: StartFault, } | { "obstacle": "paused", 
+/**
+ * Unix time in milliseconds at which it ends by itself; none until the person resumes.
+ */
+until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", 
+/**
+ * What the last try met with.
+ */
+reason: Unreachable, } | { "obstacle": "turned_away", 
+/**
+ * What the balancer has against it.
+ */
+why: TurnedAway, } | { "obstacle": "outdated", 
+/**
+ * What the balancer says, in English.
+ */
+message: string, } | { "obstacle": "requirement", 
+/**
+ * The row that failed.
+ */
+requirement: Requirement, } | { "obstacle": "storage_fault", 
+/**
+ * What the system says, in one sentence in English.
+ */
+message: string, } | { "obstacle": "low_disk", 
+/**
+ * What this user may still write there.
+ */
+free_bytes: number, 
+/**
+ * The node goes on by itself above this.
+ */
+resume_above_bytes: number, } | { "obstacle": "no_model" } | { "obstacle": "model_broken", 
+/**
+ * Its name, as `ModelStatus.name` has it.
+ */
+model: string, 
+/**
+ * Why it does not run.
+ */
+fault: ModelFault, } | { "obstacle": "model_loading", 
+/**
+ * Its name, as `ModelStatus.name` has it.
+ */
+model: string, } | { "obstacle": "model_not_served", 
+/**
+ * Its name, as `ModelStatus.name` has it.
+ */
+model: string, } | { "obstacle": "no_demand" };
 export type PauseRequest = { 
 /**
  * Until the user resumes, if absent.
@@ -550,7 +1222,19 @@ pending: number,
  * Lost because verification failed, or with a reference node's role.
  */
 forfeited: number, };
-export type PointSums = { confirmed: number, pending: number, forfeited: number, };
+export type PointSums = { 
+/**
+ * Earned by what was verified or needed no check.
+ */
+confirmed: number, 
+/**
+ * Earned by what has no verdict yet; a failed one takes it away.
+ */
+pending: number, 
+/**
+ * Lost because verification failed. No part of the other two.
+ */
+forfeited: number, };
 export type Price = { 
 /**
  * For each token that is read.
@@ -560,7 +1244,32 @@ input: number,
  * For each token that is written.
  */
 output: number, };
-export type Reason = { "reason": "closing" } | { "reason": "not_agreed" } | { "reason": "no_balancer" } | { "reason": "own_use" } | { "reason": "refused" } | { "reason": "paused", until_ms: number | null, finishing: boolean, } | { "reason": "storage_fault", message: string, } | { "reason": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "reason": "requirement_failed", requirement: Requirement, };
+export type Reason = { "reason": "closing" } | { "reason": "not_agreed" } | { "reason": "no_balancer" } | { "reason": "own_use" } | { "reason": "refused" } | { "reason": "paused", 
+/**
+ * Unix time in milliseconds at which it ends by itself; none until the person resumes.
+ */
+until_ms: number | null, 
+/**
+ * Jobs in progress are still being finished.
+ */
+finishing: boolean, } | { "reason": "storage_fault", 
+/**
+ * What the system says, in one sentence in English.
+ */
+message: string, } | { "reason": "low_disk", 
+/**
+ * What this user may still write there.
+ */
+free_bytes: number, 
+/**
+ * The node goes on by itself above this. It is more than what stopped it, so that it does
+ * not come and go.
+ */
+resume_above_bytes: number, } | { "reason": "requirement_failed", 
+/**
+ * The first row that failed.
+ */
+requirement: Requirement, };
 export type ReferenceFigures = { 
 /**
  * The first digits of its node id.
@@ -584,11 +1293,19 @@ mismatches: number,
  */
 largest_margin: number, };
 export type ReferenceFinding = "clean" | "alarm" | "fail";
-export type RemovalItem = { what: RemovalKind, 
+export type RemovalItem = { 
+/**
+ * What is lost with it.
+ */
+what: RemovalKind, 
 /**
  * A path, or the keychain's account.
  */
-place: string, bytes: number, };
+place: string, 
+/**
+ * Its size on the disk; 0 for what is no file, or is not there.
+ */
+bytes: number, };
 export type RemovalKind = "models" | "history" | "logs" | "settings" | "identity" | "autostart";
 export type Requirement = { 
 /**
@@ -612,7 +1329,11 @@ export type Settings = {
 /**
  * The network's address; none until one is chosen.
  */
-balancer: string | null, device: DeviceSetting, 
+balancer: string | null, 
+/**
+ * What computes.
+ */
+device: DeviceSetting, 
 /**
  * [`crate::gpu::Adapter::id`]s that are never used.
  */
@@ -628,15 +1349,40 @@ jobs_at_once: number,
 /**
  * Paths of the model files that answer jobs.
  */
-models: Array<string>, download_bytes_per_second: number | null, models_quota_bytes: number | null, start_with_system: boolean, 
+models: Array<string>, 
+/**
+ * What all downloads may take of the line together; none for no limit.
+ */
+download_bytes_per_second: number | null, 
+/**
+ * What models and unfinished downloads may take of the disk; none for all that there is.
+ */
+models_quota_bytes: number | null, 
+/**
+ * The program begins in the background when the person logs in.
+ */
+start_with_system: boolean, 
 /**
  * The same window in a browser on this machine.
  */
-web_control: boolean, notifications: boolean, 
+web_control: boolean, 
+/**
+ * The desktop program tells when something fails, needs the person, or a milestone is reached.
+ */
+notifications: boolean, 
 /**
  * `en`, `de`; none follows the system.
  */
-language: string | null, theme: Theme, look_for_updates: boolean, 
+language: string | null, 
+/**
+ * How the window looks.
+ */
+theme: Theme, 
+/**
+ * The desktop program asks once a day whether there is a newer version, but not over a metered
+ * connection.
+ */
+look_for_updates: boolean, 
 /**
  * The person has been told that closing the window does not end the program.
  */
@@ -650,8 +1396,16 @@ agreed: boolean,
  * The five steps were gone through, or skipped.
  */
 finished: boolean, };
-export type StartFault = { "fault": "keychain_locked" } | { "fault": "keychain_missing" } | { "fault": "keychain_silent" } | { "fault": "other", message: string, };
-export type State = { kind: StateKind, 
+export type StartFault = { "fault": "keychain_locked" } | { "fault": "keychain_missing" } | { "fault": "keychain_silent" } | { "fault": "other", 
+/**
+ * What happened and what to do, in English.
+ */
+message: string, };
+export type State = { 
+/**
+ * What the window, the tray and the page's mark show as colour and shape.
+ */
+kind: StateKind, 
 /**
  * State and reason, in the words of a person.
  */
@@ -665,24 +1419,200 @@ remedy: string | null,
  */
 summary: Summary, };
 export type StateKind = "working" | "waiting" | "paused" | "needs_you";
-export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", message: string, } | { "summary": "closing" } | { "summary": "paused", until_ms: number | null, finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", message: string, } | { "summary": "low_disk", free_bytes: number, resume_above_bytes: number, } | { "summary": "requirement_failed", requirement: Requirement, finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", fault: ModelFault, } | { "summary": "unreachable", balancer: string, retry_at_ms: number, } | { "summary": "turned_away", why: TurnedAway, } | { "summary": "loading", model: string, percent: number, } | { "summary": "tuning", model: string, done: number, total: number, } | { "summary": "restarting", fault: ModelFault, retry_in_ms: number, } | { "summary": "not_served", models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", jobs: number, audits: number, tokens_per_second: number | null, };
+export type Summary = { "summary": "reading_hardware" } | { "summary": "cannot_start", 
+/**
+ * What stands in the way.
+ */
+fault: StartFault, } | { "summary": "not_agreed" } | { "summary": "no_balancer" } | { "summary": "outdated", 
+/**
+ * What the balancer says, in English.
+ */
+message: string, } | { "summary": "closing" } | { "summary": "paused", 
+/**
+ * Unix time in milliseconds at which it ends by itself; none until the person resumes.
+ */
+until_ms: number | null, 
+/**
+ * Jobs in progress are still being finished.
+ */
+finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", 
+/**
+ * What the system says, in one sentence in English.
+ */
+message: string, } | { "summary": "low_disk", 
+/**
+ * What this user may still write there.
+ */
+free_bytes: number, 
+/**
+ * The node goes on by itself above this.
+ */
+resume_above_bytes: number, } | { "summary": "requirement_failed", 
+/**
+ * The first row that failed.
+ */
+requirement: Requirement, 
+/**
+ * Jobs in progress are still being finished.
+ */
+finishing: boolean, } | { "summary": "no_model" } | { "summary": "models_broken", 
+/**
+ * The first model's.
+ */
+fault: ModelFault, } | { "summary": "unreachable", 
+/**
+ * The address that was tried.
+ */
+balancer: string, 
+/**
+ * Unix time in milliseconds of the next try.
+ */
+retry_at_ms: number, } | { "summary": "turned_away", 
+/**
+ * What it has against it now.
+ */
+why: TurnedAway, } | { "summary": "loading", 
+/**
+ * Its name, as in [`ModelStatus::name`].
+ */
+model: string, 
+/**
+ * From 0 to 100, of the weights' bytes.
+ */
+percent: number, } | { "summary": "tuning", 
+/**
+ * Its name, as in [`ModelStatus::name`].
+ */
+model: string, 
+/**
+ * Ways of computing that were tried.
+ */
+done: number, 
+/**
+ * Ways of computing to try.
+ */
+total: number, } | { "summary": "restarting", 
+/**
+ * How it ended.
+ */
+fault: ModelFault, 
+/**
+ * How long until it is started again, in milliseconds.
+ */
+retry_in_ms: number, } | { "summary": "not_served", 
+/**
+ * Their names, in the settings' order.
+ */
+models: Array<string>, } | { "summary": "connecting" } | { "summary": "waiting_for_jobs" } | { "summary": "waiting_for_audits" } | { "summary": "working", 
+/**
+ * Jobs in progress.
+ */
+jobs: number, 
+/**
+ * Checks of other nodes' outputs in progress.
+ */
+audits: number, 
+/**
+ * Of all jobs together; none while no job has written anything.
+ */
+tokens_per_second: number | null, };
 export type Theme = "system" | "light" | "dark";
 export type Today = { 
 /**
  * Confirmed and pending.
  */
-micro_points: number, jobs: number, verified: number, pending: number, failed: number, };
+micro_points: number, 
+/**
+ * Attempts at jobs that ended today, or began today and still run. Audits are none.
+ */
+jobs: number, 
+/**
+ * Those of them that the references agree with.
+ */
+verified: number, 
+/**
+ * Those of them without a verdict.
+ */
+pending: number, 
+/**
+ * Those of them that lost their points.
+ */
+failed: number, };
 export type TurnedAway = "identity_in_use" | "too_much";
-export type UseModel = { path: string, in_use: boolean, };
+export type UseModel = { 
+/**
+ * `InstalledModel.path`.
+ */
+path: string, 
+/**
+ * `InstalledModel.in_use`, as it is to be.
+ */
+in_use: boolean, };
 export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
-export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", detail: string, } | { "why": "failing", status: number, } | { "why": "not_a_network", status: number, } | { "why": "other", detail: string, };
-export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", driver: string, } | { "cause": "mesa_without_vulkan", driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
-export type WorkInProgress = { kind: WorkKind, id: string, model: string, input_tokens: number, output_tokens: number, max_tokens: number, 
+export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", 
+/**
+ * What is wrong with it, in the words of the TLS library.
+ */
+detail: string, } | { "why": "failing", 
+/**
+ * The HTTP status: from 500, or 408, or 429.
+ */
+status: number, } | { "why": "not_a_network", 
+/**
+ * The HTTP status.
+ */
+status: number, } | { "why": "other", 
+/**
+ * One line, in English, for a report.
+ */
+detail: string, };
+export type Unsupported = { "cause": "software" } | { "cause": "screen_only" } | { "cause": "lent" } | { "cause": "old_macos" } | { "cause": "old_driver", 
+/**
+ * Whose driver to update: `NVIDIA`, `AMD`, `Intel`.
+ */
+maker: string, } | { "cause": "nouveau" } | { "cause": "radeon" } | { "cause": "nvidia_without_vulkan", 
+/**
+ * The kernel's driver, as Linux names it.
+ */
+driver: string, } | { "cause": "mesa_without_vulkan", 
+/**
+ * The kernel's driver, as Linux names it: the package to install depends on it.
+ */
+driver: string, } | { "cause": "nvidia_without_driver" } | { "cause": "without_driver" };
+export type WorkInProgress = { 
+/**
+ * What `id` is the id of.
+ */
+kind: WorkKind, 
+/**
+ * The job's, or the audit's; the history lists it under the same.
+ */
+id: string, 
+/**
+ * The model's name, as the network calls it where that is known.
+ */
+model: string, 
+/**
+ * Tokens of the prompt; for an audit, all tokens that it reads.
+ */
+input_tokens: number, 
+/**
+ * Tokens written so far; 0 for an audit, which writes none.
+ */
+output_tokens: number, 
+/**
+ * Where the output ends at the latest; 0 for an audit.
+ */
+max_tokens: number, 
 /**
  * None until there are tokens to count.
  */
-tokens_per_second: number | null, started_ms: number, };
+tokens_per_second: number | null, 
+/**
+ * Unix time in milliseconds.
+ */
+started_ms: number, };
 export type WorkRecord = { 
 /**
  * What `id` is the id of.

@@ -20,31 +20,47 @@ use crate::unreachable::Unreachable;
 /// Everything that a window shows, but for long lists and the GPU's readings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct AppState {
+    /// What the window's bar, the tray and the command line say first.
     pub state: State,
     /// None while the node cannot be started: `state` says why.
     pub node: Option<NodeSnapshot>,
+    /// How far the first start has come; the window opens it until it is finished.
     pub setup: Setup,
+    /// All settings as they are kept.
     pub settings: Settings,
+    /// The program and the machine it runs on.
     pub host: Host,
+    /// All graphics adapters, also those that cannot compute. Empty until the hardware is known.
     pub adapters: Vec<Adapter>,
+    /// Model files in the models folder by name, then those in use from elsewhere.
     pub installed: Vec<InstalledModel>,
+    /// Downloads in the order they were asked for. A finished one is among `installed` instead.
     pub downloads: Vec<Download>,
+    /// Files that are being copied into the models folder, in the order they came.
     pub imports: Vec<Import>,
+    /// What models take and what is left, for the models page.
     pub disk: DiskUse,
+    /// The day's jobs and points, since midnight by the machine's clock.
     pub today: Today,
     /// Every reason that keeps jobs away now, the heaviest first.
     pub obstacles: Vec<Obstacle>,
+    /// The last measurement or the one in progress. None before the first, and when it was
+    /// dismissed or gave way to something else.
     pub benchmark: Option<Benchmark>,
 }
 
 /// Where the program runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Host {
+    /// The program's, as in `0.1.0`.
     pub version: String,
     /// In a window of its own; else in a browser.
     pub desktop: bool,
+    /// As Rust names it: `linux`, `macos`, `windows`. What to do about a driver depends on it.
     pub os: String,
+    /// The whole path of the folder with settings, history and logs.
     pub data_folder: String,
+    /// The whole path of the folder that downloads and imports go to.
     pub models_folder: String,
     /// Where a browser on this machine finds the same window; secret, for it holds the token.
     pub web_address: Option<String>,
@@ -54,47 +70,71 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "obstacle", rename_all = "snake_case")]
 pub enum Obstacle {
+    /// The person has not agreed to lend their GPU.
     NotAgreed,
+    /// The settings name no network.
     NoBalancer,
+    /// There is no node: `AppState.node` is none.
     CannotStart {
+        /// What stands in the way.
         fault: StartFault,
     },
+    /// The person asked for quiet.
     Paused {
+        /// Unix time in milliseconds at which it ends by itself; none until the person resumes.
         until_ms: Option<i64>,
     },
     /// The owner uses the GPU themself: a chat or a benchmark.
     OwnUse,
     /// The balancer cannot be reached.
     Offline {
+        /// What the last try met with.
         reason: Unreachable,
     },
     /// The balancer does not take this node for now.
     TurnedAway {
+        /// What the balancer has against it.
         why: TurnedAway,
     },
     /// The balancer speaks another version.
     Outdated {
+        /// What the balancer says, in English.
         message: String,
     },
+    /// The machine does not have what the network asks for.
     Requirement {
+        /// The row that failed.
         requirement: Requirement,
     },
+    /// The data folder cannot be written, and work that is not recorded is not done.
     StorageFault {
+        /// What the system says, in one sentence in English.
         message: String,
     },
+    /// The disk with the data folder is nearly full.
     LowDisk {
+        /// What this user may still write there.
         free_bytes: u64,
+        /// The node goes on by itself above this.
         resume_above_bytes: u64,
     },
+    /// No model is chosen to answer jobs.
     NoModel,
+    /// A chosen model does not run. It is started again by itself if its engine only ended.
     ModelBroken {
+        /// Its name, as `ModelStatus.name` has it.
         model: String,
+        /// Why it does not run.
         fault: ModelFault,
     },
+    /// A chosen model is being loaded or tuned, or is about to be.
     ModelLoading {
+        /// Its name, as `ModelStatus.name` has it.
         model: String,
     },
+    /// A chosen model is ready, and the network offers none like it.
     ModelNotServed {
+        /// Its name, as `ModelStatus.name` has it.
         model: String,
     },
     /// Nothing is wrong: the network has no work for this node right now.
@@ -104,51 +144,73 @@ pub enum Obstacle {
 /// A measurement of a model on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Benchmark {
+    /// The model file's path, as in `InstalledModel.path`.
     pub model: String,
+    /// How far it is, or its figures.
     pub progress: BenchmarkProgress,
 }
 
+/// Steps in their order; it stays at the last, which is `done` or `failed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "progress", rename_all = "snake_case")]
 pub enum BenchmarkProgress {
+    /// The weights go into the device's memory.
     Loading {
+        /// What is loaded of the weights; what counts is the share.
         done_bytes: u64,
+        /// All weights; 0 while that is unknown.
         total_bytes: u64,
     },
     /// The first time on this GPU and driver.
     Tuning {
+        /// Ways of computing that were tried.
         done: u32,
+        /// Ways of computing to try.
         total: u32,
     },
+    /// The model is loaded and computes.
     Measuring {
+        /// From 0 to 100, by steps and not by time.
         percent: u8,
     },
+    /// The figures; they stay until the next measurement or until they are dismissed.
     Done {
+        /// Name of the device that computed.
         device: String,
         /// Writing one answer, tokens per second.
         decode_tokens_per_second: f32,
         /// Reading a prompt, tokens per second.
         prefill_tokens_per_second: f32,
+        /// From the question to the answer's first token, in milliseconds.
         first_token_ms: f32,
         /// The answer to a first question, as it was written.
         answer: String,
     },
+    /// There are no figures.
     Failed {
+        /// What stood in the way.
         fault: ModelFault,
     },
 }
 
+/// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct ChatMessage {
+    /// Whose turn it was.
     pub role: ChatRole,
+    /// What was said, as plain text.
     pub content: String,
 }
 
+/// Who says something, in the words of chat templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatRole {
+    /// How the model is to answer; first of all, where there is one.
     System,
+    /// The person.
     User,
+    /// The model.
     Assistant,
 }
 
@@ -160,32 +222,49 @@ pub struct ChatRequest {
     pub id: String,
     /// [`InstalledModel::path`].
     pub model: String,
+    /// The whole conversation, oldest first, with the new question last. The node keeps none of it.
     pub messages: Vec<ChatMessage>,
 }
 
+/// What comes of a question: `loading` and `tuning` where the model is not loaded, `text` piece by
+/// piece, then one `done` or `failed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "chat", rename_all = "snake_case")]
 pub enum ChatEvent {
+    /// The weights go into the device's memory.
     Loading {
+        /// What is loaded of the weights; what counts is the share.
         done_bytes: u64,
+        /// All weights; 0 while that is unknown.
         total_bytes: u64,
     },
     /// The first time on this GPU and driver.
     Tuning {
+        /// Ways of computing that were tried.
         done: u32,
+        /// Ways of computing to try.
         total: u32,
     },
+    /// A piece of the answer.
     Text {
+        /// To be put behind what came before.
         text: String,
     },
+    /// The answer's end.
     Done {
+        /// Tokens of the answer.
         tokens: u32,
+        /// While it was written, without the wait for the first token. None for an answer too short
+        /// to measure.
         tokens_per_second: Option<f32>,
+        /// From the question to the first token, in milliseconds.
         first_token_ms: f32,
         /// By the person, or at the longest answer.
         cut_off: bool,
     },
+    /// There is no more of the answer; what came may be kept.
     Failed {
+        /// What stood in the way.
         fault: ModelFault,
     },
 }
@@ -196,17 +275,24 @@ pub enum ChatEvent {
 pub enum AppEvent {
     /// The first of every stream, then whenever something changes.
     State {
+        /// The whole of it, in place of the one before.
         state: Box<AppState>,
     },
+    /// One look at the adapters, a second after the one before.
     Gpu {
+        /// To be put behind what `gpu_history` gave.
         sample: GpuSample,
     },
+    /// Something of an answer, to whoever listens.
     Chat {
+        /// `ChatRequest.id` of the question.
         id: String,
+        /// What is new of it.
         update: ChatEvent,
     },
 }
 
+/// For how long, and how abruptly. Without anything: at once, until the person resumes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(default, deny_unknown_fields)]
 pub struct PauseRequest {
@@ -221,18 +307,23 @@ pub struct PauseRequest {
     pub finish_first: bool,
 }
 
+/// A download or a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct ById {
+    /// `Download.id`, or `ChatRequest.id`.
     pub id: String,
 }
 
+/// A model file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct ByPath {
+    /// `InstalledModel.path`; for `import_model`, where the file lies now.
     pub path: String,
 }
 
+/// A network that a person may want to join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct ByAddress {
@@ -244,58 +335,78 @@ pub struct ByAddress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum LookedUp {
+    /// A balancer answered.
     Network {
         /// The whole address, with its scheme.
         url: String,
+        /// The name that its owner gave it.
         name: String,
         /// This machine against the network's rules, as far as it is known.
         requirements: Vec<Requirement>,
+        /// What it serves and pays, for the choice of a model.
         models: Vec<ModelOffer>,
     },
     /// Not an address that a node may use.
     BadAddress {
+        /// What is wrong with it.
         fault: AddressFault,
         /// The same with the address and its way out, in English.
         message: String,
     },
+    /// No balancer answered.
     Unreachable {
+        /// The whole address that was tried, with its scheme.
         url: String,
+        /// What it met with.
         reason: Unreachable,
     },
 }
 
+/// A model file that is to answer jobs, or no longer to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct UseModel {
+    /// `InstalledModel.path`.
     pub path: String,
+    /// `InstalledModel.in_use`, as it is to be.
     pub in_use: bool,
 }
 
 /// One file of a support bundle, as it would be saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct BundleFile {
+    /// The file's name, without a folder.
     pub name: String,
+    /// Its whole content. The window shows it before it is saved.
     pub text: String,
 }
 
 /// Something that "remove everything" deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct RemovalItem {
+    /// What is lost with it.
     pub what: RemovalKind,
     /// A path, or the keychain's account.
     pub place: String,
+    /// Its size on the disk; 0 for what is no file, or is not there.
     pub bytes: u64,
 }
 
+/// Kinds of what this program put on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovalKind {
+    /// All files of the models folder, imported ones included.
     Models,
+    /// The database of jobs and points on this machine. What was earned stays at the network.
     History,
+    /// What the program wrote about its running.
     Logs,
+    /// The person's choices, their agreement included.
     Settings,
     /// The node's key: points on the network cannot be claimed without it.
     Identity,
+    /// The entry that starts the program with the system.
     Autostart,
 }
 
@@ -304,10 +415,13 @@ pub type TypeName = fn(&ts_rs::Config) -> String;
 
 /// One thing that can be asked.
 pub struct Command {
+    /// What [`App::call`] and the control server's paths know it by.
     pub name: &'static str,
+    /// What it does, in one sentence; the bindings have it as a comment.
     pub about: &'static str,
     /// Their types' names in TypeScript.
     pub request: TypeName,
+    /// What comes back when it was not refused.
     pub answer: TypeName,
 }
 

@@ -3,6 +3,8 @@
 //! [`App`] is what a window, a tray, a browser and a command line hold. Commands go in through
 //! [`App::call`], everything else comes out as [`AppEvent`]s.
 
+#![deny(missing_docs)]
+
 pub mod api;
 mod commands;
 mod obstacles;
@@ -39,7 +41,9 @@ use crate::store::Store;
 
 /// What a program is started with.
 pub struct AppConfig {
+    /// The data folder; its lock is held for as long as the program runs.
     pub data: LockedDataDir,
+    /// Where the node's key is looked for. A key file in the data folder goes before a keychain.
     pub key: KeySource,
     /// A file of PEM certificates to trust beside the system's; it is kept in the data folder.
     pub ca_file: Option<PathBuf>,
@@ -51,32 +55,48 @@ pub struct AppConfig {
     pub desktop: bool,
     /// What the command line sets. It is kept as if it had been set in the window.
     pub overrides: Overrides,
+    /// How engine processes are started: the node's own, and one for chats and benchmarks.
     pub engine: ChildEngine,
+    /// The time of day, which tests set.
     pub clock: Arc<dyn Clock>,
+    /// Chance, which tests decide.
     pub entropy: Arc<dyn Entropy>,
 }
 
 /// Settings that stand above the stored ones. `None` leaves them.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// Whether the person lends their GPU. `true` also ends the first start.
     pub agreed: Option<bool>,
+    /// The network's address.
     pub balancer: Option<String>,
+    /// Files of the models that answer jobs; they stand in place of all that were chosen.
     pub models: Option<Vec<PathBuf>>,
+    /// What computes.
     pub device: Option<settings::DeviceSetting>,
+    /// How many jobs may run at once, for each model.
     pub jobs_at_once: Option<u32>,
+    /// Whether a browser on this machine finds the window.
     pub web_control: Option<bool>,
 }
 
+/// Why the program cannot start at all. What keeps only the node from starting is a [`StartFault`],
+/// which the window shows.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The data folder cannot be used, or the certificates in it.
     #[error(transparent)]
     Data(#[from] DataDirError),
+    /// The settings cannot be read or kept.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The models folder cannot be used.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The engine's program cannot be started.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The system gives no thread for the GPU's readings.
     #[error("the program cannot start its threads: {0}. Close other programs")]
     Threads(std::io::Error),
 }
@@ -246,6 +266,7 @@ impl App {
         }
     }
 
+    /// The data folder, with its lock and its files.
     pub fn data(&self) -> &LockedDataDir {
         &self.0.data
     }

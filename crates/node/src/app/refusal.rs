@@ -29,63 +29,146 @@ pub struct ApiError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Refusal {
+    /// A request of another form: from another version, or not from a window of ours.
     #[error("The request is not understood: {detail}")]
-    Malformed { detail: String },
+    Malformed {
+        /// What does not fit, as the JSON reader says it.
+        detail: String,
+    },
     /// The loopback HTTP server's: no token, another host's page, too much at once.
     #[error("{detail}")]
-    NotAllowed { detail: String },
+    NotAllowed {
+        /// Which rule was broken, in one sentence.
+        detail: String,
+    },
+    /// A command of another version, or none of ours.
     #[error("There is no command `{name}`")]
-    NoSuchCommand { name: String },
+    NoSuchCommand {
+        /// The command that was asked for.
+        name: String,
+    },
+    /// No installed file has this path: it was deleted meanwhile.
     #[error("There is no such model on this machine")]
     NoSuchModel,
+    /// There is no node that could do it.
     #[error("{fault}")]
-    NotStarted { fault: StartFault },
+    NotStarted {
+        /// What keeps it from starting.
+        fault: StartFault,
+    },
+    /// The node was not up within ten seconds.
     #[error("The node is still starting")]
     Starting,
+    /// Nothing is begun any more.
     #[error("The program is ending")]
     Ending,
+    /// A key file is only for a machine without a keychain, and this one has its key.
     #[error("The node's key has a place already")]
     KeyHasPlace,
+    /// The key file cannot be written, or one is there that cannot be read.
     #[error("{detail}")]
-    KeyNotKept { detail: String },
+    KeyNotKept {
+        /// File and fault, and what to do.
+        detail: String,
+    },
+    /// The settings' file cannot be written; nothing was changed.
     #[error("{detail}")]
-    SettingsNotKept { detail: String },
+    SettingsNotKept {
+        /// File and fault, and what to do.
+        detail: String,
+    },
     /// The database with the job history.
     #[error("{detail}")]
-    History { cause: HistoryFault, detail: String },
+    History {
+        /// What is wrong with it.
+        cause: HistoryFault,
+        /// What the database says, and what to do.
+        detail: String,
+    },
+    /// A model that cannot be loaded is not put to use, asked or measured.
     #[error("{model}: {}", fault.message)]
-    ModelBroken { model: String, fault: ModelFault },
+    ModelBroken {
+        /// Its name, as in `InstalledModel.name`.
+        model: String,
+        /// Why it cannot be loaded.
+        fault: ModelFault,
+    },
+    /// A model that does not fit the chosen device is not put to use.
     #[error("{model} needs {} more GPU memory than there is", infera_protocol::requirements::memory_size(*.missing_bytes))]
-    ModelTooLarge { model: String, missing_bytes: u64 },
+    ModelTooLarge {
+        /// Its name, as in `InstalledModel.name`.
+        model: String,
+        /// Device memory that it needs beyond what there is, the reserve included.
+        missing_bytes: u64,
+    },
+    /// No node may use this network's address; the one before stays.
     #[error("{detail}")]
-    NetworkAddress { fault: AddressFault, detail: String },
+    NetworkAddress {
+        /// What is wrong with it.
+        fault: AddressFault,
+        /// The same with the address, and how to write it.
+        detail: String,
+    },
+    /// A number out of bounds.
     #[error("{asked} jobs at once are not possible")]
-    JobsAtOnce { asked: u32, most: u32 },
+    JobsAtOnce {
+        /// The number that was asked for.
+        asked: u32,
+        /// The highest that is possible; the lowest is 1.
+        most: u32,
+    },
+    /// A limit of no bytes a second. No limit is none, not 0.
     #[error("A download limit of 0 would never finish")]
     NoDownloadRate,
+    /// The model library does not do it.
     #[error("{detail}")]
-    Library { cause: LibraryFault, detail: String },
+    Library {
+        /// What stands in the way.
+        cause: LibraryFault,
+        /// The same with file and numbers, and what to do.
+        detail: String,
+    },
+    /// "Remove everything" left something; the program ends nevertheless.
     #[error("Some of it could not be deleted: {}", places.join("; "))]
-    NotRemoved { places: Vec<String> },
+    NotRemoved {
+        /// Each with its path and the system's words, for the person to delete by hand.
+        places: Vec<String>,
+    },
     /// A file that the person wanted to have saved.
     #[error("The file {path} was not saved: {detail}")]
-    NotSaved { path: String, detail: String },
+    NotSaved {
+        /// Where it was to go.
+        path: String,
+        /// What the system says.
+        detail: String,
+    },
+    /// The desktop program opens only what it names itself: a page that was taken over can open
+    /// nothing else.
     #[error("This address is not opened from here")]
     AddressNotOpened,
     /// The system opens no dialog, folder or browser.
     #[error("{detail}")]
-    Desktop { detail: String },
+    Desktop {
+        /// What the system says.
+        detail: String,
+    },
 }
 
 /// What is wrong with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryFault {
+    /// A newer version of the program wrote it.
     Newer,
+    /// The disk has no room left for it.
     Full,
+    /// It, or the data folder, cannot be written.
     ReadOnly,
+    /// Another program keeps it locked.
     Locked,
+    /// What is in it cannot be read. Points are safe: the network counts them.
     Damaged,
+    /// What none of these says.
     Other,
 }
 
@@ -93,9 +176,11 @@ pub enum HistoryFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressFault {
+    /// It has no scheme or host that a node could speak to.
     NotUrl,
     /// Anyone on the way could read and change what is said.
     PlainHttp,
+    /// The PEM certificates that are to be trusted beside the system's cannot be used.
     Certificates,
 }
 
@@ -103,22 +188,39 @@ pub enum AddressFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum LibraryFault {
+    /// The models folder cannot be made, read or written.
     Folder,
+    /// The catalogue has no entry of this id: another version of the program had.
     NotInCatalogue,
+    /// A model's address is none.
     NotUrl,
+    /// Anyone on the way could change the file.
     PlainHttp,
+    /// An address with a password would stand in the download's record and in logs.
     Password,
+    /// The download is finished or was cancelled.
     NoDownload,
+    /// What is to be downloaded is there already.
     Installed,
+    /// The file that is to be deleted is none of the models folder.
     NotInstalled,
+    /// The file that is to be imported is in the models folder already.
     InFolder,
+    /// The file that is to be imported cannot be opened or read.
     Unreadable,
+    /// An upload broke off; nothing of it is kept.
     Interrupted,
+    /// The file is no GGUF file, or a damaged one.
     NotAModel,
+    /// The disk has too little room for the file beside what is left to others.
     DiskFull,
+    /// Models would take more than the person allows them.
     OverQuota,
+    /// The system does not delete the file: another program may hold it open.
     NotDeleted,
+    /// The certificates to trust cannot be used for downloads.
     Certificates,
+    /// The program is ending.
     Ended,
 }
 

@@ -17,7 +17,9 @@ use crate::library::Limits;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Preferences {
+    /// How far the first start has come.
     pub setup: Setup,
+    /// What is set in the window or on the command line.
     pub settings: Settings,
 }
 
@@ -37,6 +39,7 @@ pub struct Setup {
 pub struct Settings {
     /// The network's address; none until one is chosen.
     pub balancer: Option<String>,
+    /// What computes.
     pub device: DeviceSetting,
     /// [`crate::gpu::Adapter::id`]s that are never used.
     pub excluded_adapters: Vec<String>,
@@ -46,43 +49,59 @@ pub struct Settings {
     pub jobs_at_once: u32,
     /// Paths of the model files that answer jobs.
     pub models: Vec<String>,
+    /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
+    /// What models and unfinished downloads may take of the disk; none for all that there is.
     pub models_quota_bytes: Option<u64>,
+    /// The program begins in the background when the person logs in.
     pub start_with_system: bool,
     /// The same window in a browser on this machine.
     pub web_control: bool,
+    /// The desktop program tells when something fails, needs the person, or a milestone is reached.
     pub notifications: bool,
     /// `en`, `de`; none follows the system.
     pub language: Option<String>,
+    /// How the window looks.
     pub theme: Theme,
+    /// The desktop program asks once a day whether there is a newer version, but not over a metered
+    /// connection.
     pub look_for_updates: bool,
     /// The person has been told that closing the window does not end the program.
     pub closing_explained: bool,
 }
 
+/// What models are computed on. A change ends the engines; jobs in progress go back to the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "device", rename_all = "snake_case")]
 pub enum DeviceSetting {
     /// Discrete GPU, then integrated GPU, then CPU.
     #[default]
     Auto,
+    /// No GPU.
     Cpu,
+    /// One GPU. If it is gone, nothing else takes its place.
     Adapter {
+        /// [`crate::gpu::Adapter::id`].
         id: String,
     },
     /// The first whose name or API contains this text, software adapters included. Only the
     /// command line sets it.
     Named {
+        /// Part of the name or the API, in any case.
         name: String,
     },
 }
 
+/// The window's colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Theme {
+    /// As the system is, and as it changes.
     #[default]
     System,
+    /// Dark on light, whatever the system is.
     Light,
+    /// Light on dark, whatever the system is.
     Dark,
 }
 
@@ -162,19 +181,37 @@ impl Default for Settings {
     }
 }
 
+/// Why the file with the settings is of no use. The program does not start over it: it would lose
+/// the person's choices.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// The file is there, and the system does not give it.
     #[error("the settings in {} cannot be read: {fault}. Make the file readable, or delete it to begin anew", path.display())]
-    Unreadable { path: PathBuf, fault: io::Error },
+    Unreadable {
+        /// The settings' file.
+        path: PathBuf,
+        /// What the system says.
+        fault: io::Error,
+    },
+    /// The file is not JSON, or a value has another type.
     #[error("the settings in {} are damaged: {fault}. Mend the file, or delete it to begin anew", path.display())]
     Damaged {
+        /// The settings' file.
         path: PathBuf,
+        /// What does not fit, and where.
         fault: serde_json::Error,
     },
+    /// The file has a version that this program does not know. Carries its path.
     #[error("the settings in {} were written by a newer version of Infera Node. Install that version, or delete the file to begin anew", .0.display())]
     Newer(PathBuf),
+    /// The changed settings are not on disk, and not in force.
     #[error("the settings cannot be kept in {}: {fault}. Free some space, or make the folder writable", path.display())]
-    Unwritable { path: PathBuf, fault: io::Error },
+    Unwritable {
+        /// The settings' file.
+        path: PathBuf,
+        /// What the system says.
+        fault: io::Error,
+    },
 }
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to

@@ -25,7 +25,9 @@ use crate::store::Store;
 /// Where the node's key is.
 #[derive(Clone)]
 pub enum KeySource {
+    /// In the system's keychain, under an account of the data folder's own.
     Keychain(Arc<dyn Keychain>),
+    /// In a file that only this user can read.
     File(PathBuf),
 }
 

@@ -14,7 +14,9 @@ use crate::app::settings::DeviceSetting;
 pub struct Card {
     /// In the form of [`device::normal_pci_id`].
     pub pci_id: String,
+    /// What decides which driver it would need.
     pub vendor: Vendor,
+    /// From the driver or the system's list of devices.
     pub name: String,
     /// The kernel's driver, where the system tells.
     pub driver: Option<String>,
@@ -22,11 +24,16 @@ pub struct Card {
     pub vram_bytes: Option<u64>,
 }
 
+/// Makers whose drivers a person can be told to install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vendor {
+    /// `GeForce`, Quadro, Tesla.
     Nvidia,
+    /// Radeon and what has it built in.
     Amd,
+    /// Arc, Iris, UHD.
     Intel,
+    /// What is part of Apple's own chips.
     Apple,
     /// Makers of screens without 3D, and of virtual machines.
     Other,

@@ -1,5 +1,7 @@
 //! What the GPUs of this machine are and do, now and over the last ten minutes.
 
+#![deny(missing_docs)]
+
 mod adapters;
 mod amd;
 mod intel;
@@ -21,16 +23,22 @@ use ts_rs::TS;
 pub struct Adapter {
     /// Its PCI id, else its name: what settings and readings name it by.
     pub id: String,
+    /// As the driver or the system tells it; for a missing one, its id.
     pub name: String,
+    /// What decides whether its memory is its own. `other` for one that no compute API reaches.
     pub kind: GpuKind,
     /// `Vulkan`, `Metal`, `DX12`; none if no compute API reaches it.
     pub api: Option<String>,
+    /// Name and version for one that can compute, else the kernel's driver; none where nothing
+    /// tells.
     pub driver: Option<String>,
     /// Memory of its own; none if it shares the machine's, or does not tell.
     pub vram_bytes: Option<u64>,
+    /// Whether it computes, and if not, why.
     pub standing: AdapterStanding,
 }
 
+/// What the settings and the system make of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "standing", rename_all = "snake_case")]
 pub enum AdapterStanding {
@@ -40,7 +48,9 @@ pub enum AdapterStanding {
     Available,
     /// By the user.
     Excluded,
+    /// Nothing can compute on it.
     Unsupported {
+        /// What is missing, which also says what to do.
         why: Unsupported,
     },
     /// It was chosen or excluded, and is not there any more.
@@ -57,20 +67,30 @@ pub enum Unsupported {
     ScreenOnly,
     /// To a virtual machine.
     Lent,
+    /// This macOS has no Metal for it.
     OldMacos,
     /// Neither Vulkan nor DirectX 12 reaches it.
     OldDriver {
+        /// Whose driver to update: `NVIDIA`, `AMD`, `Intel`.
         maker: String,
     },
+    /// Linux drives it with nouveau, which cannot compute: NVIDIA's own driver can.
     Nouveau,
+    /// Linux drives it with the old radeon module, for which there is no Vulkan.
     Radeon,
+    /// NVIDIA's driver is there, its Vulkan library is not.
     NvidiaWithoutVulkan {
+        /// The kernel's driver, as Linux names it.
         driver: String,
     },
+    /// The kernel drives it; Mesa's Vulkan drivers are not installed.
     MesaWithoutVulkan {
+        /// The kernel's driver, as Linux names it: the package to install depends on it.
         driver: String,
     },
+    /// An NVIDIA card that nothing drives.
     NvidiaWithoutDriver,
+    /// A card of another maker that nothing drives.
     WithoutDriver,
 }
 
@@ -79,6 +99,7 @@ pub enum Unsupported {
 pub struct GpuSample {
     /// Unix time in milliseconds.
     pub at_ms: i64,
+    /// One for each adapter that tells anything.
     pub readings: Vec<GpuReading>,
 }
 
@@ -93,14 +114,21 @@ pub struct GpuReading {
     pub vram_ours_bytes: Option<u64>,
     /// Memory that all programs hold, ours included.
     pub vram_used_bytes: Option<u64>,
+    /// All of its memory, as the driver counts it.
     pub vram_total_bytes: Option<u64>,
+    /// Of the chip, where there are several sensors.
     pub temperature_celsius: Option<f32>,
     /// Where the driver slows the adapter down.
     pub temperature_limit_celsius: Option<f32>,
+    /// What it draws now.
     pub power_watts: Option<f32>,
+    /// What the driver lets it draw at most.
     pub power_limit_watts: Option<f32>,
+    /// How fast its processors run now.
     pub core_megahertz: Option<u32>,
+    /// How fast its memory runs now.
     pub memory_megahertz: Option<u32>,
+    /// The fan's speed, as a share of the highest; of the first fan, where there are several.
     pub fan_percent: Option<f32>,
 }
 

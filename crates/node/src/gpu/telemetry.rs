@@ -81,6 +81,7 @@ impl Telemetry {
         self.shared().samples.subscribe()
     }
 
+    /// What was measured in the last ten minutes, without asking an adapter.
     pub fn history(&self) -> GpuHistory {
         let now_ms = self.shared().clock.now_ms();
         self.shared().lock().history.view(now_ms)

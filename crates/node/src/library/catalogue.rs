@@ -38,6 +38,7 @@ pub(super) struct Facts {
     pub file_name: String,
 }
 
+/// What is wrong with a catalogue's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the catalogue of models cannot be used: {0}")]
 pub struct CatalogueError(String);
@@ -49,6 +50,8 @@ impl Catalogue {
             .expect("a test reads the catalogue that is compiled in")
     }
 
+    /// Reads a list of entries in JSON. One that is damaged, or whose id was there already, spoils
+    /// all.
     pub fn from_json(text: &str) -> Result<Self, CatalogueError> {
         let records: Vec<Record> =
             serde_json::from_str(text).map_err(|error| CatalogueError(error.to_string()))?;
@@ -64,6 +67,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// All entries, in the order of their file.
     pub fn entries(&self) -> &[CatalogueEntry] {
         &self.entries
     }

@@ -11,18 +11,24 @@ use crate::clock::{Clock, SystemClock};
 /// What a user allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// For all downloads together; none for no limit.
     pub bytes_per_second: Option<u64>,
     /// For all models and unfinished downloads together.
     pub quota_bytes: Option<u64>,
 }
 
+/// What the library is started with. Only the limits change while it runs.
 #[derive(Debug, Clone)]
 pub struct LibraryConfig {
+    /// Where finished files are; made if it is not there.
     pub models_folder: PathBuf,
     /// For unfinished downloads; on the same disk, or finished files are copied.
     pub partials_folder: PathBuf,
+    /// What can be downloaded by name.
     pub catalogue: Catalogue,
+    /// What the person allows at the start.
     pub limits: Limits,
+    /// How long to wait for what.
     pub timing: Timing,
     /// What is hashed, and fetched again when it is damaged, at a time.
     pub chunk_bytes: u64,
@@ -37,19 +43,24 @@ pub struct Timing {
     pub stall: Duration,
     /// Doubles with each failure.
     pub first_retry: Duration,
+    /// Where the doubling ends.
     pub longest_retry: Duration,
     /// Between two changes of the state.
     pub publish: Duration,
     /// What a crash costs at most.
     pub save_every: Duration,
+    /// How far back a download's speed looks.
     pub speed_window: Duration,
 }
 
 /// What lies outside, so that tests decide it.
 #[derive(Clone)]
 pub struct LibraryEdges {
+    /// The time of day, for retries and files' dates.
     pub clock: Arc<dyn Clock>,
+    /// The room that is left.
     pub disk: Arc<dyn DiskSpace>,
+    /// The way to the sources.
     pub http: Http,
 }
 

@@ -13,7 +13,9 @@ const SPARE_PERCENT: u64 = 15;
 /// What the KV cache's size depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KvShape {
+    /// Layers, each of which keeps keys and values.
     pub layers: u32,
+    /// Heads of keys and values in one layer; fewer than those of queries, where some share.
     pub kv_heads: u32,
     /// Values in one head.
     pub head_dim: u32,
@@ -28,6 +30,7 @@ pub enum DeviceMemory {
     Cpu,
     /// The device does not tell.
     Unknown,
+    /// What the device has in all, whoever uses it now.
     Bytes(u64),
 }
 

@@ -18,16 +18,23 @@ use crate::model_fault::{ModelCause, ModelFault};
 /// A model file, as far as it alone tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledFile {
+    /// The whole path; it need not lie in the models folder.
     pub path: PathBuf,
     /// From the catalogue, else the file's metadata, else the file's name.
     pub name: String,
+    /// As in `llama`; empty if the metadata cannot be read.
     pub architecture: String,
+    /// How most weights are stored, as in `Q4_K_M`; empty if that cannot be read.
     pub quantisation: String,
+    /// The file's size.
     pub bytes: u64,
+    /// The longest context that the model was trained for; 0 if the file does not tell.
     pub context_tokens: u32,
+    /// As the metadata names it; none if it does not tell.
     pub licence: Option<String>,
     /// Its entry in the catalogue, if it came from there.
     pub catalogue_id: Option<String>,
+    /// When it came or was last changed: Unix time in milliseconds.
     pub added_ms: i64,
     /// Device memory it takes, by [`needed_bytes`]; none if it cannot be used.
     pub needed_bytes: Option<u64>,

@@ -46,7 +46,9 @@ pub struct LibraryState {
     pub installed: Vec<InstalledFile>,
     /// In the order they were asked for; the finished ones are gone.
     pub downloads: Vec<Download>,
+    /// Files that are being copied into the models folder, in the order they came.
     pub imports: Vec<Import>,
+    /// What models take, and what is left.
     pub disk: DiskUse,
 }
 
@@ -127,10 +129,12 @@ impl Library {
         })
     }
 
+    /// The state as it changes, the one now first.
     pub fn state(&self) -> watch::Receiver<LibraryState> {
         self.state.clone()
     }
 
+    /// The models that can be downloaded, in the catalogue's order.
     pub fn catalogue(&self) -> &[CatalogueEntry] {
         self.catalogue.entries()
     }
