@@ -209,10 +209,21 @@ fn on_event(app: &AppHandle, event: RunEvent) {
         RunEvent::ExitRequested {
             api, code: None, ..
         } => api.prevent_exit(),
-        RunEvent::Exit => quit::last_chance(app),
+        RunEvent::Exit => {
+            quit::last_chance(app);
+            remove_empty_folder(app);
+        }
         #[cfg(target_os = "macos")]
         RunEvent::Reopen { .. } => window::open(app),
         _ => {}
+    }
+}
+
+/// The plugin that keeps the window's place makes a folder for it, even where the place is kept in
+/// another one. What is not empty stays.
+fn remove_empty_folder(app: &AppHandle) {
+    if let Ok(folder) = app.path().app_config_dir() {
+        let _ = std::fs::remove_dir(folder);
     }
 }
 

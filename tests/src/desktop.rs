@@ -57,6 +57,11 @@ impl Desktop {
         })
     }
 
+    /// Where its programs keep what is theirs.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// The session bus's address.
     pub fn bus(&self) -> &str {
         &self.bus

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use infera_system_tests::desktop::{self, Desktop};
 use infera_system_tests::{World, story, tiny_model};
 use serde_json::Value as Json;
+use xtask::http::Client;
 use xtask::network::{Node, NodeOptions, START_LIMIT, repository};
 use xtask::process::Process;
 use xtask::{Result, wait};
@@ -314,6 +315,40 @@ fn the_tray_shows_the_state_and_its_menu_steers_the_node() -> Result<()> {
     icon.wait_for("waiting", "Waiting for jobs")?;
 
     program.stop(LIMIT)
+}
+
+#[test]
+fn removing_everything_leaves_nothing_of_the_program() -> Result<()> {
+    if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
+        eprintln!("skipped: {program} is missing");
+        return Ok(());
+    }
+    desktop::binaries()?;
+    let world = World::start(0, 0)?;
+    let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
+    let desktop = Desktop::start(world.data.path())?;
+    let mut program = start(&world, &desktop, &node, true)?;
+    wait::until("the node is ready", START_LIMIT, || {
+        Ok(node.is_ready().then_some(()))
+    })
+    .map_err(|error| node.fault(&error.to_string()))?;
+
+    let control: Json = serde_json::from_slice(&fs::read(node.data().join("control.json"))?)?;
+    let word = |name: &str| control[name].as_str().unwrap_or_default();
+    // The answer arrives, although the program ends with it.
+    Client::new(word("url"), Some(word("token")))
+        .post("/control/v1/remove_everything", &Json::Null)?
+        .success()?;
+    let end = program.wait_for_end(LIMIT)?;
+    assert!(end.success(), "{end}");
+    assert!(!node.data().exists(), "{} is there", node.data().display());
+    let config = desktop.home().join(".config");
+    if config.exists() {
+        let left: Vec<_> = fs::read_dir(config)?.collect::<std::io::Result<_>>()?;
+        let ours = |name: &std::ffi::OsStr| name.to_string_lossy().contains("infera");
+        assert!(!left.iter().any(|it| ours(&it.file_name())), "{left:?}");
+    }
+    Ok(())
 }
 
 /// The menu's first line at a moment of a job in which the icon showed work.
