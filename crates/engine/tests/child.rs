@@ -183,7 +183,7 @@ fn a_model_is_known_by_its_id_in_each_profile() {
     let [_, refused, Event::Loaded(loaded)] = events.as_slice() else {
         panic!("{events:?}");
     };
-    assert_eq!(failed(refused), (None, FailureCode::BadModel));
+    assert_eq!(failed(refused), (None, FailureCode::Unsupported));
     assert_eq!(loaded.ids, [(Profile::P32, loaded.model)]);
 }
 
