@@ -10,7 +10,7 @@ use infera_protocol::requirements::{
     Amount, Gpu, GpuKind, Requirement, RequirementId, memory_size,
 };
 use jiff::{Timestamp, Zoned};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A text of the window's; for one and for many where that differs.
 #[derive(Debug, Deserialize)]
@@ -150,7 +150,7 @@ impl Language {
             Summary::OwnUse => say("summary.own_use"),
             Summary::StorageFault { .. } => say("summary.storage_fault"),
             Summary::ModelsBroken { fault } => {
-                let reason = say(&format!("model_fault.{}", fault.cause.word()));
+                let reason = say(&format!("model_fault.{}", word(fault.cause)));
                 self.say("summary.models_broken", &[("reason", &reason)])
             }
             Summary::LowDisk { free_bytes, .. } => {
@@ -215,18 +215,7 @@ impl Language {
     }
 
     pub(crate) fn download_fault(self, fault: DownloadFault) -> String {
-        self.say(
-            match fault {
-                DownloadFault::DiskFull => "models.fault.title.disk_full",
-                DownloadFault::OverQuota => "models.fault.title.over_quota",
-                DownloadFault::WrongHash => "models.fault.title.wrong_hash",
-                DownloadFault::Unreachable => "models.fault.title.unreachable",
-                DownloadFault::Refused => "models.fault.title.refused",
-                DownloadFault::NotAModel => "models.fault.title.not_a_model",
-                DownloadFault::Storage => "models.fault.title.storage",
-            },
-            &[],
-        )
+        self.say(&format!("models.fault.title.{}", word(fault)), &[])
     }
 
     /// A text of the window's with what stands in its braces.
@@ -334,6 +323,12 @@ impl Language {
     }
 }
 
+/// A kind of fault as the window's keys have it: as it stands in JSON.
+fn word(kind: impl Serialize) -> String {
+    let word = serde_json::to_value(kind).unwrap_or_default();
+    word.as_str().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,6 +420,27 @@ mod tests {
                         || summary == Summary::Closing,
                     "{summary:?}: {sentence}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_words() {
+        use DownloadFault::{
+            DiskFull, NotAModel, OverQuota, Refused, Storage, Unreachable, WrongHash,
+        };
+        for fault in [
+            DiskFull,
+            OverQuota,
+            WrongHash,
+            Unreachable,
+            Refused,
+            NotAModel,
+            Storage,
+        ] {
+            for language in [Language::English, Language::German] {
+                let words = language.download_fault(fault);
+                assert!(words.contains(' '), "{words}");
             }
         }
     }

@@ -236,6 +236,20 @@ fn pixels(file: &[u8]) -> Result<(u32, Vec<u8>)> {
     Ok((frame.width, pixels))
 }
 
+/// A network, a node of it that has not begun, and a screen; none where there can be no screen.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn set_up() -> Result<Option<(World, Node, Desktop)>> {
+    if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
+        eprintln!("skipped: {program} is missing");
+        return Ok(None);
+    }
+    desktop::binaries()?;
+    let world = World::start(0, 0)?;
+    let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
+    let desktop = Desktop::start(world.data.path())?;
+    Ok(Some((world, node, desktop)))
+}
+
 /// The program in the tray alone, as the system starts it.
 fn start(world: &World, desktop: &Desktop, node: &Node, agreed: bool) -> Result<Process> {
     let mut command = Command::new(&world.binaries.desktop);
@@ -265,14 +279,9 @@ fn now_ms() -> Result<i64> {
 
 #[test]
 fn the_tray_shows_the_state_and_its_menu_steers_the_node() -> Result<()> {
-    if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
-        eprintln!("skipped: {program} is missing");
+    let Some((world, node, desktop)) = set_up()? else {
         return Ok(());
-    }
-    desktop::binaries()?;
-    let world = World::start(0, 0)?;
-    let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
-    let desktop = Desktop::start(world.data.path())?;
+    };
     let panel = Panel::start(&desktop)?;
 
     let mut program = start(&world, &desktop, &node, false)?;
@@ -319,14 +328,9 @@ fn the_tray_shows_the_state_and_its_menu_steers_the_node() -> Result<()> {
 
 #[test]
 fn removing_everything_leaves_nothing_of_the_program() -> Result<()> {
-    if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
-        eprintln!("skipped: {program} is missing");
+    let Some((world, node, desktop)) = set_up()? else {
         return Ok(());
-    }
-    desktop::binaries()?;
-    let world = World::start(0, 0)?;
-    let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
-    let desktop = Desktop::start(world.data.path())?;
+    };
     let mut program = start(&world, &desktop, &node, true)?;
     wait::until("the node is ready", START_LIMIT, || {
         Ok(node.is_ready().then_some(()))

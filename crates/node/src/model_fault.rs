@@ -54,27 +54,6 @@ pub enum ModelCause {
     Internal,
 }
 
-impl ModelCause {
-    /// As it stands in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::Unsupported => "unsupported",
-            Self::Damaged => "damaged",
-            Self::Template => "template",
-            Self::NoDevice => "no_device",
-            Self::OutOfMemory => "out_of_memory",
-            Self::DeviceLost => "device_lost",
-            Self::NotStarted => "not_started",
-            Self::Silent => "silent",
-            Self::Ended => "ended",
-            Self::ContextFull => "context_full",
-            Self::BrokenOff => "broken_off",
-            Self::Internal => "internal",
-        }
-    }
-}
-
 impl ModelFault {
     /// A file's own words may be in the message.
     pub(crate) fn new(cause: ModelCause, message: &str) -> Self {

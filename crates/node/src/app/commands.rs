@@ -426,19 +426,32 @@ mod tests {
 
     #[test]
     fn bad_settings_as_a_table() {
-        let settings = |change: fn(&mut Settings)| {
+        type Change = fn(&mut Settings);
+        let settings = |change: Change| {
             let mut settings = Settings::default();
             change(&mut settings);
             checked(settings)
         };
-        let bad: [fn(&mut Settings); 4] = [
-            |settings| settings.balancer = Some("net".to_owned()),
-            |settings| settings.balancer = Some("http://net.example".to_owned()),
-            |settings| settings.jobs_at_once = 0,
-            |settings| settings.download_bytes_per_second = Some(0),
+        let bad: [(Change, &str); 4] = [
+            (
+                |settings| settings.balancer = Some("net".to_owned()),
+                "not_url",
+            ),
+            (
+                |settings| settings.balancer = Some("http://net.example".to_owned()),
+                "plain_http",
+            ),
+            (|settings| settings.jobs_at_once = 0, "jobs_at_once"),
+            (
+                |settings| settings.download_bytes_per_second = Some(0),
+                "no_download_rate",
+            ),
         ];
-        for change in bad {
-            assert!(settings(change).is_err());
+        for (change, why) in bad {
+            let error = settings(change).unwrap_err();
+            let refusal = serde_json::to_value(&error.refusal).unwrap();
+            let is = |name: &str| refusal[name] == why;
+            assert!(is("why") || is("fault"), "{why}: {refusal}");
         }
         let good = settings(|settings| settings.balancer = Some(" https://net.example/ ".into()));
         assert_eq!(good.unwrap().balancer.unwrap(), "https://net.example");

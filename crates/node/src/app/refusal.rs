@@ -231,22 +231,23 @@ impl Refusal {
         }
     }
 
-    fn remedy(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::NotStarted { fault } => return fault.remedy(),
+    fn remedy(&self) -> Option<String> {
+        let text = match self {
+            Self::NotStarted { fault } => return fault.remedy().map(str::to_owned),
             Self::Starting => "Try again in a moment",
             Self::KeyHasPlace => "Look whether something else keeps the node from starting",
             Self::ModelBroken { .. } => "Choose another model",
             Self::ModelTooLarge { .. } => {
                 "Choose a smaller model, another device, or a smaller reserve in the settings"
             }
-            Self::JobsAtOnce { .. } => "Choose between 1 and 256",
+            Self::JobsAtOnce { most, .. } => return Some(format!("Choose between 1 and {most}")),
             Self::NoDownloadRate => "Leave the limit empty, or pause the download",
             Self::NotRemoved { .. } => "Delete it by hand",
             Self::NotSaved { .. } => "Choose another folder, or free some space",
             Self::AddressNotOpened => "Copy it into your browser if you trust it",
             _ => return None,
-        })
+        };
+        Some(text.to_owned())
     }
 }
 
@@ -254,7 +255,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         Self {
             message: refusal.to_string(),
-            remedy: refusal.remedy().map(str::to_owned),
+            remedy: refusal.remedy(),
             refusal,
         }
     }

@@ -112,7 +112,7 @@ pub struct SettingsChange(pub Map<String, Value>);
 
 impl SettingsChange {
     /// An unknown name or a value of another type is refused.
-    pub(crate) fn apply(self, settings: &Settings) -> Result<Settings, serde_json::Error> {
+    pub fn apply(self, settings: &Settings) -> Result<Settings, serde_json::Error> {
         let mut fields = settings.fields();
         for (name, value) in self.0 {
             match fields.get_mut(&name) {

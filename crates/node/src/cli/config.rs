@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use infera_node::app::api::AppState;
-use infera_node::app::settings::{Preferences, Settings, SettingsChange};
+use infera_node::app::settings::{Preferences, SettingsChange};
 use serde_json::{Map, Value};
 
 use super::Show;
@@ -28,7 +28,7 @@ pub(super) async fn config(
         read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
             .settings
     };
-    let mut fields = settings.fields();
+    let fields = settings.fields();
     let Some(name) = name else {
         return output(show, &settings, |_| {
             let lines = fields
@@ -37,7 +37,7 @@ pub(super) async fn config(
             lines.collect::<Vec<_>>().join("\n")
         });
     };
-    let Some(field) = fields.get_mut(name) else {
+    if !fields.contains_key(name) {
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
         return Err(Fault::with_advice(
             &format!("there is no setting {name}"),
@@ -45,12 +45,12 @@ pub(super) async fn config(
             &format!("choose one of {}", names.join(", ")),
         )
         .code(2));
-    };
+    }
     if let Some(value) = value {
         // What is no JSON is a text.
-        *field = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        let change = Map::from_iter([(name.to_owned(), field.clone())]);
-        serde_json::from_value::<Settings>(Value::Object(fields)).map_err(|error| {
+        let value_in_json = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        let change = SettingsChange(Map::from_iter([(name.to_owned(), value_in_json)]));
+        change.clone().apply(&settings).map_err(|error| {
             Fault::with_advice(
                 &format!("{name} cannot be {value}: {error}"),
                 UNCHANGED,
@@ -58,7 +58,6 @@ pub(super) async fn config(
             )
             .code(2)
         })?;
-        let change = SettingsChange(change);
         let state: AppState = control?.call("change_settings", &change).await?;
         settings = state.settings;
     }
