@@ -587,6 +587,21 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_without_its_right_side_is_a_fault_of_the_template() {
+        for end in [
+            "", ",", "+ 1", "* 2", "// 2", "| upper", ")", "]", "and 1", "% 3", ".a",
+        ] {
+            for source in [
+                format!("\n{{{{ 7 % {end} }}}}"),
+                format!("\n{{{{ 7 %{end}}}}}"),
+            ] {
+                let text = render(&source, &[]).unwrap_err().to_string();
+                assert!(text.contains("line 2"), "{source}: {text}");
+            }
+        }
+    }
+
+    #[test]
     fn formatting_takes_steps_too() {
         for source in [
             "{{ '%999999999d' % 1 }}",

@@ -253,9 +253,13 @@ impl<'a> Scanner<'a> {
         self.edits.push(Edit { at, replaces, text });
     }
 
-    /// The right side of an operator ends, if there is one.
+    /// The right side of an operator ends, if there is one. One without a value is not understood.
     fn close(&mut self) -> Option<()> {
-        if std::mem::take(&mut self.levels.last_mut()?.is_open) {
+        let level = self.levels.last_mut()?;
+        if std::mem::take(&mut level.is_open) {
+            if !level.is_value {
+                return None;
+            }
             self.edit(self.end, 0, ")");
         }
         Some(())
@@ -324,11 +328,11 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                 }
                 '*' | '/' => {
-                    level.is_value = false;
                     let is_power = rest.starts_with("**");
                     if !is_power {
                         self.close()?;
                     }
+                    self.levels.last_mut()?.is_value = false;
                     self.at += 1 + usize::from(is_power || rest.starts_with("//"));
                 }
                 '-' | '+' if !level.is_value => {
