@@ -35,6 +35,8 @@ use tauri_plugin_window_state::StateFlags;
 
 /// The argument with which the system starts the program: the window stays closed.
 pub const HIDDEN: &str = "--hidden";
+/// The argument that ends the program that is running, for installers.
+pub const QUIT: &str = "--quit";
 
 /// How the program is started.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Options {
     /// Certificates to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     pub hidden: bool,
+    /// Only end the program that is running.
+    pub quit: bool,
     /// How long a closed window is kept in memory.
     pub release_window_after: Duration,
 }
@@ -82,7 +86,10 @@ pub fn run(options: Options) -> ExitCode {
     let builder = tauri::Builder::default()
         // The first: a second program ends here.
         .plugin(tauri_plugin_single_instance::init(|app, arguments, _| {
-            if !arguments.iter().any(|argument| argument == HIDDEN) {
+            let has = |name: &str| arguments.iter().any(|argument| argument == name);
+            if has(QUIT) {
+                quit::leave(app);
+            } else if !has(HIDDEN) {
                 window::open(app);
             }
         }))
@@ -119,6 +126,11 @@ pub fn run(options: Options) -> ExitCode {
             _ => {}
         })
         .setup(move |app| {
+            if options.quit {
+                // No other program was running.
+                app.handle().exit(0);
+                return Ok(());
+            }
             match tauri::async_runtime::block_on(start(&options)) {
                 Ok(backend) => set_up(app.handle(), backend, &options),
                 Err(error) => refuse(app.handle(), &error),

@@ -23,6 +23,9 @@ struct Arguments {
     /// Start in the tray, with the window closed
     #[arg(long)]
     hidden: bool,
+    /// End the program that is running, as Quit in its tray does, but without a question
+    #[arg(long)]
+    quit: bool,
     /// The data folder [default: the user's]
     #[arg(long = "data", value_name = "DIR", env = "INFERA_DATA")]
     data: Option<PathBuf>,
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
             key_file: arguments.key_file,
             ca_file: arguments.ca_file,
             hidden: arguments.hidden,
+            quit: arguments.quit,
             release_window_after: Duration::from_secs(arguments.release_window_after),
         }),
         Err(error) => {

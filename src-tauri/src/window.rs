@@ -8,9 +8,10 @@ use infera_node::state::StateKind;
 use serde_json::json;
 use tauri::webview::{Color, PageLoadEvent};
 use tauri::{AppHandle, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
+use tauri_plugin_opener::OpenerExt;
 
 use crate::main_window::{self, main_window};
-use crate::words::{Dialog, Language};
+use crate::words::{self, Dialog, Language};
 use crate::{Shell, dialogs, quit, surroundings};
 
 /// A page that does not load is shown all the same, so that the person sees something.
@@ -51,7 +52,27 @@ pub(crate) fn open(app: &AppHandle) {
     };
     if let Err(error) = result {
         tracing::error!(%error, "the window cannot be shown");
+        say_why_not(app, &error);
     }
+}
+
+/// The node goes on, and the tray is there; but a click on it must not seem to do nothing.
+fn say_why_not(app: &AppHandle, error: &tauri::Error) {
+    let language = Language::of(&app.state::<Shell>().backend.states().borrow());
+    // On Windows the web view is a part of the system that some lack.
+    let lacks_web_view = cfg!(windows) && tauri::webview_version().is_err();
+    let dialog = words::no_window(language, lacks_web_view, &error.to_string());
+    let asked = app.clone();
+    dialogs::show(app, dialog, move |yes| {
+        if yes && lacks_web_view {
+            let opened = asked
+                .opener()
+                .open_url(words::WEB_VIEW_SOURCE, None::<&str>);
+            if let Err(error) = opened {
+                tracing::warn!(%error, "the browser cannot be opened");
+            }
+        }
+    });
 }
 
 fn reveal(app: &AppHandle, window: &WebviewWindow) -> tauri::Result<()> {

@@ -52,6 +52,45 @@ pub(crate) fn cannot_start(message: &str) -> Dialog {
     }
 }
 
+/// Microsoft's own installer of the web view.
+pub(crate) const WEB_VIEW_SOURCE: &str = "https://go.microsoft.com/fwlink/p/?LinkId=2124703";
+
+/// Why a click on the tray opens nothing.
+pub(crate) fn no_window(language: Language, lacks_web_view: bool, fault: &str) -> Dialog {
+    let node = language.pick(
+        "The node works all the same: pause and quit it from the tray.",
+        "Der Knoten arbeitet trotzdem: Pausieren und beenden lässt er sich im Infobereich.",
+    );
+    let (why, yes, no) = if lacks_web_view {
+        (
+            language
+                .pick(
+                    "The window is drawn by Microsoft Edge WebView2, which this system lacks. Install it, then open the window again.",
+                    "Das Fenster zeichnet Microsoft Edge WebView2, das auf diesem System fehlt. Installieren Sie es und öffnen Sie dann das Fenster noch einmal.",
+                )
+                .to_owned(),
+            language.pick("Get WebView2", "WebView2 holen"),
+            Some(language.pick("Close", "Schließen")),
+        )
+    } else {
+        let says = language.pick("The system says", "Das System meldet");
+        (
+            format!("{says}: {fault}"),
+            language.pick("Close", "Schließen"),
+            None,
+        )
+    };
+    Dialog {
+        title: language.pick(
+            "The window cannot be shown",
+            "Das Fenster kann nicht gezeigt werden",
+        ),
+        text: format!("{why}\n\n{node}"),
+        yes,
+        no,
+    }
+}
+
 impl Language {
     /// The person's choice, else the system's, else English.
     pub(crate) fn of(state: &AppState) -> Self {

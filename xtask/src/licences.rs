@@ -28,14 +28,14 @@ struct Library {
     texts: Vec<String>,
 }
 
-/// Names and repeats the licences of all that `package` of our workspace is built with here.
-pub(crate) fn third_party(package: &str) -> Result<String> {
-    let mut libraries = crates(package)?;
+/// Names and repeats the licences of all that `package` of our workspace is built with for a target.
+pub(crate) fn third_party(package: &str, target: &str) -> Result<String> {
+    let mut libraries = crates(package, target)?;
     libraries.extend(pages()?);
     Ok(document(&libraries))
 }
 
-fn crates(root: &str) -> Result<BTreeSet<Library>> {
+fn crates(root: &str, target: &str) -> Result<BTreeSet<Library>> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,
@@ -71,7 +71,7 @@ fn crates(root: &str) -> Result<BTreeSet<Library>> {
     }
 
     let mut command = cargo(&["metadata", "--format-version", "1", "--locked"]);
-    command.args(["--filter-platform", &host()?]);
+    command.args(["--filter-platform", target]);
     let metadata: Metadata = serde_json::from_str(&process::output(command)?)?;
     let nodes: BTreeMap<_, _> = metadata
         .resolve
@@ -191,7 +191,7 @@ fn document(libraries: &BTreeSet<Library>) -> String {
 }
 
 /// What this machine is called in cargo's words.
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let mut command = std::process::Command::new("rustc");
     command.arg("-vV");
     process::output(command)?

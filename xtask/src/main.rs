@@ -8,6 +8,7 @@ mod chaos;
 mod demo;
 mod desktop;
 mod fuzz;
+mod installer;
 mod licences;
 mod lint;
 mod models;
@@ -17,6 +18,8 @@ mod peers;
 mod report;
 mod test;
 mod ui;
+#[cfg(target_os = "linux")]
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +53,10 @@ enum Command {
     Chaos(ChaosOptions),
     /// Makes the packages that people install on this system
     Package(PackageOptions),
+    /// Builds for Windows on Linux, and tries what it built under Wine
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Windows(WindowsCommand),
 }
 
 #[derive(clap::Args)]
@@ -157,6 +164,28 @@ struct PackageOptions {
     programs: Option<PathBuf>,
 }
 
+#[cfg(target_os = "linux")]
+#[derive(Subcommand)]
+enum WindowsCommand {
+    /// Builds the three programs
+    Build {
+        /// With optimisations, as they are installed
+        #[arg(long)]
+        release: bool,
+    },
+    /// Makes the installer and the archive of the node without a window
+    Package {
+        /// Package the dev build's programs, to look at the packages without a long build
+        #[arg(long)]
+        dev: bool,
+    },
+    /// Runs the crates' tests and the whole system's tests with Windows programs
+    Test {
+        /// Only tests whose name contains one of these
+        filters: Vec<String>,
+    },
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
@@ -168,6 +197,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::Package(options) => package::run(&options),
+        #[cfg(target_os = "linux")]
+        Command::Windows(command) => windows::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

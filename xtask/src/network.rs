@@ -26,9 +26,12 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those beside the running program, if they are built.
+    /// Those beside the running program, if they are built, or of the folder that [`PROGRAMS`] says.
     pub fn find() -> Result<Option<Self>> {
-        Ok(Self::find_in(&profile_folder()?))
+        Ok(Self::find_in(&match env::var_os(PROGRAMS) {
+            Some(folder) => folder.into(),
+            None => profile_folder()?,
+        }))
     }
 
     /// Brings them up to date with `cargo build`, into the running program's own target folder.
@@ -95,8 +98,12 @@ impl Binaries {
     }
 }
 
+/// An environment variable: the folder of other programs to test.
+pub const PROGRAMS: &str = "INFERA_TEST_PROGRAMS";
+
 const HEADLESS: [&str; 2] = ["infera", "infera-balancer"];
-const WITH_DESKTOP: [&str; 3] = [HEADLESS[0], HEADLESS[1], "infera-node"];
+/// Our programs' names.
+pub const WITH_DESKTOP: [&str; 3] = [HEADLESS[0], HEADLESS[1], "infera-node"];
 
 /// Builds one of the workspace's own tools and gives its file. `kind` is `--bin` or `--example`.
 pub fn tool(kind: &str, name: &str, release: bool) -> Result<PathBuf> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use xtask::network::{self, Binaries};
 use xtask::{Result, process};
 
-use crate::{PackageOptions, licences, packages, report, ui};
+use crate::{PackageOptions, installer, licences, packages, report, ui};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The package of the node without a window.
@@ -108,7 +108,7 @@ fn headless(folder: &Path, program: &Path, quick: bool) -> Result<Vec<PathBuf>> 
     copy(&copyright(), &documents.join("copyright"))?;
     write(
         &documents.join("third-party-licences.txt"),
-        &licences::third_party("infera-node")?,
+        &licences::third_party("infera-node", &licences::host()?)?,
     )?;
 
     let mut made = vec![deb(folder, &stage, &tree, quick)?];
@@ -203,7 +203,10 @@ fn desktop(
     let copy = stage.join("release/infera-node");
     strip(program, &copy)?;
     let licences = stage.join("third-party-licences.txt");
-    write(&licences, &licences::third_party("infera-desktop")?)?;
+    write(
+        &licences,
+        &licences::third_party("infera-desktop", &licences::host()?)?,
+    )?;
     // The C library's version; Tauri adds the window's and the tray's libraries.
     let depends: Vec<_> = libraries(&stage, &copy)?
         .into_iter()
@@ -248,7 +251,10 @@ fn elsewhere(options: &PackageOptions, mut settings: Value) -> Result<Vec<PathBu
     ui::build()?;
     let target = network::target()?;
     let licences = target.join("package/third-party-licences.txt");
-    write(&licences, &licences::third_party("infera-desktop")?)?;
+    write(
+        &licences,
+        &licences::third_party("infera-desktop", &licences::host()?)?,
+    )?;
     // The pages were built above.
     merge(
         &mut settings,
@@ -264,7 +270,7 @@ fn elsewhere(options: &PackageOptions, mut settings: Value) -> Result<Vec<PathBu
         build.args(["--bundles", "app,dmg", "--target", "universal-apple-darwin"]);
         bundles.push("universal-apple-darwin");
     } else {
-        build.args(["--bundles", "msi,nsis"]);
+        build.args(["--bundles", "msi"]);
     }
     if options.dev {
         build.arg("--debug");
@@ -276,7 +282,32 @@ fn elsewhere(options: &PackageOptions, mut settings: Value) -> Result<Vec<PathBu
     }
     build.args(["--", "--package", "infera-desktop"]);
     process::run(build)?;
-    files_with(&bundles, &["dmg", "msi", "exe", "gz", "sig"])
+    let mut made = files_with(&bundles, &["dmg", "msi", "gz", "sig"])?;
+    if cfg!(windows) {
+        let programs = bundles.parent().ok_or("the programs are in no folder")?;
+        let contents = installer::Contents {
+            programs,
+            loader: None,
+            target: &licences::host()?,
+            quick: options.dev,
+        };
+        let file = installer::make(&contents, &bundles.join("nsis"))?;
+        if settings["bundle"]["createUpdaterArtifacts"] == true {
+            made.push(sign_update(&file)?);
+        }
+        made.push(file);
+    }
+    Ok(made)
+}
+
+/// What the program knows an update by.
+fn sign_update(file: &Path) -> Result<PathBuf> {
+    let mut sign = tauri_command()?;
+    sign.args(["signer", "sign"]).arg(file);
+    process::output(sign)?;
+    let mut signature = file.as_os_str().to_owned();
+    signature.push(".sig");
+    Ok(signature.into())
 }
 
 /// What depends on who builds: signatures, and where updates come from.
@@ -329,14 +360,21 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// A command of Tauri's command line, which npm gets.
-fn tauri(word: &str, settings: &Value) -> Result<Command> {
+/// Tauri's command line, which npm gets.
+fn tauri_command() -> Result<Command> {
     let folder = network::repository().join("xtask/tauri");
     install(&folder)?;
     let mut command = Command::new("node");
     command
         .current_dir(network::repository())
-        .arg(folder.join("node_modules/@tauri-apps/cli/tauri.js"))
+        .arg(folder.join("node_modules/@tauri-apps/cli/tauri.js"));
+    Ok(command)
+}
+
+/// One of its commands that needs our settings.
+fn tauri(word: &str, settings: &Value) -> Result<Command> {
+    let mut command = tauri_command()?;
+    command
         .args([word, "--ci", "--config", &settings.to_string()])
         // It would take the first folder with a package.json.
         .env("TAURI_FRONTEND_PATH", network::repository().join("ui"));

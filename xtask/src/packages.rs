@@ -85,6 +85,30 @@ const FOR_TESTS: [Package; 7] = [
     },
 ];
 
+/// What makes programs for Windows, and tries them.
+const FOR_WINDOWS: [Package; 4] = [
+    Package {
+        name: "gcc-mingw-w64-x86-64",
+        reason: "links programs for Windows",
+        present: is_installed,
+    },
+    Package {
+        name: "g++-mingw-w64-x86-64",
+        reason: "compiles C++ for Windows",
+        present: is_installed,
+    },
+    Package {
+        name: "wine64",
+        reason: "runs programs for Windows",
+        present: is_installed,
+    },
+    Package {
+        name: "nsis",
+        reason: "makes the installer for Windows",
+        present: is_installed,
+    },
+];
+
 pub(crate) fn for_demo(window: bool) -> Result<()> {
     let mut wanted = vec![PYTHON];
     if window {
@@ -111,6 +135,10 @@ pub(crate) fn for_tests() -> Result<()> {
         install_tauri_driver()?;
     }
     Ok(())
+}
+
+pub(crate) fn for_windows() -> Result<()> {
+    install(&FOR_WINDOWS)
 }
 
 pub(crate) fn for_fuzzing() -> Result<()> {

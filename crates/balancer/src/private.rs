@@ -1,16 +1,16 @@
 //! Files that only this user may read: clients' texts and the books are nobody else's.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use infera_private_files as private_files;
 
 /// Makes a folder that only this user may enter. One that was there is closed to others if it is
 /// ours, that is, if `ours` is in it: somebody may have named a folder that many use.
 pub(crate) fn folder(folder: &Path, ours: &Path) -> io::Result<()> {
-    let new = !folder.exists();
-    std::fs::create_dir_all(folder)?;
-    if new || ours.exists() {
-        tighten(folder, 0o700);
+    private_files::create_folder(folder)?;
+    if ours.exists() {
+        tighten(folder);
     }
     Ok(())
 }
@@ -18,11 +18,7 @@ pub(crate) fn folder(folder: &Path, ours: &Path) -> io::Result<()> {
 /// Makes a file, and what `SQLite` may have put beside it, readable for this user alone.
 pub(crate) fn file(path: &Path) -> io::Result<()> {
     if path.parent().is_some_and(Path::is_dir) {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(path) {
+        match private_files::append(path) {
             // What may only be read is told apart by whoever opens it in earnest.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
             Ok(_) | Err(_) => {}
@@ -31,31 +27,17 @@ pub(crate) fn file(path: &Path) -> io::Result<()> {
     for ending in ["", "-wal", "-shm"] {
         let mut beside = path.as_os_str().to_owned();
         beside.push(ending);
-        tighten(&PathBuf::from(beside), 0o600);
+        tighten(&PathBuf::from(beside));
     }
     Ok(())
 }
 
-/// Takes everybody else's rights to a path away. Another user's file is left as it is.
-#[cfg(unix)]
-fn tighten(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-
-    let Ok(found) = std::fs::metadata(path) else {
-        return;
-    };
-    let now = found.permissions().mode();
-    let (open_to_others, used_by_many) = (now & 0o077 != 0, now & 0o1000 != 0);
-    if !open_to_others || used_by_many {
-        return;
-    }
-    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+/// Another user's file is left as it is.
+fn tighten(path: &Path) {
+    if let Err(error) = private_files::tighten(path) {
         tracing::warn!(path = %path.display(), %error, "others may read this");
     }
 }
-
-#[cfg(not(unix))]
-fn tighten(_: &Path, _: u32) {}
 
 #[cfg(all(test, unix))]
 mod tests {

@@ -7,6 +7,7 @@ use burn::tensor::{Device, DeviceKind};
 use cubecl::device::{WgpuDevice, WgpuDeviceKind};
 use infera_protocol::requirements::{Gpu, GpuKind};
 
+use crate::gpu::registrations;
 use crate::message::{DeviceChoice, DeviceInfo, Failure, FailureCode};
 
 /// Launches that a driver which computes on the CPU is handed at once. Mesa's lets nobody hand it
@@ -246,6 +247,13 @@ fn cpu(reason: &str) -> Opened {
 
 /// `before` are the adapters listed before this one: burn counts each kind of adapter on its own.
 fn open_adapter(adapter: &Adapter, before: &[Adapter], reason: String) -> Result<Opened, Failure> {
+    registrations::check().map_err(|fault| Failure {
+        code: FailureCode::NoDevice,
+        message: format!(
+            "{} cannot be used: {fault}. Install the program again, or use `cpu`",
+            adapter.gpu.name
+        ),
+    })?;
     // Burn takes SPIR-V for every Vulkan adapter that can have it, and Mesa's software driver
     // crashes on it: the older ones when they compile, newer ones (26.2) where they load for units
     // that have left a loop.

@@ -13,6 +13,7 @@ mod graph;
 mod inputs;
 mod launch;
 mod load;
+pub(crate) mod registrations;
 mod select;
 pub mod selftest;
 mod tune;

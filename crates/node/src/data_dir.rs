@@ -68,13 +68,7 @@ impl DataDir {
 
     /// Creates the folder if there is none, closed to others.
     pub fn create(&self) -> Result<(), DataDirError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&self.0)
-            .map_err(|fault| self.unusable(fault))
+        infera_private_files::create_folder(&self.0).map_err(|fault| self.unusable(fault))
     }
 
     /// Takes the folder for this program alone. The lock ends with the program, however it ends.

@@ -1,5 +1,8 @@
 //! The border to the inference engine: a child process that alone opens the GPU.
 
+#[cfg(windows)]
+mod windows;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -129,11 +132,17 @@ impl EngineLink for ChildEngine {
         // A Ctrl-C in the terminal is for the node, which ends its engine in order.
         #[cfg(unix)]
         process.process_group(0);
+        #[cfg(windows)]
+        process.creation_flags(windows::CREATE_NO_WINDOW);
         let processes = self.processes.clone();
         Box::pin(async move {
             let mut child = process
                 .spawn()
                 .map_err(|error| EngineError::Start(error.to_string()))?;
+            #[cfg(windows)]
+            if let Some(Err(error)) = child.raw_handle().map(windows::end_with_this_process) {
+                tracing::warn!(%error, "an engine that hangs may outlive this program");
+            }
             let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
                 return Err(EngineError::Start("it has no pipes".to_owned()));
             };

@@ -9,6 +9,7 @@ use infera_engine::message::{Command, Event};
 use infera_protocol::requirements::{Gpu, GpuKind, Hardware};
 
 use crate::engine_link::{EngineError, EngineLink};
+use crate::gpu::system_gpus;
 
 /// Looks at the machine.
 pub trait HardwareProbe: Send + Sync + 'static {
@@ -93,7 +94,7 @@ struct Card {
 }
 
 fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
-    use sysinfo::{CpuRefreshKind, Gpus, RefreshKind, System};
+    use sysinfo::{CpuRefreshKind, RefreshKind, System};
     let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
     let mut hardware = Hardware {
         os: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
@@ -109,32 +110,22 @@ fn read_system(data: &Path) -> (Hardware, Vec<Card>) {
         }
         hardware.cpu_cores = (!cpus.is_empty()).then_some(cpus.len() as u32);
     }
-    let cards = Gpus::new_with_refreshed_list().map_or_else(
-        |_| Vec::new(),
-        |gpus| {
-            gpus.iter()
-                .map(|gpu| Card {
-                    pci_id: gpu.pci().to_string(),
-                    vram_bytes: gpu.total_memory().filter(|bytes| *bytes > 0),
-                })
-                .collect()
-        },
-    );
+    let cards = system_gpus().map_or_else(Vec::new, |gpus| {
+        gpus.iter()
+            .map(|gpu| Card {
+                pci_id: gpu.pci().to_string(),
+                vram_bytes: gpu.total_memory().filter(|bytes| *bytes > 0),
+            })
+            .collect()
+    });
     (hardware, cards)
 }
 
-/// The disk is the one whose mount point is the longest beginning of the folder's path.
+/// On the disk of the folder, or of the first above it that exists: a new node's does not yet.
 fn free_disk(folder: &Path) -> Option<u64> {
-    let folder = folder.canonicalize().ok()?;
-    let disks = sysinfo::Disks::new_with_refreshed_list_specifics(
-        sysinfo::DiskRefreshKind::nothing().with_storage(),
-    )
-    .ok()?;
-    disks
-        .iter()
-        .filter(|disk| folder.starts_with(disk.mount_point()))
-        .max_by_key(|disk| disk.mount_point().as_os_str().len())
-        .map(sysinfo::Disk::available_space)
+    folder
+        .ancestors()
+        .find_map(|folder| fs4::available_space(folder).ok())
 }
 
 /// One card may be several adapters, one for each graphics API: the one that knows most stays.
@@ -240,5 +231,9 @@ mod tests {
         assert!(hardware.ram_bytes.is_some_and(|bytes| bytes > 1 << 20));
         assert!(hardware.cpu_cores.is_some_and(|cores| cores > 0));
         assert!(!hardware.os.is_empty());
+        let new = folder.path().join("not/there/yet");
+        for folder in [folder.path(), &new, &folder.path().canonicalize().unwrap()] {
+            assert!(free_disk(folder).is_some_and(|bytes| bytes > 1 << 20));
+        }
     }
 }

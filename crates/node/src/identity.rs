@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use infera_private_files as private_files;
 use infera_protocol::NodeKey;
 
 use crate::clock::{Entropy, random_32};
@@ -45,7 +46,7 @@ pub enum IdentityError {
     #[error("the key file {} cannot be used: {fault}. Name a file that you may read and write", path.display())]
     File { path: PathBuf, fault: io::Error },
     #[error(
-        "the key file {} can be read by others than its owner: run `chmod 600` on it, and think of who has seen it", .0.display()
+        "the key file {} can be read by others than its owner: run `{}`, and think of who has seen it", .0.display(), private_files::command_to_tighten(.0)
     )]
     FileOpenToOthers(PathBuf),
     #[error("the key file {} does not hold 64 hexadecimal digits: restore it from a copy, or move it away to get a new identity", .0.display())]
@@ -150,11 +151,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8], replace: bool) -> io::R
         name.to_string_lossy(),
         std::process::id()
     ));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&draft).and_then(|mut file| {
+    let written = private_files::create(&draft).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()?;
         if replace {
@@ -168,25 +165,15 @@ pub(crate) fn write_private(path: &Path, content: &[u8], replace: bool) -> io::R
     written.and(if replace { Ok(()) } else { removed })
 }
 
-#[cfg(unix)]
 fn refuse_if_open_to_others(file: &fs::File, path: &Path) -> Result<(), IdentityError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = file.metadata().map_err(|fault| IdentityError::File {
-        path: path.to_owned(),
-        fault,
-    })?;
-    let others = 0o077;
-    if metadata.permissions().mode() & others == 0 {
-        Ok(())
-    } else {
-        Err(IdentityError::FileOpenToOthers(path.to_owned()))
+    match private_files::is_open_to_others(file) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(IdentityError::FileOpenToOthers(path.to_owned())),
+        Err(fault) => Err(IdentityError::File {
+            path: path.to_owned(),
+            fault,
+        }),
     }
-}
-
-#[cfg(not(unix))]
-fn refuse_if_open_to_others(_: &fs::File, _: &Path) -> Result<(), IdentityError> {
-    // A user's own folders are closed to other users by inherited access rules.
-    Ok(())
 }
 
 fn decode(text: &[u8]) -> Option<NodeKey> {

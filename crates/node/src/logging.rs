@@ -1,10 +1,11 @@
 //! The log, on standard error and in files: bounded in size, without the user's name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use infera_private_files as private_files;
 use infera_protocol::shown;
 use infera_terminal::has_colour;
 use tracing_subscriber::fmt::MakeWriter;
@@ -16,12 +17,16 @@ const NAME: &str = "infera-node.log";
 const LARGEST_FILE: u64 = 2_000_000;
 /// With the current one.
 const FILES: u32 = 3;
+/// What libraries call errors and do without: wgpu looks for parts of Windows that it need not have.
+const NO_ERRORS: &str = "wgpu_hal::auxil::dxgi=off";
 
 /// Logs what `levels` says, or `INFERA_LOG`, both in the form of `tracing`'s filters: to files in
 /// `folder`, where there is one, and to standard error with `to_terminal`.
 pub fn start(folder: Option<&Path>, levels: &str, to_terminal: bool) {
-    let filter =
-        || EnvFilter::try_from_env("INFERA_LOG").unwrap_or_else(|_| EnvFilter::new(levels));
+    let filter = || {
+        EnvFilter::try_from_env("INFERA_LOG")
+            .unwrap_or_else(|_| EnvFilter::new(format!("{levels},{NO_ERRORS}")))
+    };
     let file = folder.map(|folder| LogFile::open(folder, LARGEST_FILE, home()));
     let (file, fault) = match file.transpose() {
         Ok(file) => (file, None),
@@ -103,12 +108,8 @@ struct LogFile {
 
 impl LogFile {
     fn open(folder: &Path, largest: u64, home: Option<String>) -> io::Result<Self> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(folder)?;
-        let file = open_private(&folder.join(NAME))?;
+        private_files::create_folder(folder)?;
+        let file = private_files::append(&folder.join(NAME))?;
         Ok(Self {
             folder: folder.to_owned(),
             bytes: file.metadata()?.len(),
@@ -143,7 +144,7 @@ impl LogFile {
             // The first times there are not so many.
             let _ = fs::rename(newer, older);
         }
-        self.file = open_private(&self.folder.join(NAME))?;
+        self.file = private_files::append(&self.folder.join(NAME))?;
         self.bytes = self.file.metadata()?.len();
         Ok(())
     }
@@ -152,14 +153,6 @@ impl LogFile {
 /// `infera-node.1.log` is the youngest of those put aside.
 fn numbered(number: u32) -> String {
     NAME.replace(".log", &format!(".{number}.log"))
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 #[cfg(test)]

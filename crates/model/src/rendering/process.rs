@@ -23,6 +23,11 @@ const KEPT_VARIABLES: [&str; 3] = [
     "SystemRoot",
 ];
 
+/// In no console: its own would flash on the screen, and the parent's would have its Ctrl-C reach
+/// the child.
+#[cfg(windows)]
+const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+
 /// Ends the child when it is dropped.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -57,6 +62,8 @@ impl Process {
         // A Ctrl-C in the terminal is for the parent.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        #[cfg(windows)]
+        std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NO_WINDOW);
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (frames, to_send) = mpsc::channel();

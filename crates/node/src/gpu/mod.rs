@@ -11,6 +11,7 @@ mod system;
 mod telemetry;
 
 pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choice};
+pub(crate) use system::system_gpus;
 pub use system::{cards, readers};
 pub use telemetry::{GpuReader, Telemetry, Watch};
 

@@ -37,8 +37,29 @@ pub fn cards() -> Vec<Card> {
     if cfg!(target_os = "linux") {
         return sysfs::cards(Path::new("/"));
     }
-    let gpus = Gpus::new_with_refreshed_list();
-    gpus.map_or_else(|_| Vec::new(), |gpus| gpus.iter().map(card).collect())
+    system_gpus().map_or_else(Vec::new, |gpus| gpus.iter().map(card).collect())
+}
+
+/// The GPUs that sysinfo knows. Wine before 9 ends a program that asks Windows for them.
+pub(crate) fn system_gpus() -> Option<Gpus> {
+    if is_wine() {
+        return None;
+    }
+    Gpus::new_with_refreshed_list().ok()
+}
+
+/// Whether this is a program for Windows that runs on another system.
+#[cfg(windows)]
+fn is_wine() -> bool {
+    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
+    use windows_sys::{s, w};
+    // SAFETY: both names are static and end with a zero; the library is in every process.
+    unsafe { GetProcAddress(GetModuleHandleW(w!("ntdll.dll")), s!("wine_get_version")).is_some() }
+}
+
+#[cfg(not(windows))]
+fn is_wine() -> bool {
+    false
 }
 
 fn card(gpu: &sysinfo::Gpu) -> Card {
@@ -103,7 +124,7 @@ impl Worker {
         std::thread::Builder::new()
             .name("gpu-system".to_owned())
             .spawn(move || {
-                let Ok(mut gpus) = Gpus::new() else {
+                let Some(mut gpus) = system_gpus() else {
                     return;
                 };
                 while asked.recv().is_ok() {
