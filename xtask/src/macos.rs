@@ -208,6 +208,8 @@ fn check(compiler: &Compiler, target: &str, zig_target: &str, features: &[&str])
         .args(features)
         .arg("--target-dir")
         .arg(network::target()?)
+        // Else it would keep 4 GB for each target.
+        .env("CARGO_INCREMENTAL", "0")
         .stdout(Stdio::piped());
     compiler.set(&mut command, target, zig_target)?;
     let mut child = command.spawn()?;
