@@ -144,6 +144,13 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Before it runs, or a start with the system would put an icon into the Dock for good.
+    #[cfg(target_os = "macos")]
+    let app = {
+        let mut app = app;
+        app.set_activation_policy(tauri::ActivationPolicy::Accessory);
+        app
+    };
     app.run(on_event);
     ExitCode::SUCCESS
 }

@@ -122,6 +122,7 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         tokio::time::sleep(SHOW_ANYWAY).await;
         if late.is_visible().is_ok_and(|is_visible| !is_visible) {
             tracing::warn!("the page did not load in time");
+            show_in_dock(late.app_handle(), true);
             let _ = late.show();
         }
     });

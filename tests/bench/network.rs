@@ -13,8 +13,8 @@ use infera_model::{ChatMessage, ChatTemplate, Gguf, Tokenizer};
 use infera_system_tests::engine::Engine;
 use infera_system_tests::{MODEL, Streamed, World};
 use serde_json::{Value, json};
+use xtask::Result;
 use xtask::network::{BalancerOptions, NodeOptions};
-use xtask::{Result, process};
 
 const ROUNDS: usize = 21;
 
@@ -101,6 +101,10 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64()
 }
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(clippy::unnecessary_wraps, reason = "it asks for children on Linux")
+)]
 fn memory(world: &World) -> Result<()> {
     let mut processes = vec![("balancer".to_owned(), world.balancer.pid())];
     let nodes = world.workers.iter().chain(&world.references);
@@ -109,7 +113,7 @@ fn memory(world: &World) -> Result<()> {
         processes.push((format!("node, {name}"), pid));
         #[cfg(target_os = "linux")]
         if let Some(pid) = pid {
-            for engine in process::children_of(pid)? {
+            for engine in xtask::process::children_of(pid)? {
                 processes.push((format!("engine, {name}"), Some(engine)));
             }
         }

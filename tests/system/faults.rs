@@ -5,7 +5,7 @@ use std::time::Duration;
 use infera_system_tests::{CLIENT, OUTPUT_PRICE, Streamed, World, story};
 use serde_json::Value;
 use xtask::network::{BalancerOptions, START_LIMIT};
-use xtask::{Result, process, wait};
+use xtask::{Result, wait};
 
 /// Short, so that a dead node's job is soon another's.
 fn short_lease() -> BalancerOptions {
@@ -138,9 +138,9 @@ fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
     let (request, calm) = long_story(&world)?;
     let streamed = disturb(&mut world, (&request, &calm), 20, |world| {
         let node = world.workers[0].pid().ok_or("the worker does not run")?;
-        let engines = process::children_of(node)?;
+        let engines = xtask::process::children_of(node)?;
         assert_eq!(engines.len(), 1, "{engines:?}");
-        process::kill(engines[0])
+        xtask::process::kill(engines[0])
     })?;
     assert_same_answer(&streamed, &calm);
     let receipt = world.receipt(streamed.job()?)?;
@@ -155,7 +155,7 @@ fn a_killed_engine_is_started_again_and_the_answer_goes_on() -> Result<()> {
 fn an_engine_ends_when_its_node_is_killed() -> Result<()> {
     let mut world = World::start_slow(BalancerOptions::default(), 1, 0)?;
     let node = world.workers[0].pid().ok_or("the worker does not run")?;
-    let engines = process::children_of(node)?;
+    let engines = xtask::process::children_of(node)?;
     assert_eq!(engines.len(), 1, "{engines:?}");
     world.workers[0].kill();
     wait::until("the engine has ended", Duration::from_secs(10), || {

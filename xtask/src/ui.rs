@@ -60,15 +60,17 @@ pub(crate) fn npm(words: &[&str]) -> Command {
     command
 }
 
-/// As the lock file wants it; nothing is done where it is so already.
-fn install(folder: &Path) -> Result<()> {
+/// Packages as a folder's lock file wants them; nothing is done where it is so already.
+pub(crate) fn install(folder: &Path) -> Result<()> {
     let lock = fs::read(folder.join("package-lock.json"))?;
     let stamp = folder.join("node_modules/.installed-lock");
     if fs::read(&stamp).ok().as_ref() == Some(&lock) {
         return Ok(());
     }
-    process::run(npm(&["ci", "--no-audit", "--no-fund"])).map_err(|error| {
-        format!("{error}\nThe window needs Node.js 20 or newer with npm (https://nodejs.org)")
+    let mut install = npm(&["ci", "--no-audit", "--no-fund"]);
+    install.current_dir(folder);
+    process::run(install).map_err(|error| {
+        format!("{error}\nThis needs Node.js 20 or newer with npm (https://nodejs.org)")
     })?;
     fs::write(stamp, lock)?;
     Ok(())

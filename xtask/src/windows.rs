@@ -112,6 +112,9 @@ fn build(release: bool) -> Result<PathBuf> {
     let folder = target()?
         .join(TARGET)
         .join(if release { "release" } else { "debug" });
+    // Beside the desktop program's tests too.
+    let loader = folder.join("WebView2Loader.dll");
+    fs::copy(&loader, folder.join("deps/WebView2Loader.dll"))?;
     for name in network::WITH_DESKTOP {
         let file = folder.join(format!("{name}.exe"));
         let megabytes = fs::metadata(&file)?.len() as f64 / 1e6;
@@ -203,11 +206,12 @@ fn test(filters: &[String]) -> Result<()> {
     for name in network::WITH_DESKTOP {
         wine.launcher(name, Some(&programs.join(format!("{name}.exe"))))?;
     }
-    let mut system = cargo(&["nextest", "run", "--no-fail-fast"]);
+    // As one part of the workspace: of a single package it would be built anew.
+    let mut system = cargo(&["nextest", "run", "--no-fail-fast", "--workspace"]);
+    let tests = format!("package(infera-system-tests) & ({})", without(ABOUT_LINUX));
     system
-        .args(["--package", "infera-system-tests"])
         .args(filters)
-        .args(["--filterset", &without(ABOUT_LINUX)])
+        .args(["--filterset", &tests])
         .env(network::PROGRAMS, &wine.launchers);
     counts.add_run(system)?;
 

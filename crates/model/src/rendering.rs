@@ -102,13 +102,13 @@ impl Renderer {
 
     /// In children of another program, whose [`SUBCOMMAND`] calls [`child::run`].
     pub fn of_program(program: impl Into<PathBuf>, limits: Limits) -> Self {
-        Self(Place::Children(Children {
+        Self(Place::Children(Box::new(Children {
             program: program.into(),
             limits,
             pool: Mutex::default(),
             returned: Condvar::new(),
             hashes: RandomState::new(),
-        }))
+        })))
     }
 
     /// Ends the children that stay for what comes next, and frees their memory.
@@ -148,7 +148,7 @@ impl Renderer {
 #[derive(Debug)]
 enum Place {
     Here,
-    Children(Children),
+    Children(Box<Children>),
 }
 
 #[derive(Debug)]
