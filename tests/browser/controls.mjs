@@ -366,7 +366,7 @@ await run(async () => {
     const copies = main.getByRole("button", { name: "Copy", exact: true });
     for (const copy of await copies.all()) {
       await copy.click();
-      await copied(/\//);
+      await copied(/[\\/]/);
     }
     await main.getByRole("link", { name: "Open GPU" }).click();
     await page.goBack();

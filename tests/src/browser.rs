@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use xtask::network::{Binaries, START_LIMIT, repository};
 use xtask::process::{self, Process};
-use xtask::{Result, wait};
+use xtask::{Result, network, wait};
 
 use crate::npm;
 
@@ -101,11 +101,19 @@ impl WebNode {
 
     /// Where it and its engines can be reached from.
     pub fn listeners(&self) -> Result<Vec<IpAddr>> {
-        let mut listeners = listeners(self.process.pid())?;
-        for engine in self.engines()? {
-            listeners.extend(self::listeners(engine)?);
+        let processes = if network::are_under_wine() {
+            // It has the sockets of every program.
+            process::named("wineserver")?
+        } else {
+            let mut own = self.engines()?;
+            own.push(self.process.pid());
+            own
+        };
+        let mut found = Vec::new();
+        for process in processes {
+            found.extend(listeners(process)?);
         }
-        Ok(listeners)
+        Ok(found)
     }
 
     /// Ends it, and fails when an engine lives on.

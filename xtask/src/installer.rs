@@ -39,7 +39,12 @@ pub(crate) fn make(contents: &Contents<'_>, folder: &Path) -> Result<PathBuf> {
         licences::third_party("infera-desktop", contents.target)?,
     )?;
     let own = repository().canonicalize()?;
-    let mut command = Command::new("makensis");
+    let mut command = Command::new(if cfg!(windows) {
+        // Its installer puts it there, and into no path.
+        r"C:\Program Files (x86)\NSIS\makensis.exe"
+    } else {
+        "makensis"
+    });
     command.args(["-V2", "-NOCD", "-INPUTCHARSET", "UTF8"]);
     let mut define = |name: &str, value: &str| {
         command.arg(format!("-D{name}={value}"));

@@ -98,8 +98,13 @@ impl Binaries {
     }
 }
 
-/// An environment variable: the folder of other programs to test.
+/// An environment variable: the folder of launchers that run the programs under Wine.
 pub const PROGRAMS: &str = "INFERA_TEST_PROGRAMS";
+
+/// Whether the programs are Windows' own.
+pub fn are_under_wine() -> bool {
+    env::var_os(PROGRAMS).is_some()
+}
 
 const HEADLESS: [&str; 2] = ["infera", "infera-balancer"];
 /// Our programs' names.

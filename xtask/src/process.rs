@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Result, wait};
+use crate::{Result, network, wait};
 
 /// A running child. Dropping it kills it.
 pub struct Process {
@@ -123,9 +123,15 @@ impl Process {
     #[cfg(unix)]
     fn ask_to_end(&self) {
         use rustix::process::{Pid, Signal, kill_process};
+        // Wine makes Windows' Ctrl-C of the one, and knows nothing of the other.
+        let signal = if network::are_under_wine() {
+            Signal::INT
+        } else {
+            Signal::TERM
+        };
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // It may have ended in between.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 
@@ -200,9 +206,20 @@ fn signal(pid: u32, signal: rustix::process::Signal) -> Result<()> {
     Ok(kill_process(pid, signal)?)
 }
 
-/// The ids of a process's own children.
+/// An environment variable: the process id of a launcher, which all that it starts inherits.
+pub const LAUNCHED: &str = "INFERA_LAUNCHED";
+
+/// The ids of a process's own children. Those under Wine are no children of their parent's, but
+/// have its environment.
 #[cfg(target_os = "linux")]
 pub fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let mark = format!("{LAUNCHED}={parent}");
+    let is_launched = |entry: &std::fs::DirEntry| {
+        let read = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let environment = read("environ");
+        let mut variables = environment.split(|byte| *byte == 0);
+        read("comm").starts_with(b"infera") && variables.any(|variable| variable == mark.as_bytes())
+    };
     let mut children = Vec::new();
     for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
         let name = entry.file_name();
@@ -213,11 +230,31 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // The program's name, in parentheses, may hold anything.
         let fields = stat.rsplit(')').next().unwrap_or_default();
-        if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {
+        let is_child = fields.split_whitespace().nth(1) == Some(&parent.to_string());
+        if is_child || pid != parent && network::are_under_wine() && is_launched(&entry) {
             children.push(pid);
         }
     }
     Ok(children)
+}
+
+/// The ids of all processes whose program's name begins so.
+#[cfg(target_os = "linux")]
+pub fn named(name: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
+        // It may have ended since it was listed.
+        let program = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if program.starts_with(name) {
+            found.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+    }
+    Ok(found)
 }
 
 /// The last lines of a text file, or nothing if it cannot be read.

@@ -12,14 +12,14 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
-    SDDL_REVISION_1, SE_FILE_OBJECT, SetNamedSecurityInfoW,
+    SDDL_REVISION_1, SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce,
-    GetSecurityDescriptorDacl, GetTokenInformation, INHERIT_ONLY_ACE, IsWellKnownSid,
-    PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, TOKEN_QUERY, TOKEN_USER,
-    TokenUser, WELL_KNOWN_SID_TYPE, WinAnonymousSid, WinAuthenticatedUserSid, WinBuiltinGuestsSid,
-    WinBuiltinUsersSid, WinInteractiveSid, WinNetworkSid, WinWorldSid,
+    ACCESS_ALLOWED_ACE, ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, GetTokenInformation,
+    INHERIT_ONLY_ACE, IsWellKnownSid, PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR,
+    PSID, SetFileSecurityW, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
+    WinAnonymousSid, WinAuthenticatedUserSid, WinBuiltinGuestsSid, WinBuiltinUsersSid,
+    WinInteractiveSid, WinNetworkSid, WinWorldSid,
 };
 use windows_sys::Win32::Storage::FileSystem::FILE_READ_DATA;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
@@ -145,35 +145,14 @@ fn set_access(path: &Path, descriptor: &str) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     let made = Local(made);
-    let (mut is_there, mut is_default, mut list) = (0, 0, ptr::null_mut());
-    // SAFETY: the descriptor is the one just made.
-    let done = unsafe {
-        GetSecurityDescriptorDacl(
-            made.0,
-            &raw mut is_there,
-            &raw mut list,
-            &raw mut is_default,
-        )
-    };
-    if done == 0 || is_there == 0 {
-        return Err(io::Error::last_os_error());
-    }
     let name = wide(path);
-    // SAFETY: the name ends with a zero; the list lives as long as its descriptor.
-    let fault = unsafe {
-        SetNamedSecurityInfoW(
-            name.as_ptr(),
-            SE_FILE_OBJECT,
-            DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            list,
-            ptr::null_mut(),
-        )
-    };
-    match fault {
-        ERROR_SUCCESS => Ok(()),
-        fault => Err(io::Error::from_raw_os_error(fault as i32)),
+    // The call that takes a whole descriptor: the newer one that takes a list adds the entries of
+    // the folder above under Wine, whatever the list says.
+    let parts = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
+    // SAFETY: the name ends with a zero; the descriptor is the one just made.
+    match unsafe { SetFileSecurityW(name.as_ptr(), parts, made.0) } {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

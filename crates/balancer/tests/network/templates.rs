@@ -194,6 +194,8 @@ fn a_conversation_waits_for_a_child_only_so_long() {
         ..limits()
     };
     let renderer = Renderer::of_program(PROGRAM, limits);
+    // Its start may take longer than anyone waits here.
+    assert_eq!(render(&renderer, &honest()).unwrap(), "Hi");
     std::thread::scope(|threads| {
         let stuck = threads.spawn(|| render_endless(&renderer));
         let busy = std::iter::repeat_with(|| render(&renderer, &honest()))

@@ -1,6 +1,6 @@
 //! Windows: a job object with a limit of memory, in which no other program can be started.
 //!
-//! Compiled for, and never run.
+//! Run under Wine only.
 
 use std::ffi::c_void;
 use std::io;

@@ -98,6 +98,8 @@ fn a_mapped_file_reads_like_one_in_memory() {
     let gguf = Gguf::open(&path).unwrap();
     assert_eq!(gguf.tensors(), tiny().tensors());
     assert_eq!(gguf.name(), "Tiny");
+    // Windows keeps a mapped file as it is.
+    drop(gguf);
     std::fs::write(&path, "").unwrap();
     assert!(
         Gguf::open(&path)
