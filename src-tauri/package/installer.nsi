@@ -25,6 +25,7 @@ RequestExecutionLevel user
 !define PROGRAM "infera-node.exe"
 !define UNINSTALL_KEY "Software\Microsoft\Windows\CurrentVersion\Uninstall\${NAME}"
 !define RUN_KEY "Software\Microsoft\Windows\CurrentVersion\Run"
+!define APPROVED_KEY "Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run"
 !define WEB_VIEW "Microsoft\EdgeUpdate\Clients\{F3017226-FE2A-4295-8BDF-00C3A9A7E4C5}"
 !define WEB_VIEW_SOURCE "https://go.microsoft.com/fwlink/p/?LinkId=2124703"
 ; Held by the program while it runs.
@@ -184,7 +185,9 @@ Section Uninstall
   RMDir "$INSTDIR"
   Delete "$SMPROGRAMS\${NAME}.lnk"
   DeleteRegKey HKCU "${UNINSTALL_KEY}"
+  ; Starting with the system, and what the task manager says of it.
   DeleteRegValue HKCU "${RUN_KEY}" "${NAME}"
+  DeleteRegValue HKCU "${APPROVED_KEY}" "${NAME}"
   ${GetParameters} $0
   ClearErrors
   ${GetOptions} $0 "/DATA" $1

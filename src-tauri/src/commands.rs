@@ -9,12 +9,11 @@ use serde_json::Value;
 use tauri::async_runtime::JoinHandle;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager, State};
-use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_dialog::DialogExt;
 use tokio::sync::oneshot;
 
-use crate::Shell;
 use crate::main_window::main_window;
+use crate::{Shell, autostart};
 
 /// The page's event stream. While the window is hidden nothing goes over it, so that the GPU is
 /// not sampled for nobody.
@@ -87,7 +86,7 @@ pub(crate) async fn call(
     request: Value,
 ) -> Result<Value, ApiError> {
     if name == "remove_everything"
-        && let Err(error) = app.autolaunch().disable()
+        && let Err(error) = autostart::set(&app, false)
     {
         tracing::warn!(%error, "the program still starts with the system");
     }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use infera_node::app::api::AppState;
 use infera_node::clock::{Clock, SystemClock};
 use tauri::{AppHandle, Manager};
-use tauri_plugin_autostart::ManagerExt;
 use tauri_plugin_notification::NotificationExt;
 
 use crate::main_window::main_window;
 use crate::notifications::{Memory, Notification};
-use crate::{Shell, quit, surroundings, window};
+use crate::{Shell, autostart, quit, surroundings, window};
 
 /// A rate changes several times a second; nobody reads a menu that fast.
 const CALM: Duration = Duration::from_secs(1);
@@ -87,7 +86,7 @@ impl Applied {
     fn keep_up(&mut self, app: &AppHandle, state: &AppState) {
         let wanted = state.settings.start_with_system;
         if self.start_with_system.replace(wanted) != Some(wanted)
-            && let Err(error) = set_autostart(app, wanted)
+            && let Err(error) = autostart::set(app, wanted)
         {
             tracing::warn!(%error, "starting with the system cannot be set");
         }
@@ -98,17 +97,5 @@ impl Applied {
         {
             tracing::warn!(%error, "the window's theme cannot be set");
         }
-    }
-}
-
-/// Also at every start: the program may have been moved, or its entry deleted.
-fn set_autostart(app: &AppHandle, wanted: bool) -> Result<(), tauri_plugin_autostart::Error> {
-    let autostart = app.autolaunch();
-    if wanted {
-        autostart.enable()
-    } else if autostart.is_enabled()? {
-        autostart.disable()
-    } else {
-        Ok(())
     }
 }

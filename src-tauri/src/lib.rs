@@ -1,6 +1,7 @@
 //! The desktop program: one window and a tray around a node. All behaviour lives in
 //! [`infera_node`]; this shows it and asks it.
 
+mod autostart;
 mod commands;
 mod dialogs;
 #[cfg(test)]
@@ -93,12 +94,6 @@ pub fn run(options: Options) -> ExitCode {
                 window::open(app);
             }
         }))
-        .plugin(
-            tauri_plugin_autostart::Builder::new()
-                .arg(HIDDEN)
-                .app_name("Infera Node")
-                .build(),
-        )
         .plugin(tauri_plugin_dialog::init())
         .plugin(tauri_plugin_notification::init())
         .plugin(

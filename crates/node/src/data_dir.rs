@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::write_private;
 
+/// Bytes of a folder's path in the name of its key: Wine's registry takes 255 of a name, and Windows
+/// 513.
+const LONGEST_ACCOUNT: usize = 160;
+
 /// A data folder that may be in use by another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir(PathBuf);
@@ -97,10 +101,15 @@ impl DataDir {
         serde_json::from_slice(&text).map_err(|_| DataDirError::NotRunning(self.0.clone()))
     }
 
-    /// The name under which the keychain holds this folder's key.
+    /// The name under which the keychain holds this folder's key: with the folder, or with its hash
+    /// where that is longer than keychains take.
     pub fn keychain_account(&self) -> String {
         let folder = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
-        format!("node key for {}", folder.display())
+        let mut name = folder.display().to_string();
+        if name.len() > LONGEST_ACCOUNT {
+            name = blake3::hash(name.as_bytes()).to_hex().to_string();
+        }
+        format!("node key for {name}")
     }
 
     pub fn database(&self) -> PathBuf {
@@ -193,6 +202,15 @@ impl Drop for LockedDataDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_folders_key_has_a_short_name_of_its_own() {
+        let name = |folder: &str| DataDir::new(folder).keychain_account();
+        let (long, other) = ("/a/folder".repeat(40), "/a/folder".repeat(41));
+        assert!(name("/a/folder").ends_with("folder"));
+        assert_ne!(name(&long), name(&other));
+        assert!(name(&long).len() < 100);
+    }
 
     #[test]
     fn two_nodes_never_share_a_folder() {

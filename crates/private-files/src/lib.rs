@@ -57,8 +57,6 @@ pub fn command_to_tighten(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "the functions that tests share")]
-
     use std::io::Write;
 
     use super::*;

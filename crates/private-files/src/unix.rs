@@ -38,8 +38,6 @@ pub(super) fn open_to_others(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "the functions that tests share")]
-
     use super::*;
 
     #[test]
