@@ -3,19 +3,14 @@
 use std::path::Path;
 
 use auto_launch::{AutoLaunch, AutoLaunchBuilder, MacOSLaunchMode, WindowsEnableMode};
-use tauri::{AppHandle, Manager};
+use tauri::AppHandle;
 
-use crate::HIDDEN;
+use crate::{HIDDEN, surroundings};
 
 /// Makes or removes the entry. One that is wanted is made anew each time: the program may have been
 /// moved.
 pub(crate) fn set(app: &AppHandle, wanted: bool) -> Result<(), Box<dyn std::error::Error>> {
-    // An AppImage unpacks itself into another place each time.
-    let program = match app.env().appimage {
-        Some(image) => image.into(),
-        None => std::env::current_exe()?,
-    };
-    let entry = entry(&program)?;
+    let entry = entry(&surroundings::program(app)?)?;
     if wanted {
         entry.enable()?;
     } else if entry.is_enabled()? {

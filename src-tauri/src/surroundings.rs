@@ -1,9 +1,13 @@
 //! What kind of desktop this is: its tray, its panel's colour, its driver, its network.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
+use tauri::AppHandle;
+#[cfg(target_os = "linux")]
+use tauri::Manager;
 use tokio::sync::watch;
 
 /// The window is drawn by the processor: the GPU is for jobs, and a page of text and small charts
@@ -35,6 +39,18 @@ pub(crate) fn has_tray_library() -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn has_tray_library() -> bool {
     true
+}
+
+/// What the system starts us by: an AppImage unpacks its program into another place each time.
+#[cfg(target_os = "linux")]
+pub(crate) fn program(app: &AppHandle) -> io::Result<PathBuf> {
+    let image = app.env().appimage.map(PathBuf::from);
+    image.map_or_else(std::env::current_exe, Ok)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn program(_: &AppHandle) -> io::Result<PathBuf> {
+    std::env::current_exe()
 }
 
 /// Whether a panel shows tray icons right now.
