@@ -51,7 +51,13 @@ VIAddVersionKey LegalCopyright "${COPYRIGHT}"
 
 !define MUI_ICON "${ICON}"
 !define MUI_UNICON "${ICON}"
-!define MUI_ABORTWARNING
+!define MUI_WELCOMEFINISHPAGE_BITMAP "${PICTURE}"
+!define MUI_UNWELCOMEFINISHPAGE_BITMAP "${PICTURE}"
+!define MUI_WELCOMEPAGE_TITLE "${NAME} ${VERSION}"
+!define MUI_WELCOMEPAGE_TEXT "$(WELCOME)"
+!define MUI_FINISHPAGE_TITLE "$(INSTALLED)"
+!define MUI_FINISHPAGE_TEXT "$(NEXT)"
+!define MUI_FINISHPAGE_RUN_TEXT "$(START)"
 !define MUI_FINISHPAGE_RUN "$INSTDIR\${PROGRAM}"
 !define MUI_PAGE_CUSTOMFUNCTION_PRE SkipWhenPassive
 !insertmacro MUI_PAGE_WELCOME
@@ -63,6 +69,14 @@ VIAddVersionKey LegalCopyright "${COPYRIGHT}"
 !insertmacro MUI_LANGUAGE English
 !insertmacro MUI_LANGUAGE German
 
+LangString WELCOME ${LANG_ENGLISH} "Lends this machine's GPU to an AI network while you do not need it, and earns points for every answer that was checked and found right.$\n$\nIt is installed for you alone. Nothing is shared before you agree, and a click in the tray pauses it."
+LangString WELCOME ${LANG_GERMAN} "Leiht die GPU dieses Rechners einem KI-Netzwerk, solange Sie sie nicht brauchen, und verdient Punkte für jede Antwort, die geprüft und für richtig befunden wurde.$\n$\nEs wird nur für Sie eingerichtet. Nichts wird geteilt, bevor Sie zustimmen, und ein Klick im Infobereich hält es an."
+LangString INSTALLED ${LANG_ENGLISH} "It is installed"
+LangString INSTALLED ${LANG_GERMAN} "Es ist eingerichtet"
+LangString NEXT ${LANG_ENGLISH} "${NAME} checks what this machine has, then asks you for a network and a model. You find it in the start menu and, while it runs, in the tray."
+LangString NEXT ${LANG_GERMAN} "${NAME} prüft, was dieser Rechner hat, und fragt Sie dann nach einem Netzwerk und einem Modell. Sie finden es im Startmenü und, solange es läuft, im Infobereich."
+LangString START ${LANG_ENGLISH} "Start it now"
+LangString START ${LANG_GERMAN} "Jetzt starten"
 LangString RUNNING ${LANG_ENGLISH} "${NAME} is still running. Quit it in its tray, then try again."
 LangString RUNNING ${LANG_GERMAN} "${NAME} läuft noch. Beenden Sie es im Infobereich und versuchen Sie es dann noch einmal."
 LangString GETTING_WEB_VIEW ${LANG_ENGLISH} "Getting Microsoft Edge WebView2, which draws the window"

@@ -41,7 +41,7 @@ pub(crate) fn has_tray_library() -> bool {
     true
 }
 
-/// What the system starts us by: an AppImage unpacks its program into another place each time.
+/// What the system starts us by: an `AppImage` unpacks its program into another place each time.
 #[cfg(target_os = "linux")]
 pub(crate) fn program(app: &AppHandle) -> io::Result<PathBuf> {
     let image = app.env().appimage.map(PathBuf::from);

@@ -55,6 +55,7 @@ pub(crate) fn make(contents: &Contents<'_>, folder: &Path) -> Result<PathBuf> {
     define("QUICK", if contents.quick { "yes" } else { "no" });
     define("OUT", &shown(&file));
     define("ICON", &shown(&own.join("icons/icon.ico")));
+    define("PICTURE", &shown(&own.join("icons/installer.bmp")));
     define("SOURCE", &shown(contents.programs));
     define("LICENCES", &shown(&licences_file));
     define("GUIDE", &shown(&own.join("docs/user-guide.md")));
