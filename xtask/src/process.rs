@@ -218,7 +218,10 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
         let read = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
         let environment = read("environ");
         let mut variables = environment.split(|byte| *byte == 0);
-        read("comm").starts_with(b"infera") && variables.any(|variable| variable == mark.as_bytes())
+        let words = read("cmdline");
+        let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(program).contains("infera")
+            && variables.any(|variable| variable == mark.as_bytes())
     };
     let mut children = Vec::new();
     for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
