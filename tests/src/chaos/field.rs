@@ -41,8 +41,9 @@ verdict_wait = 20000
 node_timeout = 10000
 jobs_per_key = 8
 ";
-/// What the books of a minute take, and room to spare.
-const DISK_BYTES: u64 = 48 << 20;
+/// What the network asks of a node's disk, and room to spare.
+const DISK_BYTES: u64 = 640 << 20;
+/// What the books of a minute take.
 const DISK_BYTES_PER_MINUTE: u64 = 4 << 20;
 /// How soon a process that could not be started is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
