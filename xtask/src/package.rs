@@ -28,8 +28,7 @@ pub(crate) fn run(options: &PackageOptions) -> Result<()> {
     };
     report::headline("Packages");
     for file in made {
-        let megabytes = fs::metadata(&file)?.len() as f64 / 1e6;
-        report::fact(&format!("{megabytes:.1} MB"), &file.display().to_string());
+        report::file(&file)?;
     }
     Ok(())
 }

@@ -214,8 +214,8 @@ pub const LAUNCHED: &str = "INFERA_LAUNCHED";
 #[cfg(target_os = "linux")]
 pub fn children_of(parent: u32) -> Result<Vec<u32>> {
     let mark = format!("{LAUNCHED}={parent}");
-    let is_launched = |entry: &std::fs::DirEntry| {
-        let read = |name| std::fs::read(entry.path().join(name)).unwrap_or_default();
+    let is_launched = |folder: &Path| {
+        let read = |name| std::fs::read(folder.join(name)).unwrap_or_default();
         let environment = read("environ");
         let mut variables = environment.split(|byte| *byte == 0);
         let words = read("cmdline");
@@ -224,17 +224,13 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
             && variables.any(|variable| variable == mark.as_bytes())
     };
     let mut children = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+    for (pid, folder) in processes()? {
         // It may have ended since it was listed.
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
         // The program's name, in parentheses, may hold anything.
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let is_child = fields.split_whitespace().nth(1) == Some(&parent.to_string());
-        if is_child || pid != parent && network::are_under_wine() && is_launched(&entry) {
+        if is_child || pid != parent && network::are_under_wine() && is_launched(&folder) {
             children.push(pid);
         }
     }
@@ -244,20 +240,23 @@ pub fn children_of(parent: u32) -> Result<Vec<u32>> {
 /// The ids of all processes whose program's name begins so.
 #[cfg(target_os = "linux")]
 pub fn named(name: &str) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok) {
+    let is_so = |folder: &Path| {
         // It may have ended since it was listed.
-        let program = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if program.starts_with(name) {
-            found.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .and_then(|pid| pid.parse::<u32>().ok()),
-            );
-        }
-    }
-    Ok(found)
+        let program = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        program.starts_with(name)
+    };
+    let found = processes()?.filter(|(_, folder)| is_so(folder));
+    Ok(found.map(|(pid, _)| pid).collect())
+}
+
+/// Every process's id, and the folder of what the kernel tells of it.
+#[cfg(target_os = "linux")]
+fn processes() -> Result<impl Iterator<Item = (u32, PathBuf)>> {
+    let entries = std::fs::read_dir("/proc")?.filter_map(std::io::Result::ok);
+    Ok(entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    }))
 }
 
 /// The last lines of a text file, or nothing if it cannot be read.

@@ -1,11 +1,22 @@
 //! How the commands look: aligned facts, and points as people write them.
 #![expect(clippy::print_stderr, reason = "errors go to stderr")]
 
+use std::fs;
 use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
+
+use xtask::Result;
 
 /// A name and what is known about it, in two columns.
 pub(crate) fn fact(name: &str, text: &str) {
     println!("  {}", aligned(name, text));
+}
+
+/// A file that was made: its size and where it lies.
+pub(crate) fn file(path: &Path) -> Result<()> {
+    let megabytes = fs::metadata(path)?.len() as f64 / 1e6;
+    fact(&format!("{megabytes:.1} MB"), &path.display().to_string());
+    Ok(())
 }
 
 pub(crate) fn headline(text: &str) {

@@ -19,6 +19,15 @@ const TARGET: &str = "x86_64-pc-windows-gnu";
 /// By its own path: Debian's `wine` wants the half for 32 bits too.
 const WINE: &str = "/usr/lib/wine/wine64";
 
+const NEXTEST: [&str; 6] = [
+    "nextest",
+    "run",
+    "--profile",
+    "wine",
+    "--no-fail-fast",
+    "--workspace",
+];
+
 /// Tests of the crates that do not run under Wine, as nextest filters, and why.
 const NOT_UNDER_WINE: &[(&str, &str)] = &[(
     "test(removing_takes_everything_and_can_be_repeated) | test(removing_everything_lists_it_first) | test(without_a_keychain_the_key_may_be_kept_in_a_file)",
@@ -61,8 +70,7 @@ pub(crate) fn run(command: &WindowsCommand) -> Result<()> {
         WindowsCommand::Package { dev } => {
             report::headline("Packages");
             for file in package(*dev)? {
-                let megabytes = fs::metadata(&file)?.len() as f64 / 1e6;
-                report::fact(&format!("{megabytes:.1} MB"), &file.display().to_string());
+                report::file(&file)?;
             }
             Ok(())
         }
@@ -132,9 +140,7 @@ fn build(release: bool) -> Result<PathBuf> {
     let loader = folder.join("WebView2Loader.dll");
     fs::copy(&loader, folder.join("deps/WebView2Loader.dll"))?;
     for name in network::WITH_DESKTOP {
-        let file = folder.join(format!("{name}.exe"));
-        let megabytes = fs::metadata(&file)?.len() as f64 / 1e6;
-        report::fact(&format!("{megabytes:.1} MB"), &file.display().to_string());
+        report::file(&folder.join(format!("{name}.exe")))?;
     }
     Ok(folder)
 }
@@ -202,14 +208,7 @@ fn test(filters: &[String]) -> Result<()> {
     let mut counts = Counts::default();
 
     report::headline("The crates' tests, as Windows programs");
-    let mut crates = cross(&[
-        "nextest",
-        "run",
-        "--profile",
-        "wine",
-        "--no-fail-fast",
-        "--workspace",
-    ])?;
+    let mut crates = cross(&NEXTEST)?;
     for package in ["infera-system-tests", "infera-fuzz", "xtask"] {
         crates.args(["--exclude", package]);
     }
@@ -230,14 +229,7 @@ fn test(filters: &[String]) -> Result<()> {
         wine.launcher(name, Some(&programs.join(format!("{name}.exe"))))?;
     }
     // As one part of the workspace: of a single package it would be built anew.
-    let mut system = cargo(&[
-        "nextest",
-        "run",
-        "--profile",
-        "wine",
-        "--no-fail-fast",
-        "--workspace",
-    ]);
+    let mut system = cargo(&NEXTEST);
     let tests = format!("package(infera-system-tests) & ({})", without(ABOUT_LINUX));
     system
         .args(filters)
