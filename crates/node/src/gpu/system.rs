@@ -40,12 +40,16 @@ pub fn cards() -> Vec<Card> {
     system_gpus().map_or_else(Vec::new, |gpus| gpus.iter().map(card).collect())
 }
 
-/// The GPUs that sysinfo knows. Wine before 9 ends a program that asks Windows for them.
+/// The GPUs that sysinfo knows.
 pub(crate) fn system_gpus() -> Option<Gpus> {
-    if is_wine() {
-        return None;
-    }
-    Gpus::new_with_refreshed_list().ok()
+    let mut gpus = no_gpus_yet()?;
+    gpus.refresh(false);
+    Some(gpus)
+}
+
+/// What sysinfo keeps them in. Wine before 9 ends a program that asks Windows for them.
+fn no_gpus_yet() -> Option<Gpus> {
+    if is_wine() { None } else { Gpus::new().ok() }
 }
 
 /// Whether this is a program for Windows that runs on another system.
@@ -124,7 +128,7 @@ impl Worker {
         std::thread::Builder::new()
             .name("gpu-system".to_owned())
             .spawn(move || {
-                let Some(mut gpus) = system_gpus() else {
+                let Some(mut gpus) = no_gpus_yet() else {
                     return;
                 };
                 while asked.recv().is_ok() {
