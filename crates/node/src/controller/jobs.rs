@@ -291,12 +291,11 @@ impl Controller {
     }
 
     /// Jobs that still need an engine; others only wait to be delivered or handed back.
-    pub(super) fn unfinished_jobs(&self) -> usize {
+    pub(super) fn unfinished_jobs(&self) -> impl Iterator<Item = &Job> {
         self.work
             .jobs
             .values()
             .filter(|job| job.release.is_none() && !job.production.is_finished())
-            .count()
     }
 
     pub(super) fn release_all(&mut self, reason: &str) {

@@ -432,7 +432,9 @@ impl Controller {
                 .and_then(|hardware| hardware.free_disk_bytes),
             disk_was_low,
             storage_fault: self.storage_fault.clone(),
-            running: self.unfinished_jobs() + self.work.audits.len() + self.work.claiming.len(),
+            running: self.unfinished_jobs().count()
+                + self.work.audits.len()
+                + self.work.claiming.len(),
         };
         let decision = decide(&observations, &self.config.governor, self.now_ms());
         if decision.mode != self.decision.mode {

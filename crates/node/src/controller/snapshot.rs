@@ -101,8 +101,10 @@ impl Controller {
         }
     }
 
+    /// What occupies an engine or waits for one. A job that is only being delivered is over for who
+    /// looks at the machine, and for the governor.
     fn work_in_progress(&self) -> Vec<WorkInProgress> {
-        let jobs = self.work.jobs.values().map(|job| {
+        let jobs = self.unfinished_jobs().map(|job| {
             let spec = job.production.spec();
             WorkInProgress {
                 kind: WorkKind::Job,
