@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderName};
-use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::error::{BadAddress, LibraryError};
+use crate::own_certificates;
 use crate::unreachable::Unreachable;
 
 const MAX_REDIRECTS: usize = 10;
@@ -59,6 +60,10 @@ impl Http {
         // Another part of the program may have chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |error: reqwest::Error| LibraryError::Certificates(cause(&error));
+        let tls = extra_roots
+            .map(own_certificates::trusting)
+            .transpose()
+            .map_err(LibraryError::Certificates)?;
         let client = |is_local: bool| {
             let mut builder = Client::builder()
                 .connect_timeout(CONNECT_LIMIT)
@@ -68,8 +73,8 @@ impl Http {
             if is_local {
                 builder = builder.no_proxy();
             }
-            if let Some(pem) = extra_roots {
-                builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+            if let Some(tls) = &tls {
+                builder = builder.tls_backend_preconfigured(tls.clone());
             }
             builder.build()
         };
