@@ -21,7 +21,7 @@ use xtask::network::{
 };
 use xtask::{Result, wait};
 
-pub use slow_model::slow_model;
+pub use slow_model::{slow_model, slow_model_of};
 
 pub const MODEL: &str = "tiny";
 pub const CLIENT: &str = "tester";

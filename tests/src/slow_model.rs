@@ -20,7 +20,7 @@ pub fn slow_model() -> Result<PathBuf> {
 }
 
 /// The same with feed-forward layers of this width, which the time for a token grows with.
-pub(crate) fn slow_model_of(feed_forward: u64) -> Result<PathBuf> {
+pub fn slow_model_of(feed_forward: u64) -> Result<PathBuf> {
     let folder = network::target()?.join("tmp");
     let file = folder.join(format!("slow-llama-{feed_forward}.gguf"));
     if !file.exists() {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use infera_system_tests::{MODEL, Streamed, World, cost, story, tiny_model};
+use infera_system_tests::{MODEL, Streamed, World, cost, slow_model_of, story, tiny_model};
 use serde_json::{Value, json};
 use xtask::network::{BalancerOptions, Binaries, NodeOptions, START_LIMIT};
 use xtask::process::Process;
@@ -168,15 +168,17 @@ fn models_settings_and_the_log_are_at_hand_on_the_command_line() -> Result<()> {
 
 #[test]
 fn finish_then_pause_ends_the_job_in_progress_and_takes_no_other() -> Result<()> {
-    let world = World::start_slow(BalancerOptions::default(), 1, 2)?;
+    // An answer of seconds: a program takes one to start where a launcher runs it under Wine.
+    let nodes = NodeOptions::on_cpu(&slow_model_of(50_000)?);
+    let world = World::with_nodes(BalancerOptions::default(), &nodes, 1, 2)?;
     let node = &world.workers[0];
     let mut streamed = Streamed::default();
-    let mut events = world.stream(&story(1, 200))?;
+    let mut events = world.stream(&story(1, 300))?;
     while streamed.pieces < 3 {
         streamed.take(&events.next().ok_or("the answer ended too early")??)?;
     }
-    node.run(&["pause", "--finish"])?;
-    let reason = node.status()?["decision"]["reason"].clone();
+    let paused: Value = serde_json::from_str(&node.run(&["pause", "--finish", "--json"])?)?;
+    let reason = &paused["decision"]["reason"];
     assert_eq!(reason["reason"], "paused", "{reason}");
     assert_eq!(reason["finishing"], true, "{reason}");
     for event in events {
