@@ -12,6 +12,8 @@ pub mod embedder;
 mod embedding;
 pub mod forward;
 pub mod gpu;
+#[cfg(windows)]
+pub mod job_object;
 pub mod kernels;
 pub mod kv_blocks;
 pub mod memory_budget;

@@ -140,7 +140,7 @@ impl EngineLink for ChildEngine {
                 .spawn()
                 .map_err(|error| EngineError::Start(error.to_string()))?;
             #[cfg(windows)]
-            if let Some(Err(error)) = child.raw_handle().map(windows::end_with_this_process) {
+            if let Err(error) = windows::end_with_this_process(&child) {
                 tracing::warn!(%error, "an engine that hangs may outlive this program");
             }
             let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
