@@ -122,11 +122,14 @@ impl ServerCertVerifier for OwnCertificates {
     }
 }
 
-/// Of two refusals the one that is not only "I do not know who issued it".
+/// Of two refusals the one that says more than that the issuer is unknown, or that a system has a
+/// number for it.
 fn more_telling(one: Error, other: Error) -> Error {
-    match one {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => other,
-        one => one,
+    use CertificateError::{Other, UnknownIssuer};
+    match (&one, &other) {
+        (_, Error::InvalidCertificate(UnknownIssuer | Other(_))) => one,
+        (Error::InvalidCertificate(UnknownIssuer), _) => other,
+        _ => one,
     }
 }
 
