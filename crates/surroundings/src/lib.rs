@@ -107,12 +107,18 @@ pub struct Observers {
     pub seen: watch::Receiver<Surroundings>,
     /// What they look for.
     pub wanted: watch::Sender<Wanted>,
-    ready_to_sleep: mpsc::UnboundedSender<()>,
+    /// Told when all is done that was to be done before the machine sleeps: it need not wait any
+    /// longer.
+    pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }
 
 impl Observers {
-    /// All that was to be done before the machine sleeps is done: it need not wait any longer.
-    pub fn ready_to_sleep(&self) {
-        let _ = self.ready_to_sleep.send(());
+    /// Nothing is observed, and so nothing is reported.
+    pub fn none() -> Self {
+        Self {
+            seen: watch::channel(Surroundings::default()).1,
+            wanted: watch::channel(Wanted::default()).0,
+            ready_to_sleep: mpsc::unbounded_channel().0,
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ts_rs::TS;
 
+use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub jobs_at_once: u32,
     /// Paths of the model files that answer jobs.
     pub models: Vec<String>,
+    /// When the node leaves the machine to its owner.
+    pub rules: Rules,
     /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
     /// What models and unfinished downloads may take of the disk; none for all that there is.
@@ -106,21 +109,24 @@ pub enum Theme {
 }
 
 /// Some settings with their new values, so that two windows that change different ones at the same
-/// time lose neither.
+/// time lose neither. A part of one is named by its path: `rules.away.minutes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SettingsChange(pub Map<String, Value>);
 
 impl SettingsChange {
     /// An unknown name or a value of another type is refused.
     pub fn apply(self, settings: &Settings) -> Result<Settings, serde_json::Error> {
-        let mut fields = settings.fields();
+        let mut fields = Value::Object(settings.fields());
         for (name, value) in self.0 {
-            match fields.get_mut(&name) {
+            let field = name
+                .split('.')
+                .try_fold(&mut fields, |field, part| field.get_mut(part));
+            match field {
                 Some(field) => *field = value,
                 None => return Err(serde::de::Error::custom(format!("no setting `{name}`"))),
             }
         }
-        serde_json::from_value(Value::Object(fields))
+        serde_json::from_value(fields)
     }
 }
 
@@ -168,6 +174,7 @@ impl Default for Settings {
             vram_reserve_bytes: 1 << 29,
             jobs_at_once: 4,
             models: Vec::new(),
+            rules: Rules::default(),
             download_bytes_per_second: None,
             models_quota_bytes: None,
             start_with_system: false,
@@ -216,7 +223,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
