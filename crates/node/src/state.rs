@@ -533,6 +533,52 @@ impl Summary {
         }
     }
 
+    /// The same without what changes all the time; none for what is over in a moment.
+    pub(crate) fn in_history(self) -> Option<Self> {
+        Some(match self {
+            Self::ReadingHardware | Self::Closing => return None,
+            Self::Working { jobs, .. } => Self::Working {
+                jobs: u32::from(jobs > 0),
+                audits: u32::from(jobs == 0),
+                tokens_per_second: None,
+            },
+            Self::Loading { model, .. } => Self::Loading { model, percent: 0 },
+            Self::Tuning { model, .. } => Self::Tuning {
+                model,
+                done: 0,
+                total: 0,
+            },
+            Self::Restarting { fault, .. } => Self::Restarting {
+                fault,
+                retry_in_ms: 0,
+            },
+            Self::Unreachable { balancer, .. } => Self::Unreachable {
+                balancer,
+                retry_at_ms: 0,
+            },
+            Self::LowDisk {
+                resume_above_bytes, ..
+            } => Self::LowDisk {
+                free_bytes: 0,
+                resume_above_bytes,
+            },
+            Self::Rule { mut why, .. } => {
+                match &mut why {
+                    Why::Battery { percent } => *percent = None,
+                    Why::LowMemory {
+                        available_bytes, ..
+                    } => *available_bytes = 0,
+                    _ => {}
+                }
+                Self::Rule {
+                    why,
+                    goes_on_ms: None,
+                }
+            }
+            other => other,
+        })
+    }
+
     fn kind(&self) -> StateKind {
         match self {
             Self::Working { .. } => StateKind::Working,

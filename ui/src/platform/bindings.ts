@@ -229,6 +229,33 @@ export type ForSeconds = {
  * From now.
  */
 seconds: number, };
+export type Stretch = { 
+/**
+ * Unix time in milliseconds.
+ */
+from_ms: number, 
+/**
+ * Unix time in milliseconds.
+ */
+to_ms: number, 
+/**
+ * The state as colour and shape.
+ */
+kind: StateKind, 
+/**
+ * The reason, without figures that change all the time. None where it was written by a version
+ * that had other reasons.
+ */
+summary: Summary | null, };
+export type StretchesQuery = { 
+/**
+ * Unix time in milliseconds.
+ */
+from_ms: number, 
+/**
+ * Unix time in milliseconds; the span ends before it.
+ */
+to_ms: number, };
 export type Amount = { "amount": "unknown" } | { "amount": "memory", 
 /**
  * In steps of 2^30, as RAM is sold.
@@ -1950,6 +1977,8 @@ export type Commands = {
   jobs: { request: JobsQuery; answer: JobsPage };
   /** The same as a CSV file's text; `offset` and `limit` do not count. */
   jobs_csv: { request: JobsQuery; answer: string };
+  /** What the node did in a span of time, of the last 30 days. */
+  stretches: { request: StretchesQuery; answer: Array<Stretch> };
   /** Points over time. */
   earnings: { request: EarningsQuery; answer: Earnings };
   /** The models that can be downloaded. */

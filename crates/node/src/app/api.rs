@@ -10,7 +10,7 @@ use ts_rs::TS;
 use super::App;
 pub use super::refusal::{AddressFault, ApiError, HistoryFault, LibraryFault, Refusal};
 use super::settings::{Settings, SettingsChange, Setup};
-use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
+use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Stretch, StretchesQuery, Today};
 use crate::governor::rules::{Preset, Why};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
@@ -516,6 +516,8 @@ commands! {
     later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
     later jobs_csv(JobsQuery) -> String;
+    /// What the node did in a span of time, of the last 30 days.
+    later stretches(StretchesQuery) -> Vec<Stretch>;
     /// Points over time.
     later earnings(EarningsQuery) -> Earnings;
     /// The models that can be downloaded.
@@ -581,7 +583,7 @@ mod tests {
             Adapter, AdapterStanding, rules::Away, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
             infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
-            ForSeconds, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
+            ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,

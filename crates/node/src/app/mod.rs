@@ -14,6 +14,7 @@ mod removal;
 pub mod settings;
 mod supervisor;
 mod support;
+mod timeline;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,6 +131,8 @@ struct Parts {
     /// What the owner wants respected of what is seen around the program.
     rules: watch::Sender<Rules>,
     today: watch::Sender<Today>,
+    /// When the stretch began that has not ended.
+    open_stretch: watch::Sender<Option<i64>>,
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
     clock: Arc<dyn Clock>,
@@ -248,6 +251,7 @@ impl App {
             observers: config.observers,
             rules,
             today: watch::Sender::new(Today::default()),
+            open_stretch: watch::Sender::new(None),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
             clock: config.clock,
@@ -261,6 +265,7 @@ impl App {
         app.publish(None);
         tokio::spawn(app.clone().follow());
         tokio::spawn(app.clone().count_today());
+        tokio::spawn(app.clone().keep_timeline());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
