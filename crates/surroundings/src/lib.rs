@@ -151,7 +151,7 @@ impl Observers {
         let (board, seen) = Board::new();
         let (wanted, wanted_now) = watch::channel(wanted);
         let (ready_to_sleep, ready) = mpsc::unbounded_channel();
-        let observe = move || run(places, board, wanted_now, ready);
+        let observe = move || run(places, &board, &wanted_now, ready);
         let thread = thread::Builder::new().name("surroundings".to_owned());
         if let Err(error) = thread.spawn(observe) {
             tracing::warn!(%error, "nothing is known of what goes on around the program");
@@ -181,8 +181,8 @@ pub fn running_programs() -> Vec<String> {
 /// Ends, and all observers with it, when the other side of `ready` is dropped.
 fn run(
     places: Places,
-    board: Board,
-    wanted: watch::Receiver<Wanted>,
+    board: &Board,
+    wanted: &watch::Receiver<Wanted>,
     mut ready: mpsc::UnboundedReceiver<()>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -194,7 +194,7 @@ fn run(
     };
     runtime.block_on(async {
         let ready_to_sleep = Arc::new(Notify::new());
-        system::observe(places, &board, &wanted, &ready_to_sleep);
+        system::observe(places, board, wanted, &ready_to_sleep);
         while ready.recv().await.is_some() {
             ready_to_sleep.notify_waiters();
         }

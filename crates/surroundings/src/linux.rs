@@ -16,11 +16,13 @@ mod power;
 mod processes;
 mod x11;
 
-use std::env;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, io};
 
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 
 use crate::board::Board;
@@ -147,6 +149,12 @@ pub(super) fn observe(
             }
         }));
     }
+}
+
+/// Tells when it can be read.
+fn readiness_of(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it stays the same, and open, while it is owned.
+    unsafe { Ok(AsyncFd::register(descriptor)?) }
 }
 
 /// Unix time in milliseconds, so long ago.

@@ -14,9 +14,9 @@ pub(crate) struct Program {
 
 impl Program {
     /// By the path alone.
-    pub(crate) fn at(executable: String) -> Self {
+    pub(crate) fn at(executable: &str) -> Self {
         // The kernel says so of a file that an update has replaced.
-        let path = executable.strip_suffix(" (deleted)").unwrap_or(&executable);
+        let path = executable.strip_suffix(" (deleted)").unwrap_or(executable);
         Self {
             executable: Some(path.to_owned()),
             arguments: Vec::new(),
@@ -102,7 +102,7 @@ mod tests {
     fn program(executable: &str, arguments: &[&str]) -> Program {
         Program {
             arguments: arguments.iter().map(ToString::to_string).collect(),
-            ..Program::at(executable.to_owned())
+            ..Program::at(executable)
         }
     }
 

@@ -1,5 +1,6 @@
 //! What fills the screen, as X11 tells. Wayland tells nobody; windows of X11 are told of there too.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use x11rb::protocol::Event;
@@ -17,11 +18,11 @@ pub(super) async fn observe(name: String, first_pause: Duration, board: Board) {
     x11::stay_connected(name, first_pause, clear, |display| follow(display, &board)).await;
 }
 
-async fn follow(display: Display, board: &Board) -> Result<(), Lost> {
+async fn follow(display: Display, board: &Board) -> Result<Infallible, Lost> {
     let screen = Screen {
         active_window: display.atom("_NET_ACTIVE_WINDOW")?,
         state: display.atom("_NET_WM_STATE")?,
-        full_screen: display.atom("_NET_WM_STATE_FULLSCREEN")?,
+        fills: display.atom("_NET_WM_STATE_FULLSCREEN")?,
         kind: display.atom("_NET_WM_WINDOW_TYPE")?,
         desktop: display.atom("_NET_WM_WINDOW_TYPE_DESKTOP")?,
         name: display.atom("_NET_WM_NAME")?,
@@ -78,7 +79,7 @@ struct Screen {
     display: Display,
     active_window: Atom,
     state: Atom,
-    full_screen: Atom,
+    fills: Atom,
     kind: Atom,
     desktop: Atom,
     name: Atom,
@@ -152,7 +153,7 @@ impl Screen {
         if self.atoms(*window, self.kind).contains(&self.desktop) || !self.is_shown(*window) {
             return false;
         }
-        self.atoms(*window, self.state).contains(&self.full_screen)
+        self.atoms(*window, self.state).contains(&self.fills)
             || (!front.is_managed && self.covers_all(*outermost))
     }
 

@@ -1,22 +1,21 @@
 //! Gamepads: no desktop counts them as input.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::time_ago;
+use super::{readiness_of, time_ago};
 use crate::Input;
 use crate::board::Board;
 
@@ -89,7 +88,7 @@ async fn follow_devices(folder: &Path, used: &Arc<Notify>) {
 fn news_of(folder: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let news = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     inotify::add_watch(&news, folder, WatchFlags::CREATE | WatchFlags::ATTRIB)?;
-    AsyncFd::new(news)
+    readiness_of(news)
 }
 
 fn gamepads_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
@@ -100,21 +99,20 @@ fn gamepads_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-fn open_device(path: &Path) -> io::Result<AsyncFd<File>> {
-    let mut options = OpenOptions::new();
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    AsyncFd::new(options.read(true).custom_flags(flags).open(path)?)
+fn open_device(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    readiness_of(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Ends with the device.
-async fn follow_device(device: AsyncFd<File>, used: Arc<Notify>) {
+async fn follow_device(device: AsyncFd<OwnedFd>, used: Arc<Notify>) {
     let mut state = Gamepad::default();
     loop {
         let Ok(mut readable) = device.readable().await else {
             return;
         };
         let mut events = [0; 64 * EVENT_BYTES];
-        match readable.try_io(|device| device.get_ref().read(&mut events)) {
+        match readable.try_io(|device| Ok(rustix::io::read(device, &mut events)?)) {
             Ok(Ok(0) | Err(_)) => return,
             Ok(Ok(length)) => {
                 if state.is_used(&events[..length]) {

@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use wayland_client::backend::WaylandError;
 use wayland_client::protocol::wl_callback::WlCallback;
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
@@ -19,7 +18,7 @@ use wayland_protocols::ext::idle_notify::v1::client::ext_idle_notification_v1::{
 use wayland_protocols::ext::idle_notify::v1::client::ext_idle_notifier_v1::ExtIdleNotifierV1;
 
 use super::back_off::BackOff;
-use super::time_ago;
+use super::{readiness_of, time_ago};
 use crate::Input;
 use crate::board::{Board, Desktop};
 
@@ -52,8 +51,7 @@ async fn follow(
 ) -> io::Result<()> {
     let connection =
         Connection::from_socket(UnixStream::connect(socket)?).map_err(io::Error::other)?;
-    let socket = connection.backend().poll_fd().try_clone_to_owned()?;
-    let socket = AsyncFd::new(socket)?;
+    let socket = readiness_of(connection.backend().poll_fd().try_clone_to_owned()?)?;
     let mut queue = connection.new_event_queue();
     let handle = queue.handle();
     connection.display().get_registry(&handle, ());
@@ -62,7 +60,7 @@ async fn follow(
     let mut seats = Seats {
         quiet_after,
         notifier: None,
-        seats: HashMap::new(),
+        by_number: HashMap::new(),
     };
     loop {
         queue.dispatch_pending(&mut seats).map_err(io::Error::other)?;
@@ -90,18 +88,18 @@ struct Seats {
     quiet_after: Duration,
     notifier: Option<ExtIdleNotifierV1>,
     /// By the compositor's number.
-    seats: HashMap<u32, Seat>,
+    by_number: HashMap<u32, Seat>,
 }
 
 struct Seat {
-    seat: WlSeat,
+    wayland: WlSeat,
     notification: Option<ExtIdleNotificationV1>,
     quiet_since_ms: Option<i64>,
 }
 
 impl Seats {
     fn input(&self) -> Option<Input> {
-        let told = self.seats.values().filter(|seat| seat.notification.is_some());
+        let told = self.by_number.values().filter(|seat| seat.notification.is_some());
         let times: Vec<Option<i64>> = told.map(|seat| seat.quiet_since_ms).collect();
         let last = *times.iter().max()?;
         Some(match last {
@@ -118,12 +116,12 @@ impl Seats {
             return;
         };
         let limit = self.quiet_after.as_millis() as u32;
-        for (number, seat) in &mut self.seats {
+        for (number, seat) in &mut self.by_number {
             if seat.notification.is_none() {
                 seat.notification = Some(if notifier.version() >= INPUT_ALONE {
-                    notifier.get_input_idle_notification(limit, &seat.seat, queue, *number)
+                    notifier.get_input_idle_notification(limit, &seat.wayland, queue, *number)
                 } else {
-                    notifier.get_idle_notification(limit, &seat.seat, queue, *number)
+                    notifier.get_idle_notification(limit, &seat.wayland, queue, *number)
                 });
             }
         }
@@ -149,16 +147,16 @@ impl Dispatch<WlRegistry, ()> for Seats {
                     state.notifier = Some(registry.bind(name, version.min(2), queue, ()));
                 } else if interface == WlSeat::interface().name {
                     let seat = Seat {
-                        seat: registry.bind(name, 1, queue, ()),
+                        wayland: registry.bind(name, 1, queue, ()),
                         notification: None,
                         quiet_since_ms: None,
                     };
-                    state.seats.insert(name, seat);
+                    state.by_number.insert(name, seat);
                 }
                 state.ask(queue);
             }
             wl_registry::Event::GlobalRemove { name } => {
-                let notification = state.seats.remove(&name).and_then(|seat| seat.notification);
+                let notification = state.by_number.remove(&name).and_then(|seat| seat.notification);
                 if let Some(notification) = notification {
                     notification.destroy();
                 }
@@ -181,7 +179,7 @@ impl Dispatch<ExtIdleNotificationV1, u32> for Seats {
             notification::Event::Idled => Some(time_ago(state.quiet_after)),
             _ => None,
         };
-        if let Some(seat) = state.seats.get_mut(number) {
+        if let Some(seat) = state.by_number.get_mut(number) {
             seat.quiet_since_ms = quiet_since_ms;
         }
     }

@@ -1,5 +1,6 @@
 //! Keyboard and mouse, as an X server counts the time since their last use.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use x11rb::connection::Connection as _;
@@ -21,7 +22,7 @@ pub(super) async fn observe(name: String, quiet_after: Duration, pause: Duration
     .await;
 }
 
-async fn follow(display: Display, quiet_after: Duration, board: &Board) -> Result<(), Lost> {
+async fn follow(display: Display, quiet_after: Duration, board: &Board) -> Result<Infallible, Lost> {
     let server = &display.server;
     server.sync_initialize(3, 1)?.reply()?;
     let counters = server.sync_list_system_counters()?.reply()?.counters;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::readiness_of;
 use crate::board::Board;
 use crate::program::{Program, normal};
 use crate::{Seen, Wanted};
@@ -93,7 +94,7 @@ pub(crate) fn running_programs() -> Vec<String> {
 pub(super) fn program_of(folder: &Path, pid: u32, with_arguments: bool) -> io::Result<Program> {
     let process = folder.join(pid.to_string());
     let mut program = match fs::read_link(process.join("exe")) {
-        Ok(file) => Program::at(file.to_string_lossy().into_owned()),
+        Ok(file) => Program::at(&file.to_string_lossy()),
         // Another user's.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Program::default(),
         // It is gone, or the kernel's own.
@@ -272,7 +273,7 @@ fn last_pid(file: &File) -> Option<u32> {
 /// What becomes readable when the process ends.
 fn end_of(pid: u32) -> Option<AsyncFd<OwnedFd>> {
     let pid = Pid::from_raw(pid as i32)?;
-    AsyncFd::new(pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()
+    readiness_of(pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()
 }
 
 #[cfg(test)]

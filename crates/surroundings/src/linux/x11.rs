@@ -1,7 +1,7 @@
 //! A connection with an X server on this machine.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -12,6 +12,7 @@ use x11rb::protocol::xproto::{Atom, ConnectionExt as _, Window};
 use x11rb::rust_connection::RustConnection;
 
 use super::back_off::BackOff;
+use super::readiness_of;
 
 /// Whether `DISPLAY` names one of this machine: one across the network shows what goes on on
 /// another.
@@ -21,19 +22,20 @@ pub(super) fn is_here(display: &str) -> bool {
 
 #[derive(Debug)]
 pub(super) struct Display {
-    pub(super) server: Arc<RustConnection>,
+    pub(super) server: RustConnection,
     pub(super) root: Window,
     pub(super) width: u16,
     pub(super) height: u16,
-    readable: AsyncFd<Socket>,
+    readable: AsyncFd<OwnedFd>,
 }
 
 /// Why a display cannot be observed, or not any more.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(super) struct Lost(String);
 
 /// Runs `follow` while there is a connection, `clear` when it is lost, and connects again.
-pub(super) async fn stay_connected<F: Future<Output = Result<(), Lost>>>(
+pub(super) async fn stay_connected<F: Future<Output = Result<Infallible, Lost>>>(
     name: String,
     first_pause: Duration,
     clear: impl Fn(),
@@ -44,12 +46,12 @@ pub(super) async fn stay_connected<F: Future<Output = Result<(), Lost>>>(
         match Display::connect(&name) {
             Ok(display) => {
                 pause.reset();
-                let why = follow(display).await;
+                let Err(why) = follow(display).await;
                 clear();
-                tracing::debug!(display = name, ?why, "the display is not followed any more");
+                tracing::debug!(display = name, %why, "the display is not followed any more");
             }
             Err(why) if pause.is_first() => {
-                tracing::debug!(display = name, ?why, "no display: what it shows is unknown");
+                tracing::debug!(display = name, %why, "no display: what it shows is unknown");
             }
             Err(_) => {}
         }
@@ -60,15 +62,16 @@ pub(super) async fn stay_connected<F: Future<Output = Result<(), Lost>>>(
 impl Display {
     fn connect(name: &str) -> Result<Self, Lost> {
         let (server, screen) = RustConnection::connect(Some(name))?;
-        let server = Arc::new(server);
         let screen = server.setup().roots.get(screen);
         let screen = screen.ok_or_else(|| Lost("it has no screen".to_owned()))?;
+        let socket = server.stream().as_fd().try_clone_to_owned();
+        let readable = socket.and_then(readiness_of);
+        let readable = readable.map_err(|error| Lost(error.to_string()))?;
         Ok(Self {
             root: screen.root,
             width: screen.width_in_pixels,
             height: screen.height_in_pixels,
-            readable: AsyncFd::new(Socket(server.clone()))
-                .map_err(|error| Lost(error.to_string()))?,
+            readable,
             server,
         })
     }
@@ -97,15 +100,6 @@ impl Display {
 
     pub(super) fn atom(&self, name: &str) -> Result<Atom, Lost> {
         Ok(self.server.intern_atom(false, name.as_bytes())?.reply()?.atom)
-    }
-}
-
-#[derive(Debug)]
-struct Socket(Arc<RustConnection>);
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.stream().as_raw_fd()
     }
 }
 
