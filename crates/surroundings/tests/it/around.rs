@@ -28,7 +28,10 @@ pub(crate) fn nowhere() -> Places {
 /// Waits until it is so.
 pub(crate) async fn until(observers: &mut Observers, is: impl Fn(&Surroundings) -> bool) {
     let came = async { observers.seen.wait_for(|seen| is(seen)).await.is_ok() };
-    if !tokio::time::timeout(PATIENCE, came).await.unwrap_or_default() {
+    if !tokio::time::timeout(PATIENCE, came)
+        .await
+        .unwrap_or_default()
+    {
         panic!("{:?}", *observers.seen.borrow());
     }
 }

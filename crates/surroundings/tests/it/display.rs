@@ -41,7 +41,9 @@ impl Server {
     fn start_with(words: &[&str]) -> Self {
         let mut command = Command::new("Xvfb");
         let screen = format!("{WIDTH}x{HEIGHT}x24");
-        command.args(words).args(["-screen", "0", &screen, "-nolisten", "tcp", "-noreset"]);
+        command
+            .args(words)
+            .args(["-screen", "0", &screen, "-nolisten", "tcp", "-noreset"]);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut number = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
@@ -103,7 +105,13 @@ impl Client {
         let text = format!("instance\0{class}\0");
         let kind = AtomEnum::STRING;
         server
-            .change_property8(PropMode::REPLACE, window, AtomEnum::WM_CLASS, kind, text.as_bytes())
+            .change_property8(
+                PropMode::REPLACE,
+                window,
+                AtomEnum::WM_CLASS,
+                kind,
+                text.as_bytes(),
+            )
             .unwrap();
         server.map_window(window).unwrap();
         self.sync();
@@ -112,7 +120,9 @@ impl Client {
 
     fn focus(&self, window: Window) {
         let revert = InputFocus::POINTER_ROOT;
-        self.server.set_input_focus(revert, window, CURRENT_TIME).unwrap();
+        self.server
+            .set_input_focus(revert, window, CURRENT_TIME)
+            .unwrap();
         self.sync();
     }
 
@@ -125,7 +135,13 @@ impl Client {
     fn activate(&self, window: Window) {
         let name = self.atom("_NET_ACTIVE_WINDOW");
         self.server
-            .change_property32(PropMode::REPLACE, self.root, name, AtomEnum::WINDOW, &[window])
+            .change_property32(
+                PropMode::REPLACE,
+                self.root,
+                name,
+                AtomEnum::WINDOW,
+                &[window],
+            )
             .unwrap();
         self.sync();
     }
@@ -133,7 +149,13 @@ impl Client {
     fn write_atoms(&self, window: Window, name: &str, values: &[&str]) {
         let values: Vec<u32> = values.iter().map(|value| self.atom(value)).collect();
         self.server
-            .change_property32(PropMode::REPLACE, window, self.atom(name), AtomEnum::ATOM, &values)
+            .change_property32(
+                PropMode::REPLACE,
+                window,
+                self.atom(name),
+                AtomEnum::ATOM,
+                &values,
+            )
             .unwrap();
         self.sync();
     }
@@ -179,7 +201,11 @@ async fn a_managed_window_fills_the_screen() {
     until_full_screen(&mut observers, None).await;
     client.activate(game);
     until_full_screen(&mut observers, Some("Game")).await;
-    client.write_atoms(game, "_NET_WM_WINDOW_TYPE", &["_NET_WM_WINDOW_TYPE_DESKTOP"]);
+    client.write_atoms(
+        game,
+        "_NET_WM_WINDOW_TYPE",
+        &["_NET_WM_WINDOW_TYPE_DESKTOP"],
+    );
     until_full_screen(&mut observers, None).await;
 }
 
@@ -224,7 +250,10 @@ async fn a_mouse_is_moved_and_left_alone() {
     client.move_mouse(1);
     let mut observers = Observers::start_at(places, Wanted::default());
     for x in 2..4 {
-        until(&mut observers, |seen| matches!(seen.input, Some(Input::Quiet { .. }))).await;
+        until(&mut observers, |seen| {
+            matches!(seen.input, Some(Input::Quiet { .. }))
+        })
+        .await;
         let Some(Input::Quiet { since_ms }) = observers.seen.borrow().input else {
             unreachable!("it was");
         };

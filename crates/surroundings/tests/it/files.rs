@@ -14,8 +14,18 @@ use crate::around::{nowhere, until};
 fn plug_in(folder: &Path, name: &str) -> File {
     let made = folder.join("being made");
     let device = folder.join(name);
-    assert!(Command::new("mkfifo").arg(&made).status().unwrap().success());
-    let writer = OpenOptions::new().read(true).write(true).open(&made).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&made)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let writer = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&made)
+        .unwrap();
     std::fs::rename(&made, &device).unwrap();
     // As the system does when it knows who may use it.
     let rights = std::fs::metadata(&device).unwrap().permissions();
@@ -42,7 +52,10 @@ async fn gamepads_are_input() {
     assert_eq!(observers.seen.borrow().input, None);
     second.write_all(&event(1, 1)).unwrap();
     until(&mut observers, |seen| seen.input == Some(Input::Recent)).await;
-    until(&mut observers, |seen| matches!(seen.input, Some(Input::Quiet { .. }))).await;
+    until(&mut observers, |seen| {
+        matches!(seen.input, Some(Input::Quiet { .. }))
+    })
+    .await;
     first.write_all(&event(1, 0)).unwrap();
     until(&mut observers, |seen| seen.input == Some(Input::Recent)).await;
 }
@@ -61,5 +74,7 @@ async fn observers_end_when_they_are_dropped() {
     let mut seen = observers.seen.clone();
     drop(observers);
     let ended = async { while seen.changed().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .unwrap();
 }

@@ -46,16 +46,28 @@ async fn a_game_begins_and_ends() {
     }
     let early = Running::start(&before);
     let mut observers = Observers::start_at(nowhere(), Wanted::default());
-    until(&mut observers, |seen| has(seen.games.as_ref(), "Early Bird 1")).await;
+    until(&mut observers, |seen| {
+        has(seen.games.as_ref(), "Early Bird 1")
+    })
+    .await;
     let _tool = Running::start(&tool);
     let late = Running::start(&after);
-    until(&mut observers, |seen| has(seen.games.as_ref(), "Late Bird 2")).await;
+    until(&mut observers, |seen| {
+        has(seen.games.as_ref(), "Late Bird 2")
+    })
+    .await;
     let games = observers.seen.borrow().games.clone().unwrap_or_default();
     assert!(!games.names.iter().any(|name| name.starts_with("Proton")));
     drop(early);
-    until(&mut observers, |seen| !has(seen.games.as_ref(), "Early Bird 1")).await;
+    until(&mut observers, |seen| {
+        !has(seen.games.as_ref(), "Early Bird 1")
+    })
+    .await;
     drop(late);
-    until(&mut observers, |seen| !has(seen.games.as_ref(), "Late Bird 2")).await;
+    until(&mut observers, |seen| {
+        !has(seen.games.as_ref(), "Late Bird 2")
+    })
+    .await;
 }
 
 /// As the scripts do that games are started by.
@@ -67,7 +79,10 @@ async fn a_process_becomes_a_game() {
     let mut observers = Observers::start_at(nowhere(), Wanted::default());
     until(&mut observers, |seen| seen.games.is_some()).await;
     let script = "sleep 0.5; exec \"$0\" 1000";
-    let shell = Command::new("/bin/sh").args(["-c", script]).arg(&game).spawn();
+    let shell = Command::new("/bin/sh")
+        .args(["-c", script])
+        .arg(&game)
+        .spawn();
     let _shell = Running(shell.unwrap());
     until(&mut observers, |seen| has(seen.games.as_ref(), "Becoming")).await;
 }
@@ -78,23 +93,36 @@ async fn a_wanted_program_with_a_long_name() {
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("A-Name-Of-Many-Letters");
     install(&program);
-    let mut observers =
-        Observers::start_at(nowhere(), programs(&["a-name-of-MANY-letters.exe", "another"]));
-    until(&mut observers, |seen| seen.programs == Some(Seen::default())).await;
+    let mut observers = Observers::start_at(
+        nowhere(),
+        programs(&["a-name-of-MANY-letters.exe", "another"]),
+    );
+    until(&mut observers, |seen| {
+        seen.programs == Some(Seen::default())
+    })
+    .await;
     let running = Running::start(&program);
     until(&mut observers, |seen| {
         has(seen.programs.as_ref(), "a-name-of-MANY-letters.exe")
     })
     .await;
     observers.wanted.send_replace(Wanted::default());
-    until(&mut observers, |seen| seen.programs == Some(Seen::default())).await;
-    observers.wanted.send_replace(programs(&["A-Name-Of-Many-Letters"]));
+    until(&mut observers, |seen| {
+        seen.programs == Some(Seen::default())
+    })
+    .await;
+    observers
+        .wanted
+        .send_replace(programs(&["A-Name-Of-Many-Letters"]));
     until(&mut observers, |seen| {
         has(seen.programs.as_ref(), "A-Name-Of-Many-Letters")
     })
     .await;
     drop(running);
-    until(&mut observers, |seen| seen.programs == Some(Seen::default())).await;
+    until(&mut observers, |seen| {
+        seen.programs == Some(Seen::default())
+    })
+    .await;
 }
 
 #[test]
@@ -110,8 +138,13 @@ fn programs_to_choose_from() {
         Running::start(&home.path().join("Zebra-of-tests-2")),
     ];
     let names = running_programs();
-    let zebras = names.iter().filter(|name| name.to_lowercase().starts_with("zebra-of-tests"));
-    assert_eq!(zebras.collect::<Vec<_>>(), ["zeBRA-of-tests", "Zebra-of-tests-2"]);
+    let zebras = names
+        .iter()
+        .filter(|name| name.to_lowercase().starts_with("zebra-of-tests"));
+    assert_eq!(
+        zebras.collect::<Vec<_>>(),
+        ["zeBRA-of-tests", "Zebra-of-tests-2"]
+    );
 }
 
 #[tokio::test]
