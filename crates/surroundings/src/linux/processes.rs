@@ -226,7 +226,9 @@ impl Table {
             BTreeSet::new()
         } else {
             let names = program.names();
-            names.filter_map(|name| self.wanted.get(&name).cloned()).collect()
+            names
+                .filter_map(|name| self.wanted.get(&name).cloned())
+                .collect()
         };
         let game = program.game();
         let matches = game.is_some() || !programs.is_empty();
