@@ -23,7 +23,7 @@ use crate::board::Board;
 use crate::program::{Program, normal};
 use crate::{Seen, Wanted};
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was missed, because it became another program late in its life, is found by then.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(30);
 /// A process is made first, and becomes its program later: starters take their time.
