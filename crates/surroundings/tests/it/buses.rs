@@ -1,5 +1,10 @@
 //! Buses of the tests' own, with services on them that say what a test wants.
 
+#![expect(
+    clippy::unused_self,
+    reason = "some of what services say is always the same"
+)]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +18,7 @@ use zbus::object_server::{Interface, InterfaceRef, SignalEmitter};
 use zbus::zvariant::{OwnedFd, OwnedObjectPath};
 use zbus::{Connection, interface};
 
-use crate::around::{nowhere, until};
+use crate::around::{PATIENCE, nowhere, until};
 
 /// Ends with the test.
 struct Bus {
@@ -84,7 +89,7 @@ impl Bus {
     async fn service(&self) -> Connection {
         let builder = zbus::connection::Builder::address(self.address().as_str()).unwrap();
         let building = builder.build();
-        tokio::time::timeout(Duration::from_secs(10), building)
+        tokio::time::timeout(PATIENCE, building)
             .await
             .unwrap()
             .unwrap()
@@ -258,13 +263,21 @@ struct Lock {
 
 impl Lock {
     async fn released(&mut self) {
-        assert_eq!(self.held.read(&mut [0]).await.unwrap(), 0);
+        let mut byte = [0];
+        let end = tokio::time::timeout(PATIENCE, self.held.read(&mut byte));
+        assert_eq!(end.await.unwrap().unwrap(), 0);
     }
+}
+
+async fn next(locks: &mut mpsc::UnboundedReceiver<Lock>) -> Lock {
+    let lock = tokio::time::timeout(PATIENCE, locks.recv());
+    lock.await.unwrap().unwrap()
 }
 
 #[interface(name = "org.freedesktop.login1.Manager")]
 impl Login {
-    fn get_user(&self, _id: u32) -> OwnedObjectPath {
+    fn get_user(&self, id: u32) -> OwnedObjectPath {
+        assert_eq!(id, rustix::process::getuid().as_raw());
         path("/org/freedesktop/login1/user/me")
     }
 
@@ -386,7 +399,7 @@ async fn the_machine_sleeps() {
     let (_service, login, mut locks) = login_at(&bus).await;
     let mut observers = Observers::start_at(bus.system(), Wanted::default());
     for round in 0..2 {
-        let mut lock = locks.recv().await.unwrap();
+        let mut lock = next(&mut locks).await;
         let why = "Jobs are handed back first";
         assert_eq!(lock.words, ["sleep", "Infera Node", why, "delay"]);
         until(&mut observers, |seen| seen.going_to_sleep == Some(false)).await;
@@ -408,7 +421,7 @@ async fn sleep_waits_for_nobody_for_long() {
     let mut places = bus.system();
     places.sleep_delay = Duration::from_millis(100);
     let mut observers = Observers::start_at(places, Wanted::default());
-    let mut lock = locks.recv().await.unwrap();
+    let mut lock = next(&mut locks).await;
     until(&mut observers, |seen| seen.going_to_sleep == Some(false)).await;
     login.prepare_for_sleep(true).await.unwrap();
     lock.released().await;
@@ -422,20 +435,20 @@ async fn the_machine_is_kept_awake() {
     let bus = Bus::start();
     let (_service, _login, mut locks) = login_at(&bus).await;
     let observers = Observers::start_at(bus.system(), Wanted::default());
-    let mut of_sleep = locks.recv().await.unwrap();
+    let mut of_sleep = next(&mut locks).await;
     let awake = |keep_awake| Wanted {
         programs: Vec::new(),
         keep_awake,
     };
     for _ in 0..2 {
         observers.wanted.send_replace(awake(true));
-        let mut lock = locks.recv().await.unwrap();
+        let mut lock = next(&mut locks).await;
         assert_eq!([&lock.words[0], &lock.words[3]], ["idle", "block"]);
         observers.wanted.send_replace(awake(false));
         lock.released().await;
     }
     observers.wanted.send_replace(awake(true));
-    let mut lock = locks.recv().await.unwrap();
+    let mut lock = next(&mut locks).await;
     drop(observers);
     lock.released().await;
     of_sleep.released().await;
@@ -514,7 +527,8 @@ impl IdleMonitor {
         self.idle_ms
     }
 
-    fn add_idle_watch(&mut self, _limit_ms: u64) -> u32 {
+    fn add_idle_watch(&mut self, limit_ms: u64) -> u32 {
+        assert_eq!(limit_ms, 300);
         self.watches += 1;
         self.watches
     }
