@@ -393,6 +393,13 @@ async fn a_screen_is_locked() {
     .await;
 }
 
+fn awake(keep_awake: bool) -> Wanted {
+    Wanted {
+        programs: Vec::new(),
+        keep_awake,
+    }
+}
+
 #[tokio::test]
 async fn the_machine_sleeps() {
     let bus = Bus::start();
@@ -403,8 +410,12 @@ async fn the_machine_sleeps() {
         let why = "Jobs are handed back first";
         assert_eq!(lock.words, ["sleep", "Infera Node", why, "delay"]);
         until(&mut observers, |seen| seen.going_to_sleep == Some(false)).await;
-        // Said too early, it does not count.
+        // Said too early, it does not count. What is done for the second is done after it.
         observers.ready_to_sleep();
+        observers.wanted.send_replace(awake(true));
+        let mut of_waking = next(&mut locks).await;
+        observers.wanted.send_replace(awake(false));
+        of_waking.released().await;
         login.prepare_for_sleep(true).await.unwrap();
         until(&mut observers, |seen| seen.going_to_sleep == Some(true)).await;
         assert!(lock.held.try_read(&mut [0]).is_err(), "round {round}");
@@ -436,10 +447,6 @@ async fn the_machine_is_kept_awake() {
     let (_service, _login, mut locks) = login_at(&bus).await;
     let observers = Observers::start_at(bus.system(), Wanted::default());
     let mut of_sleep = next(&mut locks).await;
-    let awake = |keep_awake| Wanted {
-        programs: Vec::new(),
-        keep_awake,
-    };
     for _ in 0..2 {
         observers.wanted.send_replace(awake(true));
         let mut lock = next(&mut locks).await;
