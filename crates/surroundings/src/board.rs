@@ -3,11 +3,9 @@
 #[cfg(target_os = "linux")]
 mod parts;
 
-use std::collections::BTreeSet;
-
 use tokio::sync::watch;
 
-use crate::{Seen, Surroundings};
+use crate::Surroundings;
 
 #[cfg(target_os = "linux")]
 pub(crate) use parts::Desktop;
@@ -40,10 +38,11 @@ impl Board {
     }
 }
 
-impl Seen {
+#[cfg(any(target_os = "linux", windows))]
+impl crate::Seen {
     /// Sorted, each once.
     pub(crate) fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let names: BTreeSet<String> = names.into_iter().collect();
+        let names: std::collections::BTreeSet<String> = names.into_iter().collect();
         Self {
             names: names.into_iter().collect(),
         }
