@@ -1,5 +1,5 @@
 //! Shows what is seen around the program as it changes, for the seconds given or a minute, and what
-//! it cost to see it.
+//! it cost to see it. Names of programs to look for may follow.
 
 #![expect(clippy::print_stdout, reason = "it is what this is for")]
 
@@ -15,23 +15,20 @@ async fn main() {
         programs: arguments.collect(),
         keep_awake: false,
     });
-    let end = tokio::time::sleep(Duration::from_secs(seconds.unwrap_or(60)));
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => break,
-            changed = observers.seen.changed() => {
-                if changed.is_err() {
-                    break;
-                }
-                println!("{:?}", *observers.seen.borrow_and_update());
-            }
+    let show = async {
+        while observers.seen.changed().await.is_ok() {
+            println!("{:?}", *observers.seen.borrow_and_update());
         }
-    }
-    // User and system time of all threads, in ticks of ten milliseconds.
-    let spent = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = spent.split_whitespace().collect();
-    if let [user, system] = fields[13..15] {
-        println!("user {user}0 ms, system {system}0 ms");
+    };
+    let limit = Duration::from_secs(seconds.unwrap_or(60));
+    let _ = tokio::time::timeout(limit, show).await;
+    #[cfg(target_os = "linux")]
+    {
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        println!(
+            "{}.{:06} seconds of a core",
+            spent.tv_sec,
+            spent.tv_nsec / 1000
+        );
     }
 }

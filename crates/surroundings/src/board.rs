@@ -1,47 +1,31 @@
-//! Where the observers write what they see, and what several of them see of one thing becomes one.
+//! Where the observers write what they see.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(target_os = "linux")]
+mod parts;
 
 use tokio::sync::watch;
 
-use crate::{Input, Power, Seen, Surroundings};
+use crate::Surroundings;
+
+#[cfg(target_os = "linux")]
+pub(crate) use parts::Desktop;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
     shown: watch::Sender<Surroundings>,
-    parts: Arc<Mutex<Parts>>,
-}
-
-/// What several observers see of the same thing.
-#[derive(Debug, Default)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has several"))]
-pub(crate) struct Parts {
-    /// By what the desktop calls input.
-    pub(crate) desktop_input: BTreeMap<Desktop, Input>,
-    pub(crate) gamepads: Option<Input>,
-    pub(crate) library_games: Option<Seen>,
-    pub(crate) game_mode: Option<Seen>,
-    /// By the service that knows of all supplies.
-    pub(crate) power_service: Option<Power>,
-    /// By the kernel's list of them.
-    pub(crate) power_supplies: Option<Power>,
-}
-
-/// Who tells of a desktop's input: who is trusted most comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has several"))]
-pub(crate) enum Desktop {
-    Wayland,
-    Mutter,
-    X11,
+    #[cfg(target_os = "linux")]
+    parts: std::sync::Arc<std::sync::Mutex<parts::Parts>>,
 }
 
 impl Board {
     pub(crate) fn new() -> (Self, watch::Receiver<Surroundings>) {
         let (shown, seen) = watch::channel(Surroundings::default());
-        let parts = Arc::default();
-        (Self { shown, parts }, seen)
+        let board = Self {
+            shown,
+            #[cfg(target_os = "linux")]
+            parts: std::sync::Arc::default(),
+        };
+        (board, seen)
     }
 
     /// Tells those who watch, if it is a change.
@@ -52,54 +36,10 @@ impl Board {
             *shown != before
         });
     }
-
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has several"))]
-    pub(crate) fn set_part(&self, change: impl FnOnce(&mut Parts)) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut parts);
-        self.set(|shown| {
-            shown.input = parts.input();
-            shown.games = parts.games();
-            shown.power = parts.power_service.or(parts.power_supplies);
-        });
-    }
-
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has several"))]
-    pub(crate) fn set_desktop_input(&self, desktop: Desktop, input: Option<Input>) {
-        self.set_part(|parts| match input {
-            Some(input) => {
-                parts.desktop_input.insert(desktop, input);
-            }
-            None => {
-                parts.desktop_input.remove(&desktop);
-            }
-        });
-    }
 }
 
-impl Parts {
-    fn input(&self) -> Option<Input> {
-        let desktop = self.desktop_input.values().next().copied();
-        match (desktop, self.gamepads) {
-            (Some(Input::Quiet { since_ms: one }), Some(Input::Quiet { since_ms: other })) => {
-                let since_ms = one.max(other);
-                Some(Input::Quiet { since_ms })
-            }
-            (Some(Input::Recent), _) | (_, Some(Input::Recent)) => Some(Input::Recent),
-            (desktop, gamepads) => desktop.or(gamepads),
-        }
-    }
-
-    fn games(&self) -> Option<Seen> {
-        let mut all = [&self.library_games, &self.game_mode].into_iter().flatten();
-        let first = all.next()?.clone();
-        Some(Seen::of(first.names.into_iter().chain(
-            all.flat_map(|seen| seen.names.iter().cloned()),
-        )))
-    }
-}
-
-impl Seen {
+#[cfg(any(target_os = "linux", windows))]
+impl crate::Seen {
     /// Sorted, each once.
     pub(crate) fn of(names: impl IntoIterator<Item = String>) -> Self {
         let names: std::collections::BTreeSet<String> = names.into_iter().collect();
@@ -114,36 +54,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_is_what_came_last_from_anywhere() {
-        let quiet = |since_ms| Some(Input::Quiet { since_ms });
-        for (desktop, gamepads, together) in [
-            (None, None, None),
-            (quiet(5), None, quiet(5)),
-            (None, quiet(7), quiet(7)),
-            (quiet(5), quiet(7), quiet(7)),
-            (Some(Input::Recent), quiet(7), Some(Input::Recent)),
-            (quiet(5), Some(Input::Recent), Some(Input::Recent)),
-        ] {
-            let parts = Parts {
-                desktop_input: desktop.map(|input| (Desktop::X11, input)).into_iter().collect(),
-                gamepads,
-                ..Parts::default()
-            };
-            assert_eq!(parts.input(), together);
-        }
-    }
-
-    #[test]
-    fn who_is_trusted_most_tells_of_the_desktop() {
-        let (board, seen) = Board::new();
-        board.set_desktop_input(Desktop::X11, Some(Input::Recent));
-        board.set_desktop_input(Desktop::Wayland, Some(Input::Quiet { since_ms: 3 }));
-        assert_eq!(seen.borrow().input, Some(Input::Quiet { since_ms: 3 }));
-        board.set_desktop_input(Desktop::Wayland, None);
-        assert_eq!(seen.borrow().input, Some(Input::Recent));
-    }
-
-    #[test]
     fn only_changes_are_told() {
         let (board, mut seen) = Board::new();
         board.set(|shown| shown.going_to_sleep = Some(false));
@@ -151,18 +61,5 @@ mod tests {
         seen.mark_unchanged();
         board.set(|shown| shown.going_to_sleep = Some(false));
         assert!(!seen.has_changed().unwrap());
-    }
-
-    #[test]
-    fn games_of_all_who_tell_of_them() {
-        let seen = |names: &[&str]| Some(Seen::of(names.iter().map(ToString::to_string)));
-        let parts = |library_games, game_mode| Parts {
-            library_games,
-            game_mode,
-            ..Parts::default()
-        };
-        assert_eq!(parts(None, None).games(), None);
-        assert_eq!(parts(seen(&["b"]), None).games(), seen(&["b"]));
-        assert_eq!(parts(seen(&["b"]), seen(&["a", "b"])).games(), seen(&["a", "b"]));
     }
 }

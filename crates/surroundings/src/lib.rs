@@ -6,11 +6,13 @@
 #![deny(missing_docs)]
 
 mod board;
+#[cfg(any(target_os = "linux", windows))]
 mod game_library;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(any(target_os = "linux", windows))]
 mod memory_steps;
 #[cfg(any(target_os = "linux", windows))]
 mod program;

@@ -41,7 +41,10 @@ impl Program {
 
     /// What the owner may call it: in lower case, without `.exe`.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
-        let first = self.arguments.first().map(|path| Cow::Borrowed(path.as_str()));
+        let first = self
+            .arguments
+            .first()
+            .map(|path| Cow::Borrowed(path.as_str()));
         let own = self.executable.as_deref().map(Cow::Borrowed);
         [own, first, self.windows_program()]
             .into_iter()
@@ -66,8 +69,12 @@ impl Program {
         let is_program = |argument: &&String| without_exe(argument).len() < argument.len();
         let path = self.arguments.iter().find(is_program)?;
         // Wine's name for the whole of this system.
-        let here = path.strip_prefix(['Z', 'z']).and_then(|rest| rest.strip_prefix(':'));
-        Some(here.map_or(Cow::Borrowed(path), |path| Cow::Owned(path.replace('\\', "/"))))
+        let here = path
+            .strip_prefix(['Z', 'z'])
+            .and_then(|rest| rest.strip_prefix(':'));
+        Some(here.map_or(Cow::Borrowed(path), |path| {
+            Cow::Owned(path.replace('\\', "/"))
+        }))
     }
 }
 
@@ -109,11 +116,31 @@ mod tests {
     #[test]
     fn names_of_programs() {
         for (executable, arguments, names, name) in [
-            ("/usr/bin/Blender", &["/usr/bin/blender", "file"][..], "blender blender", "Blender"),
+            (
+                "/usr/bin/Blender",
+                &["/usr/bin/blender", "file"][..],
+                "blender blender",
+                "Blender",
+            ),
             ("/opt/obs (deleted)", &[], "obs", "obs"),
-            ("/usr/bin/wine64-preloader", &[r"C:\Program Files\A\Photoshop.EXE", "/x"], "wine64-preloader photoshop photoshop", "Photoshop"),
-            ("/usr/bin/wine", &["/usr/bin/wine", r"Z:\home\a\b.exe"], "wine wine b", "b"),
-            ("/usr/bin/wine", &["wine", "./tool.exe"], "wine wine tool", "tool"),
+            (
+                "/usr/bin/wine64-preloader",
+                &[r"C:\Program Files\A\Photoshop.EXE", "/x"],
+                "wine64-preloader photoshop photoshop",
+                "Photoshop",
+            ),
+            (
+                "/usr/bin/wine",
+                &["/usr/bin/wine", r"Z:\home\a\b.exe"],
+                "wine wine b",
+                "b",
+            ),
+            (
+                "/usr/bin/wine",
+                &["wine", "./tool.exe"],
+                "wine wine tool",
+                "tool",
+            ),
             ("/usr/bin/wine", &["wine"], "wine wine", "wine"),
             // Another program's argument says nothing of it.
             ("/usr/bin/less", &["less", r"C:\b.exe"], "less less", "less"),
@@ -141,7 +168,10 @@ mod tests {
     fn games_that_wine_runs() {
         const WINE: &str = "/home/a/.steam/steamapps/common/Proton 9.0/files/bin/wine64-preloader";
         for (arguments, game) in [
-            (&[r"Z:\home\a\.steam\steamapps\common\Hades\Hades.exe", "-x"][..], Some("Hades")),
+            (
+                &[r"Z:\home\a\.steam\steamapps\common\Hades\Hades.exe", "-x"][..],
+                Some("Hades"),
+            ),
             (&["wine64", r"C:\GOG Games\Gwent\Gwent.exe"], Some("Gwent")),
             (&[r"C:\windows\system32\services.exe"], None),
             (&[], None),
@@ -149,7 +179,10 @@ mod tests {
             assert_eq!(program(WINE, arguments).game().as_deref(), game);
         }
         // Steam's own program that waits for the game is not the game.
-        let waits = program("/home/a/.steam/reaper", &["reaper", "/a/steamapps/common/Hades/Hades.exe"]);
+        let waits = program(
+            "/home/a/.steam/reaper",
+            &["reaper", "/a/steamapps/common/Hades/Hades.exe"],
+        );
         assert_eq!(waits.game(), None);
     }
 

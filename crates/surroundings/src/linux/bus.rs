@@ -92,7 +92,10 @@ async fn watch<F: Future<Output = zbus::Result<()>>>(
         is_there = asked.start_service_by_name(name, 0).await.is_ok();
     }
     if !is_there {
-        tracing::debug!(service = service.name, "not there: what it knows is unknown");
+        tracing::debug!(
+            service = service.name,
+            "not there: what it knows is unknown"
+        );
     }
     let mut pause = BackOff::new(PATIENCE);
     loop {

@@ -89,7 +89,10 @@ impl Screen {
     fn listen(&self, window: Window, mask: EventMask) -> Result<(), Lost> {
         let values = ChangeWindowAttributesAux::new().event_mask(mask);
         // Without waiting for the answer: the window may be gone.
-        let sent = self.display.server.change_window_attributes(window, &values)?;
+        let sent = self
+            .display
+            .server
+            .change_window_attributes(window, &values)?;
         drop(sent);
         Ok(())
     }
@@ -139,11 +142,27 @@ impl Screen {
     }
 
     fn focused(&self) -> Option<Window> {
-        Some(self.display.server.get_input_focus().ok()?.reply().ok()?.focus)
+        Some(
+            self.display
+                .server
+                .get_input_focus()
+                .ok()?
+                .reply()
+                .ok()?
+                .focus,
+        )
     }
 
     fn parent(&self, window: Window) -> Option<Window> {
-        Some(self.display.server.query_tree(window).ok()?.reply().ok()?.parent)
+        Some(
+            self.display
+                .server
+                .query_tree(window)
+                .ok()?
+                .reply()
+                .ok()?
+                .parent,
+        )
     }
 
     fn is_full(&self, front: &Front) -> bool {
@@ -212,7 +231,11 @@ fn name_of(class: Option<&str>, title: Option<&str>) -> String {
     let title = title.map(str::trim).filter(|title| !title.is_empty());
     // Steam numbers the windows of games that are made for Windows.
     let numbered = class.is_some_and(|class| class.starts_with("steam_app_"));
-    let name = if numbered { title.or(class) } else { class.or(title) };
+    let name = if numbered {
+        title.or(class)
+    } else {
+        class.or(title)
+    };
     let name = name.unwrap_or("?");
     name.strip_suffix(".exe").unwrap_or(name).to_owned()
 }
@@ -227,8 +250,16 @@ mod tests {
             (Some("navigator\0Firefox\0"), Some("A page"), "Firefox"),
             (Some("\0\0"), Some("A title"), "A title"),
             (None, Some("A title"), "A title"),
-            (Some("steam_app_1145360\0steam_app_1145360\0"), Some("Hades"), "Hades"),
-            (Some("steam_app_1145360\0steam_app_1145360\0"), None, "steam_app_1145360"),
+            (
+                Some("steam_app_1145360\0steam_app_1145360\0"),
+                Some("Hades"),
+                "Hades",
+            ),
+            (
+                Some("steam_app_1145360\0steam_app_1145360\0"),
+                None,
+                "steam_app_1145360",
+            ),
             (Some("game.exe\0game.exe\0"), Some("G"), "game"),
             (None, Some(" "), "?"),
         ] {

@@ -63,7 +63,9 @@ async fn follow(
         by_number: HashMap::new(),
     };
     loop {
-        queue.dispatch_pending(&mut seats).map_err(io::Error::other)?;
+        queue
+            .dispatch_pending(&mut seats)
+            .map_err(io::Error::other)?;
         board.set_desktop_input(Desktop::Wayland, seats.input());
         match queue.flush() {
             Ok(()) => {}
@@ -99,7 +101,10 @@ struct Seat {
 
 impl Seats {
     fn input(&self) -> Option<Input> {
-        let told = self.by_number.values().filter(|seat| seat.notification.is_some());
+        let told = self
+            .by_number
+            .values()
+            .filter(|seat| seat.notification.is_some());
         let times: Vec<Option<i64>> = told.map(|seat| seat.quiet_since_ms).collect();
         let last = *times.iter().max()?;
         Some(match last {
@@ -156,7 +161,10 @@ impl Dispatch<WlRegistry, ()> for Seats {
                 state.ask(queue);
             }
             wl_registry::Event::GlobalRemove { name } => {
-                let notification = state.by_number.remove(&name).and_then(|seat| seat.notification);
+                let notification = state
+                    .by_number
+                    .remove(&name)
+                    .and_then(|seat| seat.notification);
                 if let Some(notification) = notification {
                     notification.destroy();
                 }

@@ -22,7 +22,11 @@ pub(super) async fn observe(name: String, quiet_after: Duration, pause: Duration
     .await;
 }
 
-async fn follow(display: Display, quiet_after: Duration, board: &Board) -> Result<Infallible, Lost> {
+async fn follow(
+    display: Display,
+    quiet_after: Duration,
+    board: &Board,
+) -> Result<Infallible, Lost> {
     let server = &display.server;
     server.sync_initialize(3, 1)?.reply()?;
     let counters = server.sync_list_system_counters()?.reply()?.counters;

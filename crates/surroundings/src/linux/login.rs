@@ -120,7 +120,10 @@ async fn follow_sleep(
     let mut signals = login.receive_signal("PrepareForSleep").await?;
     let take_lock = || inhibit(login, "sleep", "Jobs are handed back first", "delay");
     let mut lock = take_lock().await;
-    let mut goes: bool = login.get_property("PreparingForSleep").await.unwrap_or(false);
+    let mut goes: bool = login
+        .get_property("PreparingForSleep")
+        .await
+        .unwrap_or(false);
     loop {
         let mut ready = std::pin::pin!(ready_to_sleep.notified());
         ready.as_mut().enable();

@@ -84,7 +84,9 @@ fn is_default(line: &str) -> bool {
 fn is_default_of_ipv6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_whitespace().collect();
     fields.get(1) == Some(&"00")
-        && fields.first().is_some_and(|to| to.bytes().all(|digit| digit == b'0'))
+        && fields
+            .first()
+            .is_some_and(|to| to.bytes().all(|digit| digit == b'0'))
         && fields.last().is_some_and(|interface| *interface != "lo")
 }
 
@@ -114,9 +116,15 @@ mod tests {
 
     #[test]
     fn routes_to_the_whole_world() {
-        assert!(is_default("eth0 00000000 0102A8C0 0003 0 0 100 00000000 0 0 0"));
-        assert!(!is_default("eth0 0002A8C0 00000000 0001 0 0 100 00FFFFFF 0 0 0"));
-        assert!(!is_default("Iface Destination Gateway Flags RefCnt Use Metric Mask MTU"));
+        assert!(is_default(
+            "eth0 00000000 0102A8C0 0003 0 0 100 00000000 0 0 0"
+        ));
+        assert!(!is_default(
+            "eth0 0002A8C0 00000000 0001 0 0 100 00FFFFFF 0 0 0"
+        ));
+        assert!(!is_default(
+            "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU"
+        ));
         let zero = "0".repeat(32);
         let gateway = "fe800000000000000000000000000001";
         let route = |to: &str, length: &str, by: &str| {

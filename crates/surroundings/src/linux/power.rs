@@ -97,7 +97,11 @@ mod tests {
     fn the_kernels_supplies() {
         let mains = |online| ("AC", vec![("type", "Mains"), ("online", online)]);
         let battery = |name, capacity, status| {
-            let files = [("type", "Battery"), ("capacity", capacity), ("status", status)];
+            let files = [
+                ("type", "Battery"),
+                ("capacity", capacity),
+                ("status", status),
+            ];
             (name, files.to_vec())
         };
         let mut mouse = battery("mouse", "20", "Discharging");
@@ -106,12 +110,31 @@ mod tests {
             (vec![], false, None),
             (vec![mains("1")], false, None),
             (vec![mouse.clone()], false, None),
-            (vec![mains("1"), battery("BAT0", "80", "Charging")], false, Some(80)),
-            (vec![mains("0"), battery("BAT0", "79", "Discharging"), mouse], true, Some(79)),
-            (vec![battery("BAT0", "40", "Discharging"), battery("BAT1", "80", "Unknown")], true, Some(60)),
+            (
+                vec![mains("1"), battery("BAT0", "80", "Charging")],
+                false,
+                Some(80),
+            ),
+            (
+                vec![mains("0"), battery("BAT0", "79", "Discharging"), mouse],
+                true,
+                Some(79),
+            ),
+            (
+                vec![
+                    battery("BAT0", "40", "Discharging"),
+                    battery("BAT1", "80", "Unknown"),
+                ],
+                true,
+                Some(60),
+            ),
             (vec![battery("BAT0", "100", "Full")], false, Some(100)),
             // A strong battery helps out a weak supply.
-            (vec![mains("1"), battery("BAT0", "80", "Discharging")], false, Some(80)),
+            (
+                vec![mains("1"), battery("BAT0", "80", "Discharging")],
+                false,
+                Some(80),
+            ),
         ] {
             let folder = tempfile::tempdir().unwrap();
             for (name, files) in &supplies {

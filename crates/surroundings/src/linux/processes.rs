@@ -4,7 +4,7 @@
 //! one, which is cheap to ask often; the few new ones are looked at, and a matching one's end is
 //! told by the kernel.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,11 +23,13 @@ use crate::board::Board;
 use crate::program::{Program, normal};
 use crate::{Seen, Wanted};
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was missed, because it became another program late in its life, is found by then.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(30);
-/// A process is made first, and becomes its program later: starters take their time.
-const LOOK_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// A process has its number before it can be seen, and becomes its program later: starters take
+/// their time.
+const LOOK_AGAIN_AFTER: [Duration; 3] =
+    [LOOK_EVERY, Duration::from_secs(1), Duration::from_secs(4)];
 /// Above, a look at all costs less than one at each number.
 const MANY: u32 = 1000;
 
@@ -168,25 +170,29 @@ impl Table {
 
     /// Looks at one that was looked at so many times before.
     fn look_at(&mut self, pid: u32, looks: usize) -> bool {
-        let Ok(found) = self.identify(pid) else {
-            return false;
-        };
-        if let Some(after) = LOOK_AGAIN_AFTER.get(looks) {
+        let found = self.identify(pid);
+        if let Some(after) = LOOK_AGAIN_AFTER.get(looks)
+            && (looks == 0 || found.is_ok())
+        {
             let entry = (Instant::now() + *after, looks + 1, pid);
             // Nearly always the place at the end.
             let place = self.young.partition_point(|(due, ..)| *due <= entry.0);
             self.young.insert(place, entry);
         }
-        self.note(pid, found)
+        found.is_ok_and(|found| self.note(pid, found))
     }
 
     /// Whatever it finds is to be shown: the first time, nothing is something.
     fn look_at_all(&mut self) -> bool {
-        self.seen_last = last_pid(&self.last);
-        self.young.clear();
-        let all: Vec<u32> = pids(&self.folder).collect();
-        for pid in all {
-            if let Ok(found) = self.identify(pid) {
+        let before = self.seen_last;
+        let last = last_pid(&self.last);
+        self.seen_last = last;
+        let seen: HashSet<u32> = pids(&self.folder).collect();
+        let unseen = last.filter(|last| !seen.contains(last));
+        for pid in seen.into_iter().chain(unseen) {
+            if is_new(pid, before, last) {
+                self.look_at(pid, 0);
+            } else if let Ok(found) = self.identify(pid) {
                 self.note(pid, found);
             }
         }
@@ -226,7 +232,9 @@ impl Table {
             BTreeSet::new()
         } else {
             let names = program.names();
-            names.filter_map(|name| self.wanted.get(&name).cloned()).collect()
+            names
+                .filter_map(|name| self.wanted.get(&name).cloned())
+                .collect()
         };
         let game = program.game();
         let matches = game.is_some() || !programs.is_empty();
@@ -262,6 +270,15 @@ fn new_pids(before: Option<u32>, now: Option<u32>) -> New {
     }
 }
 
+/// Whether a process has come since the last number was the one before.
+fn is_new(pid: u32, before: Option<u32>, now: Option<u32>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) if now < before => pid > before || pid <= now,
+        (Some(before), _) => pid > before,
+        (None, _) => true,
+    }
+}
+
 /// The last of the numbers that the kernel writes there.
 fn last_pid(file: &File) -> Option<u32> {
     let mut text = [0; 128];
@@ -292,6 +309,17 @@ mod tests {
             (Some(7), None, New::Few(1, 0)),
         ] {
             assert_eq!(new_pids(before, now), new, "{before:?} {now:?}");
+        }
+        for (pid, before, now, new) in [
+            (3, None, Some(7), true),
+            (3, Some(5), Some(7), false),
+            (6, Some(5), Some(7), true),
+            (6, Some(5), None, true),
+            (32_000, Some(31_000), Some(310), true),
+            (300, Some(31_000), Some(310), true),
+            (400, Some(31_000), Some(310), false),
+        ] {
+            assert_eq!(is_new(pid, before, now), new, "{pid} {before:?} {now:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A connection with an X server on this machine.
 
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::convert::Infallible;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -99,7 +99,11 @@ impl Display {
     }
 
     pub(super) fn atom(&self, name: &str) -> Result<Atom, Lost> {
-        Ok(self.server.intern_atom(false, name.as_bytes())?.reply()?.atom)
+        Ok(self
+            .server
+            .intern_atom(false, name.as_bytes())?
+            .reply()?
+            .atom)
     }
 }
 

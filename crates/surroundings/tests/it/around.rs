@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use infera_surroundings::{Observers, Places, Surroundings, Wanted};
 
-/// Nothing that is not there by the next minute comes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What has not come by then does not.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Places in which nothing is, but this machine's processes.
 pub(crate) fn nowhere() -> Places {

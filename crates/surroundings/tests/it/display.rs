@@ -31,11 +31,10 @@ impl Server {
         Self::start_with(&["-displayfd", "1"])
     }
 
-    /// Another with the same name.
-    fn again(&mut self) {
-        let display = format!(":{}", self.number);
-        self.end();
-        *self = Self::start_with(&[&display, "-displayfd", "1"]);
+    /// With a number that no other test is given meanwhile.
+    fn start_apart() -> Self {
+        let number = 1000 + std::process::id() % 20_000;
+        Self::start_with(&[&format!(":{number}"), "-displayfd", "1"])
     }
 
     fn start_with(words: &[&str]) -> Self {
@@ -53,8 +52,10 @@ impl Server {
         Self { process, number }
     }
 
+    /// So that it takes its files along.
     fn end(&mut self) {
-        let _ = self.process.kill();
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.process.wait();
     }
 
@@ -271,19 +272,19 @@ fn unix_ms() -> i64 {
 
 #[tokio::test]
 async fn a_display_comes_late_ends_and_comes_back() {
-    let mut server = Server::start();
+    let server = Server::start_apart();
     let places = server.places();
-    server.end();
+    drop(server);
     let mut observers = Observers::start_at(places, Wanted::default());
     until(&mut observers, |seen| seen.power.is_some()).await;
     assert_eq!(observers.seen.borrow().full_screen, None);
     for _ in 0..2 {
-        server.again();
+        let server = Server::start_apart();
         until(&mut observers, |seen| {
             seen.full_screen.is_some() && seen.input.is_some()
         })
         .await;
-        server.end();
+        drop(server);
         until(&mut observers, |seen| {
             seen.full_screen.is_none() && seen.input.is_none()
         })
