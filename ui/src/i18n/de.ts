@@ -367,7 +367,7 @@ const shared: Same<SharedWords> = {
   "pause.now": "Sofort pausieren",
   "pause.untimed": "Pausieren, bis ich weitermache",
   "pause.anyway": "Trotzdem eine Stunde arbeiten",
-  "pause.anyway_until": "Arbeitet bis {time}, was die Regeln auch sagen",
+  "pause.anyway_until": "Ihre Regeln ruhen bis {time}",
   "pause.follow_rules": "Regeln wieder befolgen",
 
   "points.today": "Heute, bestätigt und in Prüfung",

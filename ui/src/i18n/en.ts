@@ -346,7 +346,7 @@ const shared = {
   "pause.now": "Pause now",
   "pause.untimed": "Pause until I resume",
   "pause.anyway": "Work anyway for an hour",
-  "pause.anyway_until": "Working whatever the rules say, until {time}",
+  "pause.anyway_until": "Your rules are set aside until {time}",
   "pause.follow_rules": "Follow my rules again",
 
   "points.today": "Today, confirmed and being checked",

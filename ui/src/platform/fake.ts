@@ -236,6 +236,7 @@ class Fake implements Platform {
     pause: ({ seconds, until_tomorrow, finish_first }) =>
       this.#change((state) => {
         this.#paused = true;
+        if (state.node !== null) state.node.anyway_until_ms = null;
         this.#until = seconds === undefined ? null : Date.now() + seconds * 1000;
         if (until_tomorrow === true) this.#until = tomorrowAtEight();
         this.#finishing = finish_first === true && (state.node?.work.length ?? 0) > 0;

@@ -6,6 +6,8 @@ export const en = {
   "home.now.idle": "No job right now",
   "home.now.idle_text": "The next one comes by itself and is shown here as it is written.",
   "home.now.paused_text": "While you are paused no job is taken. Your points stay as they are.",
+  "home.now.rule_text":
+    "The node leaves this machine to you and goes on by itself. Your points stay as they are.",
   "home.now.blocked_text": "Once what stands above is mended, jobs come by themselves.",
   "home.now.input": "{count} in",
   "home.now.output": "{done} of {max} out",
@@ -98,6 +100,8 @@ export const de: Same<typeof en> = {
   "home.now.idle_text": "Der nächste kommt von selbst und ist hier zu sehen, während er entsteht.",
   "home.now.paused_text":
     "Solange pausiert ist, wird kein Auftrag angenommen. Ihre Punkte bleiben, wie sie sind.",
+  "home.now.rule_text":
+    "Der Knoten überlässt Ihnen diesen Rechner und macht von selbst weiter. Ihre Punkte bleiben, wie sie sind.",
   "home.now.blocked_text": "Sobald das oben Genannte behoben ist, kommen Aufträge von selbst.",
   "home.now.input": "{count} gelesen",
   "home.now.output": "{done} von {max} geschrieben",

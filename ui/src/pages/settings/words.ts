@@ -77,7 +77,7 @@ export const en = {
   "rules.memory.wrong": "Write a number such as 1 or 2.5, not more than this machine has.",
   "rules.away": "Only while I’m away",
   "rules.away_about": "Nobody touches keyboard, mouse or gamepad, or the screen is locked.",
-  "rules.away.minutes": "Away means after",
+  "rules.away.minutes": "Away after",
   "rules.away.wrong": "Write a whole number from 1 to {most}.",
   "rules.schedule": "Only in these hours",
   "rules.schedule_about": "By this machine’s clock. A day is the one on which the hours begin.",
@@ -325,7 +325,7 @@ export const de: Same<typeof en> = {
   "rules.away": "Nur, wenn ich nicht da bin",
   "rules.away_about":
     "Niemand rührt Tastatur, Maus oder Gamepad an, oder der Bildschirm ist gesperrt.",
-  "rules.away.minutes": "Nicht da heißt nach",
+  "rules.away.minutes": "Nicht da nach",
   "rules.away.wrong": "Schreiben Sie eine ganze Zahl von 1 bis {most}.",
   "rules.schedule": "Nur in diesen Stunden",
   "rules.schedule_about":
