@@ -25,6 +25,7 @@ async fn follow(display: Display, board: &Board) -> Result<Infallible, Lost> {
         fills: display.atom("_NET_WM_STATE_FULLSCREEN")?,
         kind: display.atom("_NET_WM_WINDOW_TYPE")?,
         desktop: display.atom("_NET_WM_WINDOW_TYPE_DESKTOP")?,
+        process: display.atom("_NET_WM_PID")?,
         name: display.atom("_NET_WM_NAME")?,
         display,
     };
@@ -82,6 +83,7 @@ struct Screen {
     fills: Atom,
     kind: Atom,
     desktop: Atom,
+    process: Atom,
     name: Atom,
 }
 
@@ -169,11 +171,21 @@ impl Screen {
         let (Some(window), Some(outermost)) = (front.windows.first(), front.windows.last()) else {
             return false;
         };
-        if self.atoms(*window, self.kind).contains(&self.desktop) || !self.is_shown(*window) {
+        if self.atoms(*window, self.kind).contains(&self.desktop)
+            || self.is_ours(*window)
+            || !self.is_shown(*window)
+        {
             return false;
         }
         self.atoms(*window, self.state).contains(&self.fills)
             || (!front.is_managed && self.covers_all(*outermost))
+    }
+
+    /// Who looks at this program's own window is not kept from anything by its work.
+    fn is_ours(&self, window: Window) -> bool {
+        let value = self.property(window, self.process, AtomEnum::CARDINAL.into());
+        let process = value.as_ref().and_then(|value| value.value32()?.next());
+        process == Some(std::process::id())
     }
 
     fn is_shown(&self, window: Window) -> bool {

@@ -161,6 +161,15 @@ impl Client {
         self.sync();
     }
 
+    fn write_process(&self, window: Window) {
+        let name = self.atom("_NET_WM_PID");
+        let id = [std::process::id()];
+        self.server
+            .change_property32(PropMode::REPLACE, window, name, AtomEnum::CARDINAL, &id)
+            .unwrap();
+        self.sync();
+    }
+
     fn move_mouse(&self, x: i16) {
         self.server
             .xtest_fake_input(MOTION_NOTIFY_EVENT, 0, CURRENT_TIME, self.root, x, 5, 0)
@@ -207,6 +216,16 @@ async fn a_managed_window_fills_the_screen() {
         "_NET_WM_WINDOW_TYPE",
         &["_NET_WM_WINDOW_TYPE_DESKTOP"],
     );
+    until_full_screen(&mut observers, None).await;
+    // This program's own window, which says so before it is shown.
+    let own = client.window(client.root, "Own", 100);
+    client.write_process(own);
+    client.write_atoms(own, "_NET_WM_STATE", &[FULL]);
+    client.activate(own);
+    client.write_atoms(other, "_NET_WM_STATE", &[FULL]);
+    client.activate(other);
+    until_full_screen(&mut observers, Some("Other")).await;
+    client.activate(own);
     until_full_screen(&mut observers, None).await;
 }
 
