@@ -411,7 +411,7 @@ async fn the_machine_sleeps() {
         assert_eq!(lock.words, ["sleep", "Infera Node", why, "delay"]);
         until(&mut observers, |seen| seen.going_to_sleep == Some(false)).await;
         // Said too early, it does not count. What is done for the second is done after it.
-        observers.ready_to_sleep();
+        observers.ready_to_sleep.send(()).unwrap();
         observers.wanted.send_replace(awake(true));
         let mut of_waking = next(&mut locks).await;
         observers.wanted.send_replace(awake(false));
@@ -419,7 +419,7 @@ async fn the_machine_sleeps() {
         login.prepare_for_sleep(true).await.unwrap();
         until(&mut observers, |seen| seen.going_to_sleep == Some(true)).await;
         assert!(lock.held.try_read(&mut [0]).is_err(), "round {round}");
-        observers.ready_to_sleep();
+        observers.ready_to_sleep.send(()).unwrap();
         lock.released().await;
         login.prepare_for_sleep(false).await.unwrap();
     }
