@@ -304,7 +304,7 @@ export const de: Same<typeof en> = {
   "first.try.waiting": "{name} ist unterwegs. Sobald es da ist, können Sie es messen.",
   "first.try.choose": "Modell wählen",
 
-  "first.rules": "Wann darf es arbeiten?",
+  "first.rules": "Wann darf gearbeitet werden?",
   "first.rules.text":
     "Dieser Rechner bleibt Ihrer: Der Knoten macht Platz und macht von selbst weiter. Feinere Regeln stehen in den Einstellungen.",
 
