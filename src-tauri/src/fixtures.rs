@@ -2,6 +2,7 @@
 
 use infera_node::app::api::{AppState, Host};
 use infera_node::app::settings::{Settings, Setup};
+use infera_node::governor::rules::Why;
 use infera_node::governor::{Decision, Mode};
 use infera_node::library::DiskUse;
 use infera_node::model_fault::{ModelCause, ModelFault};
@@ -11,6 +12,7 @@ use infera_node::state::{
 use infera_protocol::NodeId;
 use infera_protocol::node_api::{Points, WorkKind};
 use infera_protocol::requirements::{Amount, Gpu, GpuKind, Mark, Requirement, RequirementId};
+use infera_surroundings::Surroundings;
 use jiff::Zoned;
 
 /// Noon of a day in a zone without surprises.
@@ -34,6 +36,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
     };
     AppState {
         state: state.clone(),
+        preset: None,
         node: Some(NodeSnapshot {
             node: NodeId::from_bytes([1; 32]),
             software: "infera 0".to_owned(),
@@ -43,6 +46,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
                 mode: Mode::Run,
                 reason: None,
                 ask_again_ms: None,
+                held: Vec::new(),
             },
             connection: Connection::Connected { reference: false },
             models: Vec::new(),
@@ -52,6 +56,8 @@ pub(crate) fn state(summary: Summary) -> AppState {
             policy: None,
             requirements: Vec::new(),
             offers: None,
+            surroundings: Surroundings::default(),
+            anyway_until_ms: None,
         }),
         setup: Setup {
             agreed: true,
@@ -150,7 +156,36 @@ pub(crate) fn every_summary() -> Vec<Summary> {
         audits,
         tokens_per_second,
     };
-    vec![
+    let rule = |why, goes_on_ms| Summary::Rule { why, goes_on_ms };
+    let name = || "Hades".to_owned();
+    let whys = [
+        Why::Sleep,
+        Why::Game { name: name() },
+        Why::Program { name: name() },
+        Why::FullScreen { name: name() },
+        Why::LowMemory {
+            available_bytes: 1 << 29,
+            resume_above_bytes: 5 << 28,
+        },
+        Why::Battery { percent: Some(80) },
+        Why::Battery { percent: None },
+        Why::InUse {
+            minutes: 10,
+            remote: false,
+        },
+        Why::InUse {
+            minutes: 10,
+            remote: true,
+        },
+        Why::Hours {
+            opens_ms: Some(1_000),
+        },
+        Why::Hours { opens_ms: None },
+    ];
+    let ruled = whys
+        .into_iter()
+        .flat_map(|why| [rule(why.clone(), None), rule(why, Some(1_000))]);
+    let others = vec![
         Summary::ReadingHardware,
         Summary::CannotStart {
             fault: StartFault::KeychainLocked,
@@ -238,5 +273,6 @@ pub(crate) fn every_summary() -> Vec<Summary> {
         working(0, 2, None),
         working(1, 0, None),
         working(2, 1, Some(4.25)),
-    ]
+    ];
+    others.into_iter().chain(ruled).collect()
 }

@@ -30,6 +30,7 @@ use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
 use infera_node::identity::SystemKeychain;
 use infera_node::logging;
+use infera_surroundings::{Observers, Wanted};
 use tauri::{AppHandle, Manager, RunEvent, WindowEvent, generate_context, generate_handler};
 use tauri_plugin_notification::NotificationExt;
 use tauri_plugin_window_state::StateFlags;
@@ -166,6 +167,7 @@ async fn start(options: &Options) -> Result<App, StartError> {
         engine: ChildEngine::current()?,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        observers: Observers::start(Wanted::default()),
     })
     .await
 }

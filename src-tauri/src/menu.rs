@@ -25,6 +25,7 @@ pub(crate) enum MenuItem {
 pub(crate) enum Action {
     Resume,
     Pause,
+    WorkAnyway,
     Snooze15Minutes,
     Snooze1Hour,
     Snooze4Hours,
@@ -36,9 +37,10 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Resume,
         Self::Pause,
+        Self::WorkAnyway,
         Self::Snooze15Minutes,
         Self::Snooze1Hour,
         Self::Snooze4Hours,
@@ -53,6 +55,7 @@ impl Action {
         match self {
             Self::Resume => "resume",
             Self::Pause => "pause",
+            Self::WorkAnyway => "work-anyway",
             Self::Snooze15Minutes => "snooze-15m",
             Self::Snooze1Hour => "snooze-1h",
             Self::Snooze4Hours => "snooze-4h",
@@ -74,6 +77,7 @@ impl Action {
         match self {
             Self::Resume => Some(("resume", Value::Null)),
             Self::Pause => pause(json!({})),
+            Self::WorkAnyway => Some(("work_anyway", json!({ "seconds": 60 * 60 }))),
             Self::Snooze15Minutes => pause(json!({ "seconds": 15 * 60 })),
             Self::Snooze1Hour => pause(json!({ "seconds": 60 * 60 })),
             Self::Snooze4Hours => pause(json!({ "seconds": 4 * 60 * 60 })),
@@ -96,6 +100,13 @@ pub(crate) fn menu(state: &AppState, update: Option<&str>, now: &Zoned) -> Vec<M
         let (paused, finishing) = pause(state);
         if paused {
             items.push(button(Action::Resume, "Resume", "Fortsetzen"));
+        }
+        if matches!(state.state.summary, Summary::Rule { .. }) {
+            items.push(button(
+                Action::WorkAnyway,
+                "Work anyway for an hour",
+                "Trotzdem eine Stunde arbeiten",
+            ));
         }
         if !paused || finishing {
             items.push(button(Action::Pause, "Pause", "Pause"));
@@ -185,6 +196,7 @@ fn shorten(sentence: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use infera_node::governor::rules::Why;
     use infera_node::state::StartFault;
 
     use super::*;
@@ -274,6 +286,23 @@ mod tests {
             drawn(&paused(true))[1..6],
             ["-", "Resume", "Pause", SNOOZE, "-"]
         );
+    }
+
+    #[test]
+    fn a_rule_can_be_set_aside() {
+        let mut state = fixtures::state(Summary::Rule {
+            why: Why::Game {
+                name: "Hades".to_owned(),
+            },
+            goes_on_ms: None,
+        });
+        let sentence = "(Paused: Hades is running. Goes on when it closes)";
+        assert_eq!(
+            drawn(&state)[..4],
+            [sentence, "-", "Work anyway for an hour", "Pause"]
+        );
+        state.settings.language = Some("de".to_owned());
+        assert_eq!(drawn(&state)[2], "Trotzdem eine Stunde arbeiten");
     }
 
     #[test]

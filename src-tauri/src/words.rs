@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use infera_node::app::api::AppState;
+use infera_node::governor::rules::Why;
 use infera_node::library::DownloadFault;
 use infera_node::state::{StartFault, Summary, TurnedAway, rate};
 use infera_protocol::requirements::{
@@ -187,6 +188,7 @@ impl Language {
                 }
             },
             Summary::OwnUse => say("summary.own_use"),
+            Summary::Rule { why, goes_on_ms } => self.rule(why, goes_on_ms.is_some(), now),
             Summary::StorageFault { .. } => say("summary.storage_fault"),
             Summary::ModelsBroken { fault } => {
                 let reason = say(&format!("model_fault.{}", word(fault.cause)));
@@ -251,6 +253,47 @@ impl Language {
                 self.say("summary.at_rate", &[("what", &what), ("rate", &rate)])
             }
         }
+    }
+
+    /// What the owner needs the machine for, or that they no longer do.
+    fn rule(self, why: &Why, is_over: bool, now: &Zoned) -> String {
+        let (key, values): (&str, Vec<(&str, String)>) = match why {
+            Why::Sleep => ("sleep", vec![]),
+            Why::Game { name } => ("game", vec![("name", name.clone())]),
+            Why::Program { name } => ("program", vec![("name", name.clone())]),
+            Why::FullScreen { name } => ("full_screen", vec![("name", name.clone())]),
+            Why::LowMemory {
+                available_bytes,
+                resume_above_bytes,
+            } => {
+                let size = |bytes: &u64| self.numeral(&memory_size(*bytes));
+                let sizes = vec![
+                    ("left", size(available_bytes)),
+                    ("enough", size(resume_above_bytes)),
+                ];
+                ("low_memory", sizes)
+            }
+            Why::Battery {
+                percent: Some(percent),
+            } if !is_over => ("battery_left", vec![("percent", percent.to_string())]),
+            Why::Battery { .. } => ("battery", vec![]),
+            Why::InUse { remote: true, .. } if !is_over => ("in_use_remote", vec![]),
+            Why::InUse { minutes, .. } => ("in_use", vec![("minutes", minutes.to_string())]),
+            Why::Hours {
+                opens_ms: Some(opens_ms),
+            } => ("hours", vec![("time", self.moment(*opens_ms, now))]),
+            Why::Hours { opens_ms: None } if !is_over => ("hours_never", vec![]),
+            Why::Hours { opens_ms: None } => ("hours", vec![]),
+        };
+        let values: Vec<_> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        if is_over {
+            let over = self.say(&format!("summary.rule.over.{key}"), &values);
+            return self.say("summary.rule.goes_on_soon", &[("over", &over)]);
+        }
+        self.say(&format!("summary.rule.{key}"), &values)
     }
 
     pub(crate) fn download_fault(self, fault: DownloadFault) -> String {

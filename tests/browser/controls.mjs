@@ -114,7 +114,19 @@ await run(async () => {
       await goTo(page, "Home");
     }
     const first = main.getByRole("region", { name: /^Your first/ });
-    for (const links of [main.getByRole("table"), first]) {
+    const strip = main.getByRole("slider", { name: /^What the node did/ });
+    await strip.hover();
+    await strip.focus();
+    const said = () => strip.getAttribute("aria-valuetext");
+    await until("the strip says what the node did", async () => /\d–\d/.test(await said()));
+    await page.keyboard.press("Home");
+    await press("The day before");
+    await main.getByText("Yesterday", { exact: true }).waitFor();
+    await press("The day after");
+    await main.getByText("As a table").click();
+    await main.getByRole("table", { name: /^What the node did/ }).waitFor();
+    await main.getByText("As a table").click();
+    for (const links of [main.getByRole("table", { name: "Last jobs" }), first]) {
       await links.getByRole("link").first().click();
       await dialog.waitFor();
       await page.keyboard.press("Escape");
@@ -347,6 +359,109 @@ await run(async () => {
     await page.getByRole("heading", { level: 1, name: "Einstellungen" }).waitFor();
     await main.getByLabel("Sprache", { exact: true }).selectOption("system");
     await page.getByRole("heading", { level: 1, name: "Settings" }).waitFor();
+  });
+  const rulesOf = async () => (await settingsOf()).rules;
+  await step("Settings: when to work", async () => {
+    for (const [name, preset] of [
+      ["When I’m away", "away"],
+      ["At night", "nights"],
+      ["Whenever I’m not playing", "not_playing"],
+      ["Always", "always"],
+    ]) {
+      await main.getByRole("radio", { name }).check();
+      await until(`it is ${name}`, async () => (await call("state")).preset === preset);
+    }
+    await main.getByText("Fine tuning").click();
+    for (const [name, is] of [
+      ["Not while a game runs", (rules) => rules.games],
+      ["Not while a program fills the screen", (rules) => rules.full_screen],
+      ["Not on battery", (rules) => rules.battery],
+      ["Not while memory is short", (rules) => rules.memory.on],
+      ["Only while I’m away", (rules) => rules.away.on],
+      ["Only in these hours", (rules) => rules.schedule.on],
+      ["Keep the machine awake for a job", (rules) => rules.keep_awake],
+    ]) {
+      const before = is(await rulesOf());
+      for (const wanted of [!before, before]) {
+        await main.getByRole("switch", { name, exact: true }).click();
+        await until(`${name}: ${wanted}`, async () => is(await rulesOf()) === wanted);
+      }
+    }
+    for (const [label, wrong, text, is] of [
+      ["Left to other programs", "-1", "0.5", (rules) => rules.memory.bytes === 2 ** 29],
+      ["Away after", "0", "25", (rules) => rules.away.minutes === 25],
+    ]) {
+      const field = main.getByLabel(label);
+      await field.fill(wrong);
+      await field.press("Tab");
+      await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
+      await field.fill(text);
+      await field.press("Tab");
+      await until(`${label} is kept`, async () => is(await rulesOf()));
+    }
+    await main.getByLabel("Name of a program").fill("/opt/no-such-game");
+    await press("Add");
+    await until("it is named", async () => (await rulesOf()).programs.includes("no-such-game"));
+    await press("Remove no-such-game");
+    await until("none is named", async () => (await rulesOf()).programs.length === 0);
+  });
+  await step("Settings: the hours", async () => {
+    const hours = async () => (await rulesOf()).schedule.hours;
+    const days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    for (const [day, name] of days.entries()) {
+      await press(name);
+      await until(`${name} is off`, async () => !(await hours())[0].days[day]);
+    }
+    // None is left: that cannot be.
+    await main.getByRole("switch", { name: "Only in these hours" }).click();
+    await main.getByText(/the node would never work/).waitFor();
+    await press("Monday");
+    await until("Monday is on", async () => (await hours())[0].days[0]);
+    for (const [label, text, name, minutes] of [
+      ["From", "20:30", "from", 1230],
+      ["To", "06:15", "to", 375],
+    ]) {
+      const field = main.getByLabel(label, { exact: true });
+      await field.fill(text);
+      await field.press("Tab");
+      await until(`${label} is kept`, async () => (await hours())[0][name] === minutes);
+    }
+    await main.getByText("Ends on the day after.").waitFor();
+    await press("Add hours");
+    await until("there are two rows", async () => (await hours()).length === 2);
+    await press("Remove hours 2");
+    await until("there is one row", async () => (await hours()).length === 1);
+  });
+  await step("a rule holds, and is overruled", async () => {
+    const bar = page.locator("header");
+    const hour = new Date().getHours();
+    const later = {
+      days: Array(7).fill(true),
+      from: ((hour + 3) % 24) * 60,
+      to: ((hour + 4) % 24) * 60,
+    };
+    await call("change_settings", { "rules.schedule.hours": [later] });
+    await main.getByRole("radio", { name: "At night" }).check();
+    await says(page, /^Paused by your schedule until /);
+    await main
+      .getByText(/keeps the node from working/)
+      .first()
+      .waitFor();
+    await press("Work anyway for an hour", bar);
+    await says(page, /^Your rules are set aside until /);
+    await says(page, /Waiting for jobs/);
+    await press("Follow my rules again", bar);
+    await says(page, /^Paused by your schedule until /);
+    for (const [menu, sentence] of [
+      ["Work anyway for an hour", /Waiting for jobs/],
+      ["Follow my rules again", /^Paused by your schedule until /],
+    ]) {
+      await press("More ways to pause", bar);
+      await page.getByRole("menuitem", { name: menu }).click();
+      await says(page, sentence);
+    }
+    await main.getByRole("radio", { name: "Always" }).check();
+    await says(page, /Waiting for jobs/);
   });
   await step("Settings: the network", async () => {
     const address = main.getByLabel("Address of the network");

@@ -70,6 +70,13 @@ await run(async () => {
     const { setup } = await call("state");
     if (setup.agreed) throw new Error("it shares before the last word");
   });
+  await step("say when it may work", async () => {
+    if (!(await page.getByRole("radio", { name: "Whenever I’m not playing" }).isChecked())) {
+      throw new Error("there is no answer to begin with");
+    }
+    await page.getByRole("radio", { name: "Always" }).check();
+    await until("it may always", async () => (await call("state")).preset === "always");
+  });
   await step("start sharing", async () => {
     await page.getByRole("button", { name: "Start sharing" }).click();
     await says(page, /^Waiting for jobs/);

@@ -382,6 +382,20 @@ impl NodeOptions {
     }
 }
 
+/// What a demo or a test wants of a node must not depend on whose machine it is, and what else runs
+/// there.
+const WHATEVER_ITS_OWNER_DOES: &str = r#"{
+  "version": 2,
+  "settings": {
+    "rules": {
+      "games": false,
+      "full_screen": false,
+      "battery": false,
+      "memory": { "on": false, "bytes": 0 }
+    }
+  }
+}"#;
+
 pub struct Node {
     binary: PathBuf,
     desktop: PathBuf,
@@ -404,6 +418,7 @@ impl Node {
     ) -> Result<Self> {
         let data = data.join(name);
         std::fs::create_dir_all(&data)?;
+        std::fs::write(data.join("settings.json"), WHATEVER_ITS_OWNER_DOES)?;
         let mut node = Self {
             binary: binaries.node.clone(),
             desktop: binaries.desktop.clone(),

@@ -4,7 +4,10 @@
 
 mod csv;
 mod queries;
+mod stretches;
 mod sums;
+
+pub use self::stretches::{Stretch, StretchesQuery};
 
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use serde::{Deserialize, Serialize};

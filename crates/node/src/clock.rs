@@ -8,6 +8,18 @@ pub trait Clock: Send + Sync + 'static {
     /// Unix time in milliseconds.
     fn now_ms(&self) -> i64;
 
+    /// Where the clock on the wall is.
+    fn zone(&self) -> jiff::tz::TimeZone {
+        jiff::tz::TimeZone::system()
+    }
+
+    /// What that clock shows now.
+    fn now(&self) -> jiff::Zoned {
+        jiff::Timestamp::from_millisecond(self.now_ms())
+            .unwrap_or_default()
+            .to_zoned(self.zone())
+    }
+
     /// How a person here writes that moment: `18:00`, or `tomorrow 09:00` on another day.
     fn describe(&self, unix_ms: i64) -> String;
 }
@@ -29,7 +41,7 @@ impl Clock for SystemClock {
     }
 
     fn describe(&self, unix_ms: i64) -> String {
-        describe_in_zone(unix_ms, self.now_ms(), &jiff::tz::TimeZone::system())
+        describe_in_zone(unix_ms, self.now_ms(), &self.zone())
     }
 }
 

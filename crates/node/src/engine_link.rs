@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use infera_engine::message::{Command, Event, Failure, FailureCode, Generate, Load, Score};
 use infera_model::rendering::{Limits, Renderer};
 use infera_protocol::frame::{self, Decoder, FrameError};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
@@ -20,6 +21,9 @@ use tokio::sync::mpsc;
 /// Starts engines.
 pub trait EngineLink: Send + Sync + 'static {
     fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>>;
+
+    /// What all running engines together hold of the main memory.
+    fn memory_bytes(&self) -> u64;
 }
 
 /// A running engine. It ends when `commands` is dropped; `events` ends when it has ended.
@@ -155,6 +159,28 @@ impl EngineLink for ChildEngine {
             });
             Ok(Engine { commands, events })
         })
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let ids: Vec<_> = self
+            .processes
+            .ids()
+            .into_iter()
+            .map(Pid::from_u32)
+            .collect();
+        let Ok(mut system) = System::new() else {
+            return 0;
+        };
+        system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&ids),
+            false,
+            ProcessRefreshKind::nothing().with_memory(),
+        );
+        system
+            .processes()
+            .values()
+            .map(sysinfo::Process::memory)
+            .sum()
     }
 }
 

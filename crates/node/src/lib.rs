@@ -37,7 +37,7 @@ pub mod unreachable;
 mod web_files;
 
 pub use app::App;
-pub use node::{Edges, ModelConfig, Node, NodeConfig};
+pub use node::{Around, Edges, ModelConfig, Node, NodeConfig};
 
 /// Name and version of the program.
 pub const SOFTWARE: &str = concat!("infera ", env!("CARGO_PKG_VERSION"));

@@ -6,7 +6,7 @@ use infera_protocol::{NodeId, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::controller::{Controller, Request};
-pub use crate::node_config::{Edges, ModelConfig, NodeConfig};
+pub use crate::node_config::{Around, Edges, ModelConfig, NodeConfig};
 use crate::state::NodeSnapshot;
 use crate::store::{Store, StoreError};
 
@@ -73,6 +73,12 @@ impl Node {
 
     pub async fn resume(&self) -> Result<NodeSnapshot, Ended> {
         self.ask(Request::Resume).await
+    }
+
+    /// Works for so long whatever the owner's rules say. A pause ends.
+    pub async fn work_anyway(&self, duration: Duration) -> Result<NodeSnapshot, Ended> {
+        self.ask(|reply| Request::WorkAnyway { duration, reply })
+            .await
     }
 
     /// Hands jobs back and frees the GPU while its owner uses it. Returns at once.

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use infera_engine::message::DeviceChoice;
+use infera_surroundings::Surroundings;
+use tokio::sync::{mpsc, watch};
 
 use crate::balancer_link::BalancerLink;
 use crate::clock::{Clock, Entropy};
 use crate::engine_link::EngineLink;
+use crate::governor::rules::Rules;
 use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 
@@ -43,6 +46,17 @@ pub struct Edges {
     pub hardware: Arc<dyn HardwareProbe>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    pub around: Around,
+}
+
+/// What is seen around the program, and what the owner wants respected of it. Both may change at any
+/// time.
+#[derive(Debug, Clone)]
+pub struct Around {
+    pub seen: watch::Receiver<Surroundings>,
+    pub rules: watch::Receiver<Rules>,
+    /// Told when all is done that was to be done before the machine sleeps.
+    pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }
 
 impl Edges {

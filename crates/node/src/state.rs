@@ -6,10 +6,12 @@ use infera_engine::message::DeviceInfo;
 use infera_protocol::node_api::{ModelOffer, Points, WorkKind};
 use infera_protocol::requirements::{Hardware, Requirement, RequirementId};
 use infera_protocol::{ModelId, NodeId};
+use infera_surroundings::Surroundings;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::clock::Clock;
+use crate::governor::rules::Why;
 use crate::governor::{Decision, Mode, Reason};
 use crate::model_fault::ModelFault;
 use crate::unreachable::Unreachable;
@@ -43,6 +45,10 @@ pub struct NodeSnapshot {
     pub requirements: Vec<Requirement>,
     /// The models that the network serves; none while that is unknown.
     pub offers: Option<Vec<ModelOffer>>,
+    /// What is seen around the program, which the owner's rules are held against.
+    pub surroundings: Surroundings,
+    /// The owner wants work done whatever their rules say, until then: unix time in milliseconds.
+    pub anyway_until_ms: Option<i64>,
 }
 
 /// The one big truth.
@@ -89,6 +95,13 @@ pub enum Summary {
     },
     /// The owner chats with a model, or measures one.
     OwnUse,
+    /// The owner needs the machine.
+    Rule {
+        /// What for.
+        why: Why,
+        /// It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+        goes_on_ms: Option<i64>,
+    },
     /// The data folder cannot be written, and work that is not recorded is not done.
     StorageFault {
         /// What the system says, in one sentence in English.
@@ -424,6 +437,7 @@ fn not_running(reason: &Reason, mode: Mode) -> Summary {
             until_ms,
             finishing,
         },
+        Reason::Rule { why, goes_on_ms } => Summary::Rule { why, goes_on_ms },
         Reason::StorageFault { message } => Summary::StorageFault { message },
         Reason::LowDisk {
             free_bytes,
@@ -498,10 +512,79 @@ fn starting(model: &ModelStatus) -> Option<Summary> {
 }
 
 impl Summary {
+    /// The same for strangers: which program its owner runs is nobody's business, and no figure that
+    /// changes all the time is worth a message.
+    pub(crate) fn in_public(self) -> Self {
+        let Self::Rule { mut why, .. } = self else {
+            return self;
+        };
+        match &mut why {
+            Why::Game { name } => "a game".clone_into(name),
+            Why::Program { name } | Why::FullScreen { name } => "a program".clone_into(name),
+            Why::Battery { percent } => *percent = None,
+            Why::LowMemory {
+                available_bytes, ..
+            } => *available_bytes = *available_bytes >> 30 << 30,
+            Why::Sleep | Why::InUse { .. } | Why::Hours { .. } => {}
+        }
+        Self::Rule {
+            why,
+            goes_on_ms: None,
+        }
+    }
+
+    /// The same without what changes all the time; none for what is over in a moment.
+    pub(crate) fn in_history(self) -> Option<Self> {
+        Some(match self {
+            Self::ReadingHardware | Self::Closing => return None,
+            Self::Working { jobs, .. } => Self::Working {
+                jobs: u32::from(jobs > 0),
+                audits: u32::from(jobs == 0),
+                tokens_per_second: None,
+            },
+            Self::Loading { model, .. } => Self::Loading { model, percent: 0 },
+            Self::Tuning { model, .. } => Self::Tuning {
+                model,
+                done: 0,
+                total: 0,
+            },
+            Self::Restarting { fault, .. } => Self::Restarting {
+                fault,
+                retry_in_ms: 0,
+            },
+            Self::Unreachable { balancer, .. } => Self::Unreachable {
+                balancer,
+                retry_at_ms: 0,
+            },
+            Self::LowDisk {
+                resume_above_bytes, ..
+            } => Self::LowDisk {
+                free_bytes: 0,
+                resume_above_bytes,
+            },
+            Self::Rule { mut why, .. } => {
+                match &mut why {
+                    Why::Battery { percent } => *percent = None,
+                    Why::LowMemory {
+                        available_bytes, ..
+                    } => *available_bytes = 0,
+                    _ => {}
+                }
+                Self::Rule {
+                    why,
+                    goes_on_ms: None,
+                }
+            }
+            other => other,
+        })
+    }
+
     fn kind(&self) -> StateKind {
         match self {
             Self::Working { .. } => StateKind::Working,
-            Self::Paused { .. } | Self::OwnUse | Self::Closing => StateKind::Paused,
+            Self::Paused { .. } | Self::OwnUse | Self::Rule { .. } | Self::Closing => {
+                StateKind::Paused
+            }
             Self::CannotStart { .. }
             | Self::NotAgreed
             | Self::NoBalancer
@@ -551,6 +634,7 @@ impl Summary {
                 }
             }
             Self::OwnUse => "Paused while you use the model yourself".to_owned(),
+            Self::Rule { why, goes_on_ms } => owner_needs_it(why, *goes_on_ms, clock),
             Self::StorageFault { message } => format!("Not getting jobs: {message}"),
             Self::ModelsBroken { fault } => format!("Not getting jobs: {fault}"),
             Self::LowDisk { free_bytes, .. } => format!(
@@ -647,6 +731,10 @@ impl Summary {
             Self::NoModel => "Choose a model",
             Self::ModelsBroken { .. } => "Choose another model or device",
             Self::NotServed { .. } => "Choose a model that the network serves",
+            Self::Rule {
+                why: Why::Hours { opens_ms: None },
+                ..
+            } => "Choose hours in the settings, or another rule",
             Self::TurnedAway { why } => match why {
                 TurnedAway::IdentityInUse => {
                     "End the other one, or give one of them a data folder and a key of its own. After a crash there is nothing to do: it tries again by itself"
@@ -658,6 +746,57 @@ impl Summary {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+/// What keeps a guest, and when it ends.
+fn owner_needs_it(why: &Why, goes_on_ms: Option<i64>, clock: &dyn Clock) -> String {
+    if let Some(goes_on_ms) = goes_on_ms {
+        let seconds = (goes_on_ms - clock.now_ms()).max(0) as u64;
+        let over = match why {
+            Why::Game { name } | Why::Program { name } => format!("{name} has closed"),
+            Why::FullScreen { name } => format!("{name} has left the full screen"),
+            Why::LowMemory { .. } => "there is memory again".to_owned(),
+            Why::Battery { .. } => "mains power is back".to_owned(),
+            Why::Sleep => "the machine is awake".to_owned(),
+            Why::InUse { .. } => "nobody uses this machine".to_owned(),
+            Why::Hours { .. } => "the hours begin".to_owned(),
+        };
+        return format!("Going on in {} s: {over}", seconds.div_ceil(1000));
+    }
+    match why {
+        Why::Sleep => "Paused: the machine is going to sleep".to_owned(),
+        Why::Game { name } | Why::Program { name } => {
+            format!("Paused: {name} is running. Goes on when it closes")
+        }
+        Why::FullScreen { name } => {
+            format!("Paused: {name} fills the screen. Goes on when it no longer does")
+        }
+        Why::LowMemory {
+            available_bytes,
+            resume_above_bytes,
+        } => format!(
+            "Paused: other programs need the memory, {} are left. Goes on when {} are free",
+            megabytes(*available_bytes),
+            megabytes(*resume_above_bytes)
+        ),
+        Why::Battery { percent } => {
+            let left = percent.map_or(String::new(), |percent| format!(" ({percent} % left)"));
+            format!("Paused: on battery{left}. Goes on with mains power")
+        }
+        Why::InUse { remote: true, .. } => {
+            "Paused: somebody uses this machine from afar. Goes on when they have left".to_owned()
+        }
+        Why::InUse { minutes, .. } => format!(
+            "Paused while you use this machine. Goes on after {minutes} min without keyboard, mouse or gamepad"
+        ),
+        Why::Hours {
+            opens_ms: Some(opens_ms),
+        } => format!(
+            "Paused by your schedule until {}",
+            clock.describe(*opens_ms)
+        ),
+        Why::Hours { opens_ms: None } => "Paused: your schedule excludes all hours".to_owned(),
     }
 }
 
@@ -730,6 +869,7 @@ mod tests {
                 mode: Mode::Run,
                 reason: None,
                 ask_again_ms: None,
+                held: Vec::new(),
             },
             connection: Connection::Connected { reference: false },
             models: vec![model(EngineStatus::Ready, Some(true))],
@@ -739,6 +879,8 @@ mod tests {
             policy: None,
             requirements: Vec::new(),
             offers: None,
+            surroundings: Surroundings::default(),
+            anyway_until_ms: None,
         }
     }
 
@@ -760,6 +902,7 @@ mod tests {
             mode,
             reason: Some(reason),
             ask_again_ms: None,
+            held: Vec::new(),
         }
     }
 

@@ -320,7 +320,7 @@ impl Store {
         self.work.subscribe()
     }
 
-    async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
+    pub(crate) async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
         self.run(async move |connection| statement.execute(connection).await.map(drop))
             .await
     }
@@ -394,11 +394,11 @@ pub(crate) fn job_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
     })
 }
 
-fn to_json<T: Serialize>(value: &T) -> String {
+pub(crate) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own messages have text keys only")
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+pub(crate) fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 

@@ -5,9 +5,37 @@
 
 #![deny(missing_docs)]
 
+mod board;
+#[cfg(any(target_os = "linux", windows))]
+mod game_library;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(any(target_os = "linux", windows))]
+mod memory_steps;
+#[cfg(any(target_os = "linux", windows))]
+mod program;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(target_os = "macos")]
+use macos as system;
+#[cfg(windows)]
+use windows as system;
+
+use std::sync::Arc;
+use std::{io, thread};
+
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use ts_rs::TS;
+
+use board::Board;
+#[doc(hidden)]
+pub use system::Places;
 
 /// Everything that is observed, at one moment. A field is none where it is not reported here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -107,12 +135,80 @@ pub struct Observers {
     pub seen: watch::Receiver<Surroundings>,
     /// What they look for.
     pub wanted: watch::Sender<Wanted>,
-    ready_to_sleep: mpsc::UnboundedSender<()>,
+    /// Told when all is done that was to be done before the machine sleeps: it need not wait any
+    /// longer.
+    pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }
 
 impl Observers {
-    /// All that was to be done before the machine sleeps is done: it need not wait any longer.
-    pub fn ready_to_sleep(&self) {
-        let _ = self.ready_to_sleep.send(());
+    /// Nothing is observed, and so nothing is reported.
+    pub fn none() -> Self {
+        Self {
+            seen: watch::channel(Surroundings::default()).1,
+            wanted: watch::channel(Wanted::default()).0,
+            ready_to_sleep: mpsc::unbounded_channel().0,
+        }
     }
+
+    /// Begins to observe. What has not been seen yet is none, and stays so where nothing tells.
+    ///
+    /// Observers have a thread of their own: what they ask of the system may make them wait, which
+    /// must not hold up the caller's tasks.
+    pub fn start(wanted: Wanted) -> Self {
+        Self::start_at(Places::of_this_machine(), wanted)
+    }
+
+    /// As [`Observers::start`], in places that a test has made.
+    #[doc(hidden)]
+    pub fn start_at(places: Places, wanted: Wanted) -> Self {
+        let (board, seen) = Board::new();
+        let (wanted, wanted_now) = watch::channel(wanted);
+        let (ready_to_sleep, ready) = mpsc::unbounded_channel();
+        let observe = move || run(places, &board, &wanted_now, ready);
+        let thread = thread::Builder::new().name("surroundings".to_owned());
+        if let Err(error) = thread.spawn(observe) {
+            tracing::warn!(%error, "nothing is known of what goes on around the program");
+        }
+        Self {
+            seen,
+            wanted,
+            ready_to_sleep,
+        }
+    }
+}
+
+/// The programs that this user runs now, by the names that [`Wanted::programs`] would hold: sorted,
+/// each once. Empty where the system does not tell.
+pub fn running_programs() -> Vec<String> {
+    let mut names = system::running_programs();
+    names.sort_by_cached_key(|name| name.to_lowercase());
+    names.dedup();
+    names
+}
+
+/// Ends, and all observers with it, when the other side of `ready` is dropped.
+fn run(
+    places: Places,
+    board: &Board,
+    wanted: &watch::Receiver<Wanted>,
+    mut ready: mpsc::UnboundedReceiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime: tokio::runtime::Runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return log_no_runtime(&error),
+    };
+    runtime.block_on(async {
+        let ready_to_sleep = Arc::new(Notify::new());
+        system::observe(places, board, wanted, &ready_to_sleep);
+        while ready.recv().await.is_some() {
+            ready_to_sleep.notify_waiters();
+        }
+    });
+}
+
+fn log_no_runtime(error: &io::Error) {
+    tracing::warn!(%error, "nothing is known of what goes on around the program");
 }

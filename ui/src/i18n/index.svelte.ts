@@ -33,7 +33,11 @@ type Rest<K extends Key> = keyof Parameters<Words[K]> extends never
 
 /** The text of a key; numbers are written as the language writes them. */
 export function t<K extends Key>(key: K, ...[parameters]: Rest<K>): string {
-  const values: Record<string, string | number> = parameters ?? {};
+  return say(key, parameters ?? {});
+}
+
+/** The same where the key is put together: each of the texts takes what it needs. */
+export function say(key: Key, values: Record<string, string | number>): string {
   const text = catalogues[locale.language][key];
   const chosen =
     typeof text === "string"

@@ -23,6 +23,7 @@ export const commands = new Proxy({} as Asked, {
 /** What can be done about an obstacle on the spot. */
 export const mendings = {
   resume: () => commands.resume(),
+  anyway: () => commands.work_anyway({ seconds: 3600 }),
   setup: () => commands.finish_setup(false),
   check: () => commands.check(),
   key_file: () => commands.keep_key_in_file(),

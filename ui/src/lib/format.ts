@@ -164,6 +164,11 @@ export function clockTime(at: number): string {
   return new Intl.DateTimeFormat(locale.tag, { timeStyle: "medium", ...CLOCK }).format(at);
 }
 
+/** `18:00`: within a day that is named beside it. */
+export function hourAndMinute(at: number): string {
+  return hourForm().format(at);
+}
+
 /** `18:00`, `tomorrow 08:00`, or with the day of the week. */
 export function timeOfDay(at: number, now: number): string {
   const tomorrow = new Date(now);
@@ -193,6 +198,9 @@ function withUnit(text: string | number, unit: string): string {
 
 const relativeForm = remembered(
   (tag) => new Intl.RelativeTimeFormat(tag, { numeric: "auto", style: "short" }),
+);
+const hourForm = remembered(
+  (tag) => new Intl.DateTimeFormat(tag, { hour: "2-digit", minute: "2-digit", ...CLOCK }),
 );
 const absoluteForm = remembered(
   (tag) => new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "medium", ...CLOCK }),

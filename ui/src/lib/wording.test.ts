@@ -4,8 +4,9 @@ import { describe, expect, it } from "vitest";
 import { refused } from "../platform/fake";
 import { locale } from "../i18n/index.svelte";
 import { smallGpu } from "../platform/fake-data";
-import type { State, Summary } from "../platform/types";
+import type { State, Summary, Why } from "../platform/types";
 import {
+  historySentence,
   obstacleDetails,
   obstacleMending,
   obstacleRemedy,
@@ -104,6 +105,166 @@ describe("the state's sentence", () => {
     const tuning: Summary = { summary: "tuning", model: "x", done: 2, total: 6 };
     expect(steadySentence(state(tuning), now)).toBe("Waiting");
     expect(stateSentence(state(tuning), now)).toBe("Tuning x for this GPU, once: 2 of 6");
+  });
+});
+
+describe("an owner's rule", () => {
+  const rule = (why: Why, goes_on_ms: number | null = null): Summary => ({
+    summary: "rule",
+    why,
+    goes_on_ms,
+  });
+  const GB = 2 ** 30;
+
+  it.each<[Why, string, string, string]>([
+    [
+      { why: "sleep" },
+      "Paused: the machine is going to sleep",
+      "Pausiert: Der Rechner geht in den Ruhezustand",
+      "Paused: the machine went to sleep",
+    ],
+    [
+      { why: "game", name: "Hades" },
+      "Paused: Hades is running. Goes on when it closes",
+      "Pausiert: Hades läuft. Geht weiter, sobald es beendet ist",
+      "Paused: Hades was running",
+    ],
+    [
+      { why: "program", name: "blender" },
+      "Paused: blender is running. Goes on when it closes",
+      "Pausiert: blender läuft. Geht weiter, sobald es beendet ist",
+      "Paused: blender was running",
+    ],
+    [
+      { why: "full_screen", name: "mpv" },
+      "Paused: mpv fills the screen. Goes on when it no longer does",
+      "Pausiert: mpv füllt den Bildschirm. Geht weiter, sobald das vorbei ist",
+      "Paused: mpv filled the screen",
+    ],
+    [
+      { why: "low_memory", available_bytes: 0.6 * GB, resume_above_bytes: 1.5 * GB },
+      "Paused: other programs need the memory, 0.6\u00a0GB are left. Goes on when 1.5\u00a0GB are free",
+      "Pausiert: Andere Programme brauchen den Arbeitsspeicher, 0,6\u00a0GB sind übrig. Geht weiter, sobald 1,5\u00a0GB frei sind",
+      "Paused: other programs needed the memory",
+    ],
+    [
+      { why: "battery", percent: 63 },
+      "Paused: on battery (63\u00a0% left). Goes on with mains power",
+      "Pausiert: Akkubetrieb (noch 63\u00a0%). Geht mit Netzstrom weiter",
+      "Paused: on battery",
+    ],
+    [
+      { why: "battery", percent: null },
+      "Paused: on battery. Goes on with mains power",
+      "Pausiert: Akkubetrieb. Geht mit Netzstrom weiter",
+      "Paused: on battery",
+    ],
+    [
+      { why: "in_use", minutes: 10, remote: false },
+      "Paused while you use this machine. Goes on after 10\u00a0min without keyboard, mouse or gamepad",
+      "Pausiert, solange Sie diesen Rechner benutzen. Geht nach 10\u00a0min ohne Tastatur, Maus oder Gamepad weiter",
+      "Paused while you used this machine",
+    ],
+    [
+      { why: "in_use", minutes: 10, remote: true },
+      "Paused: somebody uses this machine from afar. Goes on when they have left",
+      "Pausiert: Jemand benutzt diesen Rechner aus der Ferne. Geht weiter, sobald die Verbindung getrennt ist",
+      "Paused: somebody used this machine from afar",
+    ],
+    [
+      { why: "hours", opens_ms: six },
+      "Paused by your schedule until 18:00",
+      "Nach Ihrem Zeitplan pausiert bis 18:00",
+      "Paused by your schedule",
+    ],
+    [
+      { why: "hours", opens_ms: null },
+      "Paused: your schedule excludes all hours",
+      "Pausiert: Ihr Zeitplan schließt alle Stunden aus",
+      "Paused: your schedule excluded all hours",
+    ],
+  ])("says of %j why, until when, and what it was", (why, english, german, past) => {
+    locale.choose("de", ["de-DE"]);
+    expect(stateSentence(state(rule(why)), now)).toBe(german);
+    locale.choose("en", ["en-GB"]);
+    expect(stateSentence(state(rule(why)), now)).toBe(english);
+    expect(historySentence(rule(why), now)).toBe(past);
+    // No text is left with braces in it.
+    for (const language of ["en", "de"]) {
+      locale.choose(language, []);
+      for (const goes_on_ms of [null, now + 9000]) {
+        const obstacle = { obstacle: "rule", why, goes_on_ms } as const;
+        const said = [
+          obstacleSentence(obstacle, now),
+          obstacleRemedy(obstacle),
+          stateSentence(state(rule(why, goes_on_ms)), now),
+          historySentence(rule(why, goes_on_ms), now),
+        ].join();
+        expect(said).not.toMatch(/[{}]|null|undefined/);
+      }
+    }
+  });
+
+  it("counts down once its reason is gone, but not where it is spoken or past", () => {
+    const over = rule({ why: "game", name: "Hades" }, now + 11_200);
+    locale.choose("en", []);
+    expect(stateSentence(state(over), now)).toBe("Going on in 12\u00a0s: Hades has closed");
+    expect(stateSentence(state(over), now + 20_000)).toBe("Going on in a moment: Hades has closed");
+    expect(steadySentence(state(over), now)).toBe("Going on in a moment: Hades has closed");
+    locale.choose("de", []);
+    expect(stateSentence(state(over), now)).toBe("Geht in 12\u00a0s weiter: Hades ist beendet");
+    const power = rule({ why: "battery", percent: null }, now + 3000);
+    expect(stateSentence(state(power), now)).toBe(
+      "Geht in 3\u00a0s weiter: Der Netzstrom ist wieder da",
+    );
+  });
+
+  it("may be overruled, but for sleep; an empty schedule is mended in the settings", () => {
+    const mending = (why: Why) => obstacleMending({ obstacle: "rule", why, goes_on_ms: null });
+    expect(mending({ why: "game", name: "Hades" })).toMatchObject({ act: "anyway" });
+    expect(mending({ why: "sleep" })).toBeNull();
+    expect(mending({ why: "hours", opens_ms: null })).toMatchObject({ page: "settings" });
+    locale.choose("en", []);
+    expect(stateRemedy(state(rule({ why: "hours", opens_ms: null })))).toBe(
+      "Choose hours in the settings, or another rule",
+    );
+    expect(stateRemedy(state(rule({ why: "game", name: "Hades" })))).toBeNull();
+  });
+
+  it("is refused in words where it would let nothing through", () => {
+    locale.choose("en", []);
+    expect(refusalWords(refused({ why: "no_hours" }))).toMatchObject({
+      title: "With no day chosen the node would never work",
+      text: "Choose a day, or switch the schedule off",
+    });
+    expect(refusalWords(refused({ why: "away_minutes", asked: 0, most: 1440 }))).toMatchObject({
+      title: "0 minutes are not possible",
+      text: "Choose between 1 and 1,440",
+    });
+  });
+});
+
+describe("what was", () => {
+  it.each<[Summary, string]>([
+    [
+      { summary: "working", jobs: 0, audits: 1, tokens_per_second: null },
+      "Checking other nodes’ answers",
+    ],
+    [{ summary: "paused", until_ms: six, finishing: true }, "Paused by you"],
+    [{ summary: "loading", model: "x", percent: 0 }, "Loading x"],
+    [{ summary: "tuning", model: "x", done: 0, total: 0 }, "Tuning x for this GPU"],
+    [
+      { summary: "unreachable", balancer: "net.example", retry_at_ms: 0 },
+      "net.example could not be reached",
+    ],
+    [
+      { summary: "requirement_failed", requirement: smallGpu, finishing: true },
+      "Not getting jobs: your GPU is NVIDIA GeForce GTX 1660 with 6\u00a0GB, this network asks for 8\u00a0GB of its own memory, or any Apple M-series GPU",
+    ],
+    [{ summary: "connecting" }, "Connecting to the network"],
+  ])("of %j", (summary, words) => {
+    locale.choose("en", ["en-GB"]);
+    expect(historySentence(summary, now)).toBe(words);
   });
 });
 

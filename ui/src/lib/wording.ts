@@ -1,6 +1,6 @@
 // State, obstacles and requirements in the words of the chosen language.
 
-import { t, type Key } from "../i18n/index.svelte";
+import { say, t, type Key } from "../i18n/index.svelte";
 import { modelName } from "./catalogue.svelte";
 import type {
   Amount,
@@ -14,6 +14,7 @@ import type {
   State,
   Summary,
   Unreachable,
+  Why,
 } from "../platform/types";
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
@@ -53,6 +54,8 @@ const WHOLE: readonly CallError["refusal"]["why"][] = [
   "key_has_place",
   "model_too_large",
   "jobs_at_once",
+  "away_minutes",
+  "no_hours",
   "no_download_rate",
   "address_not_opened",
 ];
@@ -79,6 +82,8 @@ function refusalSentence(refusal: CallError["refusal"]): string {
       });
     case "jobs_at_once":
       return t("refused.jobs_at_once", { asked: refusal.asked });
+    case "away_minutes":
+      return t("refused.away_minutes", { asked: refusal.asked });
     default:
       return t(`refused.${refusal.why}`);
   }
@@ -91,6 +96,8 @@ export function remedyWords({ refusal, remedy }: CallError): string | null {
       return startRemedy(refusal.fault);
     case "jobs_at_once":
       return t("refused.remedy.jobs_at_once", { most: refusal.most });
+    case "away_minutes":
+      return t("refused.remedy.away_minutes", { most: refusal.most });
     case "model_broken":
       return t("remedy.models_broken");
     case "no_folders":
@@ -98,6 +105,7 @@ export function remedyWords({ refusal, remedy }: CallError): string | null {
     case "starting":
     case "key_has_place":
     case "model_too_large":
+    case "no_hours":
     case "no_download_rate":
     case "not_removed":
     case "not_saved":
@@ -128,6 +136,10 @@ export function steadySentence(state: State, now: number): string {
   switch (summary.summary) {
     case "working":
       return summarySentence({ ...summary, tokens_per_second: null }, now) ?? state.sentence;
+    case "rule":
+      return summary.goes_on_ms === null
+        ? stateSentence(state, now)
+        : t("summary.rule.goes_on_soon", { over: overWords(summary.why) });
     case "loading":
     case "tuning":
     case "unreachable":
@@ -148,6 +160,9 @@ export function stateRemedy(state: State): string | null {
       return requirementRemedy(summary.requirement);
     case "turned_away":
       return t(`remedy.turned_away.${summary.why}`);
+    case "rule":
+      // The sentence says for all others when the node goes on.
+      return neverOpens(summary.why) ? t("remedy.rule.hours_never") : null;
     case "outdated":
     case "not_agreed":
     case "no_balancer":
@@ -228,6 +243,10 @@ export function obstacleSentence(obstacle: Obstacle, now: number): string {
         : t("obstacle.paused_until", { time: timeOfDay(obstacle.until_ms, now) });
     case "own_use":
       return t("obstacle.own_use");
+    case "rule": {
+      const { key, values } = rule(obstacle.why, now);
+      return say(`obstacle.rule.${key}`, values);
+    }
     case "offline":
       return unreachableSentence(obstacle.reason);
     case "turned_away":
@@ -291,6 +310,11 @@ export function obstacleRemedy(obstacle: Obstacle): string | null {
       return t("remedy.not_served");
     case "turned_away":
       return t(`remedy.turned_away.${obstacle.why}`);
+    case "rule": {
+      if (obstacle.goes_on_ms !== null) return t("remedy.rule.goes_on");
+      const { key, values } = rule(obstacle.why, 0);
+      return say(`remedy.rule.${key}`, values);
+    }
     case "offline":
       return t(offlineRemedies[obstacle.reason.why] ?? "remedy.offline");
     default:
@@ -300,7 +324,8 @@ export function obstacleRemedy(obstacle: Obstacle): string | null {
 
 /** Where an obstacle is mended: a page, or what can be done on the spot. */
 export type Mending =
-  { words: Key; page: Page } | { words: Key; act: "resume" | "setup" | "check" | "key_file" };
+  | { words: Key; page: Page }
+  | { words: Key; act: "resume" | "anyway" | "setup" | "check" | "key_file" };
 
 export function obstacleMending(obstacle: Obstacle): Mending | null {
   switch (obstacle.obstacle) {
@@ -310,6 +335,9 @@ export function obstacleMending(obstacle: Obstacle): Mending | null {
       return { words: "obstacle.act.resume", act: "resume" };
     case "own_use":
       return { words: "obstacle.act.try_it", page: "try-it" };
+    case "rule":
+      if (neverOpens(obstacle.why)) return { words: "obstacle.act.settings", page: "settings" };
+      return obstacle.why.why === "sleep" ? null : { words: "pause.anyway", act: "anyway" };
     case "cannot_start":
       return obstacle.fault.fault === "keychain_missing"
         ? { words: "obstacle.act.key_file", act: "key_file" }
@@ -417,6 +445,14 @@ function summarySentence(summary: Summary, now: number): string | undefined {
     }
     case "own_use":
       return t("summary.own_use");
+    case "rule": {
+      if (summary.goes_on_ms === null) return ruleSentence(summary.why, now);
+      const seconds = Math.ceil((summary.goes_on_ms - now) / 1000);
+      const over = overWords(summary.why);
+      return seconds > 0
+        ? t("summary.rule.goes_on", { seconds, over })
+        : t("summary.rule.goes_on_soon", { over });
+    }
     case "storage_fault":
       return t("summary.storage_fault");
     case "models_broken":
@@ -462,6 +498,63 @@ function summarySentence(summary: Summary, now: number): string | undefined {
         ? what
         : t("summary.at_rate", { what, rate: tokensPerSecond(summary.tokens_per_second) });
     }
+  }
+}
+
+/** What the texts about a rule are called, and what is in their braces. */
+function rule(why: Why, now: number) {
+  const values = {
+    name: "name" in why ? why.name : "",
+    minutes: "minutes" in why ? why.minutes : 0,
+    left: "available_bytes" in why ? roundMemory(why.available_bytes) : "",
+    enough: "resume_above_bytes" in why ? roundMemory(why.resume_above_bytes) : "",
+    time: "opens_ms" in why && why.opens_ms !== null ? timeOfDay(why.opens_ms, now) : "",
+  };
+  if (why.why === "in_use" && why.remote) return { key: "in_use_remote", values } as const;
+  return { key: neverOpens(why) ? "hours_never" : why.why, values } as const;
+}
+
+function ruleSentence(why: Why, now: number): string {
+  if (why.why === "battery" && why.percent !== null) {
+    return t("summary.rule.battery_left", { percent: why.percent });
+  }
+  const { key, values } = rule(why, now);
+  return say(`summary.rule.${key}`, values);
+}
+
+/** That a rule's reason is gone. */
+function overWords(why: Why): string {
+  return say(`summary.rule.over.${why.why}`, rule(why, 0).values);
+}
+
+/** Only the person can end that. */
+function neverOpens(why: Why): boolean {
+  return why.why === "hours" && why.opens_ms === null;
+}
+
+/** What the node did once: without what was true for a moment only. */
+export function historySentence(summary: Summary, now: number): string | undefined {
+  switch (summary.summary) {
+    case "working":
+      return t(summary.jobs > 0 ? "history.working" : "history.audits");
+    case "paused":
+      return t("summary.paused");
+    case "rule": {
+      const { key, values } = rule(summary.why, now);
+      return say(`history.rule.${key}`, values);
+    }
+    case "requirement_failed":
+      return shortfall(summary.requirement);
+    case "unreachable":
+      return t("history.unreachable", summary);
+    case "loading":
+    case "tuning":
+      return t(`history.${summary.summary}`, { model: modelName(summary.model) });
+    case "low_disk":
+    case "restarting":
+      return t(`history.${summary.summary}`);
+    default:
+      return summarySentence(summary, now);
   }
 }
 

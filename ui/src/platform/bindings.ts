@@ -35,6 +35,227 @@ export type AdapterStanding = { "standing": "chosen" } | { "standing": "availabl
  * What is missing, which also says what to do.
  */
 why: Unsupported, } | { "standing": "missing" };
+export type Away = { 
+/**
+ * Without it somebody may be there.
+ */
+on: boolean, 
+/**
+ * So long nobody must have touched keyboard, mouse or gamepad.
+ */
+minutes: number, };
+export type Hours = { 
+/**
+ * The days on which it begins. Monday is the first of seven.
+ */
+days: [boolean, boolean, boolean, boolean, boolean, boolean, boolean], 
+/**
+ * Minutes since midnight, less than 1440.
+ */
+from: number, 
+/**
+ * Minutes since midnight, less than 1440.
+ */
+to: number, };
+export type Held = { 
+/**
+ * Which.
+ */
+rule: Rule, 
+/**
+ * What it said last.
+ */
+why: Why, 
+/**
+ * When it began: unix time in milliseconds.
+ */
+since_ms: number, 
+/**
+ * When its reason ended; none while it lasts.
+ */
+ended_ms: number | null, };
+export type Input = { "input": "recent" } | { "input": "quiet", 
+/**
+ * The last one: unix time in milliseconds.
+ */
+since_ms: number, };
+export type Memory = { 
+/**
+ * Without it memory is no reason.
+ */
+on: boolean, 
+/**
+ * So much must be free.
+ */
+bytes: number, };
+export type Network = "offline" | "metered" | "unmetered";
+export type Power = { 
+/**
+ * Nothing does but the battery.
+ */
+on_battery: boolean, 
+/**
+ * What is left in the battery; none without one.
+ */
+battery_percent: number | null, };
+export type Preset = "away" | "nights" | "not_playing" | "always";
+export type Rule = "sleep" | "games" | "programs" | "full_screen" | "memory" | "battery" | "away" | "schedule";
+export type Rules = { 
+/**
+ * Work only while nobody uses the machine.
+ */
+away: Away, 
+/**
+ * Not while a game runs.
+ */
+games: boolean, 
+/**
+ * Not while a program fills the screen: a film, a talk.
+ */
+full_screen: boolean, 
+/**
+ * Not while one of these runs: names of programs without a path, in any case.
+ */
+programs: Array<string>, 
+/**
+ * Not on battery.
+ */
+battery: boolean, 
+/**
+ * Not while main memory is short.
+ */
+memory: Memory, 
+/**
+ * Only in these hours.
+ */
+schedule: Schedule, 
+/**
+ * The machine does not fall asleep by itself while a job runs.
+ */
+keep_awake: boolean, };
+export type Schedule = { 
+/**
+ * Without it the hour is no reason.
+ */
+on: boolean, 
+/**
+ * It may work in any of these.
+ */
+hours: Array<Hours>, };
+export type Seen = { 
+/**
+ * The names, as a person knows them, each once, in order of the alphabet. Empty if there is
+ * nothing.
+ */
+names: Array<string>, };
+export type Session = "open" | "locked" | "remote";
+export type Surroundings = { 
+/**
+ * Whether somebody uses keyboard, mouse or a gamepad.
+ */
+input: Input | null, 
+/**
+ * Where the person is, as the login service knows it.
+ */
+session: Session | null, 
+/**
+ * What fills a screen and has the focus.
+ */
+full_screen: Seen | null, 
+/**
+ * Programs out of a game library, and those that asked the system for its game mode.
+ */
+games: Seen | null, 
+/**
+ * Which of the [`Wanted::programs`] run.
+ */
+programs: Seen | null, 
+/**
+ * What feeds the machine.
+ */
+power: Power | null, 
+/**
+ * Whether there is a network, and what it costs.
+ */
+network: Network | null, 
+/**
+ * Main memory that programs can still have, in bytes. In steps, so that it does not change with
+ * each page.
+ */
+available_memory_bytes: number | null, 
+/**
+ * The machine is about to sleep: it waits a moment for what has to be done before.
+ */
+going_to_sleep: boolean | null, };
+export type Why = { "why": "sleep" } | { "why": "game", 
+/**
+ * What it is called.
+ */
+name: string, } | { "why": "program", 
+/**
+ * As they named it.
+ */
+name: string, } | { "why": "full_screen", 
+/**
+ * What it is called.
+ */
+name: string, } | { "why": "low_memory", 
+/**
+ * What they could still have.
+ */
+available_bytes: number, 
+/**
+ * The node goes on above this.
+ */
+resume_above_bytes: number, } | { "why": "battery", 
+/**
+ * What is left in it, where that is told.
+ */
+percent: number | null, } | { "why": "in_use", 
+/**
+ * So long nobody must have touched it.
+ */
+minutes: number, 
+/**
+ * They do so from afar.
+ */
+remote: boolean, } | { "why": "hours", 
+/**
+ * When the next begin: unix time in milliseconds; none if they never do.
+ */
+opens_ms: number | null, };
+export type ForSeconds = { 
+/**
+ * From now.
+ */
+seconds: number, };
+export type Stretch = { 
+/**
+ * Unix time in milliseconds.
+ */
+from_ms: number, 
+/**
+ * Unix time in milliseconds.
+ */
+to_ms: number, 
+/**
+ * The state as colour and shape.
+ */
+kind: StateKind, 
+/**
+ * The reason, without figures that change all the time. None where it was written by a version
+ * that had other reasons.
+ */
+summary: Summary | null, };
+export type StretchesQuery = { 
+/**
+ * Unix time in milliseconds.
+ */
+from_ms: number, 
+/**
+ * Unix time in milliseconds; the span ends before it.
+ */
+to_ms: number, };
 export type Amount = { "amount": "unknown" } | { "amount": "memory", 
 /**
  * In steps of 2^30, as RAM is sold.
@@ -100,6 +321,10 @@ state: State,
  * None while the node cannot be started: `state` says why.
  */
 node: NodeSnapshot | null, 
+/**
+ * What the rules in `settings` are together; none where they were put together by hand.
+ */
+preset: Preset | null, 
 /**
  * How far the first start has come; the window opens it until it is finished.
  */
@@ -383,7 +608,11 @@ mode: Mode,
 /**
  * Why it is not `Run`.
  */
-reason: Reason | null, };
+reason: Reason | null, 
+/**
+ * The owner's rules that hold, whether or not one of them is the reason.
+ */
+held: Array<Held>, };
 export type DeviceInfo = { 
 /**
  * The adapter's or the CPU's name.
@@ -597,7 +826,15 @@ detail: string, } | { "why": "no_such_command",
 /**
  * The command that was asked for.
  */
-name: string, } | { "why": "no_such_model" } | { "why": "not_started", 
+name: string, } | { "why": "no_such_model" } | { "why": "away_minutes", 
+/**
+ * What was to be set.
+ */
+asked: number, 
+/**
+ * The most that can be.
+ */
+most: number, } | { "why": "no_hours" } | { "why": "not_started", 
 /**
  * What keeps it from starting.
  */
@@ -1140,7 +1377,15 @@ requirements: Array<Requirement>,
 /**
  * The models that the network serves; none while that is unknown.
  */
-offers: Array<ModelOffer> | null, };
+offers: Array<ModelOffer> | null, 
+/**
+ * What is seen around the program, which the owner's rules are held against.
+ */
+surroundings: Surroundings, 
+/**
+ * The owner wants work done whatever their rules say, until then: unix time in milliseconds.
+ */
+anyway_until_ms: number | null, };
 export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", 
 /**
  * What stands in the way.
@@ -1149,7 +1394,15 @@ fault: StartFault, } | { "obstacle": "paused",
 /**
  * Unix time in milliseconds at which it ends by itself; none until the person resumes.
  */
-until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "offline", 
+until_ms: number | null, } | { "obstacle": "own_use" } | { "obstacle": "rule", 
+/**
+ * What for.
+ */
+why: Why, 
+/**
+ * It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+ */
+goes_on_ms: number | null, } | { "obstacle": "offline", 
 /**
  * What the last try met with.
  */
@@ -1252,7 +1505,15 @@ until_ms: number | null,
 /**
  * Jobs in progress are still being finished.
  */
-finishing: boolean, } | { "reason": "storage_fault", 
+finishing: boolean, } | { "reason": "rule", 
+/**
+ * What for.
+ */
+why: Why, 
+/**
+ * It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+ */
+goes_on_ms: number | null, } | { "reason": "storage_fault", 
 /**
  * What the system says, in one sentence in English.
  */
@@ -1351,6 +1612,10 @@ jobs_at_once: number,
  */
 models: Array<string>, 
 /**
+ * When the node leaves the machine to its owner.
+ */
+rules: Rules, 
+/**
  * What all downloads may take of the line together; none for no limit.
  */
 download_bytes_per_second: number | null, 
@@ -1435,7 +1700,15 @@ until_ms: number | null,
 /**
  * Jobs in progress are still being finished.
  */
-finishing: boolean, } | { "summary": "own_use" } | { "summary": "storage_fault", 
+finishing: boolean, } | { "summary": "own_use" } | { "summary": "rule", 
+/**
+ * What for.
+ */
+why: Why, 
+/**
+ * It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+ */
+goes_on_ms: number | null, } | { "summary": "storage_fault", 
 /**
  * What the system says, in one sentence in English.
  */
@@ -1686,6 +1959,10 @@ export type Commands = {
   pause: { request: PauseRequest; answer: AppState };
   /** Take jobs again. */
   resume: { request: null; answer: AppState };
+  /** Work for a while whatever the owner's rules say. */
+  work_anyway: { request: ForSeconds; answer: AppState };
+  /** Sets the rules that a preset is about; the others stay as they are. */
+  choose_preset: { request: Preset; answer: AppState };
   /** Keeps the node's key in a file of the data folder, where there is no keychain. */
   keep_key_in_file: { request: null; answer: AppState };
   /** Look at the machine again. */
@@ -1700,6 +1977,8 @@ export type Commands = {
   jobs: { request: JobsQuery; answer: JobsPage };
   /** The same as a CSV file's text; `offset` and `limit` do not count. */
   jobs_csv: { request: JobsQuery; answer: string };
+  /** What the node did in a span of time, of the last 30 days. */
+  stretches: { request: StretchesQuery; answer: Array<Stretch> };
   /** Points over time. */
   earnings: { request: EarningsQuery; answer: Earnings };
   /** The models that can be downloaded. */

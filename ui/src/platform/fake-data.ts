@@ -9,8 +9,16 @@ import type {
   Hardware,
   InstalledModel,
   JobRow,
+  Held,
   Requirement,
+  Rule,
+  Rules,
+  StateKind,
+  Stretch,
+  Summary,
+  Surroundings,
   VerdictStatus,
+  Why,
 } from "./types";
 
 const GB = 1e9;
@@ -446,6 +454,153 @@ export function reading(at: number, working: boolean, roll: () => number): GpuSa
   };
 }
 
+export const rules: Rules = {
+  away: { on: false, minutes: 10 },
+  games: true,
+  full_screen: true,
+  programs: ["blender", "obs"],
+  battery: true,
+  memory: { on: true, bytes: 2 ** 30 },
+  schedule: { on: false, hours: [{ days: allDays(), from: 22 * 60, to: 7 * 60 }] },
+  keep_awake: false,
+};
+
+function allDays(): Rules["schedule"]["hours"][number]["days"] {
+  return [true, true, true, true, true, true, true];
+}
+
+export function surroundings(now: number): Surroundings {
+  return {
+    input: { input: "quiet", since_ms: now - 4 * 60_000 },
+    session: "open",
+    full_screen: { names: [] },
+    games: { names: [] },
+    programs: { names: [] },
+    power: { on_battery: false, battery_percent: 87 },
+    network: "unmetered",
+    available_memory_bytes: 12.5 * 2 ** 30,
+    going_to_sleep: false,
+  };
+}
+
+/** A system that tells nothing. */
+export const unseen: Surroundings = {
+  input: null,
+  session: null,
+  full_screen: null,
+  games: null,
+  programs: null,
+  power: null,
+  network: null,
+  available_memory_bytes: null,
+  going_to_sleep: null,
+};
+
+/** What the rules say of what is seen, as far as it is played here. */
+export function heldBy(rules: Rules, seen: Surroundings, now: number): Held[] {
+  const held: Held[] = [];
+  const hold = (rule: Rule, why: Why) =>
+    held.push({ rule, why, since_ms: now - 60_000, ended_ms: null });
+  const game = seen.games?.names[0];
+  if (rules.games && game !== undefined) hold("games", { why: "game", name: game });
+  const program = seen.programs?.names.find((name) => rules.programs.includes(name));
+  if (program !== undefined) hold("programs", { why: "program", name: program });
+  const film = seen.full_screen?.names[0];
+  if (rules.full_screen && film !== undefined) {
+    hold("full_screen", { why: "full_screen", name: film });
+  }
+  const available_bytes = seen.available_memory_bytes ?? Infinity;
+  if (rules.memory.on && available_bytes < rules.memory.bytes) {
+    const resume_above_bytes = rules.memory.bytes * 1.25;
+    hold("memory", { why: "low_memory", available_bytes, resume_above_bytes });
+  }
+  if (rules.battery && seen.power?.on_battery === true) {
+    hold("battery", { why: "battery", percent: seen.power.battery_percent });
+  }
+  const { on, minutes } = rules.away;
+  const since = seen.input?.input === "quiet" ? seen.input.since_ms : now;
+  if (on && seen.input !== null && now - since < minutes * 60_000) {
+    hold("away", { why: "in_use", minutes, remote: false });
+  }
+  const time = new Date(now);
+  const minute = time.getHours() * 60 + time.getMinutes();
+  const open = rules.schedule.hours.some(({ from, to }) =>
+    from < to ? minute >= from && minute < to : minute >= from || minute < to,
+  );
+  if (rules.schedule.on && !open) {
+    const from = rules.schedule.hours[0]?.from ?? 0;
+    const opens = new Date(time).setHours(0, from, 0, 0);
+    hold("schedule", { why: "hours", opens_ms: opens > now ? opens : opens + DAY });
+  }
+  return held;
+}
+
+/** Thirty days of a machine that is used in the daytime, played on in the evening, and switched off
+ * on some nights: oldest first, up to now. */
+export function pastStretches(now: number, days = 30): Stretch[] {
+  const stretches: Stretch[] = [];
+  const add = (from_ms: number, length: number, kind: StateKind, summary: Summary) => {
+    const to_ms = Math.min(now, from_ms + length);
+    if (to_ms > from_ms) stretches.push({ from_ms, to_ms, kind, summary });
+    return from_ms + length;
+  };
+  const rule = (why: Why): Summary => ({ summary: "rule", why, goes_on_ms: null });
+  const MINUTE = 60_000;
+  for (let back = days; back >= 0; back -= 1) {
+    const midnight = new Date(now);
+    midnight.setHours(0, 0, 0, 0);
+    midnight.setDate(midnight.getDate() - back);
+    const start = midnight.getTime();
+    const end = new Date(start).setDate(midnight.getDate() + 1);
+    const roll = dice(start / HOUR);
+    let at = start;
+    while (at < Math.min(end, now)) {
+      const hour = (at - start) / HOUR;
+      const chance = roll();
+      if (hour > 1 && hour < 6.5 && back % 3 === 1) {
+        at = start + 6.5 * HOUR;
+      } else if (hour >= 19 && hour < 21.4 && back % 2 === 0) {
+        at = add(at, (80 + roll() * 70) * MINUTE, "paused", rule({ why: "game", name: "Hades" }));
+      } else if (hour > 9 && hour < 18 && chance < 0.07) {
+        at = add(
+          at,
+          (20 + roll() * 50) * MINUTE,
+          "paused",
+          rule({ why: "battery", percent: null }),
+        );
+      } else if (hour > 9 && hour < 18 && chance < 0.1) {
+        at = add(at, (10 + roll() * 30) * MINUTE, "paused", {
+          summary: "paused",
+          until_ms: null,
+          finishing: false,
+        });
+      } else if (chance < 0.12 && back % 5 === 2) {
+        at = add(at, (12 + roll() * 30) * MINUTE, "needs_you", {
+          summary: "low_disk",
+          free_bytes: 0,
+          resume_above_bytes: 1e9,
+        });
+      } else if (chance < 0.14) {
+        at = add(at, (2 + roll() * 8) * MINUTE, "waiting", {
+          summary: "unreachable",
+          balancer: "balancer.example.org",
+          retry_at_ms: 0,
+        });
+      } else if (chance < 0.6) {
+        at = add(at, (0.3 + roll() ** 3 * 40) * MINUTE, "working", {
+          summary: "working",
+          jobs: 1,
+          audits: 0,
+          tokens_per_second: null,
+        });
+      } else {
+        at = add(at, (0.5 + roll() ** 2 * 70) * MINUTE, "waiting", { summary: "waiting_for_jobs" });
+      }
+    }
+  }
+  return stretches;
+}
+
 export function firstState(now: number): AppState {
   const installed = installedModels(now);
   return {
@@ -465,7 +620,7 @@ export function firstState(now: number): AppState {
         remedy: null,
         summary: { summary: "waiting_for_jobs" },
       },
-      decision: { mode: "run", reason: null },
+      decision: { mode: "run", reason: null, held: [] },
       connection: { state: "connected", reference: false },
       models: [
         {
@@ -493,7 +648,10 @@ export function firstState(now: number): AppState {
           context_tokens: 8192,
         },
       ],
+      surroundings: surroundings(now),
+      anyway_until_ms: null,
     },
+    preset: "not_playing",
     setup: { agreed: true, finished: true },
     settings: {
       balancer: "https://balancer.example.org",
@@ -502,6 +660,7 @@ export function firstState(now: number): AppState {
       vram_reserve_bytes: 2 ** 30,
       jobs_at_once: 2,
       models: [LLAMA],
+      rules: structuredClone(rules),
       download_bytes_per_second: null,
       models_quota_bytes: 50 * GB,
       start_with_system: true,

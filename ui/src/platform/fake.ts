@@ -5,14 +5,17 @@ import {
   dice,
   finishedJob,
   firstState,
+  heldBy,
   judged,
   newcomersJobs,
   MODELS_FOLDER,
   noGpu,
   pastJobs,
+  pastStretches,
   reading,
   smallGpu,
   smallJobs,
+  unseen,
 } from "./fake-data";
 import type {
   AppEvent,
@@ -23,6 +26,7 @@ import type {
   DownloadFault,
   Earnings,
   GpuSample,
+  Held,
   JobRow,
   JobsPage,
   JobsQuery,
@@ -31,9 +35,13 @@ import type {
   Period,
   Platform,
   PointSums,
+  Preset,
   Requirement,
+  Rules,
+  Settings,
   StartFault,
   StateKind,
+  Stretch,
   Summary,
 } from "./types";
 
@@ -47,6 +55,13 @@ export const SCENARIOS = [
   "snoozed",
   "finishing",
   "own-use",
+  "game",
+  "game-closed",
+  "battery",
+  "away",
+  "schedule",
+  "anyway",
+  "unseen",
   "loading",
   "restarting",
   "reading",
@@ -113,6 +128,7 @@ class Fake implements Platform {
   #lastFound: { key: string; of: JobRow[]; jobs: JobRow[] } | undefined;
   #lastSummed: JobRow[] | undefined;
   #samples: GpuSample[] = [];
+  #stretches: Stretch[] = [];
   #roll = dice(11);
   #listeners = new Set<(event: AppEvent) => void>();
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -122,6 +138,8 @@ class Fake implements Platform {
   #finishing = false;
   #paused = false;
   #ownUse = false;
+  /** When the game's rule lets go. */
+  #closes: number | null = null;
 
   constructor(scenario: Scenario) {
     const now = Date.now();
@@ -131,6 +149,7 @@ class Fake implements Platform {
     if (scenario === "newcomer") this.#jobs = newcomersJobs(now);
     if (scenario === "small-points") this.#jobs = smallJobs(now);
     this.#state = firstState(now);
+    if (!fresh) this.#stretches = pastStretches(now, scenario === "newcomer" ? 0 : 30);
     this.#arrange(now);
     this.#countToday();
     this.#sum();
@@ -217,6 +236,7 @@ class Fake implements Platform {
     pause: ({ seconds, until_tomorrow, finish_first }) =>
       this.#change((state) => {
         this.#paused = true;
+        if (state.node !== null) state.node.anyway_until_ms = null;
         this.#until = seconds === undefined ? null : Date.now() + seconds * 1000;
         if (until_tomorrow === true) this.#until = tomorrowAtEight();
         this.#finishing = finish_first === true && (state.node?.work.length ?? 0) > 0;
@@ -228,10 +248,23 @@ class Fake implements Platform {
         this.#finishing = false;
         this.#until = null;
       }),
+    work_anyway: ({ seconds }) =>
+      this.#change(({ node }) => {
+        this.#paused = false;
+        this.#until = null;
+        if (node !== null) node.anyway_until_ms = seconds > 0 ? Date.now() + seconds * 1000 : null;
+      }),
+    choose_preset: (preset) =>
+      this.#change(({ settings }) => (settings.rules = withPreset(settings.rules, preset))),
+    stretches: ({ from_ms, to_ms }) => this.#stretchesNow(from_ms, to_ms),
     check: () => this.#state,
     change_settings: (change) =>
       this.#change((state) => {
-        const settings = { ...state.settings, ...change };
+        const settings = changed(state.settings, change);
+        const { schedule } = settings.rules;
+        if (schedule.on && schedule.hours.every(({ days }) => !days.includes(true))) {
+          throw refused({ why: "no_hours" });
+        }
         state.settings = settings;
         state.installed = state.installed.map((model) => ({
           ...model,
@@ -417,6 +450,32 @@ class Fake implements Platform {
         break;
       case "own-use":
         this.#ownUse = true;
+        break;
+      case "game":
+      case "game-closed":
+      case "anyway":
+        node.surroundings.games = { names: ["Hades"] };
+        node.surroundings.full_screen = { names: ["Hades"] };
+        if (this.#scenario === "anyway") node.anyway_until_ms = now + 3_600_000;
+        if (this.#scenario === "game-closed") this.#closes = now + 30_000;
+        break;
+      case "battery":
+        node.surroundings.power = { on_battery: true, battery_percent: 63 };
+        break;
+      case "away":
+        state.settings.rules = withPreset(state.settings.rules, "away");
+        node.surroundings.input = { input: "recent" };
+        break;
+      case "schedule": {
+        // Never the hours that it is now.
+        const hour = new Date(now).getHours();
+        const [hours] = state.settings.rules.schedule.hours;
+        Object.assign(hours!, { from: ((hour + 6) % 24) * 60, to: ((hour + 15) % 24) * 60 });
+        state.settings.rules = withPreset(state.settings.rules, "nights");
+        break;
+      }
+      case "unseen":
+        node.surroundings = structuredClone(unseen);
         break;
       case "loading":
         node.models[0]!.engine = { state: "loading", done_bytes: 0.4e9, total_bytes: 2.09e9 };
@@ -606,6 +665,11 @@ class Fake implements Platform {
     if (this.#until !== null && now >= this.#until) {
       this.#paused = false;
       this.#until = null;
+    }
+    if (this.#closes !== null && now >= this.#closes && node !== null) {
+      node.surroundings.games = { names: [] };
+      node.surroundings.full_screen = { names: [] };
+      this.#closes = null;
     }
     if (node !== null) this.#work(now);
     this.#moveDownloads();
@@ -842,6 +906,8 @@ class Fake implements Platform {
   #sum(): void {
     const [kind, summary, obstacles] = this.#describe();
     const sentence = summary.summary.replaceAll("_", " ");
+    this.#state.preset =
+      PRESETS.find((preset) => isPreset(this.#state.settings.rules, preset)) ?? null;
     this.#state.state = { kind, sentence, remedy: null, summary };
     this.#state.obstacles = obstacles;
     const { node } = this.#state;
@@ -852,8 +918,30 @@ class Fake implements Platform {
         ? {
             mode: summary.finishing ? "drain" : "stop_now",
             reason: { reason: "paused", until_ms: summary.until_ms, finishing: summary.finishing },
+            held: this.#held(),
           }
-        : { mode: "run", reason: null };
+        : { mode: "run", reason: null, held: this.#held() };
+  }
+
+  #held(): Held[] {
+    const { node, settings } = this.#state;
+    if (node === null || node.anyway_until_ms !== null) return [];
+    const held = heldBy(settings.rules, node.surroundings, Date.now());
+    return held.map((one) =>
+      this.#closes === null ? one : { ...one, ended_ms: this.#closes - 30_000 },
+    );
+  }
+
+  /** With what it does now as the last one. */
+  #stretchesNow(from: number, to: number): Stretch[] {
+    const now = Date.now();
+    const { kind, summary } = this.#state.state;
+    const last = this.#stretches.at(-1);
+    const open =
+      last === undefined ? [] : [{ from_ms: last.to_ms, to_ms: now, kind, summary } as const];
+    return [...this.#stretches, ...open].filter(
+      (stretch) => stretch.to_ms >= from && stretch.from_ms < to,
+    );
   }
 
   #describe(): [StateKind, Summary, Obstacle[]] {
@@ -888,6 +976,16 @@ class Fake implements Platform {
     if (this.#paused) {
       const finishing = this.#finishing;
       return ["paused", { summary: "paused", until_ms: this.#until, finishing }, paused];
+    }
+    const [held] = this.#held();
+    if (held !== undefined) {
+      const { why } = held;
+      const goes_on_ms = this.#closes;
+      return [
+        "paused",
+        { summary: "rule", why, goes_on_ms },
+        [{ obstacle: "rule", why, goes_on_ms }],
+      ];
     }
     if (this.#scenario === "storage-fault") {
       const message = "database disk image is malformed";
@@ -1077,6 +1175,35 @@ function working(state: AppState): Summary {
     audits: work.length - jobs.length,
     tokens_per_second: speeds.length === 0 ? null : speeds.reduce((sum, speed) => sum + speed, 0),
   };
+}
+
+const PRESETS: Preset[] = ["not_playing", "away", "nights", "always"];
+
+function withPreset(rules: Rules, preset: Preset): Rules {
+  const playing = preset !== "always";
+  return {
+    ...rules,
+    games: playing,
+    full_screen: playing,
+    away: { ...rules.away, on: preset === "away" },
+    schedule: { ...rules.schedule, on: preset === "nights" },
+  };
+}
+
+function isPreset(rules: Rules, preset: Preset): boolean {
+  return JSON.stringify(withPreset(rules, preset)) === JSON.stringify(rules);
+}
+
+/** A part of a setting is named by its path. */
+function changed(settings: Settings, change: object): Settings {
+  const made = structuredClone(settings);
+  for (const [path, value] of Object.entries(change)) {
+    const parts = path.split(".");
+    const name = parts.pop()!;
+    const place = parts.reduce<object>((at, part) => at[part as never], made);
+    Object.assign(place, { [name]: value });
+  }
+  return made;
 }
 
 /** The first moments of all days, weeks or months from the first job's to the current one. */

@@ -81,6 +81,34 @@ describe("the state bar", () => {
   });
 });
 
+describe("a rule of the owner's", () => {
+  const link = (words: string) =>
+    [...document.querySelectorAll<HTMLButtonElement>("header .link")].find(
+      (link) => link.textContent === words,
+    );
+
+  it("is overruled for an hour, and followed again when told to", async () => {
+    await open("game");
+    const call = vi.spyOn(platform, "call");
+    expect(sentence()).toBe("Paused: Hades is running. Goes on when it closes");
+    link("Work anyway for an hour")!.click();
+    await vi.waitFor(() => expect(call).toHaveBeenCalledWith("work_anyway", { seconds: 3600 }));
+    await vi.waitFor(() => expect(sentence()).toBe("Waiting for jobs"));
+    expect(document.querySelector("header .remedy")?.textContent).toMatch(
+      /Your rules are set aside until \S*.*\d\d:\d\d/,
+    );
+    link("Follow my rules again")!.click();
+    await vi.waitFor(() => expect(call).toHaveBeenCalledWith("work_anyway", { seconds: 0 }));
+    await vi.waitFor(() => expect(sentence()).toContain("Hades is running"));
+  });
+
+  it("counts down when its reason is gone", async () => {
+    await open("game-closed");
+    expect(sentence()).toMatch(/^Going on in \d+\ss: Hades has closed$/);
+    expect(document.title).toContain("Going on in a moment");
+  });
+});
+
 describe("the choices of the pause menu", () => {
   const labels = (state: AppState) =>
     pauseChoices(state).map((choice) => (choice === "line" ? "–" : choice.label));
@@ -94,6 +122,16 @@ describe("the choices of the pause menu", () => {
     const now = await platform.call("pause", {});
     expect(isFinishing(now)).toBe(false);
     expect(labels(now).at(-1)).toBe("Pause until I resume");
+  });
+
+  it("begin with the rules where they hold or rest", async () => {
+    await open("game");
+    expect(labels(app.state!)[0]).toBe("Work anyway for an hour");
+    const anyway = await platform.call("work_anyway", { seconds: 3600 });
+    expect(labels(anyway)[0]).toBe("Follow my rules again");
+    // The person's own pause stands above both.
+    const paused = await platform.call("pause", {});
+    expect(labels(paused)[0]).toBe("Snooze for 15 minutes");
   });
 });
 

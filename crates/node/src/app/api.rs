@@ -10,7 +10,8 @@ use ts_rs::TS;
 use super::App;
 pub use super::refusal::{AddressFault, ApiError, HistoryFault, LibraryFault, Refusal};
 use super::settings::{Settings, SettingsChange, Setup};
-use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Today};
+use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Stretch, StretchesQuery, Today};
+use crate::governor::rules::{Preset, Why};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
 use crate::model_fault::ModelFault;
@@ -24,6 +25,8 @@ pub struct AppState {
     pub state: State,
     /// None while the node cannot be started: `state` says why.
     pub node: Option<NodeSnapshot>,
+    /// What the rules in `settings` are together; none where they were put together by hand.
+    pub preset: Option<Preset>,
     /// How far the first start has come; the window opens it until it is finished.
     pub setup: Setup,
     /// All settings as they are kept.
@@ -86,6 +89,13 @@ pub enum Obstacle {
     },
     /// The owner uses the GPU themself: a chat or a benchmark.
     OwnUse,
+    /// The owner needs the machine.
+    Rule {
+        /// What for.
+        why: Why,
+        /// It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+        goes_on_ms: Option<i64>,
+    },
     /// The balancer cannot be reached.
     Offline {
         /// What the last try met with.
@@ -307,6 +317,14 @@ pub struct PauseRequest {
     pub finish_first: bool,
 }
 
+/// For so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ForSeconds {
+    /// From now.
+    pub seconds: u64,
+}
+
 /// A download or a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
@@ -480,6 +498,10 @@ commands! {
     later pause(PauseRequest) -> AppState;
     /// Take jobs again.
     later resume(()) -> AppState;
+    /// Work for a while whatever the owner's rules say.
+    later work_anyway(ForSeconds) -> AppState;
+    /// Sets the rules that a preset is about; the others stay as they are.
+    now choose_preset(Preset) -> AppState;
     /// Keeps the node's key in a file of the data folder, where there is no keychain.
     later keep_key_in_file(()) -> AppState;
     /// Look at the machine again.
@@ -494,6 +516,8 @@ commands! {
     later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
     later jobs_csv(JobsQuery) -> String;
+    /// What the node did in a span of time, of the last 30 days.
+    later stretches(StretchesQuery) -> Vec<Stretch>;
     /// Points over time.
     later earnings(EarningsQuery) -> Earnings;
     /// The models that can be downloaded.
@@ -537,6 +561,7 @@ mod tests {
 
     use super::*;
     use crate::books::*;
+    use crate::governor::{rules, schedule};
     use crate::gpu::*;
     use crate::library::*;
     use crate::model_fault::*;
@@ -555,7 +580,10 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
+            Adapter, AdapterStanding, rules::Away, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
+            infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
+            schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
+            ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,

@@ -8,12 +8,14 @@ use infera_protocol::requirements;
 
 use super::App;
 use super::api::{
-    AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, LookedUp,
-    PauseRequest, Refusal, RemovalItem, UseModel,
+    AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, ForSeconds,
+    LookedUp, PauseRequest, Refusal, RemovalItem, UseModel,
 };
 use super::settings::{DeviceSetting, Settings, SettingsChange};
 use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
+use crate::governor::rules::{MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
+use crate::governor::schedule::{DAY, Hours};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
 use crate::identity;
@@ -45,7 +47,7 @@ impl App {
 
     pub(super) async fn pause(&self, request: PauseRequest) -> Result<AppState, ApiError> {
         let duration = if request.until_tomorrow {
-            Some(until_morning(&self.now())?)
+            Some(until_morning(&self.0.clock.now())?)
         } else {
             request.seconds.map(Duration::from_secs)
         };
@@ -58,6 +60,20 @@ impl App {
         self.try_again().await;
         let snapshot = self.node().await?.resume().await?;
         Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn work_anyway(&self, duration: ForSeconds) -> Result<AppState, ApiError> {
+        self.try_again().await;
+        let duration = Duration::from_secs(duration.seconds);
+        let snapshot = self.node().await?.work_anyway(duration).await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) fn choose_preset(&self, preset: Preset) -> Result<AppState, ApiError> {
+        self.change(|preferences| {
+            let rules = std::mem::take(&mut preferences.settings.rules);
+            preferences.settings.rules = rules.with(preset);
+        })
     }
 
     pub(super) async fn keep_key_in_file(&self, (): ()) -> Result<AppState, ApiError> {
@@ -140,7 +156,7 @@ impl App {
             Running::Node { since_ms, .. } => Some(*since_ms),
             Running::Starting | Running::Failed { .. } => None,
         };
-        let (store, now) = (self.store().await?, self.now());
+        let (store, now) = (self.store().await?, self.0.clock.now());
         Ok(store.earnings(query, points, &now, since_ms).await?)
     }
 
@@ -373,10 +389,39 @@ fn checked(mut settings: Settings) -> Result<Settings, ApiError> {
         }
         .into());
     }
+    check_rules(&mut settings.rules)?;
     if settings.download_bytes_per_second == Some(0) {
         return Err(Refusal::NoDownloadRate.into());
     }
     Ok(settings)
+}
+
+fn check_rules(rules: &mut Rules) -> Result<(), Refusal> {
+    rules
+        .programs
+        .iter_mut()
+        .for_each(|name| *name = name.trim().to_owned());
+    rules.programs.retain(|name| !name.is_empty());
+    rules.programs.sort_unstable();
+    rules.programs.dedup();
+    let hours_fit = |hours: &Hours| hours.from < DAY && hours.to < DAY;
+    if !(1..=MOST_MINUTES).contains(&rules.away.minutes) {
+        return Err(Refusal::AwayMinutes {
+            asked: rules.away.minutes,
+            most: MOST_MINUTES,
+        });
+    }
+    if rules.programs.len() > MOST_PROGRAMS || !rules.schedule.hours.iter().all(hours_fit) {
+        return Err(Refusal::Malformed {
+            detail: format!(
+                "at most {MOST_PROGRAMS} programs, and hours as minutes of a day below {DAY}"
+            ),
+        });
+    }
+    if rules.schedule.is_never() {
+        return Err(Refusal::NoHours);
+    }
+    Ok(())
 }
 
 fn until_morning(now: &jiff::Zoned) -> Result<Duration, ApiError> {

@@ -14,11 +14,13 @@ mod removal;
 pub mod settings;
 mod supervisor;
 mod support;
+mod timeline;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use infera_surroundings::{Observers, Wanted};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
@@ -32,9 +34,11 @@ use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
+use crate::governor::rules::Rules;
 use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
+use crate::node::Around;
 use crate::node::Node;
 use crate::state::{NodeSnapshot, StartFault, State, Summary};
 use crate::store::Store;
@@ -61,6 +65,8 @@ pub struct AppConfig {
     pub clock: Arc<dyn Clock>,
     /// Chance, which tests decide.
     pub entropy: Arc<dyn Entropy>,
+    /// What goes on around the program.
+    pub observers: Observers,
 }
 
 /// Settings that stand above the stored ones. `None` leaves them.
@@ -121,7 +127,12 @@ struct Parts {
     cards: watch::Sender<Vec<Card>>,
     /// Model files in use that lie outside the models folder.
     outside: watch::Sender<Vec<InstalledFile>>,
+    observers: Observers,
+    /// What the owner wants respected of what is seen around the program.
+    rules: watch::Sender<Rules>,
     today: watch::Sender<Today>,
+    /// When the stretch began that has not ended.
+    open_stretch: watch::Sender<Option<i64>>,
     host: watch::Sender<Host>,
     states: watch::Sender<AppState>,
     clock: Arc<dyn Clock>,
@@ -180,6 +191,7 @@ impl App {
             Arc::clone(&config.entropy),
             folder.tunings(),
         );
+        let rules = watch::Sender::new(preferences.settings.rules.clone());
         let preferences = watch::Sender::new(preferences);
         let (running_out, running) = watch::channel(Running::Starting);
         let (store_out, store) = watch::channel(None);
@@ -194,6 +206,11 @@ impl App {
             hardware,
             clock: Arc::clone(&config.clock),
             entropy: Arc::clone(&config.entropy),
+            around: Around {
+                seen: config.observers.seen.clone(),
+                rules: rules.subscribe(),
+                ready_to_sleep: config.observers.ready_to_sleep.clone(),
+            },
         };
         let supervising = tokio::spawn(supervisor.run(
             preferences.subscribe(),
@@ -213,6 +230,7 @@ impl App {
             downloads: Vec::new(),
             imports: Vec::new(),
             disk: library.state().borrow().disk,
+            preset: preferences.borrow().settings.rules.preset(),
             today: Today::default(),
             obstacles: Vec::new(),
             benchmark: None,
@@ -230,7 +248,10 @@ impl App {
             telemetry,
             cards: watch::Sender::new(Vec::new()),
             outside: watch::Sender::new(Vec::new()),
+            observers: config.observers,
+            rules,
             today: watch::Sender::new(Today::default()),
+            open_stretch: watch::Sender::new(None),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
             clock: config.clock,
@@ -240,9 +261,11 @@ impl App {
             ended: watch::Sender::new(false),
             supervisor: std::sync::Mutex::new(Some(supervising)),
         }));
+        app.tell_observers(false);
         app.publish(None);
         tokio::spawn(app.clone().follow());
         tokio::spawn(app.clone().count_today());
+        tokio::spawn(app.clone().keep_timeline());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
@@ -387,6 +410,7 @@ impl App {
             let works =
                 |snapshots: &watch::Receiver<NodeSnapshot>| !snapshots.borrow().work.is_empty();
             let working = snapshots.as_ref().is_some_and(works) || own_use.borrow().busy;
+            self.tell_observers(working);
             if working != watching.is_some() {
                 watching = working.then(|| parts.telemetry.watch());
             }
@@ -452,6 +476,7 @@ impl App {
             disk: library.disk,
             today: *parts.today.borrow(),
             obstacles,
+            preset: settings.rules.preset(),
             benchmark: parts.owner.use_now().borrow().benchmark.clone(),
             settings,
             node,
@@ -482,11 +507,23 @@ impl App {
         });
     }
 
-    /// This moment, in the machine's time zone.
-    fn now(&self) -> jiff::Zoned {
-        jiff::Timestamp::from_millisecond(self.0.clock.now_ms())
-            .unwrap_or_default()
-            .to_zoned(jiff::tz::TimeZone::system())
+    /// What the owner's rules need to be looked for.
+    fn tell_observers(&self, job_runs: bool) {
+        let rules = &self.0.preferences.borrow().settings.rules;
+        let wanted = Wanted {
+            programs: rules.programs.clone(),
+            keep_awake: rules.keep_awake && job_runs,
+        };
+        self.0.observers.wanted.send_if_modified(|current| {
+            let changed = *current != wanted;
+            *current = wanted;
+            changed
+        });
+        self.0.rules.send_if_modified(|current| {
+            let changed = current != rules;
+            current.clone_from(rules);
+            changed
+        });
     }
 
     /// Counts the day's jobs whenever work was recorded, and as midnight passes.
@@ -505,7 +542,7 @@ impl App {
                 _ = passed.tick() => {}
                 () = &mut ended => return,
             }
-            match store.today(&self.now()).await {
+            match store.today(&self.0.clock.now()).await {
                 Ok(figures) => {
                     self.0.today.send_if_modified(|current| {
                         let changed = *current != figures;

@@ -68,6 +68,7 @@ fn of_decision(reason: &Reason) -> Option<Obstacle> {
         Reason::NoBalancer => Obstacle::NoBalancer,
         Reason::OwnUse => Obstacle::OwnUse,
         Reason::Paused { until_ms, .. } => Obstacle::Paused { until_ms },
+        Reason::Rule { why, goes_on_ms } => Obstacle::Rule { why, goes_on_ms },
         Reason::StorageFault { message } => Obstacle::StorageFault { message },
         Reason::LowDisk {
             free_bytes,

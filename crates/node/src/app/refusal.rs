@@ -50,6 +50,17 @@ pub enum Refusal {
     /// No installed file has this path: it was deleted meanwhile.
     #[error("There is no such model on this machine")]
     NoSuchModel,
+    /// Somebody is always away for a minute, and never for more than a day.
+    #[error("After how many minutes you are away must be from 1 to {most}, not {asked}")]
+    AwayMinutes {
+        /// What was to be set.
+        asked: u32,
+        /// The most that can be.
+        most: u32,
+    },
+    /// A schedule without any hours: the node would never work.
+    #[error("The schedule has no hours: choose some, or switch it off")]
+    NoHours,
     /// There is no node that could do it.
     #[error("{fault}")]
     NotStarted {

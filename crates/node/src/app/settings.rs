@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ts_rs::TS;
 
+use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub jobs_at_once: u32,
     /// Paths of the model files that answer jobs.
     pub models: Vec<String>,
+    /// When the node leaves the machine to its owner.
+    pub rules: Rules,
     /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
     /// What models and unfinished downloads may take of the disk; none for all that there is.
@@ -106,21 +109,24 @@ pub enum Theme {
 }
 
 /// Some settings with their new values, so that two windows that change different ones at the same
-/// time lose neither.
+/// time lose neither. A part of one is named by its path: `rules.away.minutes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SettingsChange(pub Map<String, Value>);
 
 impl SettingsChange {
     /// An unknown name or a value of another type is refused.
     pub fn apply(self, settings: &Settings) -> Result<Settings, serde_json::Error> {
-        let mut fields = settings.fields();
+        let mut fields = Value::Object(settings.fields());
         for (name, value) in self.0 {
-            match fields.get_mut(&name) {
+            let field = name
+                .split('.')
+                .try_fold(&mut fields, |field, part| field.get_mut(part));
+            match field {
                 Some(field) => *field = value,
                 None => return Err(serde::de::Error::custom(format!("no setting `{name}`"))),
             }
         }
-        serde_json::from_value(Value::Object(fields))
+        serde_json::from_value(fields)
     }
 }
 
@@ -168,6 +174,7 @@ impl Default for Settings {
             vram_reserve_bytes: 1 << 29,
             jobs_at_once: 4,
             models: Vec::new(),
+            rules: Rules::default(),
             download_bytes_per_second: None,
             models_quota_bytes: None,
             start_with_system: false,
@@ -216,7 +223,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -300,8 +307,7 @@ mod tests {
         assert!(!preferences.setup.agreed);
     }
 
-    /// What version 1 writes, every field of it. A change that makes this fail raises [`VERSION`]:
-    /// files like it are on people's machines.
+    /// What version 1 wrote. Files like it are on people's machines.
     const VERSION_1: &str = r#"{
   "settings": {
     "balancer": "https://net.example",
@@ -324,15 +330,46 @@ mod tests {
   "version": 1
 }"#;
 
+    /// What version 2 adds, every field of it. A change that makes the test below fail raises
+    /// [`VERSION`].
+    const RULES: &str = r#"{
+  "away": { "on": true, "minutes": 5 },
+  "battery": false,
+  "full_screen": false,
+  "games": true,
+  "keep_awake": true,
+  "memory": { "on": false, "bytes": 2147483648 },
+  "programs": ["blender"],
+  "schedule": {
+    "on": true,
+    "hours": [
+      { "days": [true, true, true, true, true, false, false], "from": 1320, "to": 420 }
+    ]
+  }
+}"#;
+
+    fn version_2() -> Value {
+        let mut value: Value = serde_json::from_str(VERSION_1).unwrap();
+        value["version"] = 2.into();
+        value["settings"]["rules"] = serde_json::from_str(RULES).unwrap();
+        value
+    }
+
     #[test]
-    fn a_file_of_version_1_is_read_and_written_as_it_is() {
+    fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
         let preferences = Preferences::read(&path).unwrap();
         assert_eq!(preferences.settings.jobs_at_once, 2);
         assert_eq!(preferences.settings.theme, Theme::Dark);
-        preferences.write(&path).unwrap();
+        assert_eq!(preferences.settings.rules, Rules::default());
+    }
+
+    #[test]
+    fn a_file_of_version_2_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_2().to_string());
+        Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, serde_json::from_str::<Value>(VERSION_1).unwrap());
+        assert_eq!(written, version_2());
     }
 
     #[test]
@@ -352,7 +389,19 @@ mod tests {
             ..before.clone()
         };
         assert_eq!(after, expected);
-        for bad in [r#"{"colour":1}"#, r#"{"jobs_at_once":"many"}"#] {
+        let after = change(r#"{"rules.away.minutes":3}"#)
+            .apply(&before)
+            .unwrap();
+        let mut expected = before.clone();
+        expected.rules.away.minutes = 3;
+        assert_eq!(after, expected);
+        for bad in [
+            r#"{"rules.away":1}"#,
+            r#"{"rules.away.minutes.more":1}"#,
+            r#"{"rules.":1}"#,
+            r#"{"colour":1}"#,
+            r#"{"jobs_at_once":"many"}"#,
+        ] {
             assert!(change(bad).apply(&before).is_err(), "{bad}");
         }
     }
@@ -362,7 +411,7 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
-            (r#"{"version":2}"#, "newer version"),
+            (r#"{"version":3}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

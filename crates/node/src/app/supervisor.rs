@@ -18,7 +18,7 @@ use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 use crate::http_link::HttpLink;
 use crate::identity::{self, IdentityError, Keychain, KeychainFault};
-use crate::node::{Edges, ModelConfig, Node, NodeConfig};
+use crate::node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use crate::state::StartFault;
 use crate::store::Store;
 
@@ -57,6 +57,7 @@ pub(super) struct Supervisor {
     pub(super) hardware: Arc<dyn HardwareProbe>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) around: Around,
 }
 
 /// What a node is started with; a change of it takes a new one.
@@ -177,6 +178,7 @@ impl Supervisor {
             hardware: Arc::clone(&self.hardware),
             clock: Arc::clone(&self.clock),
             entropy: Arc::clone(&self.entropy),
+            around: self.around.clone(),
         };
         Node::start(config, NodeKey::from_secret(&secret), store, edges)
             .await

@@ -28,7 +28,7 @@ pub(super) async fn config(
         read.map_err(|error| Fault::new(&error.to_string(), "nothing is shown"))?
             .settings
     };
-    let fields = settings.fields();
+    let fields = flat(settings.fields());
     let Some(name) = name else {
         return output(show, &settings, |_| {
             let lines = fields
@@ -61,6 +61,22 @@ pub(super) async fn config(
         let state: AppState = control?.call("change_settings", &change).await?;
         settings = state.settings;
     }
-    let shown = settings.fields().remove(name).unwrap_or_default();
+    let shown = flat(settings.fields()).remove(name).unwrap_or_default();
     output(show, &shown, Value::to_string)
+}
+
+/// Settings that have parts, each part by its path. A choice between several things has a name for
+/// the chosen one among its fields, and is set as a whole.
+fn flat(fields: Map<String, Value>) -> Map<String, Value> {
+    let mut all = Map::new();
+    for (name, value) in fields {
+        match value {
+            Value::Object(parts) if !parts.contains_key(&name) => {
+                let parts = flat(parts).into_iter();
+                all.extend(parts.map(|(part, value)| (format!("{name}.{part}"), value)));
+            }
+            value => _ = all.insert(name, value),
+        }
+    }
+    all
 }

@@ -8,6 +8,7 @@ mod local_engine;
 mod log;
 mod model;
 mod remote;
+mod rules;
 mod run;
 mod terminal;
 
@@ -69,7 +70,20 @@ enum Command {
         show: Show,
     },
     /// Take jobs again
-    Resume(Show),
+    Resume {
+        /// Whatever the rules say, for so long: 15m, 4h [default: 1h]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration,
+              num_args = 0..=1, default_missing_value = "1h")]
+        anyway: Option<Duration>,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Show when the node leaves the machine to you, and what it sees, or choose a preset
+    Rules {
+        preset: Option<rules::PresetName>,
+        #[command(flatten)]
+        show: Show,
+    },
     /// Compare this machine with what the network asks for
     Check {
         /// Ask this network [default: that of the running node, or the one used last]
@@ -232,7 +246,8 @@ pub(crate) fn main() -> ExitCode {
                 finish,
                 show,
             } => remote::pause(&show, duration, finish).await,
-            Command::Resume(show) => remote::resume(&show).await,
+            Command::Resume { anyway, show } => remote::resume(&show, anyway).await,
+            Command::Rules { preset, show } => rules::rules(&show, preset).await,
             Command::Check {
                 balancer,
                 ca_file,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_node::app::api::{ApiError, AppState, PauseRequest};
+use infera_node::app::api::{ApiError, AppState, ForSeconds, PauseRequest};
 use infera_node::app::settings::Preferences;
 use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
@@ -47,8 +47,15 @@ pub(super) async fn pause(
     output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
 }
 
-pub(super) async fn resume(show: &Show) -> Result<ExitCode, Fault> {
-    let snapshot = Control::of(show)?.node("resume", &()).await?;
+pub(super) async fn resume(show: &Show, anyway: Option<Duration>) -> Result<ExitCode, Fault> {
+    let control = Control::of(show)?;
+    let snapshot = match anyway {
+        None => control.node("resume", &()).await?,
+        Some(duration) => {
+            let seconds = duration.as_secs();
+            control.node("work_anyway", &ForSeconds { seconds }).await?
+        }
+    };
     output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
 }
 

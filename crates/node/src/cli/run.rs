@@ -17,6 +17,7 @@ use infera_node::http_link::HttpLink;
 use infera_node::identity::{self, SystemKeychain};
 use infera_node::state::{Connection, EngineStatus, Summary};
 use infera_protocol::NodeKey;
+use infera_surroundings::{Observers, Wanted};
 use infera_terminal::end_asked;
 use tokio::sync::watch;
 
@@ -69,6 +70,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
         engine: ChildEngine::current().map_err(|error| not_started(&error))?,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        observers: Observers::start(Wanted::default()),
     };
     let app = App::start(config)
         .await

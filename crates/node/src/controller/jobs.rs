@@ -298,6 +298,22 @@ impl Controller {
             .filter(|job| job.release.is_none() && !job.production.is_finished())
     }
 
+    /// When the last job in progress will be done at its pace, at the latest; none while there is none,
+    /// or its pace is unknown.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let lefts = self.unfinished_jobs().map(|job| {
+            let tokens = job
+                .production
+                .spec()
+                .task
+                .most_output_tokens()
+                .saturating_sub(job.production.position());
+            let rate = job.production.tokens_per_second()?;
+            Duration::try_from_secs_f32(tokens as f32 / rate).ok()
+        });
+        lefts.reduce(|one, other| Some(one?.max(other?))).flatten()
+    }
+
     pub(super) fn release_all(&mut self, reason: &str) {
         let keys: Vec<_> = self.work.jobs.keys().copied().collect();
         for key in keys {

@@ -28,6 +28,7 @@ use crate::balancer_link::LinkError;
 use crate::caller::Caller;
 use crate::clock::random_32;
 use crate::engine_link::{Engine, EngineError};
+use crate::governor::rules::Guest;
 use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide};
 use crate::node_config::{Edges, NodeConfig};
 use crate::production::Shipment;
@@ -48,6 +49,10 @@ pub(crate) enum Request {
         reply: oneshot::Sender<NodeSnapshot>,
     },
     Resume(oneshot::Sender<NodeSnapshot>),
+    WorkAnyway {
+        duration: Duration,
+        reply: oneshot::Sender<NodeSnapshot>,
+    },
     Check(oneshot::Sender<NodeSnapshot>),
     ShutDown(oneshot::Sender<()>),
 }
@@ -134,6 +139,8 @@ pub(crate) struct Controller {
     pause: watch::Sender<Option<Pause>>,
     pause_keeper: JoinHandle<()>,
     own_use: bool,
+    /// Until when the owner wants work done whatever their rules say. A restart forgets it.
+    anyway_until_ms: Option<i64>,
     storage_fault: Option<String>,
     decision: Decision,
 
@@ -208,6 +215,7 @@ impl Controller {
             mode: Mode::StopNow,
             reason: None,
             ask_again_ms: None,
+            held: Vec::new(),
         };
         let (snapshots, snapshots_out) = watch::channel(NodeSnapshot {
             node: key.id(),
@@ -223,6 +231,8 @@ impl Controller {
             policy: None,
             requirements: Vec::new(),
             offers: None,
+            surroundings: edges.around.seen.borrow().clone(),
+            anyway_until_ms: None,
         });
         let now = Instant::now();
         let mut tasks = JoinSet::new();
@@ -261,6 +271,7 @@ impl Controller {
             pause,
             pause_keeper,
             own_use: false,
+            anyway_until_ms: None,
             storage_fault: None,
             decision,
             look_around_at: now + LOOK_AROUND,
@@ -291,6 +302,8 @@ impl Controller {
                     }
                     continue;
                 }
+                Ok(()) = self.edges.around.seen.changed() => {}
+                Ok(()) = self.edges.around.rules.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.act();
@@ -324,12 +337,20 @@ impl Controller {
                     }),
                     finish_first,
                 }));
+                self.anyway_until_ms = None;
                 self.act_and_publish();
                 let _ = reply.send(self.snapshot());
             }
             Request::Resume(reply) => {
                 self.set_pause(None);
                 self.slots.iter_mut().for_each(Slot::try_again);
+                self.act_and_publish();
+                let _ = reply.send(self.snapshot());
+            }
+            Request::WorkAnyway { duration, reply } => {
+                self.set_pause(None);
+                let until_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+                self.anyway_until_ms = Some(self.now_ms().saturating_add(until_ms));
                 self.act_and_publish();
                 let _ = reply.send(self.snapshot());
             }
@@ -391,6 +412,12 @@ impl Controller {
         if pause.is_some_and(|pause| pause.until_ms.is_some_and(|until| until <= self.now_ms())) {
             self.set_pause(None);
         }
+        if self
+            .anyway_until_ms
+            .is_some_and(|until| until <= self.now_ms())
+        {
+            self.anyway_until_ms = None;
+        }
         self.decide();
         match self.decision.mode {
             Mode::Run => {
@@ -413,12 +440,14 @@ impl Controller {
         self.give_work_to_engines();
         self.drop_late_audits(now);
         self.ship_everything(now);
+        self.let_the_machine_sleep();
         self.tell_state();
         self.publish(now);
     }
 
     fn decide(&mut self) {
         let disk_was_low = matches!(self.decision.reason, Some(Reason::LowDisk { .. }));
+        let guest = self.guest();
         let observations = Observations {
             pause: *self.pause.borrow(),
             closing: self.closing.is_some(),
@@ -432,10 +461,15 @@ impl Controller {
                 .and_then(|hardware| hardware.free_disk_bytes),
             disk_was_low,
             storage_fault: self.storage_fault.clone(),
+            guest,
             running: self.unfinished_jobs().count()
                 + self.work.audits.len()
                 + self.work.claiming.len(),
         };
+        self.config
+            .governor
+            .rules
+            .clone_from(&self.edges.around.rules.borrow_and_update());
         let decision = decide(&observations, &self.config.governor, self.now_ms());
         if decision.mode != self.decision.mode {
             tracing::info!(mode = ?decision.mode, reason = ?decision.reason, "the node's mode changes");
@@ -443,11 +477,42 @@ impl Controller {
         self.decision = decision;
     }
 
+    fn guest(&mut self) -> Guest {
+        let surroundings = self.edges.around.seen.borrow_and_update().clone();
+        let rules = self.edges.around.rules.borrow();
+        // It takes a look at processes, so only where it may matter.
+        let is_short = surroundings
+            .available_memory_bytes
+            .is_some_and(|bytes| bytes / 2 < rules.memory.bytes);
+        let own_memory_bytes = if rules.memory.on && is_short {
+            self.edges.engine.memory_bytes()
+        } else {
+            0
+        };
+        let schedule = rules.schedule.says(&self.edges.clock.now());
+        Guest {
+            surroundings,
+            schedule,
+            anyway_until_ms: self.anyway_until_ms,
+            own_memory_bytes,
+            time_left: self.time_left(),
+            held: std::mem::take(&mut self.decision.held),
+        }
+    }
+
+    /// The machine waits a moment before it sleeps, for jobs to go back to the network.
+    fn let_the_machine_sleep(&mut self) {
+        let sleeps = self.edges.around.seen.borrow().going_to_sleep == Some(true);
+        if sleeps && self.work.jobs.is_empty() && self.work.claiming.is_empty() {
+            let _ = self.edges.around.ready_to_sleep.send(());
+        }
+    }
+
     fn hand_everything_back(&mut self) {
         let reason = match &self.decision.reason {
             Some(Reason::Paused { .. }) => "paused by the user",
             Some(Reason::Closing) => "the node is closing",
-            Some(Reason::OwnUse) => "its owner uses the GPU",
+            Some(Reason::OwnUse | Reason::Rule { .. }) => "its owner needs the machine",
             Some(Reason::StorageFault { .. }) => "the node cannot write to its disk",
             _ => "the node has stopped working",
         };

@@ -40,8 +40,11 @@ impl Controller {
             } else {
                 0
             },
-            paused: (!running)
-                .then(|| describe(&self.snapshot_without_state(), &*self.edges.clock).sentence),
+            paused: (!running).then(|| {
+                let clock = &*self.edges.clock;
+                let state = describe(&self.snapshot_without_state(), clock);
+                State::new(state.summary.in_public(), clock).sentence
+            }),
             hardware,
         };
         self.outlets.state.send_if_modified(|current| {
@@ -98,6 +101,8 @@ impl Controller {
             policy: self.policy().map(|policy| policy.name),
             requirements: self.requirements(),
             offers: self.network.served.clone(),
+            surroundings: self.edges.around.seen.borrow().clone(),
+            anyway_until_ms: self.anyway_until_ms,
         }
     }
 

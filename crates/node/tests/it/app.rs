@@ -19,6 +19,7 @@ use infera_node::state::{StartFault, Summary};
 use infera_node::unreachable::Unreachable;
 use infera_protocol::node_api::Network;
 use infera_protocol::requirements::Policy;
+use infera_surroundings::Observers;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -123,6 +124,7 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         },
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        observers: Observers::none(),
     })
     .await
 }

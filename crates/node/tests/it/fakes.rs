@@ -18,11 +18,12 @@ use infera_node::books::{JobRow, JobsQuery};
 use infera_node::clock::{Clock, Entropy};
 use infera_node::engine_link::{Engine, EngineError, EngineLink};
 use infera_node::governor::GovernorPolicy;
+use infera_node::governor::rules::Rules;
 use infera_node::hardware::HardwareProbe;
 use infera_node::state::{Connection, NodeSnapshot};
 use infera_node::store::Store;
 use infera_node::unreachable::Unreachable;
-use infera_node::{Edges, ModelConfig, Node, NodeConfig};
+use infera_node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
@@ -37,7 +38,8 @@ use infera_protocol::{
     ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Vector,
     Work, Writing,
 };
-use tokio::sync::mpsc;
+use infera_surroundings::Surroundings;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
@@ -74,6 +76,10 @@ impl FakeClock {
 impl Clock for FakeClock {
     fn now_ms(&self) -> i64 {
         Self::START_MS + self.start.elapsed().as_millis() as i64
+    }
+
+    fn zone(&self) -> jiff::tz::TimeZone {
+        jiff::tz::TimeZone::UTC
     }
 
     fn describe(&self, unix_ms: i64) -> String {
@@ -155,6 +161,9 @@ impl FakeEngine {
     }
 }
 
+/// What a running engine holds of the main memory.
+pub(crate) const ENGINE_MEMORY: u64 = 1 << 30;
+
 impl EngineLink for FakeEngine {
     fn start(&self) -> BoxFuture<'static, Result<Engine, EngineError>> {
         let script = self.0.clone();
@@ -172,6 +181,10 @@ impl EngineLink for FakeEngine {
             });
             Ok(Engine { commands, events })
         })
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        u64::from(self.script().running) * ENGINE_MEMORY
     }
 }
 
@@ -945,6 +958,10 @@ pub(crate) struct Rig {
     pub(crate) store: Store,
     pub(crate) node: Node,
     pub(crate) folder: Arc<tempfile::TempDir>,
+    /// What the node sees around it.
+    pub(crate) around: watch::Sender<Surroundings>,
+    pub(crate) rules: watch::Sender<Rules>,
+    pub(crate) ready_to_sleep: mpsc::UnboundedReceiver<()>,
 }
 
 impl Rig {
@@ -982,6 +999,9 @@ impl Rig {
         let clock = Arc::new(FakeClock {
             start: Instant::now(),
         });
+        let (around, seen) = watch::channel(Surroundings::default());
+        let (rules, rules_in) = watch::channel(Rules::default());
+        let (ready_out, ready_to_sleep) = mpsc::unbounded_channel();
         let node = Node::start(
             NodeConfig {
                 models: vec![ModelConfig {
@@ -1003,6 +1023,11 @@ impl Rig {
                 hardware: machine.clone(),
                 clock: clock.clone(),
                 entropy: Arc::new(CountingEntropy::default()),
+                around: Around {
+                    seen,
+                    rules: rules_in,
+                    ready_to_sleep: ready_out,
+                },
             },
         )
         .await
@@ -1015,6 +1040,9 @@ impl Rig {
             store,
             node,
             folder,
+            around,
+            rules,
+            ready_to_sleep,
         }
     }
 

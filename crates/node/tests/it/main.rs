@@ -10,6 +10,7 @@ mod embeddings;
 mod engine;
 mod fakes;
 mod governing;
+mod guest;
 mod http;
 mod jobs;
 mod library;

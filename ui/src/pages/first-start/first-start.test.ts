@@ -129,6 +129,20 @@ describe("sharing", () => {
     expect([path.step, path.consent]).toEqual(["agree", false]);
   });
 
+  it("asks when the machine may work, and has an answer already", async () => {
+    await open("first-measured");
+    path.go("try");
+    const radio = (name: string) =>
+      [...document.querySelectorAll<HTMLLabelElement>("label.choice")]
+        .find((label) => label.textContent.includes(name))!
+        .querySelector("input")!;
+    await vi.waitFor(() => expect(radio("Whenever I’m not playing").checked).toBe(true));
+    radio("When I’m away").click();
+    await vi.waitFor(() => expect(app.state!.preset).toBe("away"));
+    expect(app.state!.settings.rules.away.on).toBe(true);
+    expect(called).not.toContain("agree");
+  });
+
   it("cannot begin without a tick, and can be left for later", async () => {
     await open("first-measured");
     for (let index = 1; index < STEPS.length; index += 1) await press("Skip");

@@ -36,7 +36,7 @@ export const en = {
     "Questions reach you as numbers that stand for pieces of words. They are not shown, and forgotten once the answer is delivered. The network learns your GPU, memory, free disk, speed and internet address.",
   "first.agree.stop": "How it stops",
   "first.agree.stop_text":
-    "Pause is on every page and acts at once. It also pauses while you chat with a model yourself and when the disk is nearly full. “Remove everything” in the settings deletes models, history, key and settings.",
+    "Pause is on every page and acts at once. It also pauses while you play, on battery, and while you chat with a model yourself. “Remove everything” in the settings deletes models, history, key and settings.",
   "first.network": "Address of your network",
   "first.network.about": "Whoever runs the network tells it to you. You can change it later.",
   "first.network.asking": "Asking the network…",
@@ -137,6 +137,10 @@ export const en = {
   "first.try.waiting": "{name} is on its way. Once it is here you can measure it.",
   "first.try.choose": "Choose a model",
 
+  "first.rules": "When may it work?",
+  "first.rules.text":
+    "This machine stays yours: the node steps aside and goes on by itself. The settings have finer rules.",
+
   "first.share": "Start sharing?",
   "first.share.text":
     "From then on this machine takes jobs from {network} and answers them with {model}. You can pause at any time.",
@@ -189,7 +193,7 @@ export const de: Same<typeof en> = {
     "Fragen erreichen Sie als Zahlen, die für Wortteile stehen. Sie werden nicht angezeigt und vergessen, sobald die Antwort zugestellt ist. Das Netzwerk erfährt GPU, Speicher, freien Platz, Tempo und Internetadresse.",
   "first.agree.stop": "Wie es aufhört",
   "first.agree.stop_text":
-    "Pausieren steht auf jeder Seite und wirkt sofort. Pausiert wird auch, während Sie selbst chatten und wenn der Datenträger fast voll ist. „Alles entfernen“ in den Einstellungen löscht Modelle, Verlauf, Schlüssel und Einstellungen.",
+    "Pausieren steht auf jeder Seite und wirkt sofort. Pausiert wird auch, während Sie spielen, im Akkubetrieb und während Sie selbst chatten. „Alles entfernen“ in den Einstellungen löscht Modelle, Verlauf, Schlüssel und Einstellungen.",
   "first.network": "Adresse Ihres Netzwerks",
   "first.network.about":
     "Wer das Netzwerk betreibt, nennt sie Ihnen. Sie lässt sich später ändern.",
@@ -299,6 +303,10 @@ export const de: Same<typeof en> = {
     "Sobald eines geladen ist, stehen hier sein Tempo und seine erste Antwort.",
   "first.try.waiting": "{name} ist unterwegs. Sobald es da ist, können Sie es messen.",
   "first.try.choose": "Modell wählen",
+
+  "first.rules": "Wann darf gearbeitet werden?",
+  "first.rules.text":
+    "Dieser Rechner bleibt Ihrer: Der Knoten macht Platz und macht von selbst weiter. Feinere Regeln stehen in den Einstellungen.",
 
   "first.share": "Das Teilen starten?",
   "first.share.text":

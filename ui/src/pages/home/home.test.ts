@@ -53,3 +53,51 @@ describe("the first page without a job", () => {
     );
   });
 });
+
+describe("the day's strip", () => {
+  const bar = () => document.querySelector<HTMLElement>('[role="slider"]')!;
+  const said = () => bar().getAttribute("aria-valuetext") ?? "";
+  const key = (name: string) =>
+    bar().dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+
+  it("says each part to the arrow keys, sums them up, and lists the same in a table", async () => {
+    await open("waiting");
+    document.querySelector<HTMLButtonElement>('[aria-label="The day before"]')!.click();
+    await vi.waitFor(() => expect(said()).toMatch(/^\d\d:\d\d–\d\d:\d\d: /), { timeout: 5000 });
+    key("Home");
+    await vi.waitFor(() => expect(said()).toMatch(/^00:00–/));
+    const rows = document.querySelectorAll("details tbody tr");
+    expect(bar().getAttribute("aria-valuemax")).toBe(String(rows.length - 1));
+    expect(said()).toContain(rows[0]!.querySelector("td")!.textContent!.trim());
+    key("ArrowRight");
+    await vi.waitFor(() => expect(bar().getAttribute("aria-valuenow")).toBe("1"));
+    expect(document.querySelector(".tip .span")?.textContent).toContain(
+      rows[1]!.querySelector("td")!.textContent!.trim(),
+    );
+    key("Escape");
+    await vi.waitFor(() => expect(document.querySelector(".strip .tip")).toBeNull());
+  });
+
+  it("goes back thirty days and no further", async () => {
+    await open("waiting");
+    const press = (label: string) =>
+      document.querySelector<HTMLButtonElement>(`button[aria-label="${label}"]`)!;
+    expect(press("The day after").disabled).toBe(true);
+    press("The day before").click();
+    await vi.waitFor(() =>
+      expect(document.querySelector(".days")?.textContent).toContain("Yesterday"),
+    );
+    await vi.waitFor(() => expect(text()).toMatch(/Worked \d/));
+    for (let day = 1; day < 30; day += 1) press("The day before").click();
+    await vi.waitFor(() => expect(press("The day before").disabled).toBe(true));
+    press("The day after").click();
+    await vi.waitFor(() => expect(press("The day before").disabled).toBe(false));
+  });
+
+  it("tells what will stand there on a first day", async () => {
+    await open("empty");
+    await vi.waitFor(() => expect(text()).toContain("What the node does will stand here"), {
+      timeout: 5000,
+    });
+  });
+});

@@ -39,6 +39,7 @@ export function weight({ obstacle }: Obstacle): StateKind {
   switch (obstacle) {
     case "paused":
     case "own_use":
+    case "rule":
       return "paused";
     case "offline":
     case "model_loading":

@@ -2,11 +2,16 @@
 
 #![deny(missing_docs)]
 
+pub mod rules;
+pub mod schedule;
+
 use std::time::Duration;
 
 use infera_protocol::requirements::{Mark, Requirement};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+use self::rules::{Guest, Held, Rules, Why};
 
 /// What is known when a decision is made.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +36,8 @@ pub struct Observations {
     pub storage_fault: Option<String>,
     /// Jobs and audits in progress.
     pub running: usize,
+    /// What the owner's rules are held against.
+    pub guest: Guest,
 }
 
 /// Why a node may not even look for work.
@@ -62,6 +69,8 @@ pub struct GovernorPolicy {
     pub stop_below_disk_bytes: u64,
     /// It goes on above this.
     pub resume_above_disk_bytes: u64,
+    /// When the owner needs the machine.
+    pub rules: Rules,
 }
 
 impl Default for GovernorPolicy {
@@ -70,6 +79,7 @@ impl Default for GovernorPolicy {
             release_after: Duration::from_millis(500),
             stop_below_disk_bytes: 100_000_000,
             resume_above_disk_bytes: 200_000_000,
+            rules: Rules::default(),
         }
     }
 }
@@ -84,10 +94,12 @@ pub struct Decision {
     /// When time alone may change the decision: unix time in milliseconds.
     #[serde(skip)]
     pub ask_again_ms: Option<i64>,
+    /// The owner's rules that hold, whether or not one of them is the reason.
+    pub held: Vec<Held>,
 }
 
 /// How far the node steps back, from not at all to all the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Take jobs.
@@ -122,6 +134,13 @@ pub enum Reason {
         /// Jobs in progress are still being finished.
         finishing: bool,
     },
+    /// The owner needs the machine.
+    Rule {
+        /// What for.
+        why: Why,
+        /// It is over, and the node goes on then: unix time in milliseconds. None while it lasts.
+        goes_on_ms: Option<i64>,
+    },
     /// The data folder cannot be written, and work that is not recorded is not done.
     StorageFault {
         /// What the system says, in one sentence in English.
@@ -144,10 +163,39 @@ pub enum Reason {
 
 /// The strictest of what each observation asks for. `now_ms` is unix time in milliseconds.
 pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64) -> Decision {
-    let decision = |mode, reason| Decision {
-        mode,
-        reason: Some(reason),
-        ask_again_ms: None,
+    let by_rules = rules::decide(&policy.rules, &observations.guest, now_ms);
+    let Some(decision) = without_rules(observations, policy, now_ms) else {
+        return by_rules;
+    };
+    // Who lets the last job end does not say so of a job that a rule ends.
+    let reason = if decision.mode == Mode::Drain && by_rules.mode > Mode::Drain {
+        by_rules.reason
+    } else {
+        decision.reason
+    };
+    let times = decision.ask_again_ms.into_iter();
+    Decision {
+        mode: decision.mode.max(by_rules.mode),
+        reason,
+        ask_again_ms: times.chain(by_rules.ask_again_ms).min(),
+        // The rules look on behind whatever else keeps the node: when that ends, they hold at once.
+        held: by_rules.held,
+    }
+}
+
+/// What speaks against work beside the owner's rules.
+fn without_rules(
+    observations: &Observations,
+    policy: &GovernorPolicy,
+    now_ms: i64,
+) -> Option<Decision> {
+    let decision = |mode, reason| {
+        Some(Decision {
+            mode,
+            reason: Some(reason),
+            ask_again_ms: None,
+            held: Vec::new(),
+        })
     };
     let finish_or_release = if observations.running > 0 {
         Mode::Drain
@@ -170,7 +218,7 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
     if let Some(pause) = observations.pause
         && pause.until_ms.is_none_or(|until| until > now_ms)
     {
-        return paused(pause, observations.running, policy, now_ms);
+        return Some(paused(pause, observations.running, policy, now_ms));
     }
     if observations.own_use {
         return decision(Mode::ReleaseGpu, Reason::OwnUse);
@@ -206,11 +254,7 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
             },
         );
     }
-    Decision {
-        mode: Mode::Run,
-        reason: None,
-        ask_again_ms: None,
-    }
+    None
 }
 
 fn paused(pause: Pause, running: usize, policy: &GovernorPolicy, now_ms: i64) -> Decision {
@@ -234,6 +278,7 @@ fn paused(pause: Pause, running: usize, policy: &GovernorPolicy, now_ms: i64) ->
             finishing,
         }),
         ask_again_ms,
+        held: Vec::new(),
     }
 }
 

@@ -1,0 +1,183 @@
+//! `infera rules`: when the node leaves the machine to its owner, and what it sees of them.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use infera_node::app::api::AppState;
+use infera_node::governor::rules::{Held, Preset, Rule, Rules};
+use infera_node::governor::schedule::Hours;
+use infera_surroundings::{Input, Seen, Session, Surroundings};
+use serde::Serialize;
+
+use super::Show;
+use super::remote::{Control, output};
+use super::terminal::{Fault, table};
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PresetName {
+    /// Whenever you neither play nor watch something in full screen
+    NotPlaying,
+    /// Only while nobody uses the machine
+    Away,
+    /// Only at night
+    Nights,
+    /// Whatever you do
+    Always,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::NotPlaying => Self::NotPlaying,
+            PresetName::Away => Self::Away,
+            PresetName::Nights => Self::Nights,
+            PresetName::Always => Self::Always,
+        }
+    }
+}
+
+/// What is shown.
+#[derive(Serialize)]
+struct Shown {
+    preset: Option<Preset>,
+    rules: Rules,
+    seen: Surroundings,
+    held: Vec<Held>,
+}
+
+pub(super) async fn rules(show: &Show, preset: Option<PresetName>) -> Result<ExitCode, Fault> {
+    let control = Control::of(show)?;
+    let state: AppState = match preset {
+        Some(name) => control.call("choose_preset", &Preset::from(name)).await?,
+        None => control.call("state", &()).await?,
+    };
+    let node = state.node.ok_or_else(|| {
+        Fault::with_advice(
+            &state.state.sentence,
+            "nothing is seen",
+            "end the node and start it again if this stays so",
+        )
+    })?;
+    let shown = Shown {
+        preset: state.preset,
+        rules: state.settings.rules,
+        seen: node.surroundings,
+        held: node.decision.held,
+    };
+    let sentence = node.state.sentence;
+    output(show, &shown, |shown| describe(shown, &sentence))
+}
+
+fn describe(shown: &Shown, sentence: &str) -> String {
+    let preset = match shown.preset {
+        Some(Preset::NotPlaying) => "Works whenever you neither play nor watch in full screen",
+        Some(Preset::Away) => "Works while you are away",
+        Some(Preset::Nights) => "Works at night",
+        Some(Preset::Always) => "Works whatever you do",
+        None => "Works by rules of your own",
+    };
+    let mut rows = vec![["Rule", "Is", "Sees now"].map(str::to_owned).to_vec()];
+    rows.extend(RULES.map(|rule| {
+        let holds = shown.held.iter().any(|held| held.rule == rule);
+        let (name, is) = set(rule, &shown.rules);
+        let mut sees = sees(rule, &shown.seen);
+        if holds {
+            sees += " (keeps the node from working)";
+        }
+        vec![name.to_owned(), is, sees]
+    }));
+    format!("{sentence}\n{preset}\n\n{}", table(&rows, &[]))
+}
+
+/// Those with a switch.
+const RULES: [Rule; 7] = [
+    Rule::Games,
+    Rule::Programs,
+    Rule::FullScreen,
+    Rule::Memory,
+    Rule::Battery,
+    Rule::Away,
+    Rule::Schedule,
+];
+
+/// A rule's name, and what it is set to.
+fn set(rule: Rule, rules: &Rules) -> (&'static str, String) {
+    let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+    match rule {
+        Rule::Sleep => ("sleep", switch(true)),
+        Rule::Games => ("games", switch(rules.games)),
+        Rule::Programs if rules.programs.is_empty() => ("programs", "none named".to_owned()),
+        Rule::Programs => ("programs", rules.programs.join(", ")),
+        Rule::FullScreen => ("full_screen", switch(rules.full_screen)),
+        Rule::Memory if rules.memory.on => (
+            "memory",
+            format!("{} left free", gigabytes(rules.memory.bytes)),
+        ),
+        Rule::Memory => ("memory", switch(false)),
+        Rule::Battery => ("battery", switch(rules.battery)),
+        Rule::Away if rules.away.on => ("away", format!("for {} min", rules.away.minutes)),
+        Rule::Away => ("away", switch(false)),
+        Rule::Schedule if rules.schedule.on => {
+            let hours: Vec<_> = rules.schedule.hours.iter().map(hours).collect();
+            ("schedule", hours.join(", "))
+        }
+        Rule::Schedule => ("schedule", switch(false)),
+    }
+}
+
+fn hours(hours: &Hours) -> String {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+    let days: Vec<_> = DAYS
+        .iter()
+        .zip(hours.days)
+        .filter_map(|(name, on)| on.then_some(*name))
+        .collect();
+    let days = if days.len() == DAYS.len() {
+        "daily".to_owned()
+    } else {
+        days.join(" ")
+    };
+    format!("{days} {} to {}", time(hours.from), time(hours.to))
+}
+
+/// What is seen of what a rule is about.
+fn sees(rule: Rule, seen: &Surroundings) -> String {
+    let names = |seen: &Option<Seen>, nothing: &str| {
+        seen.as_ref().map(|seen| match seen.names.as_slice() {
+            [] => nothing.to_owned(),
+            names => names.join(", "),
+        })
+    };
+    let sees = match rule {
+        Rule::Sleep => seen
+            .going_to_sleep
+            .map(|going| if going { "going to sleep" } else { "awake" }.to_owned()),
+        Rule::Games => names(&seen.games, "no game"),
+        Rule::Programs => names(&seen.programs, "none of them"),
+        Rule::FullScreen => names(&seen.full_screen, "nothing in full screen"),
+        Rule::Memory => seen
+            .available_memory_bytes
+            .map(|bytes| format!("{} free", gigabytes(bytes))),
+        Rule::Battery => seen
+            .power
+            .map(|power| match (power.on_battery, power.battery_percent) {
+                (true, Some(percent)) => format!("on battery, {percent} % left"),
+                (true, None) => "on battery".to_owned(),
+                (false, _) => "mains power".to_owned(),
+            }),
+        Rule::Away => match (seen.session, seen.input) {
+            (Some(Session::Locked), _) => Some("the screen is locked".to_owned()),
+            (Some(Session::Remote), _) => Some("somebody is here from afar".to_owned()),
+            (_, Some(Input::Recent)) => Some("somebody is here".to_owned()),
+            (_, Some(Input::Quiet { .. })) => Some("nobody is here".to_owned()),
+            (_, None) => None,
+        },
+        Rule::Schedule => return String::new(),
+    };
+    sees.unwrap_or_else(|| "not reported here".to_owned())
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / f64::from(1 << 30))
+}

@@ -1,0 +1,131 @@
+//! What several observers see of one thing becomes one.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use super::Board;
+use crate::{Input, Power, Seen};
+
+/// What several observers see of the same thing.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// By what the desktop calls input.
+    pub(crate) desktop_input: BTreeMap<Desktop, Input>,
+    pub(crate) gamepads: Option<Input>,
+    pub(crate) library_games: Option<Seen>,
+    pub(crate) game_mode: Option<Seen>,
+    /// By the service that knows of all supplies.
+    pub(crate) power_service: Option<Power>,
+    /// By the kernel's list of them.
+    pub(crate) power_supplies: Option<Power>,
+}
+
+/// Who tells of a desktop's input: who is trusted most comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Desktop {
+    Wayland,
+    Mutter,
+    X11,
+}
+
+impl Board {
+    pub(crate) fn set_part(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut parts);
+        self.set(|shown| {
+            shown.input = parts.input();
+            shown.games = parts.games();
+            shown.power = parts.power_service.or(parts.power_supplies);
+        });
+    }
+
+    pub(crate) fn set_desktop_input(&self, desktop: Desktop, input: Option<Input>) {
+        self.set_part(|parts| match input {
+            Some(input) => {
+                parts.desktop_input.insert(desktop, input);
+            }
+            None => {
+                parts.desktop_input.remove(&desktop);
+            }
+        });
+    }
+}
+
+impl Parts {
+    fn input(&self) -> Option<Input> {
+        let desktop = self.desktop_input.values().next().copied();
+        match (desktop, self.gamepads) {
+            (Some(Input::Quiet { since_ms: one }), Some(Input::Quiet { since_ms: other })) => {
+                let since_ms = one.max(other);
+                Some(Input::Quiet { since_ms })
+            }
+            (Some(Input::Recent), _) | (_, Some(Input::Recent)) => Some(Input::Recent),
+            (desktop, gamepads) => desktop.or(gamepads),
+        }
+    }
+
+    fn games(&self) -> Option<Seen> {
+        let mut all = [&self.library_games, &self.game_mode].into_iter().flatten();
+        let first = all.next()?.clone();
+        Some(Seen::of(
+            first
+                .names
+                .into_iter()
+                .chain(all.flat_map(|seen| seen.names.iter().cloned())),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_what_came_last_from_anywhere() {
+        let quiet = |since_ms| Some(Input::Quiet { since_ms });
+        for (desktop, gamepads, together) in [
+            (None, None, None),
+            (quiet(5), None, quiet(5)),
+            (None, quiet(7), quiet(7)),
+            (quiet(5), quiet(7), quiet(7)),
+            (Some(Input::Recent), quiet(7), Some(Input::Recent)),
+            (quiet(5), Some(Input::Recent), Some(Input::Recent)),
+        ] {
+            let parts = Parts {
+                desktop_input: desktop
+                    .map(|input| (Desktop::X11, input))
+                    .into_iter()
+                    .collect(),
+                gamepads,
+                ..Parts::default()
+            };
+            assert_eq!(parts.input(), together);
+        }
+    }
+
+    #[test]
+    fn who_is_trusted_most_tells_of_the_desktop() {
+        let (board, seen) = Board::new();
+        board.set_desktop_input(Desktop::X11, Some(Input::Recent));
+        board.set_desktop_input(Desktop::Wayland, Some(Input::Quiet { since_ms: 3 }));
+        assert_eq!(seen.borrow().input, Some(Input::Quiet { since_ms: 3 }));
+        board.set_desktop_input(Desktop::Wayland, None);
+        assert_eq!(seen.borrow().input, Some(Input::Recent));
+    }
+
+    #[test]
+    fn games_of_all_who_tell_of_them() {
+        let seen = |names: &[&str]| Some(Seen::of(names.iter().map(ToString::to_string)));
+        let parts = |library_games, game_mode| Parts {
+            library_games,
+            game_mode,
+            ..Parts::default()
+        };
+        assert_eq!(parts(None, None).games(), None);
+        assert_eq!(parts(seen(&["b"]), None).games(), seen(&["b"]));
+        assert_eq!(
+            parts(seen(&["b"]), seen(&["a", "b"])).games(),
+            seen(&["a", "b"])
+        );
+    }
+}

@@ -1,0 +1,219 @@
+import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
+import userEvent from "@testing-library/user-event";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { locale } from "../../i18n/index.svelte";
+import { app } from "../../lib/state.svelte";
+import { fakePlatform, refused, type Scenario } from "../../platform/fake";
+import { rules as someRules, surroundings, unseen } from "../../platform/fake-data";
+import type { Platform } from "../../platform/types";
+import { clockOf, hoursNote, minutesOf, presetWords, programName, sees, weekdays } from "./rules";
+import Settings from "./Settings.svelte";
+
+let stop = () => {};
+let platform: Platform;
+
+beforeEach(() => vi.spyOn(navigator, "languages", "get").mockReturnValue(["en-US"]));
+afterEach(() => {
+  cleanup();
+  stop();
+});
+
+async function open(scenario: Scenario) {
+  platform = fakePlatform(scenario);
+  stop = app.start(platform);
+  await vi.waitFor(() => expect(app.state).not.toBeNull());
+  render(Settings);
+}
+
+const rules = () => app.state!.settings.rules;
+const toggle = (name: string) => screen.getByRole("switch", { name, hidden: true });
+const button = (name: string) => screen.getByRole("button", { name, hidden: true });
+const row = (name: string) => toggle(name).closest("li")!;
+const fine = () => document.querySelector<HTMLDetailsElement>("section details")!;
+const radio = (name: string) => screen.getByRole<HTMLInputElement>("radio", { name });
+
+describe("words and times", () => {
+  it("are as a time field has them", () => {
+    expect([clockOf(0), clockOf(425), clockOf(1439)]).toEqual(["00:00", "07:05", "23:59"]);
+    expect([minutesOf("07:05"), minutesOf(""), minutesOf("7")]).toEqual([425, null, null]);
+  });
+
+  it("explain hours that are not plain", () => {
+    locale.choose("en", []);
+    const days = someRules.schedule.hours[0]!.days;
+    expect(hoursNote({ days, from: 60, to: 120 })).toBeNull();
+    expect(hoursNote({ days, from: 1320, to: 420 })).toBe("Ends on the day after.");
+    expect(hoursNote({ days, from: 420, to: 420 })).toMatch(/^The whole day/);
+  });
+
+  it("begin a week on Monday in every language", () => {
+    locale.choose("de", ["de-DE"]);
+    expect(weekdays()[0]!.long).toBe("Montag");
+    expect(weekdays()[6]!.short).toBe("So");
+  });
+
+  it("take a program's name without its folder", () => {
+    expect(programName("C:\\Games\\doom.exe")).toBe("doom.exe");
+    expect(programName(" /usr/bin/blender ")).toBe("blender");
+    expect(programName("/usr/bin/")).toBeNull();
+  });
+
+  it("of the night's preset follow the hours", () => {
+    locale.choose("en", []);
+    expect(presetWords("nights", someRules)).toContain("22:00 to 07:00");
+    const own = structuredClone(someRules);
+    own.schedule.hours[0]!.days[3] = false;
+    expect(presetWords("nights", own)).toContain("the hours of your schedule");
+  });
+
+  it("say what is seen, and where nothing is reported", () => {
+    locale.choose("en", []);
+    const now = new Date(2026, 10, 30, 12).getTime();
+    const seen = surroundings(now);
+    expect(sees("games", seen, now)).toBe("Sees: no game");
+    expect(sees("games", { ...seen, games: { names: ["Hades", "Doom"] } }, now)).toBe(
+      "Sees: Hades, Doom",
+    );
+    expect(
+      sees("battery", { ...seen, power: { on_battery: true, battery_percent: 63 } }, now),
+    ).toBe("Sees: on battery, 63\u00a0% left");
+    expect(sees("away", seen, now)).toBe("Sees: nobody since 11:56");
+    expect(sees("away", { ...seen, session: "locked", input: null }, now)).toBe(
+      "Sees: a locked screen",
+    );
+    expect(sees("memory", seen, now)).toBe("Sees: 13\u00a0GB free");
+    for (const rule of ["games", "full_screen", "programs", "memory", "battery", "away"] as const) {
+      expect(sees(rule, unseen, now)).toBe("Not reported here");
+    }
+  });
+});
+
+describe("the presets", () => {
+  it("set their rules and leave the others", async () => {
+    await open("waiting");
+    expect(radio("Whenever I’m not playing").checked).toBe(true);
+    expect(fine().open).toBe(false);
+    const before = rules();
+    radio("At night").click();
+    await vi.waitFor(() => expect(app.state!.preset).toBe("nights"));
+    expect(rules()).toEqual({ ...before, schedule: { ...before.schedule, on: true } });
+    expect(radio("At night").checked).toBe(true);
+  });
+
+  it("say so where the rules are the person's own", async () => {
+    await open("waiting");
+    toggle("Not while a game runs").click();
+    await vi.waitFor(() => expect(app.state!.preset).toBeNull());
+    expect(document.body.textContent).toContain("Your own rules, as they are set below");
+    expect(document.querySelectorAll('input[type="radio"]:checked').length).toBe(0);
+    cleanup();
+    render(Settings);
+    expect(fine().open).toBe(true);
+  });
+
+  it("go back to what holds when they are refused", async () => {
+    await open("waiting");
+    vi.spyOn(platform, "call").mockRejectedValue(
+      refused({ why: "settings_not_kept", detail: "The disk is full" }, "The disk is full"),
+    );
+    radio("Always").click();
+    await vi.waitFor(() => expect(document.body.textContent).toContain("Not saved:"));
+    expect(radio("Whenever I’m not playing").checked).toBe(true);
+  });
+});
+
+describe("each rule", () => {
+  it("is kept by its path", async () => {
+    await open("waiting");
+    const call = vi.spyOn(platform, "call");
+    toggle("Not on battery").click();
+    await vi.waitFor(() => expect(rules().battery).toBe(false));
+    expect(call).toHaveBeenCalledWith("change_settings", { "rules.battery": false });
+    toggle("Only while I’m away").click();
+    await vi.waitFor(() => expect(rules().away).toEqual({ on: true, minutes: 10 }));
+    const minutes = screen.getByLabelText<HTMLInputElement>("Away after");
+    await fireEvent.input(minutes, { target: { value: "0" } });
+    await fireEvent.change(minutes);
+    await vi.waitFor(() =>
+      expect(row("Only while I’m away").textContent).toContain("a whole number from 1 to 1,440"),
+    );
+    await fireEvent.input(minutes, { target: { value: "25" } });
+    await fireEvent.change(minutes);
+    await vi.waitFor(() => expect(rules().away.minutes).toBe(25));
+    const memory = screen.getByLabelText<HTMLInputElement>("Left to other programs");
+    await fireEvent.input(memory, { target: { value: "2.5" } });
+    await fireEvent.change(memory);
+    await vi.waitFor(() => expect(rules().memory.bytes).toBe(2.5 * 2 ** 30));
+    toggle("Keep the machine awake for a job").click();
+    await vi.waitFor(() => expect(rules().keep_awake).toBe(true));
+  });
+
+  it("says what it sees, and when it holds", async () => {
+    await open("game");
+    expect(row("Not while a game runs").textContent?.replace(/\s+/g, " ")).toContain(
+      "Sees: Hades · keeps the node from working",
+    );
+    expect(row("Not on battery").textContent).not.toContain("keeps the node");
+    cleanup();
+    stop();
+    await open("unseen");
+    expect(row("Not while a game runs").textContent).toContain("Not reported here");
+    expect(toggle("Not while a game runs").getAttribute("aria-checked")).toBe("true");
+  });
+
+  it("takes and gives up programs by name", async () => {
+    await open("waiting");
+    const user = userEvent.setup();
+    await user.type(screen.getByLabelText("Name of a program"), "/opt/doom{Enter}");
+    await vi.waitFor(() => expect(rules().programs).toEqual(["blender", "obs", "doom"]));
+    expect(screen.getByLabelText<HTMLInputElement>("Name of a program").value).toBe("");
+    button("Remove blender").click();
+    button("Remove obs").click();
+    await vi.waitFor(() => expect(rules().programs).toEqual(["doom"]));
+  });
+});
+
+describe("the schedule", () => {
+  it("has days, times and rows", async () => {
+    await open("waiting");
+    const hours = () => rules().schedule.hours;
+    // Two at once: the second is worked out on what the first has left.
+    button("Saturday").click();
+    button("Sunday").click();
+    await vi.waitFor(() =>
+      expect(hours()[0]!.days).toEqual([true, true, true, true, true, false, false]),
+    );
+    expect(button("Sunday").getAttribute("aria-pressed")).toBe("false");
+    const from = screen.getByLabelText<HTMLInputElement>("From");
+    await fireEvent.input(from, { target: { value: "20:30" } });
+    await fireEvent.blur(from);
+    await vi.waitFor(() => expect(hours()[0]).toMatchObject({ from: 1230, to: 420 }));
+    button("Add hours").click();
+    await vi.waitFor(() => expect(hours().length).toBe(2));
+    await vi.waitFor(() => button("Remove hours 2").click());
+    await vi.waitFor(() => expect(hours().length).toBe(1));
+  });
+
+  it("cannot exclude all hours, and says why", async () => {
+    await open("waiting");
+    toggle("Only in these hours").click();
+    await vi.waitFor(() => expect(rules().schedule.on).toBe(true));
+    const days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    for (const day of days) button(day).click();
+    await vi.waitFor(() =>
+      expect(row("Only in these hours").textContent).toContain(
+        "Not saved: With no day chosen the node would never work. Choose a day",
+      ),
+    );
+    expect(rules().schedule.hours[0]!.days).toEqual([
+      false,
+      false,
+      false,
+      false,
+      false,
+      false,
+      true,
+    ]);
+    expect(button("Sunday").getAttribute("aria-pressed")).toBe("true");
+  });
+});
