@@ -50,9 +50,13 @@ await run(async () => {
   const page = await open(undefined, {
     init: watch,
     permissions: ["clipboard-read", "clipboard-write"],
-    // A licence's page is opened, in a browser that reaches nothing else; at the end the program
-    // is gone.
-    allow: [/a request to https:\/\/huggingface\.co/, /net::ERR_/],
+    // A licence's page is opened, in a browser that reaches nothing else; a schedule without hours
+    // is refused; at the end the program is gone.
+    allow: [
+      /a request to https:\/\/huggingface\.co/,
+      /status of 409.*change_settings/,
+      /net::ERR_/,
+    ],
   });
   await page.context().route("https://**", (route) => route.abort());
   const main = page.locator("main");
@@ -417,13 +421,15 @@ await run(async () => {
     await main.getByText(/the node would never work/).waitFor();
     await press("Monday");
     await until("Monday is on", async () => (await hours())[0].days[0]);
+    await main.getByText(/the node would never work/).waitFor({ state: "detached" });
     for (const [label, text, name, minutes] of [
       ["From", "20:30", "from", 1230],
       ["To", "06:15", "to", 375],
     ]) {
       const field = main.getByLabel(label, { exact: true });
       await field.fill(text);
-      await field.press("Tab");
+      // Tab goes on to its minutes.
+      await field.blur();
       await until(`${label} is kept`, async () => (await hours())[0][name] === minutes);
     }
     await main.getByText("Ends on the day after.").waitFor();

@@ -177,7 +177,6 @@ export async function run(act) {
   async function end(error) {
     clearTimeout(timer);
     if (error !== null) {
-      console.error(`${script}, step "${current}": ${error.message}`);
       for (const fault of faults) if (!error.message.includes(fault)) console.error(fault);
       for (const [index, page] of pages.entries()) {
         const name = `${script}-${current.replaceAll(/[^a-z0-9]+/gi, "-")}-${index + 1}.png`;
@@ -192,6 +191,8 @@ export async function run(act) {
           .catch(() => "");
         console.error(`Page ${index + 1} (${taken}):\n${words.replaceAll(/\n+/g, "\n")}`);
       }
+      // Last, because of a long output the end is shown.
+      console.error(`${script}, step "${current}": ${error.message}`);
     }
     await browser?.close().catch(() => {});
     process.exit(error === null ? 0 : 1);

@@ -90,6 +90,11 @@ async fn work_anyway_lasts_its_time() {
     rig.until_sentence("Paused: Hades is running. Goes on when it closes")
         .await;
     assert!(rig.clock.now_ms() >= until);
+    // Nor does it outlast whoever wants their rules back.
+    rig.node.work_anyway(Duration::from_hours(1)).await.unwrap();
+    let snapshot = rig.node.work_anyway(Duration::ZERO).await.unwrap();
+    assert_eq!(snapshot.anyway_until_ms, None);
+    assert_eq!(snapshot.decision.mode, Mode::ReleaseGpu);
     // Who pauses does not want work anyway.
     rig.node.work_anyway(Duration::from_hours(1)).await.unwrap();
     rig.node.pause(None, false).await.unwrap();

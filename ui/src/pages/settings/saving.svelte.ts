@@ -31,6 +31,12 @@ export type Kept = Settings &
 
 const SHOWN_MS = 2500;
 
+/** What is wrong with one part of a rule may be mended by another. */
+const areOfOneRule = (one: string, other: string) => {
+  const [, , part] = one.split(".");
+  return part !== undefined && other.startsWith(one.slice(0, -part.length));
+};
+
 export class Saving {
   /** Where something was kept a moment ago. */
   section = $state<SectionId | null>(null);
@@ -80,9 +86,9 @@ export class Saving {
       this.failures += 1;
       return false;
     }
-    const errors = { ...this.errors };
-    delete errors[name];
-    this.errors = errors;
+    this.errors = Object.fromEntries(
+      Object.entries(this.errors).filter(([wrong]) => wrong !== name && !areOfOneRule(wrong, name)),
+    );
     this.section = section;
     toasts.speak(t("settings.saved"));
     clearTimeout(this.#timer);

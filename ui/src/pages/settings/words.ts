@@ -27,7 +27,7 @@ export const en = {
 
   "settings.rules": "When to work",
   "settings.rules_about":
-    "This machine is yours first. What the rules look at stays on it: nothing of it is passed on.",
+    "This machine is yours first. What the rules see stays on it: the network is told that a game is running, never which.",
   "rules.presets": "When to work",
   "rules.preset.not_playing": "Whenever I’m not playing",
   "rules.preset.not_playing_text": "Steps aside for games and for what fills the screen.",
@@ -269,7 +269,7 @@ export const de: Same<typeof en> = {
 
   "settings.rules": "Wann gearbeitet wird",
   "settings.rules_about":
-    "Dieser Rechner gehört zuerst Ihnen. Was die Regeln ansehen, bleibt auf ihm: Nichts davon wird weitergegeben.",
+    "Dieser Rechner gehört zuerst Ihnen. Was die Regeln sehen, bleibt auf ihm: Das Netzwerk erfährt, dass ein Spiel läuft, nie welches.",
   "rules.presets": "Wann gearbeitet wird",
   "rules.preset.not_playing": "Wenn ich nicht spiele",
   "rules.preset.not_playing_text":
