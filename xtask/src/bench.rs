@@ -20,6 +20,8 @@ pub(crate) enum Name {
     Balancer,
     /// How many of a hundred jobs of each kind of node the reference nodes find right and wrong
     Verification,
+    /// How fast a node leaves the machine to its owner, and what it costs to look out for them
+    Guest,
     /// The desktop program's start, and what it costs while it is paused with the window closed
     Desktop,
 }
@@ -37,6 +39,10 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
             let mut command = Command::new(bench);
             command.arg(model()?).arg(&options.device);
             process::run(command)
+        }
+        Name::Guest => {
+            build(options)?;
+            process::run(Command::new(network::tool("--bin", "guest-bench", !options.dev)?))
         }
         Name::Balancer => balancer(&network::tool(
             "--example",

@@ -79,3 +79,38 @@ impl Store {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_old_is_forgotten_and_reasons_of_other_versions_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("node.sqlite"))
+            .await
+            .unwrap();
+        let stretch = |from_ms, to_ms| Stretch {
+            from_ms,
+            to_ms,
+            kind: StateKind::Waiting,
+            summary: Some(Summary::WaitingForJobs),
+        };
+        store.keep_stretch(&stretch(0, 10), 0).await.unwrap();
+        store.keep_stretch(&stretch(10, 20), 0).await.unwrap();
+        // It goes on.
+        store.keep_stretch(&stretch(10, 30), 11).await.unwrap();
+        let change = "UPDATE stretch SET summary = '{\"summary\":\"of another version\"}'";
+        store.execute(sqlx::query(change)).await.unwrap();
+        store.keep_stretch(&stretch(30, 40), 11).await.unwrap();
+        let of = |from_ms, to_ms| StretchesQuery { from_ms, to_ms };
+        let kept = store.stretches(of(0, 100)).await.unwrap();
+        let other = Stretch {
+            summary: None,
+            ..stretch(10, 30)
+        };
+        assert_eq!(kept, [other.clone(), stretch(30, 40)]);
+        assert_eq!(store.stretches(of(0, 30)).await.unwrap(), [other]);
+        assert_eq!(store.stretches(of(41, 100)).await.unwrap(), []);
+    }
+}
