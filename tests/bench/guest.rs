@@ -33,7 +33,7 @@ mod linux {
     use xtask::{Result, wait};
 
     const ROUNDS: usize = 20;
-    const WATCHED: Duration = Duration::from_secs(60);
+    const WATCHED: Duration = Duration::from_mins(1);
     /// What becomes of a signal is looked at so often.
     const LOOK_EVERY: Duration = Duration::from_millis(1);
     const LIMIT: Duration = Duration::from_secs(10);

@@ -42,7 +42,11 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         }
         Name::Guest => {
             build(options)?;
-            process::run(Command::new(network::tool("--bin", "guest-bench", !options.dev)?))
+            process::run(Command::new(network::tool(
+                "--bin",
+                "guest-bench",
+                !options.dev,
+            )?))
         }
         Name::Balancer => balancer(&network::tool(
             "--example",

@@ -262,6 +262,35 @@ async fn choices_outlive_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_node_did_outlives_the_program() {
+    let running = Running::start().await;
+    let all = json!({ "from_ms": 0, "to_ms": i64::MAX });
+    let stretches = async {
+        loop {
+            let stretches = running.call("stretches", all.clone()).await;
+            if stretches[0].is_object() {
+                return stretches;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let stretches = tokio::time::timeout(Duration::from_mins(1), stretches);
+    let stretches = stretches.await.expect("a state that lasts is written down");
+    assert_eq!(stretches[0]["kind"], "needs_you", "{stretches}");
+    assert_eq!(stretches[0]["summary"]["summary"], "not_agreed");
+    let running = running.restart().await;
+    running
+        .until("the node runs", |state| state.node.is_some())
+        .await;
+    let again = running.call("stretches", all).await;
+    assert_eq!(again[0]["from_ms"], stretches[0]["from_ms"], "{again}");
+    let ends = |stretches: &Value| stretches[0]["to_ms"].as_i64();
+    assert!(ends(&again) >= ends(&stretches), "{again} {stretches}");
+    let nothing = json!({ "from_ms": 0, "to_ms": 1 });
+    assert_eq!(running.call("stretches", nothing).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chat_answers_and_the_node_makes_room_meanwhile() {
     let running = Running::start().await;
     let path = running.model().await;
