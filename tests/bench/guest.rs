@@ -110,7 +110,10 @@ mod linux {
         node.run(&["config", rule.setting, rule.on])?;
         until_ready(node)?;
         let mut streamed = Streamed::default();
-        let mut events = world.stream(&story(1, 300))?;
+        // The balancer learns a moment later than we that the node is ready.
+        let mut events = wait::until("the balancer takes a job", START_LIMIT, || {
+            Ok(world.stream(&story(1, 300)).ok())
+        })?;
         while streamed.pieces < 3 {
             streamed.take(&events.next().ok_or("the answer ended too early")??)?;
         }
