@@ -14,6 +14,7 @@ async fn main() {
     let mut observers = Observers::start(Wanted {
         programs: arguments.collect(),
         keep_awake: false,
+        hurry: true,
     });
     let show = async {
         while observers.seen.changed().await.is_ok() {

@@ -126,6 +126,8 @@ pub struct Wanted {
     pub programs: Vec<String>,
     /// The machine is kept from falling asleep by itself.
     pub keep_awake: bool,
+    /// Something waits to be stopped: what must be looked for again and again is looked for often.
+    pub hurry: bool,
 }
 
 /// The observers. They end when this is dropped.

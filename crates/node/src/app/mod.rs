@@ -513,6 +513,7 @@ impl App {
         let wanted = Wanted {
             programs: rules.programs.clone(),
             keep_awake: rules.keep_awake && job_runs,
+            hurry: job_runs,
         };
         self.0.observers.wanted.send_if_modified(|current| {
             let changed = *current != wanted;

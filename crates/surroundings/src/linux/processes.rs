@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::readiness_of;
 use crate::board::Board;
@@ -24,6 +24,8 @@ use crate::program::{Program, normal};
 use crate::{Seen, Wanted};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// While nothing waits to be stopped.
+const LOOK_AT_LEISURE_EVERY: Duration = Duration::from_secs(1);
 /// What was missed, because it became another program late in its life, is found by then.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(30);
 /// A process has its number before it can be seen, and becomes its program later: starters take
@@ -50,11 +52,8 @@ pub(super) async fn observe(folder: PathBuf, board: Board, mut wanted: watch::Re
         matching: HashMap::new(),
         ends: JoinSet::new(),
     };
-    let mut look = interval(LOOK_EVERY);
-    let mut look_at_all = interval(LOOK_AT_ALL_EVERY);
-    for ticks in [&mut look, &mut look_at_all] {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    }
+    let mut look = ticks(pace(&wanted.borrow()));
+    let mut look_at_all = ticks(LOOK_AT_ALL_EVERY);
     loop {
         let changed = tokio::select! {
             _ = look.tick() => table.look(),
@@ -66,7 +65,18 @@ pub(super) async fn observe(folder: PathBuf, board: Board, mut wanted: watch::Re
                 if changed.is_err() {
                     return;
                 }
-                table.wanted = names_of(&wanted.borrow_and_update());
+                let (names, pace) = {
+                    let wanted = wanted.borrow_and_update();
+                    (names_of(&wanted), pace(&wanted))
+                };
+                if look.period() != pace {
+                    // Begins with a look.
+                    look = ticks(pace);
+                }
+                if names == table.wanted {
+                    continue;
+                }
+                table.wanted = names;
                 table.look_at_all()
             }
         };
@@ -74,6 +84,21 @@ pub(super) async fn observe(folder: PathBuf, board: Board, mut wanted: watch::Re
             table.show(&board);
         }
     }
+}
+
+fn pace(wanted: &Wanted) -> Duration {
+    if wanted.hurry {
+        LOOK_EVERY
+    } else {
+        LOOK_AT_LEISURE_EVERY
+    }
+}
+
+/// The first comes at once.
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// The names of this user's programs.

@@ -41,5 +41,6 @@ pub(crate) fn programs(names: &[&str]) -> Wanted {
     Wanted {
         programs: names.iter().map(ToString::to_string).collect(),
         keep_awake: false,
+        hurry: true,
     }
 }

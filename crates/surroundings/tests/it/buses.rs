@@ -397,6 +397,7 @@ fn awake(keep_awake: bool) -> Wanted {
     Wanted {
         programs: Vec::new(),
         keep_awake,
+        hurry: false,
     }
 }
 
