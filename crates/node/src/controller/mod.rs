@@ -489,7 +489,12 @@ impl Controller {
         } else {
             0
         };
-        let schedule = rules.schedule.says(&self.edges.clock.now());
+        // This runs for every token: without a schedule nobody asks what the clock on the wall shows.
+        let schedule = if rules.schedule.on {
+            rules.schedule.says(&self.edges.clock.now())
+        } else {
+            None
+        };
         Guest {
             surroundings,
             schedule,
