@@ -16,10 +16,8 @@ const DESKTOP: &str = "infera-desktop";
 
 pub(crate) fn run(options: &TestOptions) -> Result<()> {
     let everything = !options.fast && options.filters.is_empty();
-    if everything {
-        packages::for_tests()?;
-    }
     if !options.fast {
+        packages::for_tests()?;
         // The programs are built with the window's files.
         ui::build()?;
     }
