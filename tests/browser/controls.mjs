@@ -141,11 +141,23 @@ await run(async () => {
 
   await step("GPU", async () => {
     await goTo(page, "GPU");
-    const cpu = page.getByRole("radio", { name: /^Processor \(CPU\)/ });
-    await page.getByRole("radio", { name: /^Automatic/ }).check();
-    await until("it is automatic", async () => (await settingsOf()).device.device === "auto");
-    await cpu.check();
-    await until("it is the processor", async () => (await settingsOf()).device.device === "cpu");
+    const devices = async () => (await settingsOf()).devices.map(({ device }) => device).join();
+    const tick = (name) => page.getByRole("checkbox", { name });
+    await tick(/^Automatic/).check();
+    await until("it is automatic", async () => (await devices()) === "");
+    await tick(/^Processor \(CPU\)/).check();
+    await until("it is the processor", async () => (await devices()) === "cpu");
+    await call("change_settings", {
+      devices: [{ device: "cpu" }, { device: "named", name: "llvmpipe" }],
+    });
+    const paused = async () =>
+      (await ask("status")).devices.map(({ paused }) => paused).join();
+    await button("Pause this one").click();
+    await until("the first device is paused", async () => /^true,false/.test(await paused()));
+    await button("Resume this one").click();
+    await until("it works again", async () => /^false,false/.test(await paused()));
+    await tick(/^“llvmpipe”/).uncheck();
+    await until("it is the processor again", async () => (await devices()) === "cpu");
     const software = page.getByRole("switch", { name: /^Never use/ });
     for (let index = 0; index < (await software.count()); index += 1) {
       await software.nth(index).click();

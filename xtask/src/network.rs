@@ -362,6 +362,7 @@ impl Ledger {
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub model: PathBuf,
+    /// Several with commas between them.
     pub device: String,
     pub sequences: Option<u32>,
     /// Runs as the desktop program, in a window.
@@ -442,7 +443,7 @@ impl Node {
         let mut command = self.command(&["run", "--control", "127.0.0.1:0"]);
         command
             .args(["--balancer", &self.balancer_url])
-            .args(["--device", &self.options.device])
+            .args(self.options.device.split(',').flat_map(|device| ["--device", device]))
             .arg("--model")
             .arg(&self.options.model)
             .arg("--key-file")

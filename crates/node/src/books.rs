@@ -83,6 +83,19 @@ pub struct JobRow {
     pub record: WorkRecord,
     /// None where this node did not measure it.
     pub tokens_per_second: Option<f32>,
+    /// What computed it: an adapter's id, or `cpu`. None where this program did not see it.
+    pub device: Option<String>,
+}
+
+impl JobRow {
+    /// What the balancer tells of a piece of work, and nothing else.
+    pub fn told(record: WorkRecord) -> Self {
+        Self {
+            record,
+            tokens_per_second: None,
+            device: None,
+        }
+    }
 }
 
 /// How long each bucket of the earnings is, in the machine's time zone.
@@ -152,7 +165,7 @@ pub struct Estimate {
 }
 
 /// The first screen's figures of the day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Today {
     /// Confirmed and pending.
     pub micro_points: i64,
@@ -164,4 +177,17 @@ pub struct Today {
     pub pending: u32,
     /// Those of them that lost their points.
     pub failed: u32,
+    /// The same by what computed them, as far as this program saw it.
+    pub devices: Vec<DeviceToday>,
+}
+
+/// What one device did on a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct DeviceToday {
+    /// An adapter's id, or `cpu`.
+    pub device: String,
+    /// Confirmed and pending.
+    pub micro_points: i64,
+    /// As [`Today::jobs`].
+    pub jobs: u32,
 }

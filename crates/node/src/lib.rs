@@ -28,6 +28,7 @@ pub mod model_fault;
 mod node;
 mod node_config;
 mod own_certificates;
+mod placement;
 mod production;
 mod session;
 mod sse;

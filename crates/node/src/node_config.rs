@@ -18,6 +18,8 @@ use crate::hardware::HardwareProbe;
 #[derive(Debug, Clone, Default)]
 pub struct NodeConfig {
     pub models: Vec<ModelConfig>,
+    /// What computes, each beside the others. At least one.
+    pub devices: Vec<DeviceChoice>,
     pub governor: GovernorPolicy,
     /// Why the node may not even look for work.
     pub hold: Option<Hold>,
@@ -26,7 +28,8 @@ pub struct NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelConfig {
     pub path: PathBuf,
-    pub device: DeviceChoice,
+    /// Device memory that it takes; none where the file does not tell.
+    pub needed_bytes: Option<u64>,
     /// Limits the context below the model's own.
     pub context_tokens: Option<u32>,
     /// How many jobs may run at once.

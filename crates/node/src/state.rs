@@ -33,6 +33,9 @@ pub struct NodeSnapshot {
     pub connection: Connection,
     /// The chosen models, in the settings' order. Empty while none is chosen.
     pub models: Vec<ModelStatus>,
+    /// What computes, in the settings' order, each beside the others. Empty until the hardware is
+    /// known.
+    pub devices: Vec<DeviceStatus>,
     /// Jobs and audits in progress.
     pub work: Vec<WorkInProgress>,
     /// None until the balancer has told them.
@@ -278,7 +281,41 @@ pub enum TurnedAway {
     TooMuch,
 }
 
-/// A chosen model and its engine.
+/// A device that computes, and what it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct DeviceStatus {
+    /// [`crate::gpu::Adapter::id`], `cpu`, or what the settings name and is not there.
+    pub id: String,
+    /// As the driver or the system tells it.
+    pub name: String,
+    /// It was chosen, and is not there, or not any more.
+    pub missing: bool,
+    /// The person wants this one left alone.
+    pub paused: bool,
+    /// How far it steps back; never less than the node as a whole.
+    pub mode: Mode,
+    /// Why it is not `run`: the node's reason before its own.
+    pub reason: Option<Reason>,
+    /// The models that are to be on it.
+    pub models: Vec<DeviceModel>,
+    /// Jobs in progress on it.
+    pub jobs: u32,
+    /// Checks of other nodes' outputs in progress on it.
+    pub audits: u32,
+    /// Of its jobs together; none while no job has written anything.
+    pub tokens_per_second: Option<f32>,
+}
+
+/// A model on one of several devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct DeviceModel {
+    /// As [`ModelStatus::name`].
+    pub name: String,
+    /// Whether it can compute there.
+    pub engine: EngineStatus,
+}
+
+/// A chosen model and its engine; of several engines, the one that is nearest to computing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelStatus {
     /// From the file's metadata, or the file's name until it is loaded.
@@ -293,7 +330,7 @@ pub struct ModelStatus {
     pub engine: EngineStatus,
 }
 
-/// What a model's engine does. Each chosen model has one of its own.
+/// What a model's engine does. Each model has one of its own on each device that it is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EngineStatus {
@@ -338,6 +375,8 @@ pub struct WorkInProgress {
     pub id: String,
     /// The model's name, as the network calls it where that is known.
     pub model: String,
+    /// [`DeviceStatus::id`] of what computes it.
+    pub device: String,
     /// Tokens of the prompt; for an audit, all tokens that it reads.
     pub input_tokens: u32,
     /// Tokens written so far; 0 for an audit, which writes none.
@@ -873,6 +912,7 @@ mod tests {
             },
             connection: Connection::Connected { reference: false },
             models: vec![model(EngineStatus::Ready, Some(true))],
+            devices: Vec::new(),
             work: Vec::new(),
             points: None,
             hardware: None,
@@ -889,6 +929,7 @@ mod tests {
             kind,
             id: "1".to_owned(),
             model: "tiny".to_owned(),
+            device: "cpu".to_owned(),
             input_tokens: 1,
             output_tokens: 1,
             max_tokens: 10,

@@ -244,6 +244,7 @@ const shared: Same<SharedWords> = {
   "refused.not_gguf": "Das ist keine GGUF-Datei",
   "refused.no_such_command": "Das kann diese Version des Programms nicht",
   "refused.no_such_model": "Dieses Modell ist nicht mehr da",
+  "refused.no_such_device": "Dieses Gerät rechnet nicht mehr",
   "refused.starting": "Der Knoten startet noch",
   "refused.ending": "Das Programm wird beendet",
   "refused.key_has_place": "Der Schlüssel des Knotens hat schon einen Platz",

@@ -228,6 +228,7 @@ const shared = {
   "refused.not_gguf": "This is not a GGUF file",
   "refused.no_such_command": "This version of the program cannot do that",
   "refused.no_such_model": "This model is not there any more",
+  "refused.no_such_device": "This device does not compute any more",
   "refused.starting": "The node is still starting",
   "refused.ending": "The program is ending",
   "refused.key_has_place": "The node’s key has a place already",

@@ -49,6 +49,7 @@ export function refusalFault(error: CallError): Fault {
 /** Whose sentence leaves nothing out. */
 const WHOLE: readonly CallError["refusal"]["why"][] = [
   "no_such_model",
+  "no_such_device",
   "starting",
   "ending",
   "key_has_place",
@@ -514,7 +515,7 @@ function rule(why: Why, now: number) {
   return { key: neverOpens(why) ? "hours_never" : why.why, values } as const;
 }
 
-function ruleSentence(why: Why, now: number): string {
+export function ruleSentence(why: Why, now: number): string {
   if (why.why === "battery" && why.percent !== null) {
     return t("summary.rule.battery_left", { percent: why.percent });
   }
@@ -523,7 +524,7 @@ function ruleSentence(why: Why, now: number): string {
 }
 
 /** That a rule's reason is gone. */
-function overWords(why: Why): string {
+export function overWords(why: Why): string {
   return say(`summary.rule.over.${why.why}`, rule(why, 0).values);
 }
 

@@ -707,15 +707,79 @@ code: DownloadFault,
  * The same with numbers, in one sentence in English.
  */
 message: string, };
-export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", 
+export type DeviceModel = { 
+/**
+ * As [`ModelStatus::name`].
+ */
+name: string, 
+/**
+ * Whether it can compute there.
+ */
+engine: EngineStatus, };
+export type DeviceSetting = { "device": "cpu" } | { "device": "adapter", 
 /**
  * [`crate::gpu::Adapter::id`].
  */
 id: string, } | { "device": "named", 
 /**
- * Part of the name or the API, in any case.
+ * The place on the PCI bus, the number in the list of `infera check`, or part of the name
+ * or the API, in any case.
  */
 name: string, };
+export type DeviceStatus = { 
+/**
+ * [`crate::gpu::Adapter::id`], `cpu`, or what the settings name and is not there.
+ */
+id: string, 
+/**
+ * As the driver or the system tells it.
+ */
+name: string, 
+/**
+ * It was chosen, and is not there, or not any more.
+ */
+missing: boolean, 
+/**
+ * The person wants this one left alone.
+ */
+paused: boolean, 
+/**
+ * How far it steps back; never less than the node as a whole.
+ */
+mode: Mode, 
+/**
+ * Why it is not `run`: the node's reason before its own.
+ */
+reason: Reason | null, 
+/**
+ * The models that are to be on it.
+ */
+models: Array<DeviceModel>, 
+/**
+ * Jobs in progress on it.
+ */
+jobs: number, 
+/**
+ * Checks of other nodes' outputs in progress on it.
+ */
+audits: number, 
+/**
+ * Of its jobs together; none while no job has written anything.
+ */
+tokens_per_second: number | null, };
+export type DeviceToday = { 
+/**
+ * An adapter's id, or `cpu`.
+ */
+device: string, 
+/**
+ * Confirmed and pending.
+ */
+micro_points: number, 
+/**
+ * As [`Today::jobs`].
+ */
+jobs: number, };
 export type Earnings = { 
 /**
  * All that this node has earned, as far as this machine and the balancer know.
@@ -826,7 +890,7 @@ detail: string, } | { "why": "no_such_command",
 /**
  * The command that was asked for.
  */
-name: string, } | { "why": "no_such_model" } | { "why": "away_minutes", 
+name: string, } | { "why": "no_such_model" } | { "why": "no_such_device" } | { "why": "away_minutes", 
 /**
  * What was to be set.
  */
@@ -1135,6 +1199,10 @@ export type JobRow = {
  */
 tokens_per_second: number | null, 
 /**
+ * What computed it: an adapter's id, or `cpu`. None where this program did not see it.
+ */
+device: string | null, 
+/**
  * What `id` is the id of.
  */
 kind: WorkKind, 
@@ -1354,6 +1422,11 @@ connection: Connection,
  * The chosen models, in the settings' order. Empty while none is chosen.
  */
 models: Array<ModelStatus>, 
+/**
+ * What computes, in the settings' order, each beside the others. Empty until the hardware is
+ * known.
+ */
+devices: Array<DeviceStatus>, 
 /**
  * Jobs and audits in progress.
  */
@@ -1592,9 +1665,10 @@ export type Settings = {
  */
 balancer: string | null, 
 /**
- * What computes.
+ * What computes, each device beside the others. Without any: the best GPU there is, else the
+ * processor.
  */
-device: DeviceSetting, 
+devices: Array<DeviceSetting>, 
 /**
  * [`crate::gpu::Adapter::id`]s that are never used.
  */
@@ -1810,7 +1884,11 @@ pending: number,
 /**
  * Those of them that lost their points.
  */
-failed: number, };
+failed: number, 
+/**
+ * The same by what computed them, as far as this program saw it.
+ */
+devices: Array<DeviceToday>, };
 export type TurnedAway = "identity_in_use" | "too_much";
 export type UseModel = { 
 /**
@@ -1866,6 +1944,10 @@ id: string,
  * The model's name, as the network calls it where that is known.
  */
 model: string, 
+/**
+ * [`DeviceStatus::id`] of what computes it.
+ */
+device: string, 
 /**
  * Tokens of the prompt; for an audit, all tokens that it reads.
  */
@@ -1959,6 +2041,10 @@ export type Commands = {
   pause: { request: PauseRequest; answer: AppState };
   /** Take jobs again. */
   resume: { request: null; answer: AppState };
+  /** Leave one device alone; the others go on. */
+  pause_device: { request: ById; answer: AppState };
+  /** Take jobs on it again. */
+  resume_device: { request: ById; answer: AppState };
   /** Work for a while whatever the owner's rules say. */
   work_anyway: { request: ForSeconds; answer: AppState };
   /** Sets the rules that a preset is about; the others stay as they are. */

@@ -360,6 +360,7 @@ export function finishedJob(
     reason: "",
     points: input * 60 + output * 10_000,
     references: [],
+    device: "0000:01:00.0",
   };
 }
 
@@ -635,6 +636,7 @@ export function firstState(now: number): AppState {
           engine: { state: "ready" },
         },
       ],
+      devices: [],
       work: [],
       points: { confirmed: 18_412_600_000, pending: 8_400_000, forfeited: 3_100_000 },
       hardware,
@@ -655,7 +657,7 @@ export function firstState(now: number): AppState {
     setup: { agreed: true, finished: true },
     settings: {
       balancer: "https://balancer.example.org",
-      device: { device: "auto" },
+      devices: [],
       excluded_adapters: [],
       vram_reserve_bytes: 2 ** 30,
       jobs_at_once: 2,
@@ -689,7 +691,7 @@ export function firstState(now: number): AppState {
       free_bytes: 212 * GB,
       quota_bytes: 50 * GB,
     },
-    today: { micro_points: 0, jobs: 0, verified: 0, pending: 0, failed: 0 },
+    today: { micro_points: 0, jobs: 0, verified: 0, pending: 0, failed: 0, devices: [] },
     obstacles: [{ obstacle: "no_demand" }],
     benchmark: null,
   };

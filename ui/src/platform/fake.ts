@@ -22,6 +22,8 @@ import type {
   AppState,
   CallError,
   Commands,
+  DeviceStatus,
+  DeviceToday,
   Download,
   DownloadFault,
   Earnings,
@@ -31,11 +33,13 @@ import type {
   JobsPage,
   JobsQuery,
   ModelFault,
+  NodeSnapshot,
   Obstacle,
   Period,
   Platform,
   PointSums,
   Preset,
+  Reason,
   Requirement,
   Rules,
   Settings,
@@ -71,6 +75,7 @@ export const SCENARIOS = [
   "small-points",
   "gaps",
   "gpus",
+  "two-gpus",
   "browser",
   "many-obstacles",
   "many-jobs",
@@ -137,6 +142,7 @@ class Fake implements Platform {
   #until: number | null = null;
   #finishing = false;
   #paused = false;
+  readonly #pausedDevices = new Set<string>();
   #ownUse = false;
   /** When the game's rule lets go. */
   #closes: number | null = null;
@@ -242,6 +248,8 @@ class Fake implements Platform {
         this.#finishing = finish_first === true && (state.node?.work.length ?? 0) > 0;
         if (!this.#finishing && state.node !== null) state.node.work = [];
       }),
+    pause_device: ({ id }) => this.#change(() => this.#pausedDevices.add(id)),
+    resume_device: ({ id }) => this.#change(() => this.#pausedDevices.delete(id)),
     resume: () =>
       this.#change(() => {
         this.#paused = false;
@@ -270,13 +278,13 @@ class Fake implements Platform {
           ...model,
           in_use: settings.models.includes(model.path),
         }));
-        const { device, excluded_adapters: excluded } = settings;
+        const { devices, excluded_adapters: excluded } = settings;
+        const isTicked = (id: string) =>
+          devices.some((device) => device.device === "adapter" && device.id === id);
         // One that is gone is listed for its settings only.
         state.adapters = state.adapters.filter(
           ({ id, standing }) =>
-            standing.standing !== "missing" ||
-            excluded.includes(id) ||
-            (device.device === "adapter" && device.id === id),
+            standing.standing !== "missing" || excluded.includes(id) || isTicked(id),
         );
         state.host = hostFor(state, settings.web_control);
         state.adapters = state.adapters.map((adapter) =>
@@ -286,9 +294,9 @@ class Fake implements Platform {
                 ...adapter,
                 standing: settings.excluded_adapters.includes(adapter.id)
                   ? { standing: "excluded" }
-                  : settings.device.device === "adapter" && settings.device.id === adapter.id
+                  : isTicked(adapter.id)
                     ? { standing: "chosen" }
-                    : settings.device.device === "auto" && adapter.kind === "discrete"
+                    : devices.length === 0 && adapter.kind === "discrete"
                       ? { standing: "chosen" }
                       : { standing: "available" },
               },
@@ -433,6 +441,7 @@ class Fake implements Platform {
             kind: "audit",
             id: "c0ffee",
             model: "Llama 3.2 3B Instruct",
+            device: "0000:01:00.0",
             input_tokens: 900,
             output_tokens: 0,
             max_tokens: 400,
@@ -561,7 +570,7 @@ class Fake implements Platform {
         ];
         break;
       case "gpus":
-        state.settings.device = { device: "adapter", id: "0000:01:00.0" };
+        state.settings.devices = [{ device: "adapter", id: "0000:01:00.0" }];
         state.settings.excluded_adapters = ["0000:00:02.0", "0000:41:00.0"];
         state.adapters = [
           state.adapters[0]!,
@@ -578,6 +587,15 @@ class Fake implements Platform {
           },
         ];
         this.#beginJob(now - 5200, 512, 400, 214);
+        break;
+      case "two-gpus":
+        state.settings.devices = state.adapters
+          .slice(0, 2)
+          .map(({ id }) => ({ device: "adapter", id }));
+        state.adapters[1]!.standing = { standing: "chosen" };
+        this.#sum();
+        this.#beginJob(now - 5200, 512, 400, 214);
+        this.#beginJob(now - 2100, 96, 300, 40);
         break;
       case "browser":
         state.settings.web_control = true;
@@ -695,7 +713,10 @@ class Fake implements Platform {
     const done = node.work.filter((item) => item.output_tokens >= item.max_tokens);
     for (const item of done) {
       this.#jobs = [
-        finishedJob(item.id, item.started_ms, now, item.input_tokens, item.output_tokens),
+        {
+          ...finishedJob(item.id, item.started_ms, now, item.input_tokens, item.output_tokens),
+          device: item.device,
+        },
         ...this.#jobs,
       ];
     }
@@ -707,12 +728,11 @@ class Fake implements Platform {
       this.#jobs = this.#jobs.map((other) => (other === job ? made : other));
     }
     this.#countToday();
-    const wanted =
-      this.#scenario === "two-jobs"
-        ? 2
-        : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
-          ? 1
-          : 0;
+    const wanted = ["two-jobs", "two-gpus"].includes(this.#scenario)
+      ? 2
+      : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
+        ? 1
+        : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
       this.#beginJob(
         now,
@@ -728,6 +748,7 @@ class Fake implements Platform {
       kind: "job",
       id: Math.floor(this.#roll() * 2 ** 48).toString(16),
       model: "Llama 3.2 3B Instruct",
+      device: this.#state.node!.devices[this.#state.node!.work.length]?.id ?? "0000:01:00.0",
       input_tokens: input,
       output_tokens: done,
       max_tokens: most,
@@ -921,6 +942,35 @@ class Fake implements Platform {
             held: this.#held(),
           }
         : { mode: "run", reason: null, held: this.#held() };
+    node.devices = this.#devices(node);
+  }
+
+  /** What computes, as the program tells of each. */
+  #devices(node: NodeSnapshot): DeviceStatus[] {
+    const { adapters, settings } = this.#state;
+    const chosen = adapters
+      .filter(({ standing }) => standing.standing === "chosen")
+      .map(({ id, name }) => ({ id, name }));
+    const cpu = chosen.length === 0 || settings.devices.some(({ device }) => device === "cpu");
+    if (cpu) chosen.push({ id: "cpu", name: node.hardware?.cpu ?? "CPU" });
+    return chosen.map(({ id, name }) => {
+      const work = node.work.filter(({ device }) => device === id);
+      const rates = work.flatMap(({ tokens_per_second: rate }) => rate ?? []);
+      const paused = this.#pausedDevices.has(id);
+      const own: Reason = { reason: "paused", until_ms: null, finishing: false };
+      return {
+        id,
+        name,
+        missing: false,
+        paused,
+        mode: paused ? "release_gpu" : node.decision.mode,
+        reason: node.decision.reason ?? (paused ? own : null),
+        models: node.models.map(({ name, engine }) => ({ name, engine })),
+        jobs: work.length,
+        audits: 0,
+        tokens_per_second: rates.length === 0 ? null : rates.reduce((sum, rate) => sum + rate, 0),
+      };
+    });
   }
 
   #held(): Held[] {
@@ -1060,6 +1110,7 @@ class Fake implements Platform {
       verified: count("verified"),
       pending: count("pending"),
       failed: count("failed"),
+      devices: this.#state.node === null ? [] : devicesOf(today),
     };
   }
 
@@ -1258,4 +1309,14 @@ function hostFor(state: AppState, webControl: boolean): AppState["host"] {
 
 export function refused(refusal: CallError["refusal"], message = ""): CallError {
   return { refusal, message, remedy: null };
+}
+
+/** What each device did of these. */
+function devicesOf(jobs: JobRow[]): DeviceToday[] {
+  const ids = [...new Set(jobs.flatMap(({ device }) => device ?? []))];
+  return ids.map((id) => {
+    const own = jobs.filter(({ device }) => device === id);
+    const micro_points = own.reduce((sum, job) => sum + job.points, 0);
+    return { device: id, micro_points, jobs: own.filter(({ kind }) => kind === "job").length };
+  });
 }

@@ -498,6 +498,10 @@ commands! {
     later pause(PauseRequest) -> AppState;
     /// Take jobs again.
     later resume(()) -> AppState;
+    /// Leave one device alone; the others go on.
+    later pause_device(ById) -> AppState;
+    /// Take jobs on it again.
+    later resume_device(ById) -> AppState;
     /// Work for a while whatever the owner's rules say.
     later work_anyway(ForSeconds) -> AppState;
     /// Sets the rules that a preset is about; the others stay as they are.
@@ -587,7 +591,7 @@ mod tests {
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,
-            DownloadRequest, DownloadState, crate::app::settings::DeviceSetting, Earnings,
+            DownloadRequest, DownloadState, DeviceModel, crate::app::settings::DeviceSetting, DeviceStatus, DeviceToday, Earnings,
             EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit, HistoryFault, LibraryFault, ModelCause, ModelFault, Refusal,
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
             GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, Import, InstalledModel,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
+use infera_engine::message::DeviceChoice;
 use infera_protocol::requirements;
 
 use super::App;
@@ -11,7 +12,7 @@ use super::api::{
     AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, ForSeconds,
     LookedUp, PauseRequest, Refusal, RemovalItem, UseModel,
 };
-use super::settings::{DeviceSetting, Settings, SettingsChange};
+use super::settings::{Settings, SettingsChange};
 use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
 use crate::governor::rules::{MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
@@ -59,6 +60,24 @@ impl App {
     pub(super) async fn resume(&self, (): ()) -> Result<AppState, ApiError> {
         self.try_again().await;
         let snapshot = self.node().await?.resume().await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn pause_device(&self, request: ById) -> Result<AppState, ApiError> {
+        self.leave_device(request.id, true).await
+    }
+
+    pub(super) async fn resume_device(&self, request: ById) -> Result<AppState, ApiError> {
+        self.leave_device(request.id, false).await
+    }
+
+    async fn leave_device(&self, device: String, pause: bool) -> Result<AppState, ApiError> {
+        let node = self.node().await?;
+        let known = node.snapshots().borrow().devices.iter().any(|one| one.id == device);
+        if !known {
+            return Err(Refusal::NoSuchDevice.into());
+        }
+        let snapshot = node.pause_device(device, pause).await?;
         Ok(self.publish(Some(snapshot)))
     }
 
@@ -163,7 +182,7 @@ impl App {
     pub(super) fn catalogue(&self, (): ()) -> Vec<CatalogueItem> {
         let state = self.states().borrow().clone();
         let library = &self.0.library;
-        let memory = device_memory(&state.adapters, &state.settings);
+        let memory = device_memory(&state.adapters);
         let entries = library.catalogue();
         let suggested = library::suggest(entries, memory, state.settings.vram_reserve_bytes)
             .map(|entry| entry.id.clone());
@@ -264,8 +283,7 @@ impl App {
 
     pub(super) fn chat(&self, request: ChatRequest) -> Result<(), ApiError> {
         self.installed_model(&request.model)?;
-        let device = self.0.preferences.borrow().settings.device_choice();
-        self.0.owner.chat(request, device);
+        self.0.owner.chat(request, self.first_device());
         Ok(())
     }
 
@@ -280,8 +298,9 @@ impl App {
 
     pub(super) fn benchmark(&self, request: ByPath) -> Result<AppState, ApiError> {
         self.installed_model(&request.path)?;
-        let device = self.0.preferences.borrow().settings.device_choice();
-        self.0.owner.benchmark(request.path.into(), device);
+        self.0
+            .owner
+            .benchmark(request.path.into(), self.first_device());
         Ok(self.publish(None))
     }
 
@@ -307,6 +326,12 @@ impl App {
         done
     }
 
+    /// What its owner computes on.
+    fn first_device(&self) -> DeviceChoice {
+        let devices = self.0.preferences.borrow().settings.device_choices();
+        devices.into_iter().next().unwrap_or_default()
+    }
+
     /// A model of this machine, if it can be used.
     fn installed_model(&self, path: &str) -> Result<InstalledModel, ApiError> {
         let state = self.publish(None);
@@ -329,7 +354,7 @@ pub(super) fn installed<'a>(
     node: Option<&NodeSnapshot>,
     adapters: &[Adapter],
 ) -> Vec<InstalledModel> {
-    let memory = device_memory(adapters, settings);
+    let memory = device_memory(adapters);
     let mut models: Vec<InstalledModel> = files
         .map(|file| {
             let fit = file.needed_bytes.map_or(Fit::Unknown, |needed| {
@@ -361,16 +386,16 @@ pub(super) fn installed<'a>(
     models
 }
 
-/// What the chosen device has for models.
-fn device_memory(adapters: &[Adapter], settings: &Settings) -> library::DeviceMemory {
+/// What the largest of the chosen devices has for models.
+fn device_memory(adapters: &[Adapter]) -> library::DeviceMemory {
     let chosen = adapters
         .iter()
-        .find(|adapter| adapter.standing == AdapterStanding::Chosen);
-    match (chosen, &settings.device) {
-        (_, DeviceSetting::Cpu) | (None, _) => library::DeviceMemory::Cpu,
-        (Some(adapter), _) => adapter
-            .vram_bytes
-            .map_or(library::DeviceMemory::Unknown, library::DeviceMemory::Bytes),
+        .filter(|adapter| adapter.standing == AdapterStanding::Chosen);
+    let memories: Vec<_> = chosen.map(|adapter| adapter.vram_bytes).collect();
+    match memories.iter().flatten().max() {
+        Some(bytes) => library::DeviceMemory::Bytes(*bytes),
+        None if memories.is_empty() => library::DeviceMemory::Cpu,
+        None => library::DeviceMemory::Unknown,
     }
 }
 

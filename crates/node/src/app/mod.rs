@@ -78,8 +78,8 @@ pub struct Overrides {
     pub balancer: Option<String>,
     /// Files of the models that answer jobs; they stand in place of all that were chosen.
     pub models: Option<Vec<PathBuf>>,
-    /// What computes.
-    pub device: Option<settings::DeviceSetting>,
+    /// What computes; empty for the best there is.
+    pub devices: Option<Vec<settings::DeviceSetting>>,
     /// How many jobs may run at once, for each model.
     pub jobs_at_once: Option<u32>,
     /// Whether a browser on this machine finds the window.
@@ -457,7 +457,7 @@ impl App {
             gpu::adapters(
                 &hardware.gpus,
                 &cards,
-                &settings.device,
+                &settings.devices,
                 &settings.excluded_adapters,
             )
         });
@@ -474,7 +474,7 @@ impl App {
             downloads: library.downloads,
             imports: library.imports,
             disk: library.disk,
-            today: *parts.today.borrow(),
+            today: parts.today.borrow().clone(),
             obstacles,
             preset: settings.rules.preset(),
             benchmark: parts.owner.use_now().borrow().benchmark.clone(),
@@ -635,18 +635,19 @@ fn not_started(fault: &StartFault) -> ApiError {
 
 impl Overrides {
     /// What the environment sets, for a program that is started without a command line:
-    /// `INFERA_BALANCER`, `INFERA_MODEL`, `INFERA_DEVICE` (`auto`, `cpu`, or part of a GPU's
-    /// name), `INFERA_AGREE=1`, `INFERA_WEB_CONTROL=1`.
+    /// `INFERA_BALANCER`, `INFERA_MODEL`, `INFERA_DEVICE` (`auto`, `cpu`, or what names a
+    /// GPU; several with commas between them), `INFERA_AGREE=1`, `INFERA_WEB_CONTROL=1`.
     pub fn from_environment() -> Self {
         let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
         Self {
             agreed: text("INFERA_AGREE").map(|text| text == "1"),
             balancer: text("INFERA_BALANCER"),
             models: text("INFERA_MODEL").map(|path| vec![path.into()]),
-            device: text("INFERA_DEVICE").map(|name| match &*name {
-                "auto" => settings::DeviceSetting::Auto,
-                "cpu" => settings::DeviceSetting::Cpu,
-                _ => settings::DeviceSetting::Named { name },
+            devices: text("INFERA_DEVICE").map(|names| {
+                let names = names.split(',').map(str::trim);
+                names
+                    .filter_map(settings::DeviceSetting::parse)
+                    .collect()
             }),
             jobs_at_once: None,
             web_control: text("INFERA_WEB_CONTROL").map(|text| text == "1"),
@@ -659,7 +660,7 @@ impl Overrides {
         let Settings {
             balancer,
             models,
-            device,
+            devices,
             jobs_at_once,
             web_control,
             ..
@@ -677,7 +678,9 @@ impl Overrides {
                 .map(|path| path.to_string_lossy().into_owned())
                 .collect();
         }
-        *device = self.device.unwrap_or_else(|| device.clone());
+        if let Some(chosen) = self.devices {
+            *devices = chosen;
+        }
         *jobs_at_once = self.jobs_at_once.unwrap_or(*jobs_at_once);
         *web_control = self.web_control.unwrap_or(*web_control);
         *preferences != before

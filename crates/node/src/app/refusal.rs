@@ -50,6 +50,9 @@ pub enum Refusal {
     /// No installed file has this path: it was deleted meanwhile.
     #[error("There is no such model on this machine")]
     NoSuchModel,
+    /// No device that computes has this id: it was never chosen, or is no longer.
+    #[error("There is no such device among those that compute")]
+    NoSuchDevice,
     /// Somebody is always away for a minute, and never for more than a day.
     #[error("After how many minutes you are away must be from 1 to {most}, not {asked}")]
     AwayMinutes {

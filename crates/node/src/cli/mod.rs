@@ -66,6 +66,9 @@ enum Command {
         /// Finish the jobs in progress first
         #[arg(long)]
         finish: bool,
+        /// Only this device, until it is resumed: its id or number in `infera status`
+        #[arg(long, conflicts_with_all = ["duration", "finish"])]
+        device: Option<String>,
         #[command(flatten)]
         show: Show,
     },
@@ -75,6 +78,9 @@ enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration,
               num_args = 0..=1, default_missing_value = "1h")]
         anyway: Option<Duration>,
+        /// Only this device: its id or number in `infera status`
+        #[arg(long, conflicts_with = "anyway")]
+        device: Option<String>,
         #[command(flatten)]
         show: Show,
     },
@@ -174,9 +180,11 @@ struct Run {
     /// A model file to serve (GGUF); may be given again [default: as before]
     #[arg(long = "model", value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// Where to compute: auto, cpu, or a part of a GPU's name [default: as before, at first auto]
-    #[arg(long, value_parser = parse_device)]
-    device: Option<DeviceChoice>,
+    /// Where to compute: auto, cpu, or a GPU by its name or a part of it, its number in `infera
+    /// check`, or its place on the PCI bus; may be given again, and all of them compute [default: as
+    /// before, at first auto]
+    #[arg(long = "device", value_name = "DEVICE", value_parser = parse_device)]
+    devices: Vec<DeviceChoice>,
     /// How many jobs may run at once, for each model [default: as before, at first 4]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     sequences: Option<u32>,
@@ -242,11 +250,26 @@ pub(crate) fn main() -> ExitCode {
             Command::Id { data, key } => run::print_id(&data, &key).await,
             Command::Status(show) => remote::status(&show).await,
             Command::Pause {
+                device: Some(device),
+                show,
+                ..
+            } => remote::pause_device(&show, &device).await,
+            Command::Pause {
                 duration,
                 finish,
+                device: None,
                 show,
             } => remote::pause(&show, duration, finish).await,
-            Command::Resume { anyway, show } => remote::resume(&show, anyway).await,
+            Command::Resume {
+                device: Some(device),
+                show,
+                ..
+            } => remote::resume_device(&show, &device).await,
+            Command::Resume {
+                anyway,
+                device: None,
+                show,
+            } => remote::resume(&show, anyway).await,
             Command::Rules { preset, show } => rules::rules(&show, preset).await,
             Command::Check {
                 balancer,

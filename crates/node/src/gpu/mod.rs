@@ -10,7 +10,7 @@ mod sysfs;
 mod system;
 mod telemetry;
 
-pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choice};
+pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choices};
 pub(crate) use system::system_gpus;
 pub use system::{cards, readers};
 pub use telemetry::{GpuReader, Telemetry, Watch};

@@ -114,7 +114,7 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         models_folder: None,
         desktop: false,
         overrides: Overrides {
-            device: Some(DeviceSetting::Cpu),
+            devices: Some(vec![DeviceSetting::Cpu]),
             ..Overrides::default()
         },
         engine: ChildEngine {

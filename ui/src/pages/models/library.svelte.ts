@@ -19,7 +19,7 @@ export function catalogueKey(state: AppState): string {
   const chosen = state.adapters.filter(({ standing }) => standing.standing === "chosen");
   return JSON.stringify([
     chosen.map(({ id, vram_bytes }) => [id, vram_bytes]),
-    state.settings.device,
+    state.settings.devices,
     state.settings.vram_reserve_bytes,
     state.installed.map(({ path }) => path),
   ]);
