@@ -268,7 +268,12 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
+                Some(
+                    Command::Adapters
+                    | Command::Duty { .. }
+                    | Command::Stats
+                    | Command::ReadBandwidth { .. },
+                ) => {}
             },
             () = tokio::time::sleep_until(prefilling.front().map_or_else(Instant::now, |next| next.0)), if !prefilling.is_empty() => {
                 if let Some((_, id, tokens)) = prefilling.pop_front() {
