@@ -1,5 +1,6 @@
 // A lively backend in memory, for development, tests and pictures. Never in a release's bundle.
 
+import type { Device } from "../lib/devices";
 import {
   catalogue,
   dice,
@@ -13,9 +14,11 @@ import {
   pastJobs,
   pastStretches,
   reading,
+  seenGpu,
   smallGpu,
   smallJobs,
   unseen,
+  unseenGpu,
 } from "./fake-data";
 import type {
   AppEvent,
@@ -58,6 +61,11 @@ export const SCENARIOS = [
   "game",
   "game-closed",
   "battery",
+  "low-battery",
+  "gpu-busy",
+  "gpu-memory",
+  "gpu-hot",
+  "two-gpus",
   "away",
   "schedule",
   "anyway",
@@ -124,6 +132,10 @@ class Fake implements Platform {
   readonly kind = "fake";
   #scenario: Scenario;
   #state: AppState;
+  /** What the node computes on. */
+  #devices: Device[] = [
+    { id: "0000:01:00.0", name: "GeForce RTX 4070", seen: structuredClone(seenGpu) },
+  ];
   #jobs: JobRow[];
   #lastFound: { key: string; of: JobRow[]; jobs: JobRow[] } | undefined;
   #lastSummed: JobRow[] | undefined;
@@ -462,6 +474,26 @@ class Fake implements Platform {
       case "battery":
         node.surroundings.power = { on_battery: true, battery_percent: 63 };
         break;
+      case "low-battery":
+        node.surroundings.power = { on_battery: false, battery_percent: 14 };
+        state.settings.rules.battery_percent = 20;
+        break;
+      case "gpu-busy":
+        this.#devices[0]!.seen!.load_others_percent = 85;
+        break;
+      case "gpu-memory":
+        this.#devices[0]!.seen!.vram_others_bytes = 8.3 * 2 ** 30;
+        break;
+      case "gpu-hot":
+        this.#devices[0]!.seen!.temperature_celsius = 83;
+        break;
+      case "two-gpus":
+        this.#devices.push({
+          id: "0000:00:02.0",
+          name: "UHD Graphics 770",
+          seen: { ...unseenGpu, adapter: "0000:00:02.0", load_others_percent: 10 },
+        });
+        break;
       case "away":
         state.settings.rules = withPreset(state.settings.rules, "away");
         node.surroundings.input = { input: "recent" };
@@ -476,6 +508,7 @@ class Fake implements Platform {
       }
       case "unseen":
         node.surroundings = structuredClone(unseen);
+        this.#devices[0]!.seen = structuredClone(unseenGpu);
         break;
       case "loading":
         node.models[0]!.engine = { state: "loading", done_bytes: 0.4e9, total_bytes: 2.09e9 };
@@ -912,6 +945,7 @@ class Fake implements Platform {
     this.#state.obstacles = obstacles;
     const { node } = this.#state;
     if (node === null) return;
+    Object.assign(node, { devices: this.#devices });
     node.state = this.#state.state;
     node.decision =
       summary.summary === "paused"
@@ -926,7 +960,9 @@ class Fake implements Platform {
   #held(): Held[] {
     const { node, settings } = this.#state;
     if (node === null || node.anyway_until_ms !== null) return [];
-    const held = heldBy(settings.rules, node.surroundings, Date.now());
+    const { rules, vram_reserve_bytes: reserve } = settings;
+    const gpu = this.#devices[0]?.seen ?? null;
+    const held = heldBy(rules, node.surroundings, gpu, reserve, Date.now());
     return held.map((one) =>
       this.#closes === null ? one : { ...one, ended_ms: this.#closes - 30_000 },
     );

@@ -34,8 +34,9 @@ use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
-use crate::governor::rules::Rules;
-use crate::gpu::{self, Card, GpuSample, Telemetry};
+use crate::governor::rules::{Held, Rules};
+use crate::governor::{Decision, Reason};
+use crate::gpu::{self, Card, GpuSample, GpuSeen, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Around;
@@ -289,6 +290,11 @@ impl App {
         }
     }
 
+    /// What the owner's rules look at of each GPU, while they are held against it.
+    pub fn gpus_seen(&self) -> watch::Receiver<Vec<GpuSeen>> {
+        self.0.telemetry.seen()
+    }
+
     /// The data folder, with its lock and its files.
     pub fn data(&self) -> &LockedDataDir {
         &self.0.data
@@ -348,6 +354,8 @@ impl App {
         let mut outside = parts.outside.subscribe();
         // The GPU is looked at while there is work, for the charts of the last minutes.
         let mut watching = None;
+        // And for the rules about it, less often.
+        let mut ruling = None;
         let mut allowed = preferences.borrow().settings.library_limits();
         let mut models = preferences.borrow().settings.models.clone();
         // What the names of the readings were last made of.
@@ -413,6 +421,13 @@ impl App {
             self.tell_observers(working);
             if working != watching.is_some() {
                 watching = working.then(|| parts.telemetry.watch());
+            }
+            let look = preferences.borrow().settings.rules.gpu.look()
+                && snapshots
+                    .as_ref()
+                    .is_some_and(|snapshots| rules_look(&snapshots.borrow().decision));
+            if look != ruling.is_some() {
+                ruling = look.then(|| parts.telemetry.watch_for_rules());
             }
             self.publish(None);
         }
@@ -623,6 +638,17 @@ impl App {
         }
         drop(guard);
         Ok(self.publish(None))
+    }
+}
+
+/// Whether the rules about GPUs have anything to look at: while nothing else keeps the node from
+/// working.
+fn rules_look(decision: &Decision) -> bool {
+    let is_about_gpus = |held: &Held| held.rule.is_about_a_gpu();
+    match decision.reason {
+        None => true,
+        Some(Reason::Rule { .. }) => decision.held.iter().any(is_about_gpus),
+        Some(_) => false,
     }
 }
 

@@ -223,7 +223,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -274,6 +274,7 @@ fn migrate(value: &mut Value, from: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::governor::gpu_rules::GpuRules;
 
     fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -330,8 +331,7 @@ mod tests {
   "version": 1
 }"#;
 
-    /// What version 2 adds, every field of it. A change that makes the test below fail raises
-    /// [`VERSION`].
+    /// What version 2 adds. Files like it are on people's machines, too.
     const RULES: &str = r#"{
   "away": { "on": true, "minutes": 5 },
   "battery": false,
@@ -355,6 +355,23 @@ mod tests {
         value
     }
 
+    /// What version 3 adds to the rules, every field of it. A change that makes the test below fail
+    /// raises [`VERSION`].
+    const GPU_RULES: &str = r#"{
+  "duty_percent": 60,
+  "heat": { "on": false, "celsius": 75 },
+  "load": { "on": false, "percent": 45, "seconds": 20 },
+  "memory": { "on": false }
+}"#;
+
+    fn version_3() -> Value {
+        let mut value = version_2();
+        value["version"] = 3.into();
+        value["settings"]["rules"]["battery_percent"] = 20.into();
+        value["settings"]["rules"]["gpu"] = serde_json::from_str(GPU_RULES).unwrap();
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -365,11 +382,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_2_is_read_and_written_as_it_is() {
+    fn a_file_of_version_2_is_read_and_what_came_later_has_its_default() {
         let (_folder, path) = file(&version_2().to_string());
+        let rules = Preferences::read(&path).unwrap().settings.rules;
+        assert_eq!(rules.programs, ["blender"]);
+        assert_eq!(rules.gpu, GpuRules::default());
+        assert_eq!(rules.battery_percent, None);
+    }
+
+    #[test]
+    fn a_file_of_version_3_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_3().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_2());
+        assert_eq!(written, version_3());
     }
 
     #[test]
@@ -395,9 +421,16 @@ mod tests {
         let mut expected = before.clone();
         expected.rules.away.minutes = 3;
         assert_eq!(after, expected);
+        // Where there was none before.
+        let after = change(r#"{"rules.gpu.heat.celsius":75}"#)
+            .apply(&before)
+            .unwrap();
+        assert_eq!(after.rules.gpu.heat.celsius, Some(75));
         for bad in [
             r#"{"rules.away":1}"#,
             r#"{"rules.away.minutes.more":1}"#,
+            r#"{"rules.gpu.heat.celsius":"hot"}"#,
+            r#"{"rules.gpu.load.percent":-1}"#,
             r#"{"rules.":1}"#,
             r#"{"colour":1}"#,
             r#"{"jobs_at_once":"many"}"#,
@@ -411,7 +444,7 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
-            (r#"{"version":3}"#, "newer version"),
+            (r#"{"version":4}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

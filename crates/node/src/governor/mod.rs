@@ -2,6 +2,7 @@
 
 #![deny(missing_docs)]
 
+pub mod gpu_rules;
 pub mod rules;
 pub mod schedule;
 
