@@ -32,8 +32,10 @@ pub(super) struct Shares {
 }
 
 /// Looking through a process's open files takes time: so many are, of each look, beside those with
-/// accounts. A few hundred have all been within half a minute.
-const PROCESSES_AT_ONCE: usize = 48;
+/// accounts. A few hundred have all been within a minute.
+const PROCESSES_AT_ONCE: usize = 16;
+/// One that has just begun opens its card in a moment: so often it goes before the others.
+const SOON_AGAIN: u32 = 8;
 /// What computes. Engines that copy or decode leave the rest of a card alone.
 const COMPUTING: [&str; 5] = ["gfx", "compute", "render", "rcs", "ccs"];
 /// The looks of two clocks are never quite as far apart.
@@ -43,6 +45,7 @@ const MOST_SHARE: f64 = 1.25;
 #[derive(Debug, Clone, Copy)]
 struct Looked {
     turn: u64,
+    times: u32,
     /// It is somebody else's, and can be looked at.
     is_other: bool,
 }
@@ -127,14 +130,18 @@ impl DrmClients {
         let engines = self.ours.engines();
         let mut due: Vec<_> = here.into_iter().collect();
         due.sort_by_key(|process| {
-            let turn = self.looked_at.get(process).map(|looked| looked.turn);
-            (!engines.contains(process), turn, *process)
+            let looked = self.looked_at.get(process);
+            let times = looked.map_or(0, |looked| looked.times.min(SOON_AGAIN));
+            let turn = looked.map(|looked| looked.turn);
+            (!engines.contains(process), times, turn, *process)
         });
         due.truncate(PROCESSES_AT_ONCE.max(engines.len()));
         for process in due {
             let files = accounts_of(&self.root, process);
+            let before = self.looked_at.get(&process);
             let looked = Looked {
                 turn: self.turn,
+                times: before.map_or(0, |looked| looked.times).saturating_add(1),
                 is_other: files.is_some() && !self.ours.has(process),
             };
             self.looked_at.insert(process, looked);
@@ -508,6 +515,15 @@ mod tests {
             clients.look(now, &card());
         }
         assert_eq!(clients.files.len(), all as usize + 1);
+        // One that has just begun goes before those that were there.
+        for _ in 0..2 * SOON_AGAIN {
+            clients.look(now, &card());
+        }
+        tree.process(50, 1, 50, 0);
+        for _ in 0..2 {
+            clients.look(now, &card());
+            assert_eq!(clients.looked_at[&50].turn, clients.turn);
+        }
     }
 
     #[test]
