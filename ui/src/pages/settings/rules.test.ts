@@ -195,6 +195,10 @@ describe("each rule", () => {
     await vi.waitFor(() => expect(rules().gpu.memory.on).toBe(false));
     toggle("Not while the GPU is hot").click();
     await vi.waitFor(() => expect(rules().gpu.heat.on).toBe(false));
+  });
+
+  it("about a GPU has numbers within bounds", async () => {
+    await open("waiting");
     const heat = screen.getByLabelText<HTMLInputElement>("Too hot above");
     expect([heat.value, heat.placeholder]).toEqual(["", "80"]);
     const type = async (name: string, value: string) => {
@@ -213,7 +217,7 @@ describe("each rule", () => {
     await type("From this load on", "50");
     await type("For", "20");
     await vi.waitFor(() =>
-      expect(rules().gpu.load).toEqual({ on: false, percent: 50, seconds: 20 }),
+      expect(rules().gpu.load).toEqual({ on: true, percent: 50, seconds: 20 }),
     );
     await type("Compute at most", "9");
     await vi.waitFor(() =>
