@@ -171,6 +171,12 @@ pub(crate) fn every_summary() -> Vec<Summary> {
         },
         Why::Battery { percent: Some(80) },
         Why::Battery { percent: None },
+        Why::LowBattery { resume_percent: 25 },
+        Why::GpuBusy,
+        Why::GpuMemory {
+            resume_above_bytes: 5 << 30,
+        },
+        Why::GpuHot { resume_celsius: 75 },
         Why::InUse {
             minutes: 10,
             remote: false,

@@ -391,6 +391,9 @@ await run(async () => {
     for (const [name, is] of [
       ["Not while a game runs", (rules) => rules.games],
       ["Not while a program fills the screen", (rules) => rules.full_screen],
+      ["Not while other programs use the GPU", (rules) => rules.gpu.load.on],
+      ["Not while other programs need the GPU’s memory", (rules) => rules.gpu.memory.on],
+      ["Not while the GPU is hot", (rules) => rules.gpu.heat.on],
       ["Not on battery", (rules) => rules.battery],
       ["Not while memory is short", (rules) => rules.memory.on],
       ["Only while I’m away", (rules) => rules.away.on],
@@ -406,14 +409,29 @@ await run(async () => {
     for (const [label, wrong, text, is] of [
       ["Left to other programs", "-1", "0.5", (rules) => rules.memory.bytes === 2 ** 29],
       ["Away after", "0", "25", (rules) => rules.away.minutes === 25],
+      ["From this load on", "101", "45", (rules) => rules.gpu.load.percent === 45],
+      ["For", "0", "20", (rules) => rules.gpu.load.seconds === 20],
+      ["Too hot above", "39", "75", (rules) => rules.gpu.heat.celsius === 75],
+      ["Compute at most", "9", "60", (rules) => rules.gpu.duty_percent === 60],
+      ["Compute at most", "0", "100", (rules) => rules.gpu.duty_percent === 100],
+      ["Nor with less in it than", "91", "20", (rules) => rules.battery_percent === 20],
     ]) {
-      const field = main.getByLabel(label);
+      const field = main.getByLabel(label, { exact: true });
       await field.fill(wrong);
       await field.press("Tab");
       await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
       await field.fill(text);
       await field.press("Tab");
       await until(`${label} is kept`, async () => is(await rulesOf()));
+    }
+    for (const [label, is] of [
+      ["Too hot above", (rules) => rules.gpu.heat.celsius === null],
+      ["Nor with less in it than", (rules) => rules.battery_percent === null],
+    ]) {
+      const field = main.getByLabel(label, { exact: true });
+      await field.fill("");
+      await field.press("Tab");
+      await until(`${label} is empty`, async () => is(await rulesOf()));
     }
     await main.getByLabel("Name of a program").fill("/opt/no-such-game");
     await press("Add");

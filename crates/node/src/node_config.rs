@@ -12,6 +12,7 @@ use crate::clock::{Clock, Entropy};
 use crate::engine_link::EngineLink;
 use crate::governor::rules::Rules;
 use crate::governor::{GovernorPolicy, Hold};
+use crate::gpu::GpuSeen;
 use crate::hardware::HardwareProbe;
 
 /// What a node is to do.
@@ -58,6 +59,8 @@ pub struct Edges {
 pub struct Around {
     pub seen: watch::Receiver<Surroundings>,
     pub rules: watch::Receiver<Rules>,
+    /// The same of each GPU, while it is looked at.
+    pub gpus: watch::Receiver<Vec<GpuSeen>>,
     /// Told when all is done that was to be done before the machine sleeps.
     pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::clock::Clock;
-use crate::governor::rules::Why;
+use crate::governor::rules::{Held, Why};
 use crate::governor::{Decision, Mode, Reason};
+use crate::gpu::GpuSeen;
 use crate::model_fault::ModelFault;
 use crate::unreachable::Unreachable;
 
@@ -296,6 +297,10 @@ pub struct DeviceStatus {
     pub mode: Mode,
     /// Why it is not `run`: the node's reason before its own.
     pub reason: Option<Reason>,
+    /// The owner's rules about GPUs that hold on it, whether or not one of them is the reason.
+    pub held: Vec<Held>,
+    /// What those look at; none while nobody looks, and for what is no GPU.
+    pub seen: Option<GpuSeen>,
     /// The models that are to be on it.
     pub models: Vec<DeviceModel>,
     /// Jobs in progress on it.
@@ -564,7 +569,13 @@ impl Summary {
             Why::LowMemory {
                 available_bytes, ..
             } => *available_bytes = *available_bytes >> 30 << 30,
-            Why::Sleep | Why::InUse { .. } | Why::Hours { .. } => {}
+            Why::Sleep
+            | Why::LowBattery { .. }
+            | Why::GpuBusy
+            | Why::GpuMemory { .. }
+            | Why::GpuHot { .. }
+            | Why::InUse { .. }
+            | Why::Hours { .. } => {}
         }
         Self::Rule {
             why,
@@ -797,6 +808,10 @@ fn owner_needs_it(why: &Why, goes_on_ms: Option<i64>, clock: &dyn Clock) -> Stri
             Why::FullScreen { name } => format!("{name} has left the full screen"),
             Why::LowMemory { .. } => "there is memory again".to_owned(),
             Why::Battery { .. } => "mains power is back".to_owned(),
+            Why::LowBattery { .. } => "the battery is charged again".to_owned(),
+            Why::GpuBusy => "other programs have left the GPU".to_owned(),
+            Why::GpuMemory { .. } => "the GPU has memory again".to_owned(),
+            Why::GpuHot { .. } => "the GPU has cooled down".to_owned(),
             Why::Sleep => "the machine is awake".to_owned(),
             Why::InUse { .. } => "nobody uses this machine".to_owned(),
             Why::Hours { .. } => "the hours begin".to_owned(),
@@ -822,6 +837,19 @@ fn owner_needs_it(why: &Why, goes_on_ms: Option<i64>, clock: &dyn Clock) -> Stri
         Why::Battery { percent } => {
             let left = percent.map_or(String::new(), |percent| format!(" ({percent} % left)"));
             format!("Paused: on battery{left}. Goes on with mains power")
+        }
+        Why::LowBattery { resume_percent } => {
+            format!("Paused: the battery is low. Goes on at {resume_percent} %")
+        }
+        Why::GpuBusy => {
+            "Paused: other programs use the GPU. Goes on when they no longer do".to_owned()
+        }
+        Why::GpuMemory { resume_above_bytes } => format!(
+            "Paused: other programs need the GPU's memory. Goes on when {} are free",
+            megabytes(*resume_above_bytes)
+        ),
+        Why::GpuHot { resume_celsius } => {
+            format!("Paused: the GPU is hot. Goes on at {resume_celsius} °C")
         }
         Why::InUse { remote: true, .. } => {
             "Paused: somebody uses this machine from afar. Goes on when they have left".to_owned()
@@ -944,6 +972,44 @@ mod tests {
             reason: Some(reason),
             ask_again_ms: None,
             held: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rules_about_battery_and_gpus_have_their_sentences() {
+        let cases = [
+            (
+                Why::LowBattery { resume_percent: 25 },
+                "Paused: the battery is low. Goes on at 25 %",
+                "Going on in 30 s: the battery is charged again",
+            ),
+            (
+                Why::GpuBusy,
+                "Paused: other programs use the GPU. Goes on when they no longer do",
+                "Going on in 30 s: other programs have left the GPU",
+            ),
+            (
+                Why::GpuMemory {
+                    resume_above_bytes: 5_000_000_000,
+                },
+                "Paused: other programs need the GPU's memory. Goes on when 5000 MB are free",
+                "Going on in 30 s: the GPU has memory again",
+            ),
+            (
+                Why::GpuHot { resume_celsius: 75 },
+                "Paused: the GPU is hot. Goes on at 75 °C",
+                "Going on in 30 s: the GPU has cooled down",
+            ),
+        ];
+        for (why, lasts, is_over) in cases {
+            let sentence = |goes_on_ms| {
+                let why = why.clone();
+                let state = State::new(Summary::Rule { why, goes_on_ms }, &FixedClock);
+                assert_eq!(state.kind, StateKind::Paused);
+                state.sentence
+            };
+            assert_eq!(sentence(None), lasts);
+            assert_eq!(sentence(Some(31_000)), is_over);
         }
     }
 

@@ -44,6 +44,81 @@ on: boolean,
  * So long nobody must have touched keyboard, mouse or gamepad.
  */
 minutes: number, };
+export type GpuHeat = { 
+/**
+ * Without it heat is no reason. The driver slows a GPU down by itself where it must.
+ */
+on: boolean, 
+/**
+ * Above this, but never above the driver's own limit. None is that limit less 10 °C.
+ */
+celsius: number | null, };
+export type GpuLoad = { 
+/**
+ * Without it their load is no reason.
+ */
+on: boolean, 
+/**
+ * From this share on, in percent. What is seen of it comes in steps of
+ * [`crate::gpu::LOAD_STEP_PERCENT`].
+ */
+percent: number, 
+/**
+ * For so long without a pause.
+ */
+seconds: number, };
+export type GpuMemory = { 
+/**
+ * Without it their memory is no reason.
+ */
+on: boolean, };
+export type GpuRules = { 
+/**
+ * Not while other programs compute on it.
+ */
+load: GpuLoad, 
+/**
+ * Not while other programs need its memory.
+ */
+memory: GpuMemory, 
+/**
+ * Not while it is hot.
+ */
+heat: GpuHeat, 
+/**
+ * The share of its time in which the node computes on it at most, for heat and noise: percent.
+ */
+duty_percent: number, };
+export type GpuSeen = { 
+/**
+ * [`super::Adapter::id`].
+ */
+adapter: string, 
+/**
+ * The share of its time in which other programs compute on it, in percent; rounded down to a
+ * step of [`LOAD_STEP_PERCENT`].
+ */
+load_others_percent: number | null, 
+/**
+ * Memory that other programs hold, the system's among them. About.
+ */
+vram_others_bytes: number | null, 
+/**
+ * Memory that this program's engines hold. About.
+ */
+vram_ours_bytes: number | null, 
+/**
+ * All of its memory.
+ */
+vram_total_bytes: number | null, 
+/**
+ * Of the chip.
+ */
+temperature_celsius: number | null, 
+/**
+ * Where the driver slows it down.
+ */
+temperature_limit_celsius: number | null, };
 export type Hours = { 
 /**
  * The days on which it begins. Monday is the first of seven.
@@ -99,7 +174,7 @@ on_battery: boolean,
  */
 battery_percent: number | null, };
 export type Preset = "away" | "nights" | "not_playing" | "always";
-export type Rule = "sleep" | "games" | "programs" | "full_screen" | "memory" | "battery" | "away" | "schedule";
+export type Rule = "sleep" | "games" | "programs" | "full_screen" | "memory" | "battery" | "gpu_heat" | "gpu_memory" | "gpu_load" | "away" | "schedule";
 export type Rules = { 
 /**
  * Work only while nobody uses the machine.
@@ -122,9 +197,18 @@ programs: Array<string>,
  */
 battery: boolean, 
 /**
+ * Not with less than so much in the battery, whatever feeds the machine: percent. None lets it
+ * be as empty as it likes.
+ */
+battery_percent: number | null, 
+/**
  * Not while main memory is short.
  */
 memory: Memory, 
+/**
+ * What other programs do on a GPU, and its heat: each GPU for itself.
+ */
+gpu: GpuRules, 
 /**
  * Only in these hours.
  */
@@ -211,7 +295,19 @@ resume_above_bytes: number, } | { "why": "battery",
 /**
  * What is left in it, where that is told.
  */
-percent: number | null, } | { "why": "in_use", 
+percent: number | null, } | { "why": "low_battery", 
+/**
+ * The node goes on with so much in it.
+ */
+resume_percent: number, } | { "why": "gpu_busy" } | { "why": "gpu_memory", 
+/**
+ * The node goes on with so much of it free.
+ */
+resume_above_bytes: number, } | { "why": "gpu_hot", 
+/**
+ * The node goes on at this.
+ */
+resume_celsius: number, } | { "why": "in_use", 
 /**
  * So long nobody must have touched it.
  */
@@ -898,6 +994,22 @@ asked: number,
 /**
  * The most that can be.
  */
+most: number, } | { "why": "out_of_range", 
+/**
+ * Its path: `rules.gpu.heat.celsius`.
+ */
+setting: string, 
+/**
+ * What was to be set.
+ */
+asked: number, 
+/**
+ * The least that can be.
+ */
+least: number, 
+/**
+ * The most that can be.
+ */
 most: number, } | { "why": "no_hours" } | { "why": "not_started", 
 /**
  * What keeps it from starting.
@@ -1002,7 +1114,7 @@ pci_id: string | null,
 vram_bytes: number | null, };
 export type GpuHistory = { 
 /**
- * Oldest first, a second apart while somebody looks or works.
+ * Oldest first, a second apart while somebody looks or works, two for the owner's rules alone.
  */
 samples: Array<GpuSample>, };
 export type GpuKind = "discrete" | "integrated" | "apple_silicon" | "software" | "other";
@@ -1016,9 +1128,17 @@ adapter: string,
  */
 load_percent: number | null, 
 /**
+ * The part of that in which other programs have it compute.
+ */
+load_others_percent: number | null, 
+/**
  * Memory that this program's engine holds.
  */
 vram_ours_bytes: number | null, 
+/**
+ * Memory that other programs hold, the system's among them.
+ */
+vram_others_bytes: number | null, 
 /**
  * Memory that all programs hold, ours included.
  */

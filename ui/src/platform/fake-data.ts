@@ -6,6 +6,7 @@ import type {
   AppState,
   CatalogueItem,
   GpuSample,
+  GpuSeen,
   Hardware,
   InstalledModel,
   JobRow,
@@ -426,7 +427,9 @@ export function reading(at: number, working: boolean, roll: () => number): GpuSa
       {
         adapter: "0000:01:00.0",
         load_percent: load,
+        load_others_percent: 1 + roll() * 2,
         vram_ours_bytes: working ? 5.1 * GB : 3.4 * GB,
+        vram_others_bytes: 0.8 * GB,
         vram_used_bytes: (working ? 5.9 : 4.2) * GB + roll() * 0.02 * GB,
         vram_total_bytes: 12_878_610_432,
         temperature_celsius: (working ? 61 : 42) + Math.round(wave / 4),
@@ -440,7 +443,9 @@ export function reading(at: number, working: boolean, roll: () => number): GpuSa
       {
         adapter: "0000:00:02.0",
         load_percent: 4 + roll() * 5,
+        load_others_percent: 4,
         vram_ours_bytes: null,
+        vram_others_bytes: null,
         vram_used_bytes: null,
         vram_total_bytes: null,
         temperature_celsius: null,
@@ -461,6 +466,13 @@ export const rules: Rules = {
   full_screen: true,
   programs: ["blender", "obs"],
   battery: true,
+  battery_percent: null,
+  gpu: {
+    load: { on: true, percent: 30, seconds: 10 },
+    memory: { on: true },
+    heat: { on: true, celsius: null },
+    duty_percent: 100,
+  },
   memory: { on: true, bytes: 2 ** 30 },
   schedule: { on: false, hours: [{ days: allDays(), from: 22 * 60, to: 7 * 60 }] },
   keep_awake: false,
@@ -484,6 +496,28 @@ export function surroundings(now: number): Surroundings {
   };
 }
 
+/** What the rules see of the made-up GPU. */
+export const seenGpu: GpuSeen = {
+  adapter: "0000:01:00.0",
+  load_others_percent: 5,
+  vram_others_bytes: 0.8 * 2 ** 30,
+  vram_ours_bytes: 3.4 * 2 ** 30,
+  vram_total_bytes: 12 * 2 ** 30,
+  temperature_celsius: 61,
+  temperature_limit_celsius: 90,
+};
+
+/** One whose driver tells nothing. */
+export const unseenGpu: GpuSeen = {
+  adapter: "0000:01:00.0",
+  load_others_percent: null,
+  vram_others_bytes: null,
+  vram_ours_bytes: null,
+  vram_total_bytes: null,
+  temperature_celsius: null,
+  temperature_limit_celsius: null,
+};
+
 /** A system that tells nothing. */
 export const unseen: Surroundings = {
   input: null,
@@ -498,7 +532,13 @@ export const unseen: Surroundings = {
 };
 
 /** What the rules say of what is seen, as far as it is played here. */
-export function heldBy(rules: Rules, seen: Surroundings, now: number): Held[] {
+export function heldBy(
+  rules: Rules,
+  seen: Surroundings,
+  gpu: GpuSeen | null,
+  reserve: number,
+  now: number,
+): Held[] {
   const held: Held[] = [];
   const hold = (rule: Rule, why: Why) =>
     held.push({ rule, why, since_ms: now - 60_000, ended_ms: null });
@@ -517,6 +557,22 @@ export function heldBy(rules: Rules, seen: Surroundings, now: number): Held[] {
   }
   if (rules.battery && seen.power?.on_battery === true) {
     hold("battery", { why: "battery", percent: seen.power.battery_percent });
+  } else if ((seen.power?.battery_percent ?? 100) < (rules.battery_percent ?? 0)) {
+    const resume_percent = (rules.battery_percent ?? 0) + 5;
+    hold("battery", { why: "low_battery", resume_percent });
+  }
+  const limit = gpu?.temperature_limit_celsius ?? Infinity;
+  const above = Math.min(rules.gpu.heat.celsius ?? limit - 10, limit);
+  if (rules.gpu.heat.on && (gpu?.temperature_celsius ?? 0) > above) {
+    hold("gpu_heat", { why: "gpu_hot", resume_celsius: above - 5 });
+  }
+  const ours = gpu?.vram_ours_bytes ?? 0;
+  const free = (gpu?.vram_total_bytes ?? Infinity) - (gpu?.vram_others_bytes ?? 0) - ours;
+  if (rules.gpu.memory.on && free < reserve / 2) {
+    hold("gpu_memory", { why: "gpu_memory", resume_above_bytes: ours + (reserve * 3) / 4 });
+  }
+  if (rules.gpu.load.on && (gpu?.load_others_percent ?? 0) >= rules.gpu.load.percent) {
+    hold("gpu_load", { why: "gpu_busy" });
   }
   const { on, minutes } = rules.away;
   const since = seen.input?.input === "quiet" ? seen.input.since_ms : now;

@@ -13,9 +13,11 @@ import {
   pastJobs,
   pastStretches,
   reading,
+  seenGpu,
   smallGpu,
   smallJobs,
   unseen,
+  unseenGpu,
 } from "./fake-data";
 import type {
   AppEvent,
@@ -28,6 +30,7 @@ import type {
   DownloadFault,
   Earnings,
   GpuSample,
+  GpuSeen,
   Held,
   JobRow,
   JobsPage,
@@ -62,6 +65,11 @@ export const SCENARIOS = [
   "game",
   "game-closed",
   "battery",
+  "low-battery",
+  "gpu-busy",
+  "gpu-memory",
+  "gpu-hot",
+  "two-gpus",
   "away",
   "schedule",
   "anyway",
@@ -75,7 +83,6 @@ export const SCENARIOS = [
   "small-points",
   "gaps",
   "gpus",
-  "two-gpus",
   "browser",
   "many-obstacles",
   "many-jobs",
@@ -129,6 +136,8 @@ class Fake implements Platform {
   readonly kind = "fake";
   #scenario: Scenario;
   #state: AppState;
+  /** What the rules look at of each GPU. */
+  readonly #gpus = new Map<string, GpuSeen>([["0000:01:00.0", structuredClone(seenGpu)]]);
   #jobs: JobRow[];
   #lastFound: { key: string; of: JobRow[]; jobs: JobRow[] } | undefined;
   #lastSummed: JobRow[] | undefined;
@@ -471,6 +480,19 @@ class Fake implements Platform {
       case "battery":
         node.surroundings.power = { on_battery: true, battery_percent: 63 };
         break;
+      case "low-battery":
+        node.surroundings.power = { on_battery: false, battery_percent: 14 };
+        state.settings.rules.battery_percent = 20;
+        break;
+      case "gpu-busy":
+        this.#gpus.get("0000:01:00.0")!.load_others_percent = 85;
+        break;
+      case "gpu-memory":
+        this.#gpus.get("0000:01:00.0")!.vram_others_bytes = 8.3 * 2 ** 30;
+        break;
+      case "gpu-hot":
+        this.#gpus.get("0000:01:00.0")!.temperature_celsius = 83;
+        break;
       case "away":
         state.settings.rules = withPreset(state.settings.rules, "away");
         node.surroundings.input = { input: "recent" };
@@ -485,6 +507,7 @@ class Fake implements Platform {
       }
       case "unseen":
         node.surroundings = structuredClone(unseen);
+        this.#gpus.set("0000:01:00.0", structuredClone(unseenGpu));
         break;
       case "loading":
         node.models[0]!.engine = { state: "loading", done_bytes: 0.4e9, total_bytes: 2.09e9 };
@@ -593,6 +616,11 @@ class Fake implements Platform {
           .slice(0, 2)
           .map(({ id }) => ({ device: "adapter", id }));
         state.adapters[1]!.standing = { standing: "chosen" };
+        this.#gpus.set("0000:00:02.0", {
+          ...unseenGpu,
+          adapter: "0000:00:02.0",
+          load_others_percent: 10,
+        });
         this.#sum();
         this.#beginJob(now - 5200, 512, 400, 214);
         this.#beginJob(now - 2100, 96, 300, 40);
@@ -965,6 +993,8 @@ class Fake implements Platform {
         paused,
         mode: paused ? "release_gpu" : node.decision.mode,
         reason: node.decision.reason ?? (paused ? own : null),
+        held: node.decision.held.filter(({ rule }) => rule.startsWith("gpu_")),
+        seen: this.#gpus.get(id) ?? null,
         models: node.models.map(({ name, engine }) => ({ name, engine })),
         jobs: work.length,
         audits: 0,
@@ -976,7 +1006,9 @@ class Fake implements Platform {
   #held(): Held[] {
     const { node, settings } = this.#state;
     if (node === null || node.anyway_until_ms !== null) return [];
-    const held = heldBy(settings.rules, node.surroundings, Date.now());
+    const { rules, vram_reserve_bytes: reserve } = settings;
+    const gpu = this.#gpus.get("0000:01:00.0") ?? null;
+    const held = heldBy(rules, node.surroundings, gpu, reserve, Date.now());
     return held.map((one) =>
       this.#closes === null ? one : { ...one, ended_ms: this.#closes - 30_000 },
     );

@@ -565,7 +565,7 @@ mod tests {
 
     use super::*;
     use crate::books::*;
-    use crate::governor::{rules, schedule};
+    use crate::governor::{gpu_rules, rules, schedule};
     use crate::gpu::*;
     use crate::library::*;
     use crate::model_fault::*;
@@ -584,7 +584,8 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, rules::Away, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
+            Adapter, AdapterStanding, rules::Away, gpu_rules::GpuHeat, gpu_rules::GpuLoad,
+            gpu_rules::GpuMemory, gpu_rules::GpuRules, GpuSeen, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
             infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
             ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,

@@ -1,5 +1,6 @@
 //! What each command does. The table is in [`super::api`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -15,7 +16,8 @@ use super::api::{
 use super::settings::{Settings, SettingsChange};
 use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
-use crate::governor::rules::{MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
+use crate::governor::gpu_rules::{CELSIUS, LEAST_DUTY_PERCENT, MOST_LOAD_SECONDS};
+use crate::governor::rules::{MOST_BATTERY_PERCENT, MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
 use crate::governor::schedule::{DAY, Hours};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
@@ -443,10 +445,44 @@ fn check_rules(rules: &mut Rules) -> Result<(), Refusal> {
             ),
         });
     }
+    for (setting, asked, range) in numbers(rules) {
+        if !range.contains(&asked) {
+            return Err(Refusal::OutOfRange {
+                setting: format!("rules.{setting}"),
+                asked,
+                least: *range.start(),
+                most: *range.end(),
+            });
+        }
+    }
     if rules.schedule.is_never() {
         return Err(Refusal::NoHours);
     }
     Ok(())
+}
+
+/// What is set of the rules about battery and GPUs, and what it may be.
+fn numbers(rules: &Rules) -> Vec<(&'static str, u32, RangeInclusive<u32>)> {
+    let gpu = &rules.gpu;
+    let (coolest, hottest) = (u32::from(*CELSIUS.start()), u32::from(*CELSIUS.end()));
+    let battery = rules.battery_percent.map(|percent| {
+        let most = u32::from(MOST_BATTERY_PERCENT);
+        ("battery_percent", u32::from(percent), 1..=most)
+    });
+    let celsius = gpu
+        .heat
+        .celsius
+        .map(|celsius| ("gpu.heat.celsius", u32::from(celsius), coolest..=hottest));
+    let always = [
+        ("gpu.load.percent", u32::from(gpu.load.percent), 1..=100),
+        ("gpu.load.seconds", gpu.load.seconds, 1..=MOST_LOAD_SECONDS),
+        (
+            "gpu.duty_percent",
+            u32::from(gpu.duty_percent),
+            u32::from(LEAST_DUTY_PERCENT)..=100,
+        ),
+    ];
+    always.into_iter().chain(battery).chain(celsius).collect()
 }
 
 fn until_morning(now: &jiff::Zoned) -> Result<Duration, ApiError> {
@@ -502,7 +538,7 @@ mod tests {
             change(&mut settings);
             checked(settings)
         };
-        let bad: [(Change, &str); 4] = [
+        let bad: [(Change, &str); 13] = [
             (
                 |settings| settings.balancer = Some("net".to_owned()),
                 "not_url",
@@ -516,6 +552,15 @@ mod tests {
                 |settings| settings.download_bytes_per_second = Some(0),
                 "no_download_rate",
             ),
+            (|it| it.rules.battery_percent = Some(0), "out_of_range"),
+            (|it| it.rules.battery_percent = Some(91), "out_of_range"),
+            (|it| it.rules.gpu.load.percent = 0, "out_of_range"),
+            (|it| it.rules.gpu.load.percent = 101, "out_of_range"),
+            (|it| it.rules.gpu.load.seconds = 0, "out_of_range"),
+            (|it| it.rules.gpu.load.seconds = 601, "out_of_range"),
+            (|it| it.rules.gpu.heat.celsius = Some(39), "out_of_range"),
+            (|it| it.rules.gpu.duty_percent = 9, "out_of_range"),
+            (|it| it.rules.gpu.duty_percent = 101, "out_of_range"),
         ];
         for (change, why) in bad {
             let error = settings(change).unwrap_err();

@@ -34,7 +34,8 @@ use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
-use crate::governor::rules::Rules;
+use crate::governor::rules::{Held, Rules};
+use crate::governor::{Decision, Reason};
 use crate::gpu::{self, Card, GpuSample, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
@@ -209,6 +210,7 @@ impl App {
             around: Around {
                 seen: config.observers.seen.clone(),
                 rules: rules.subscribe(),
+                gpus: telemetry.seen(),
                 ready_to_sleep: config.observers.ready_to_sleep.clone(),
             },
         };
@@ -348,6 +350,8 @@ impl App {
         let mut outside = parts.outside.subscribe();
         // The GPU is looked at while there is work, for the charts of the last minutes.
         let mut watching = None;
+        // And for the rules about it, less often.
+        let mut ruling = None;
         let mut allowed = preferences.borrow().settings.library_limits();
         let mut models = preferences.borrow().settings.models.clone();
         // What the names of the readings were last made of.
@@ -413,6 +417,13 @@ impl App {
             self.tell_observers(working);
             if working != watching.is_some() {
                 watching = working.then(|| parts.telemetry.watch());
+            }
+            let look = preferences.borrow().settings.rules.gpu.look()
+                && snapshots
+                    .as_ref()
+                    .is_some_and(|snapshots| rules_look(&snapshots.borrow().decision));
+            if look != ruling.is_some() {
+                ruling = look.then(|| parts.telemetry.watch_for_rules());
             }
             self.publish(None);
         }
@@ -623,6 +634,17 @@ impl App {
         }
         drop(guard);
         Ok(self.publish(None))
+    }
+}
+
+/// Whether the rules about GPUs have anything to look at: while nothing else keeps the node from
+/// working.
+fn rules_look(decision: &Decision) -> bool {
+    let is_about_gpus = |held: &Held| held.rule.is_about_a_gpu();
+    match decision.reason {
+        None => true,
+        Some(Reason::Rule { .. }) => decision.held.iter().any(is_about_gpus),
+        Some(_) => false,
     }
 }
 

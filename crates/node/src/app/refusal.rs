@@ -61,6 +61,18 @@ pub enum Refusal {
         /// The most that can be.
         most: u32,
     },
+    /// A number in a rule that makes no sense there.
+    #[error("{setting} must be from {least} to {most}, not {asked}")]
+    OutOfRange {
+        /// Its path: `rules.gpu.heat.celsius`.
+        setting: String,
+        /// What was to be set.
+        asked: u32,
+        /// The least that can be.
+        least: u32,
+        /// The most that can be.
+        most: u32,
+    },
     /// A schedule without any hours: the node would never work.
     #[error("The schedule has no hours: choose some, or switch it off")]
     NoHours,
@@ -253,6 +265,9 @@ impl Refusal {
             Self::ModelBroken { .. } => "Choose another model",
             Self::ModelTooLarge { .. } => {
                 "Choose a smaller model, another device, or a smaller reserve in the settings"
+            }
+            Self::OutOfRange { least, most, .. } => {
+                return Some(format!("Choose between {least} and {most}"));
             }
             Self::JobsAtOnce { most, .. } => return Some(format!("Choose between 1 and {most}")),
             Self::NoDownloadRate => "Leave the limit empty, or pause the download",

@@ -306,6 +306,7 @@ fn several_devices(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::governor::gpu_rules::GpuRules;
 
     fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -365,7 +366,7 @@ mod tests {
   "version": 1
 }"#;
 
-    /// What version 2 adds, every field of it.
+    /// What version 2 adds. Files like it are on people's machines, too.
     const RULES: &str = r#"{
   "away": { "on": true, "minutes": 5 },
   "battery": false,
@@ -389,6 +390,26 @@ mod tests {
         value
     }
 
+    /// What version 3 adds to the rules, every field of it. A change that makes the test below fail
+    /// raises [`VERSION`].
+    const GPU_RULES: &str = r#"{
+  "duty_percent": 60,
+  "heat": { "on": false, "celsius": 75 },
+  "load": { "on": false, "percent": 45, "seconds": 20 },
+  "memory": { "on": false }
+}"#;
+
+    fn version_3() -> Value {
+        let mut value = version_2();
+        value["version"] = 3.into();
+        value["settings"]["rules"]["battery_percent"] = 20.into();
+        value["settings"]["rules"]["gpu"] = serde_json::from_str(GPU_RULES).unwrap();
+        let settings = value["settings"].as_object_mut().unwrap();
+        let device = settings.remove("device").unwrap();
+        settings.insert("devices".to_owned(), vec![device].into());
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -402,26 +423,13 @@ mod tests {
         assert_eq!(preferences.settings.devices, [of_version_1]);
     }
 
-    /// Every field of version 3. A change that makes the test below fail raises [`VERSION`].
-    fn version_3() -> Value {
-        let mut value = version_2();
-        value["version"] = 3.into();
-        let settings = value["settings"].as_object_mut().unwrap();
-        let device = settings.remove("device").unwrap();
-        settings.insert("devices".to_owned(), vec![device].into());
-        value
-    }
-
     #[test]
-    fn a_file_of_version_2_becomes_one_of_version_3() {
+    fn a_file_of_version_2_is_read_and_what_came_later_has_its_default() {
         let (_folder, path) = file(&version_2().to_string());
-        Preferences::read(&path).unwrap().write(&path).unwrap();
-        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_3());
-        let mut automatic = version_2();
-        automatic["settings"]["device"] = serde_json::json!({ "device": "auto" });
-        let (_folder, path) = file(&automatic.to_string());
-        assert_eq!(Preferences::read(&path).unwrap().settings.devices, []);
+        let rules = Preferences::read(&path).unwrap().settings.rules;
+        assert_eq!(rules.programs, ["blender"]);
+        assert_eq!(rules.gpu, GpuRules::default());
+        assert_eq!(rules.battery_percent, None);
     }
 
     #[test]
@@ -430,6 +438,14 @@ mod tests {
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, version_3());
+    }
+
+    #[test]
+    fn one_device_becomes_a_list_and_automatic_an_empty_one() {
+        let mut automatic = version_2();
+        automatic["settings"]["device"] = serde_json::json!({ "device": "auto" });
+        let (_folder, path) = file(&automatic.to_string());
+        assert_eq!(Preferences::read(&path).unwrap().settings.devices, []);
     }
 
     #[test]
@@ -455,9 +471,16 @@ mod tests {
         let mut expected = before.clone();
         expected.rules.away.minutes = 3;
         assert_eq!(after, expected);
+        // Where there was none before.
+        let after = change(r#"{"rules.gpu.heat.celsius":75}"#)
+            .apply(&before)
+            .unwrap();
+        assert_eq!(after.rules.gpu.heat.celsius, Some(75));
         for bad in [
             r#"{"rules.away":1}"#,
             r#"{"rules.away.minutes.more":1}"#,
+            r#"{"rules.gpu.heat.celsius":"hot"}"#,
+            r#"{"rules.gpu.load.percent":-1}"#,
             r#"{"rules.":1}"#,
             r#"{"colour":1}"#,
             r#"{"jobs_at_once":"many"}"#,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Controller;
 use super::engines::Slot;
+use crate::governor::gpu_rules::{GpuGuest, decide_gpu};
 use crate::governor::{Decision, Mode, Pause, Reason, decide_device};
 use crate::gpu;
 use crate::placement::{self, place};
@@ -24,6 +25,8 @@ pub(super) struct Device {
     /// None until the hardware is known.
     found: Option<Found>,
     pub(super) decision: Decision,
+    /// What the rules about GPUs are held against.
+    guest: GpuGuest,
 }
 
 /// What of the hardware a device is.
@@ -73,6 +76,7 @@ impl Device {
             choice,
             found: None,
             decision,
+            guest: GpuGuest::default(),
         }
     }
 
@@ -244,12 +248,26 @@ impl Controller {
 
     /// What a device has for models, without what is left to other programs.
     pub(super) fn memory_of(&self, device: usize) -> Option<u64> {
-        let found = self.devices[device].found.as_ref()?;
-        let reserve = match found.standing {
-            Standing::Gpu => self.config.models.first()?.reserve_bytes,
-            Standing::Cpu | Standing::Missing | Standing::Again => 0,
-        };
-        Some(found.memory_bytes?.saturating_sub(reserve))
+        let memory_bytes = self.devices[device].found.as_ref()?.memory_bytes?;
+        Some(memory_bytes.saturating_sub(self.reserve_of(device)))
+    }
+
+    /// The same without what other programs hold of it now.
+    pub(super) fn free_memory_of(&self, device: usize) -> Option<u64> {
+        let seen = self.devices[device].guest.seen.as_ref();
+        let others = seen.and_then(|seen| seen.vram_others_bytes).unwrap_or(0);
+        Some(self.memory_of(device)?.saturating_sub(others))
+    }
+
+    fn reserve_of(&self, device: usize) -> u64 {
+        match self.devices[device].standing() {
+            Some(Standing::Gpu) => self
+                .config
+                .models
+                .first()
+                .map_or(0, |model| model.reserve_bytes),
+            _ => 0,
+        }
     }
 
     /// The slot of a model on a device: there is one for each pair, so that none changes its place.
@@ -260,11 +278,21 @@ impl Controller {
     /// Each device's decision, given the node's.
     pub(super) fn decide_devices(&mut self, node: &Decision) {
         let now_ms = self.now_ms();
+        let gpus = self.edges.around.gpus.borrow_and_update().clone();
+        let rules = self.config.governor.rules.gpu;
         for index in 0..self.devices.len() {
-            let pause = self.pauses.borrow().devices.get(self.devices[index].id()).copied();
+            let reserve_bytes = self.reserve_of(index);
             let running = self.work_on(index);
-            let decision = decide_device(node, pause, running, &self.config.governor, now_ms);
             let device = &mut self.devices[index];
+            let pause = self.pauses.borrow().devices.get(device.id()).copied();
+            let seen = gpus.iter().find(|gpu| gpu.adapter == device.id()).cloned();
+            device.guest.reserve_bytes = reserve_bytes;
+            device.guest.anyway_until_ms = self.anyway_until_ms;
+            device.guest.see(&rules, seen, now_ms);
+            let by_rules = decide_gpu(&rules, &device.guest, now_ms);
+            device.guest.held.clone_from(&by_rules.held);
+            let policy = &self.config.governor;
+            let decision = decide_device(node, pause, by_rules, running, policy, now_ms);
             if device.decision.mode != decision.mode {
                 tracing::debug!(device = device.id(), mode = ?decision.mode, "a device's mode changes");
             }
@@ -339,6 +367,8 @@ impl Controller {
                     paused: self.pauses.borrow().devices.contains_key(&found.id),
                     mode: device.decision.mode,
                     reason: device.decision.reason.clone(),
+                    held: device.decision.held.clone(),
+                    seen: device.guest.seen.clone(),
                     models: slots
                         .filter(|slot| slot.placed)
                         .map(|slot| DeviceModel {

@@ -301,6 +301,13 @@ impl Controller {
         }
     }
 
+    /// The owner wants more quiet, or less.
+    pub(super) fn set_duty(&self, percent: u8) {
+        for slot in &self.slots {
+            slot.send(Command::Duty { percent });
+        }
+    }
+
     /// Has a model that is served in another profile than its own loaded in that, once nothing is
     /// computed on it.
     pub(super) fn follow_offers(&mut self) {
@@ -355,6 +362,10 @@ impl Controller {
             memory_bytes,
             tunings: slot.config.tunings.clone(),
         }));
+        // Never the first: that one says what the child may touch.
+        slot.send(Command::Duty {
+            percent: self.config.governor.rules.gpu.duty_percent,
+        });
         let input = self.input.clone();
         self.tasks.spawn(async move {
             let to_input = |event| Input::Engine {
@@ -374,7 +385,7 @@ impl Controller {
         let device = self.slots[index].device;
         let beside = self.slots.iter().filter(|slot| slot.device == device);
         let sharing = beside.filter(|slot| slot.placed).count().max(1);
-        Some(self.memory_of(device)? / sharing as u64)
+        Some(self.free_memory_of(device)? / sharing as u64)
     }
 
     fn on_engine_ended(&mut self, index: usize) {

@@ -183,10 +183,10 @@ const PAUSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(crate) async fn new(
-        config: NodeConfig,
+        mut config: NodeConfig,
         key: NodeKey,
         store: Store,
-        edges: Edges,
+        mut edges: Edges,
         requests: mpsc::UnboundedReceiver<Request>,
     ) -> Result<(Self, watch::Receiver<NodeSnapshot>), StoreError> {
         let pauses = watch::Sender::new(Pauses {
@@ -250,6 +250,7 @@ impl Controller {
             surroundings: edges.around.seen.borrow().clone(),
             anyway_until_ms: None,
         });
+        config.governor.rules = edges.around.rules.borrow_and_update().clone();
         let now = Instant::now();
         let mut tasks = JoinSet::new();
         tasks.spawn(report_state(caller.clone(), state_in, timeout_in));
@@ -326,7 +327,8 @@ impl Controller {
                     continue;
                 }
                 Ok(()) = self.edges.around.seen.changed() => {}
-                Ok(()) = self.edges.around.rules.changed() => {}
+                Ok(()) = self.edges.around.rules.changed() => self.edges.around.rules.mark_changed(),
+                Ok(()) = self.edges.around.gpus.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.act();
@@ -475,6 +477,7 @@ impl Controller {
 
     fn decide(&mut self) {
         let disk_was_low = matches!(self.decision.reason, Some(Reason::LowDisk { .. }));
+        self.follow_rules();
         let guest = self.guest();
         let observations = Observations {
             pause: self.pauses.borrow().node,
@@ -494,10 +497,6 @@ impl Controller {
                 + self.work.audits.len()
                 + self.work.claiming.len(),
         };
-        self.config
-            .governor
-            .rules
-            .clone_from(&self.edges.around.rules.borrow_and_update());
         let of_node = decide(&observations, &self.config.governor, self.now_ms());
         self.decide_devices(&of_node);
         let decision = sum_up(of_node, &self.decisions_of_devices());
@@ -507,9 +506,21 @@ impl Controller {
         self.decision = decision;
     }
 
+    /// The owner's rules are read anew only when they were changed: this runs for every token.
+    fn follow_rules(&mut self) {
+        if !self.edges.around.rules.has_changed().unwrap_or(false) {
+            return;
+        }
+        let rules = self.edges.around.rules.borrow_and_update().clone();
+        if rules.gpu.duty_percent != self.config.governor.rules.gpu.duty_percent {
+            self.set_duty(rules.gpu.duty_percent);
+        }
+        self.config.governor.rules = rules;
+    }
+
     fn guest(&mut self) -> Guest {
         let surroundings = self.edges.around.seen.borrow_and_update().clone();
-        let rules = self.edges.around.rules.borrow();
+        let rules = &self.config.governor.rules;
         // It takes a look at processes, so only where it may matter.
         let is_short = surroundings
             .available_memory_bytes

@@ -2,6 +2,7 @@
 
 #![deny(missing_docs)]
 
+pub mod gpu_rules;
 pub mod rules;
 pub mod schedule;
 
@@ -183,31 +184,35 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
     }
 }
 
-/// What one of the devices may do: no more than the node, and nothing while its owner wants it left
-/// alone. `running` is the work in progress on it.
+/// What one of the devices may do: no more than the node, nothing while its owner wants it left
+/// alone, and what the rules about GPUs say of it. `running` is the work in progress on it.
 pub fn decide_device(
     node: &Decision,
     pause: Option<Pause>,
+    by_rules: Decision,
     running: usize,
     policy: &GovernorPolicy,
     now_ms: i64,
 ) -> Decision {
-    let own = pause
+    let by_owner = pause
         .filter(|pause| pause.until_ms.is_none_or(|until| until > now_ms))
         .map(|pause| paused(pause, running, policy, now_ms));
-    let Some(own) = own else {
-        return Decision {
-            held: Vec::new(),
-            ..node.clone()
-        };
-    };
-    let times = node.ask_again_ms.into_iter().chain(own.ask_again_ms);
+    let strictest = [Some(node), by_owner.as_ref(), Some(&by_rules)];
+    let strictest = strictest.into_iter().flatten();
     Decision {
-        mode: node.mode.max(own.mode),
+        mode: strictest
+            .clone()
+            .map(|decision| decision.mode)
+            .max()
+            .unwrap_or(node.mode),
         // What keeps the whole node is told before what keeps one of its devices.
-        reason: node.reason.clone().or(own.reason),
-        ask_again_ms: times.min(),
-        held: Vec::new(),
+        reason: strictest
+            .clone()
+            .find_map(|decision| decision.reason.clone()),
+        ask_again_ms: strictest
+            .filter_map(|decision| decision.ask_again_ms)
+            .min(),
+        held: by_rules.held,
     }
 }
 
@@ -222,7 +227,7 @@ pub fn sum_up(node: Decision, devices: &[Decision]) -> Decision {
         mode: freest.mode,
         reason: freest.reason.clone(),
         ask_again_ms: times.chain(node.ask_again_ms).min(),
-        held: node.held,
+        held: [node.held, freest.held.clone()].concat(),
     }
 }
 
@@ -392,7 +397,7 @@ mod tests {
             (&rests(soon), None, Mode::ReleaseGpu, Some(by_owner(soon))),
         ];
         for (node, own, mode, reason) in cases {
-            let decision = decide_device(node, own, 0, &policy, NOW);
+            let decision = decide_device(node, own, runs.clone(), 0, &policy, NOW);
             assert_eq!((decision.mode, decision.reason), (mode, reason), "{own:?}");
         }
     }
@@ -401,10 +406,11 @@ mod tests {
     fn the_node_works_while_one_device_does() {
         let policy = GovernorPolicy::default();
         let node = decide(&Observations::default(), &policy, NOW);
-        let runs = decide_device(&node, None, 0, &policy, NOW);
+        let free = decide(&Observations::default(), &policy, NOW);
+        let runs = decide_device(&node, None, free.clone(), 0, &policy, NOW);
         let rests = |until_ms| {
             let own = Some(pause(60_000, Some(until_ms), false));
-            decide_device(&node, own, 0, &policy, NOW)
+            decide_device(&node, own, free.clone(), 0, &policy, NOW)
         };
         let both = sum_up(node.clone(), &[runs, rests(NOW + 5)]);
         assert_eq!((both.mode, both.reason), (Mode::Run, None));

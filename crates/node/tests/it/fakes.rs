@@ -19,6 +19,7 @@ use infera_node::clock::{Clock, Entropy};
 use infera_node::engine_link::{Engine, EngineError, EngineLink};
 use infera_node::governor::GovernorPolicy;
 use infera_node::governor::rules::Rules;
+use infera_node::gpu::GpuSeen;
 use infera_node::hardware::HardwareProbe;
 use infera_node::state::{Connection, NodeSnapshot};
 use infera_node::store::Store;
@@ -277,7 +278,12 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
+                Some(
+                    Command::Adapters
+                    | Command::Duty { .. }
+                    | Command::Stats
+                    | Command::ReadBandwidth { .. },
+                ) => {}
             },
             () = tokio::time::sleep_until(prefilling.front().map_or_else(Instant::now, |next| next.0)), if !prefilling.is_empty() => {
                 if let Some((_, id, tokens)) = prefilling.pop_front() {
@@ -975,6 +981,8 @@ pub(crate) struct Rig {
     /// What the node sees around it.
     pub(crate) around: watch::Sender<Surroundings>,
     pub(crate) rules: watch::Sender<Rules>,
+    /// What the node sees on its GPUs.
+    pub(crate) gpus: watch::Sender<Vec<GpuSeen>>,
     pub(crate) ready_to_sleep: mpsc::UnboundedReceiver<()>,
 }
 
@@ -1028,6 +1036,7 @@ impl Rig {
         });
         let (around, seen) = watch::channel(Surroundings::default());
         let (rules, rules_in) = watch::channel(Rules::default());
+        let (gpus, gpus_in) = watch::channel(Vec::new());
         let (ready_out, ready_to_sleep) = mpsc::unbounded_channel();
         let node = Node::start(
             NodeConfig {
@@ -1054,6 +1063,7 @@ impl Rig {
                 around: Around {
                     seen,
                     rules: rules_in,
+                    gpus: gpus_in,
                     ready_to_sleep: ready_out,
                 },
             },
@@ -1070,6 +1080,7 @@ impl Rig {
             folder,
             devices,
             around,
+            gpus,
             rules,
             ready_to_sleep,
         }

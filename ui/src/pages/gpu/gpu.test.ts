@@ -45,7 +45,9 @@ const ticked = () =>
 const reading = (figures: Partial<GpuReading>): GpuReading => ({
   adapter: RTX,
   load_percent: null,
+  load_others_percent: null,
   vram_ours_bytes: null,
+  vram_others_bytes: null,
   vram_used_bytes: null,
   vram_total_bytes: null,
   temperature_celsius: null,
