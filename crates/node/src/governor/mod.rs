@@ -197,22 +197,16 @@ pub fn decide_device(
     let by_owner = pause
         .filter(|pause| pause.until_ms.is_none_or(|until| until > now_ms))
         .map(|pause| paused(pause, running, policy, now_ms));
-    let strictest = [Some(node), by_owner.as_ref(), Some(&by_rules)];
-    let strictest = strictest.into_iter().flatten();
+    // What keeps the whole node is told before what keeps one of its devices.
+    let all: Vec<_> = [Some(node), by_owner.as_ref(), Some(&by_rules)]
+        .into_iter()
+        .flatten()
+        .collect();
     Decision {
-        mode: strictest
-            .clone()
-            .map(|decision| decision.mode)
-            .max()
-            .unwrap_or(node.mode),
-        // What keeps the whole node is told before what keeps one of its devices.
-        reason: strictest
-            .clone()
-            .find_map(|decision| decision.reason.clone()),
-        ask_again_ms: strictest
-            .filter_map(|decision| decision.ask_again_ms)
-            .min(),
-        held: by_rules.held,
+        mode: all.iter().fold(node.mode, |mode, one| mode.max(one.mode)),
+        reason: all.iter().find_map(|one| one.reason.clone()),
+        ask_again_ms: all.iter().filter_map(|one| one.ask_again_ms).min(),
+        held: by_rules.held.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 import { locale, t } from "../../i18n/index.svelte";
 import { number, percent, roundMemory, timeOfDay } from "../../lib/format";
-import type { GpuSeen, Hours, Preset, Rule, Rules, Seen, Surroundings } from "../../platform/types";
+import type { DeviceStatus, GpuSeen, Hours, Preset, Rule, Rules, Seen, Surroundings } from "../../platform/types";
 
 /** Each GPU is seen for itself. */
 export type GpuRule = "gpu_load" | "gpu_memory" | "gpu_heat";
