@@ -580,7 +580,7 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, rules::Away, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
+            Adapter, AdapterStanding, rules::Away, Consumption, crate::tariff::Electricity, Energy, EnergySpan, Unmeasured, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
             infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
             ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,

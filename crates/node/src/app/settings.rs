@@ -13,6 +13,7 @@ use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
+use crate::tariff::Electricity;
 
 /// What is kept of a person's choices.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub models: Vec<String>,
     /// When the node leaves the machine to its owner.
     pub rules: Rules,
+    /// What electricity costs here, for what the work costs.
+    pub electricity: Electricity,
     /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
     /// What models and unfinished downloads may take of the disk; none for all that there is.
@@ -175,6 +178,7 @@ impl Default for Settings {
             jobs_at_once: 4,
             models: Vec::new(),
             rules: Rules::default(),
+            electricity: Electricity::default(),
             download_bytes_per_second: None,
             models_quota_bytes: None,
             start_with_system: false,
@@ -223,7 +227,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -330,8 +334,7 @@ mod tests {
   "version": 1
 }"#;
 
-    /// What version 2 adds, every field of it. A change that makes the test below fail raises
-    /// [`VERSION`].
+    /// What version 2 adds, every field of it.
     const RULES: &str = r#"{
   "away": { "on": true, "minutes": 5 },
   "battery": false,
@@ -355,6 +358,17 @@ mod tests {
         value
     }
 
+    /// What version 3 adds, every field of it. A change that makes the test below fail raises
+    /// [`VERSION`].
+    const ELECTRICITY: &str = r#"{ "currency": "CHF", "price_per_kwh": "0.30" }"#;
+
+    fn version_3() -> Value {
+        let mut value = version_2();
+        value["version"] = 3.into();
+        value["settings"]["electricity"] = serde_json::from_str(ELECTRICITY).unwrap();
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -365,11 +379,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_2_is_read_and_written_as_it_is() {
+    fn a_file_of_version_2_is_read() {
         let (_folder, path) = file(&version_2().to_string());
+        let settings = Preferences::read(&path).unwrap().settings;
+        assert_eq!(settings.rules.programs, ["blender"]);
+        assert_eq!(settings.electricity, Electricity::default());
+    }
+
+    #[test]
+    fn a_file_of_version_3_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_3().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_2());
+        assert_eq!(written, version_3());
     }
 
     #[test]
@@ -395,12 +417,22 @@ mod tests {
         let mut expected = before.clone();
         expected.rules.away.minutes = 3;
         assert_eq!(after, expected);
+        // A command line writes a number, the window what was typed.
+        for price in ["0.32", "\"0.32\"", "\"0,32\""] {
+            let after = change(&format!(r#"{{"electricity.price_per_kwh":{price}}}"#))
+                .apply(&before)
+                .unwrap();
+            assert_eq!(after.fields()["electricity"]["price_per_kwh"], "0.32");
+        }
         for bad in [
             r#"{"rules.away":1}"#,
             r#"{"rules.away.minutes.more":1}"#,
             r#"{"rules.":1}"#,
             r#"{"colour":1}"#,
             r#"{"jobs_at_once":"many"}"#,
+            r#"{"electricity.price_per_kwh":"much"}"#,
+            r#"{"electricity.price_per_kwh":-0.1}"#,
+            r#"{"electricity.currency":"euro"}"#,
         ] {
             assert!(change(bad).apply(&before).is_err(), "{bad}");
         }
@@ -411,7 +443,11 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
-            (r#"{"version":3}"#, "newer version"),
+            (
+                r#"{"settings":{"electricity":{"price_per_kwh":"free"}}}"#,
+                "are damaged",
+            ),
+            (r#"{"version":4}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

@@ -5,12 +5,14 @@
 mod adapters;
 mod amd;
 mod intel;
+mod meter;
 mod nvidia;
 mod sysfs;
 mod system;
 mod telemetry;
 
 pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choice};
+pub use meter::{Activity, Drawn, Meter};
 pub(crate) use system::system_gpus;
 pub use system::{cards, readers};
 pub use telemetry::{GpuReader, Telemetry, Watch};

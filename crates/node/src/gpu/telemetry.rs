@@ -87,6 +87,11 @@ impl Telemetry {
         self.shared().lock().history.view(now_ms)
     }
 
+    /// Whether adapters have been asked at all, whatever they told.
+    pub fn has_looked(&self) -> bool {
+        self.shared().lock().looked
+    }
+
     /// Under which [`super::Adapter::id`] to show a card that goes by another
     /// ([`super::card_names`]).
     pub fn set_names(&self, names: HashMap<String, String>) {
@@ -128,6 +133,7 @@ struct Shared {
 struct SharedState {
     watchers: usize,
     closed: bool,
+    looked: bool,
     history: History,
     names: HashMap<String, String>,
 }
@@ -188,10 +194,11 @@ impl Shared {
     }
 
     fn publish(&self, mut readings: Vec<GpuReading>) {
+        let mut state = self.lock();
+        state.looked = true;
         if readings.is_empty() {
             return;
         }
-        let mut state = self.lock();
         for reading in &mut readings {
             if let Some(name) = state.names.get(&reading.adapter) {
                 reading.adapter.clone_from(name);
@@ -444,7 +451,7 @@ mod tests {
                 .unwrap();
         let mut samples = telemetry.samples();
         telemetry.set_names(HashMap::from([("card".to_owned(), "Apple M2".to_owned())]));
-        assert!(was_asked.try_recv().is_err());
+        assert!(was_asked.try_recv().is_err() && !telemetry.has_looked());
         let (one, other) = (telemetry.watch(), telemetry.watch());
         was_asked.recv().unwrap();
         answer.send(vec![reading("card", 1.0)]).unwrap();
@@ -452,6 +459,7 @@ mod tests {
             samples.blocking_recv().unwrap().readings,
             [reading("Apple M2", 1.0)]
         );
+        assert!(telemetry.has_looked());
         drop(one);
         was_asked.recv().unwrap();
         // Nothing was measured: a gap.
