@@ -161,8 +161,9 @@ fn activity(state: &AppState, own_use: bool) -> Option<Activity> {
     if loads {
         return None;
     }
-    Some(match node.decision.mode {
-        Mode::Run => Activity::Waiting,
-        _ => Activity::Paused,
+    Some(if node.decision.mode == Mode::Run {
+        Activity::Waiting
+    } else {
+        Activity::Paused
     })
 }

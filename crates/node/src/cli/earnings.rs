@@ -124,8 +124,8 @@ fn money(nano: i64) -> String {
         .unwrap_or(9);
     let rounded = (nano + unit(decimals) / 2) / unit(decimals) * unit(decimals);
     let rest = format!("{:09}", rounded % PARTS);
-    let needless = rest[2..].trim_end_matches('0').len();
-    format!("{}.{}", rounded / PARTS, &rest[..2 + needless])
+    let needed = rest[2..].trim_end_matches('0').len();
+    format!("{}.{}", rounded / PARTS, &rest[..2 + needed])
 }
 
 #[cfg(test)]
