@@ -59,13 +59,13 @@ fn a_price_is_told_and_the_cost_of_measured_work_is_seen() -> Result<()> {
     let changed = infera(
         &world,
         &data,
-        &["config", "electricity.price_per_kwh", "0.32"],
+        &["config", "electricity.price_per_kwh", "0.30"],
     )?;
-    assert_eq!(changed.trim(), "\"0.32\"");
+    assert_eq!(changed.trim(), "\"0.30\"", "it is kept as it was written");
     let before = costs(&infera(&world, &data, &["earnings", "--json"])?)?;
     assert_eq!(
         before["tariff"],
-        json!({ "price_per_kwh": "0.32", "currency": "EUR" })
+        json!({ "price_per_kwh": "0.30", "currency": "EUR" })
     );
 
     // It outlives the program.
