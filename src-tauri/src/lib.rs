@@ -168,6 +168,7 @@ async fn start(options: &Options) -> Result<App, StartError> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         observers: Observers::start(Wanted::default()),
+        gpu_readers: None,
     })
     .await
 }

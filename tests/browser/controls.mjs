@@ -1,38 +1,20 @@
 // Every control of every page, used once; what a page shows and this script never used is an error.
 
 import { readFile } from "node:fs/promises";
-import { ask, call, close, given, goTo, open, run, says, step, until } from "./lib.mjs";
-
-/** Remembers by kind and name which controls a person has used. */
-const watch = () => {
-  const CONTROLS =
-    "a[href], button, input, select, textarea, tr[tabindex], [role=switch], [role=menuitem]";
-  const nameOf = (control) =>
-    control.getAttribute("aria-label") ??
-    control.labels?.[0]?.textContent ??
-    (control.matches("tr") ? "a row" : control.textContent);
-  const key = (control) =>
-    `${control.tagName} ${nameOf(control)
-      .trim()
-      .replaceAll(/[↑↓]|\s+/g, " ")
-      .trim()
-      .replaceAll(/\d+/g, "#")}`;
-  const used = new Set();
-  const note = ({ target }) => {
-    const control = target instanceof Element ? target.closest(CONTROLS) : null;
-    if (control !== null) used.add(key(control));
-  };
-  for (const kind of ["pointerdown", "click", "change"]) addEventListener(kind, note, true);
-  // An explanation is read by going there.
-  const reads = (event) => event.target.matches?.("button.term") && note(event);
-  addEventListener("focusin", reads, true);
-  window.unused = (where) =>
-    [...document.querySelectorAll(where)]
-      .flatMap((part) => [...part.querySelectorAll(CONTROLS)])
-      .filter((control) => control.checkVisibility() && !control.disabled)
-      .map(key)
-      .filter((name, index, all) => !used.has(name) && all.indexOf(name) === index);
-};
+import {
+  ask,
+  call,
+  close,
+  given,
+  goTo,
+  noneIsUnused,
+  open,
+  run,
+  says,
+  step,
+  until,
+  watchControls,
+} from "./lib.mjs";
 
 const ALL_JOBS = {
   search: "",
@@ -48,7 +30,7 @@ const settingsOf = async () => (await call("state")).settings;
 
 await run(async () => {
   const page = await open(undefined, {
-    init: watch,
+    init: watchControls,
     permissions: ["clipboard-read", "clipboard-write"],
     // A licence's page is opened, in a browser that reaches nothing else; a schedule without hours
     // is refused; at the end the program is gone.
@@ -63,13 +45,7 @@ await run(async () => {
   const dialog = page.getByRole("dialog");
   const button = (name, where = main) => where.getByRole("button", { name, exact: true }).first();
   const press = (name, where) => button(name, where).click();
-  const noneIsLeft = async (where = "main") => {
-    for (const hint of await page.locator(where).locator("button.term:visible").all()) {
-      await hint.focus();
-    }
-    const left = await page.evaluate((where) => window.unused(where), where);
-    if (left.length > 0) throw new Error(`never used:\n  ${left.join("\n  ")}`);
-  };
+  const noneIsLeft = (where) => noneIsUnused(page, where);
   const copied = async (what) => {
     const text = await page.evaluate(() => navigator.clipboard.readText());
     if (!what.test(text)) throw new Error(`copied was ${text}`);
@@ -198,6 +174,10 @@ await run(async () => {
     await press("Export CSV");
     const text = await readFile(await (await coming).path(), "utf8");
     if (text.trim().split("\n").length < 2) throw new Error(`the file has no rows: ${text}`);
+    // It works on the processor: what that draws nobody tells, and nothing is asked.
+    const cost = main.getByRole("region", { name: "What the work costs" });
+    await cost.getByText(/Your processor computes/).waitFor();
+    if ((await cost.locator("input, select").count()) > 0) throw new Error("a price is asked for");
     await noneIsLeft();
   });
 

@@ -34,6 +34,7 @@ mod session;
 mod sse;
 pub mod state;
 pub mod store;
+pub mod tariff;
 pub mod unreachable;
 mod web_files;
 

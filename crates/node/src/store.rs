@@ -410,7 +410,7 @@ pub(crate) fn to_word<T: Serialize>(value: &T) -> String {
     to_json(value).trim_matches('"').to_owned()
 }
 
-fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, sqlx::Error> {
+pub(crate) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, sqlx::Error> {
     json(&format!("\"{word}\""))
 }
 

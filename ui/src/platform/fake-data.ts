@@ -719,6 +719,7 @@ export function firstState(now: number): AppState {
       jobs_at_once: 2,
       models: [LLAMA],
       rules: structuredClone(rules),
+      electricity: { price_per_kwh: "0.32", currency: "EUR" },
       download_bytes_per_second: null,
       models_quota_bytes: 50 * GB,
       start_with_system: true,

@@ -24,11 +24,15 @@ import type {
   AppState,
   CallError,
   Commands,
+  Consumption,
   DeviceStatus,
   DeviceToday,
   Download,
   DownloadFault,
   Earnings,
+  Electricity,
+  Energy,
+  EnergySpan,
   GpuSample,
   GpuSeen,
   Held,
@@ -81,6 +85,8 @@ export const SCENARIOS = [
   "newcomer",
   "quiet",
   "small-points",
+  "no-tariff",
+  "no-power",
   "gaps",
   "gpus",
   "browser",
@@ -505,6 +511,9 @@ class Fake implements Platform {
         state.settings.rules = withPreset(state.settings.rules, "nights");
         break;
       }
+      case "no-tariff":
+        state.settings.electricity.price_per_kwh = null;
+        break;
       case "unseen":
         node.surroundings = structuredClone(unseen);
         this.#gpus.set("0000:01:00.0", structuredClone(unseenGpu));
@@ -1207,7 +1216,10 @@ class Fake implements Platform {
       points: { confirmed: 0, pending: 0, forfeited: 0 },
       jobs: 0,
       output_tokens: 0,
+      energy: null as Energy | null,
     }));
+    const { electricity } = this.#state.settings;
+    const working = new Map<number, number>();
     // Both from the newest on.
     let at = buckets.length - 1;
     for (const job of this.#jobs) {
@@ -1216,6 +1228,13 @@ class Fake implements Platform {
       addTo(bucket.points, job);
       if (job.kind === "job") bucket.jobs += 1;
       bucket.output_tokens += job.output_tokens;
+      working.set(bucket.start_ms, (working.get(bucket.start_ms) ?? 0) + tookMs(job));
+    }
+    if (this.#unmeasured() === null) {
+      for (const bucket of buckets) {
+        const ms = working.get(bucket.start_ms);
+        if (ms !== undefined) bucket.energy = energyOf(ms, electricity);
+      }
     }
     return {
       total: this.#points(),
@@ -1223,7 +1242,28 @@ class Fake implements Platform {
       unlisted: this.#jobs.length <= 50 ? { confirmed: 0, pending: 0, forfeited: 0 } : UNLISTED,
       estimate:
         none || this.#isQuiet() ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
+      consumption: this.#consumption(electricity),
     };
+  }
+
+  #unmeasured(): Consumption["unmeasured"] {
+    const chosen = this.#state.adapters.filter(({ standing }) => standing.standing === "chosen");
+    if (chosen.length === 0) return this.#state.node?.hardware ? { why: "processor" } : null;
+    if (this.#scenario !== "no-power") return null;
+    return { why: "driver", adapters: chosen.map(({ name }) => name) };
+  }
+
+  #consumption(tariff: Electricity): Consumption {
+    const unmeasured = this.#unmeasured();
+    const span = (days: number): EnergySpan | null => {
+      const from = new Date();
+      from.setHours(0, 0, 0, 0);
+      from.setDate(from.getDate() - days + 1);
+      const jobs = this.#jobs.filter(({ started_ms }) => started_ms >= from.getTime());
+      if (unmeasured !== null || jobs.length === 0) return null;
+      return energySpan(jobs, this.#scenario === "newcomer" ? 1 : days, tariff);
+    };
+    return { unmeasured, tariff, today: span(1), week: span(7), month: span(30) };
   }
 
   /** A network with less work than five minutes in fifteen. */
@@ -1237,6 +1277,41 @@ class Fake implements Platform {
     if (this.#jobs.length > 50) sums.confirmed += UNLISTED.confirmed;
     return sums;
   }
+}
+
+const WORK_WATTS = 142;
+const REST_WATTS = 18;
+
+function tookMs(job: JobRow): number {
+  return Math.max(0, (job.finished_ms ?? Date.now()) - job.started_ms);
+}
+
+function energyOf(workingMs: number, tariff: Electricity): Energy {
+  const kilowatt_hours = ((WORK_WATTS - REST_WATTS) * workingMs) / 3.6e9;
+  const price = tariff.price_per_kwh;
+  return {
+    kilowatt_hours,
+    cost_nano: price === null ? null : Math.round(kilowatt_hours * Number(price) * 1e9),
+  };
+}
+
+function energySpan(jobs: JobRow[], days: number, tariff: Electricity): EnergySpan {
+  const workingMs = jobs.reduce((sum, job) => sum + tookMs(job), 0);
+  const energy = energyOf(workingMs, tariff);
+  const tokens = jobs.reduce((sum, job) => sum + job.output_tokens, 0);
+  const points = jobs.reduce((sum, job) => sum + Math.max(0, job.points), 0) / 1e6;
+  const cost = energy.cost_nano;
+  const each = (of: number) => (cost === null || of === 0 ? null : Math.round(cost / of));
+  return {
+    ...energy,
+    days,
+    working_seconds: Math.floor(workingMs / 1000),
+    working_watts: WORK_WATTS,
+    rest_watts: REST_WATTS,
+    cost_nano_per_day: each(days),
+    cost_nano_per_1000_tokens: each(tokens / 1000),
+    cost_nano_per_100_points: each(points / 100),
+  };
 }
 
 /** Of an earlier installation. */

@@ -586,6 +586,7 @@ mod tests {
         let declarations = declarations!(&config;
             Adapter, AdapterStanding, rules::Away, gpu_rules::GpuHeat, gpu_rules::GpuLoad,
             gpu_rules::GpuMemory, gpu_rules::GpuRules, GpuSeen, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
+            Consumption, crate::tariff::Electricity, Energy, EnergySpan, Unmeasured,
             infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
             ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,

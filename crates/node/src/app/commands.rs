@@ -178,7 +178,9 @@ impl App {
             Running::Starting | Running::Failed { .. } => None,
         };
         let (store, now) = (self.store().await?, self.0.clock.now());
-        Ok(store.earnings(query, points, &now, since_ms).await?)
+        let mut earnings = store.earnings(query, points, &now, since_ms).await?;
+        self.add_consumption(&mut earnings, &store, &now).await?;
+        Ok(earnings)
     }
 
     pub(super) fn catalogue(&self, (): ()) -> Vec<CatalogueItem> {

@@ -7,6 +7,7 @@
 
 pub mod api;
 mod commands;
+mod consumption;
 mod obstacles;
 mod owner;
 mod refusal;
@@ -36,7 +37,7 @@ use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
 use crate::governor::rules::{Held, Rules};
 use crate::governor::{Decision, Reason};
-use crate::gpu::{self, Card, GpuSample, Telemetry};
+use crate::gpu::{self, Card, GpuReader, GpuSample, Meter, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Around;
@@ -68,6 +69,8 @@ pub struct AppConfig {
     pub entropy: Arc<dyn Entropy>,
     /// What goes on around the program.
     pub observers: Observers,
+    /// What tells what the GPUs do; none for what this system has.
+    pub gpu_readers: Option<Vec<Box<dyn GpuReader>>>,
 }
 
 /// Settings that stand above the stored ones. `None` leaves them.
@@ -132,6 +135,8 @@ struct Parts {
     /// What the owner wants respected of what is seen around the program.
     rules: watch::Sender<Rules>,
     today: watch::Sender<Today>,
+    /// What the GPUs drew and is not written down. Held while it is being written.
+    meter: tokio::sync::Mutex<Meter>,
     /// When the stretch began that has not ended.
     open_stretch: watch::Sender<Option<i64>>,
     host: watch::Sender<Host>,
@@ -169,7 +174,9 @@ impl App {
             ..LibraryConfig::new(&models_folder)
         };
         let library = Library::open(library, LibraryEdges::system()?).await?;
-        let readers = gpu::readers(&config.engine.processes);
+        let readers = config
+            .gpu_readers
+            .unwrap_or_else(|| gpu::readers(&config.engine.processes));
         let telemetry =
             Telemetry::start(readers, Arc::clone(&config.clock)).map_err(StartError::Threads)?;
         let renderer = config.engine.renderer();
@@ -253,6 +260,7 @@ impl App {
             observers: config.observers,
             rules,
             today: watch::Sender::new(Today::default()),
+            meter: tokio::sync::Mutex::default(),
             open_stretch: watch::Sender::new(None),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
@@ -268,6 +276,7 @@ impl App {
         tokio::spawn(app.clone().follow());
         tokio::spawn(app.clone().count_today());
         tokio::spawn(app.clone().keep_timeline());
+        tokio::spawn(app.clone().keep_consumption());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)

@@ -13,6 +13,7 @@ use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
+use crate::tariff::Electricity;
 
 /// What is kept of a person's choices.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub struct Settings {
     pub models: Vec<String>,
     /// When the node leaves the machine to its owner.
     pub rules: Rules,
+    /// What electricity costs here, for what the work costs.
+    pub electricity: Electricity,
     /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
     /// What models and unfinished downloads may take of the disk; none for all that there is.
@@ -187,6 +190,7 @@ impl Default for Settings {
             jobs_at_once: 4,
             models: Vec::new(),
             rules: Rules::default(),
+            electricity: Electricity::default(),
             download_bytes_per_second: None,
             models_quota_bytes: None,
             start_with_system: false,
@@ -398,12 +402,16 @@ mod tests {
   "load": { "on": false, "percent": 45, "seconds": 20 },
   "memory": { "on": false }
 }"#;
+    /// What version 3 adds, every field of it. A change that makes the test below fail raises
+    /// [`VERSION`].
+    const ELECTRICITY: &str = r#"{ "currency": "CHF", "price_per_kwh": "0.30" }"#;
 
     fn version_3() -> Value {
         let mut value = version_2();
         value["version"] = 3.into();
         value["settings"]["rules"]["battery_percent"] = 20.into();
         value["settings"]["rules"]["gpu"] = serde_json::from_str(GPU_RULES).unwrap();
+        value["settings"]["electricity"] = serde_json::from_str(ELECTRICITY).unwrap();
         let settings = value["settings"].as_object_mut().unwrap();
         let device = settings.remove("device").unwrap();
         settings.insert("devices".to_owned(), vec![device].into());
@@ -426,10 +434,11 @@ mod tests {
     #[test]
     fn a_file_of_version_2_is_read_and_what_came_later_has_its_default() {
         let (_folder, path) = file(&version_2().to_string());
-        let rules = Preferences::read(&path).unwrap().settings.rules;
-        assert_eq!(rules.programs, ["blender"]);
-        assert_eq!(rules.gpu, GpuRules::default());
-        assert_eq!(rules.battery_percent, None);
+        let settings = Preferences::read(&path).unwrap().settings;
+        assert_eq!(settings.rules.programs, ["blender"]);
+        assert_eq!(settings.rules.gpu, GpuRules::default());
+        assert_eq!(settings.rules.battery_percent, None);
+        assert_eq!(settings.electricity, Electricity::default());
     }
 
     #[test]
@@ -476,6 +485,13 @@ mod tests {
             .apply(&before)
             .unwrap();
         assert_eq!(after.rules.gpu.heat.celsius, Some(75));
+        // A command line writes a number, the window what was typed.
+        for price in ["0.32", "\"0.32\"", "\"0,32\""] {
+            let after = change(&format!(r#"{{"electricity.price_per_kwh":{price}}}"#))
+                .apply(&before)
+                .unwrap();
+            assert_eq!(after.fields()["electricity"]["price_per_kwh"], "0.32");
+        }
         for bad in [
             r#"{"rules.away":1}"#,
             r#"{"rules.away.minutes.more":1}"#,
@@ -484,6 +500,9 @@ mod tests {
             r#"{"rules.":1}"#,
             r#"{"colour":1}"#,
             r#"{"jobs_at_once":"many"}"#,
+            r#"{"electricity.price_per_kwh":"much"}"#,
+            r#"{"electricity.price_per_kwh":-0.1}"#,
+            r#"{"electricity.currency":"euro"}"#,
         ] {
             assert!(change(bad).apply(&before).is_err(), "{bad}");
         }
@@ -494,6 +513,10 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
+            (
+                r#"{"settings":{"electricity":{"price_per_kwh":"free"}}}"#,
+                "are damaged",
+            ),
             (r#"{"version":4}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);

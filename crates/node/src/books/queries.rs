@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 use super::csv;
 use super::sums::{self, Worked};
 use super::{
-    DeviceToday, Earnings, EarningsBucket, EarningsQuery, Estimate, JobRow, JobsPage, JobsQuery, JobsSort,
-    PointSums, Today,
+    Consumption, DeviceToday, Earnings, EarningsBucket, EarningsQuery, Estimate, JobRow, JobsPage,
+    JobsQuery, JobsSort, PointSums, Today,
 };
 use crate::store::{Store, StoreError, job_row, to_word};
 
@@ -113,6 +113,8 @@ impl Store {
                 buckets,
                 unlisted,
                 estimate,
+                // What the program measured is added to it.
+                consumption: Consumption::default(),
             })
         })
         .await

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod config;
 mod duration;
+mod earnings;
 mod local_engine;
 mod log;
 mod model;
@@ -111,6 +112,8 @@ enum Command {
     },
     /// Show the points earned
     Points(Show),
+    /// Show the points earned, and what the electricity for them cost
+    Earnings(Show),
     /// List, get and remove models
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -278,6 +281,7 @@ pub(crate) fn main() -> ExitCode {
             } => remote::check(&show, balancer, ca_file.as_deref()).await,
             Command::History { limit, show } => remote::history(&show, limit).await,
             Command::Points(show) => remote::points(&show).await,
+            Command::Earnings(show) => earnings::earnings(&show).await,
             Command::Model(command) => model::run(command).await,
             Command::Config { name, value, show } => {
                 config::config(&show, name.as_deref(), value.as_deref()).await

@@ -72,6 +72,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         observers: Observers::start(Wanted::default()),
+        gpu_readers: None,
     };
     let app = App::start(config)
         .await

@@ -6,6 +6,7 @@ mod adapters;
 mod amd;
 mod drm;
 mod intel;
+mod meter;
 mod nvidia;
 mod ours;
 mod seen;
@@ -14,6 +15,7 @@ mod system;
 mod telemetry;
 
 pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choices};
+pub use meter::{Activity, Drawn, Meter};
 pub use seen::{GpuSeen, LOAD_STEP_PERCENT};
 pub(crate) use system::system_gpus;
 pub use system::{cards, readers};

@@ -122,6 +122,11 @@ impl Telemetry {
         self.shared().lock().history.view(now_ms)
     }
 
+    /// Whether adapters have been asked at all, whatever they told.
+    pub fn has_looked(&self) -> bool {
+        self.shared().lock().looked
+    }
+
     /// Under which [`super::Adapter::id`] to show a card that goes by another
     /// ([`super::card_names`]).
     pub fn set_names(&self, names: HashMap<String, String>) {
@@ -174,6 +179,7 @@ struct SharedState {
     watchers: usize,
     watchers_for_rules: usize,
     closed: bool,
+    looked: bool,
     history: History,
     names: HashMap<String, String>,
 }
@@ -235,6 +241,7 @@ impl Shared {
 
     fn publish(&self, mut readings: Vec<GpuReading>) {
         let mut state = self.lock();
+        state.looked = true;
         for reading in &mut readings {
             reading.leave_out_nonsense();
             if let Some(name) = state.names.get(&reading.adapter) {
@@ -683,7 +690,7 @@ mod tests {
             Telemetry::start_every(AT_ONCE, vec![reader], Arc::new(Counting::default())).unwrap();
         let mut samples = telemetry.samples();
         telemetry.set_names(HashMap::from([("card".to_owned(), "Apple M2".to_owned())]));
-        assert!(was_asked.try_recv().is_err());
+        assert!(was_asked.try_recv().is_err() && !telemetry.has_looked());
         let (one, other) = (telemetry.watch(), telemetry.watch());
         was_asked.recv().unwrap();
         answer.send(vec![reading("card", 1.0)]).unwrap();
@@ -691,6 +698,7 @@ mod tests {
             samples.blocking_recv().unwrap().readings,
             [reading("Apple M2", 1.0)]
         );
+        assert!(telemetry.has_looked());
         drop(one);
         was_asked.recv().unwrap();
         // Nothing was measured: a gap.

@@ -125,6 +125,7 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         observers: Observers::none(),
+        gpu_readers: None,
     })
     .await
 }

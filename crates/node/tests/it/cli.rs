@@ -105,7 +105,7 @@ fn an_open_key_file_is_refused() {
 #[test]
 fn without_a_node_there_is_nothing_to_ask() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["status", "pause", "resume", "history", "points"] {
+    for command in ["status", "pause", "resume", "history", "points", "earnings"] {
         let output = infera(folder.path(), &[command]);
         assert_fault(&output, 3, "no node is running");
     }
