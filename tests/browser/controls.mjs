@@ -1,7 +1,18 @@
 // Every control of every page, used once; what a page shows and this script never used is an error.
 
 import { readFile } from "node:fs/promises";
-import { ask, call, close, given, goTo, open, run, says, step, until } from "./lib.mjs";
+import {
+  ask,
+  call,
+  close,
+  given,
+  goTo,
+  open,
+  run,
+  says,
+  step,
+  until,
+} from "./lib.mjs";
 
 /** Remembers by kind and name which controls a person has used. */
 const watch = () => {
@@ -11,18 +22,22 @@ const watch = () => {
     control.getAttribute("aria-label") ??
     control.labels?.[0]?.textContent ??
     (control.matches("tr") ? "a row" : control.textContent);
+  // What runs on this machine comes and goes.
   const key = (control) =>
-    `${control.tagName} ${nameOf(control)
-      .trim()
-      .replaceAll(/[↑↓]|\s+/g, " ")
-      .trim()
-      .replaceAll(/\d+/g, "#")}`;
+    control.closest("li.suggestion") !== null
+      ? "a suggestion"
+      : `${control.tagName} ${nameOf(control)
+          .trim()
+          .replaceAll(/[↑↓]|\s+/g, " ")
+          .trim()
+          .replaceAll(/\d+/g, "#")}`;
   const used = new Set();
   const note = ({ target }) => {
     const control = target instanceof Element ? target.closest(CONTROLS) : null;
     if (control !== null) used.add(key(control));
   };
-  for (const kind of ["pointerdown", "click", "change"]) addEventListener(kind, note, true);
+  for (const kind of ["pointerdown", "click", "change"])
+    addEventListener(kind, note, true);
   // An explanation is read by going there.
   const reads = (event) => event.target.matches?.("button.term") && note(event);
   addEventListener("focusin", reads, true);
@@ -31,7 +46,9 @@ const watch = () => {
       .flatMap((part) => [...part.querySelectorAll(CONTROLS)])
       .filter((control) => control.checkVisibility() && !control.disabled)
       .map(key)
-      .filter((name, index, all) => !used.has(name) && all.indexOf(name) === index);
+      .filter(
+        (name, index, all) => !used.has(name) && all.indexOf(name) === index,
+      );
 };
 
 const ALL_JOBS = {
@@ -61,10 +78,14 @@ await run(async () => {
   await page.context().route("https://**", (route) => route.abort());
   const main = page.locator("main");
   const dialog = page.getByRole("dialog");
-  const button = (name, where = main) => where.getByRole("button", { name, exact: true }).first();
+  const button = (name, where = main) =>
+    where.getByRole("button", { name, exact: true }).first();
   const press = (name, where) => button(name, where).click();
   const noneIsLeft = async (where = "main") => {
-    for (const hint of await page.locator(where).locator("button.term:visible").all()) {
+    for (const hint of await page
+      .locator(where)
+      .locator("button.term:visible")
+      .all()) {
       await hint.focus();
     }
     const left = await page.evaluate((where) => window.unused(where), where);
@@ -79,7 +100,9 @@ await run(async () => {
     const bar = page.locator("header");
     const choose = async (name) => {
       await bar
-        .getByRole("button", { name: /^More ways to pause$|^Pause for another time$/ })
+        .getByRole("button", {
+          name: /^More ways to pause$|^Pause for another time$/,
+        })
         .click();
       await page.getByRole("menuitem", { name }).click();
     };
@@ -96,7 +119,9 @@ await run(async () => {
         const { reason } = (await ask("status")).decision;
         if (reason?.reason !== "paused") return false;
         const left = (reason.until_ms - Date.now()) / 3_600_000;
-        return hours === null ? left > 0 && left <= 24 : Math.abs(left - hours) < 0.02;
+        return hours === null
+          ? left > 0 && left <= 24
+          : Math.abs(left - hours) < 0.02;
       });
     }
     await press("Resume", bar);
@@ -110,7 +135,9 @@ await run(async () => {
   await step("Home", async () => {
     await goTo(page, "Home");
     await main.getByRole("link", { name: "See all" }).click();
-    await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor({ state: "attached" });
+    await page
+      .getByRole("heading", { level: 1, name: "Jobs" })
+      .waitFor({ state: "attached" });
     await goTo(page, "Home");
     const link = main.getByRole("link", { name: "See requirements" });
     if ((await link.count()) > 0) {
@@ -122,7 +149,9 @@ await run(async () => {
     await strip.hover();
     await strip.focus();
     const said = () => strip.getAttribute("aria-valuetext");
-    await until("the strip says what the node did", async () => /\d–\d/.test(await said()));
+    await until("the strip says what the node did", async () =>
+      /\d–\d/.test(await said()),
+    );
     await page.keyboard.press("Home");
     await press("The day before");
     await main.getByText("Yesterday", { exact: true }).waitFor();
@@ -130,7 +159,10 @@ await run(async () => {
     await main.getByText("As a table").click();
     await main.getByRole("table", { name: /^What the node did/ }).waitFor();
     await main.getByText("As a table").click();
-    for (const links of [main.getByRole("table", { name: "Last jobs" }), first]) {
+    for (const links of [
+      main.getByRole("table", { name: "Last jobs" }),
+      first,
+    ]) {
       await links.getByRole("link").first().click();
       await dialog.waitFor();
       await page.keyboard.press("Escape");
@@ -143,9 +175,15 @@ await run(async () => {
     await goTo(page, "GPU");
     const cpu = page.getByRole("radio", { name: /^Processor \(CPU\)/ });
     await page.getByRole("radio", { name: /^Automatic/ }).check();
-    await until("it is automatic", async () => (await settingsOf()).device.device === "auto");
+    await until(
+      "it is automatic",
+      async () => (await settingsOf()).device.device === "auto",
+    );
     await cpu.check();
-    await until("it is the processor", async () => (await settingsOf()).device.device === "cpu");
+    await until(
+      "it is the processor",
+      async () => (await settingsOf()).device.device === "cpu",
+    );
     const software = page.getByRole("switch", { name: /^Never use/ });
     for (let index = 0; index < (await software.count()); index += 1) {
       await software.nth(index).click();
@@ -154,11 +192,15 @@ await run(async () => {
       });
     }
     await call("change_settings", { excluded_adapters: [] });
-    const link = main.getByRole("link", { name: /See what the network asks for/ });
+    const link = main.getByRole("link", {
+      name: /See what the network asks for/,
+    });
     if ((await link.count()) > 0) {
       await link.click();
       await page.goBack();
-      await page.getByRole("heading", { level: 1, name: "GPU" }).waitFor({ state: "attached" });
+      await page
+        .getByRole("heading", { level: 1, name: "GPU" })
+        .waitFor({ state: "attached" });
     }
     await noneIsLeft();
     await says(page, /Waiting for jobs/);
@@ -185,7 +227,8 @@ await run(async () => {
     const coming = page.waitForEvent("download");
     await press("Export CSV");
     const text = await readFile(await (await coming).path(), "utf8");
-    if (text.trim().split("\n").length < 2) throw new Error(`the file has no rows: ${text}`);
+    if (text.trim().split("\n").length < 2)
+      throw new Error(`the file has no rows: ${text}`);
     await noneIsLeft();
   });
 
@@ -207,19 +250,30 @@ await run(async () => {
     await page.getByText("Nothing matches").waitFor();
     await press("Clear filters");
     await rows.first().waitFor();
-    for (const head of await main.getByRole("columnheader").getByRole("button").all()) {
+    for (const head of await main
+      .getByRole("columnheader")
+      .getByRole("button")
+      .all()) {
       const sorted = head.locator("xpath=..");
       const before = await sorted.getAttribute("aria-sort");
       await head.click();
-      await until("it is sorted", async () => (await sorted.getAttribute("aria-sort")) !== before);
+      await until(
+        "it is sorted",
+        async () => (await sorted.getAttribute("aria-sort")) !== before,
+      );
     }
   });
   await step("Jobs: the file holds what the history holds", async () => {
-    const { jobs } = await call("jobs", { ...ALL_JOBS, sort: "started", ascending: false });
+    const { jobs } = await call("jobs", {
+      ...ALL_JOBS,
+      sort: "started",
+      ascending: false,
+    });
     const coming = page.waitForEvent("download");
     await press("Export CSV");
     const download = await coming;
-    if (!/\.csv$/.test(download.suggestedFilename())) throw new Error(download.suggestedFilename());
+    if (!/\.csv$/.test(download.suggestedFilename()))
+      throw new Error(download.suggestedFilename());
     const [head, ...lines] = (await readFile(await download.path(), "utf8"))
       .replace(/^\uFEFF/, "")
       .trim()
@@ -229,7 +283,9 @@ await run(async () => {
     const written = lines
       .map((line) => `${line[column("id")]} ${line[column("output_tokens")]}`)
       .sort();
-    const wanted = jobs.map(({ id, output_tokens }) => `${id} ${output_tokens}`).sort();
+    const wanted = jobs
+      .map(({ id, output_tokens }) => `${id} ${output_tokens}`)
+      .sort();
     if (JSON.stringify(written) !== JSON.stringify(wanted)) {
       throw new Error(`${head}\n${written}\nis not\n${wanted}`);
     }
@@ -256,7 +312,10 @@ await run(async () => {
     const use = main.getByRole("switch", { name: /^Answer jobs with / });
     // A file of elsewhere is listed while it is used; a copy stays.
     await use.click();
-    await until("it is off", async () => (await settingsOf()).models.length === 0);
+    await until(
+      "it is off",
+      async () => (await settingsOf()).models.length === 0,
+    );
     await says(page, /no model is chosen/);
     const choosing = page.waitForEvent("filechooser");
     await press("Choose a file");
@@ -269,7 +328,9 @@ await run(async () => {
     await dialog.waitFor({ state: "detached" });
     await main.getByRole("link", { name: "Limits in the settings" }).click();
     await page.goBack();
-    for (const licence of await main.getByRole("link", { name: /opens in the browser$/ }).all()) {
+    for (const licence of await main
+      .getByRole("link", { name: /opens in the browser$/ })
+      .all()) {
       const opening = page.context().waitForEvent("page");
       await licence.click();
       await (await opening).close();
@@ -282,9 +343,14 @@ await run(async () => {
     while ((await wanted.count()) > 0) {
       const count = await wanted.count();
       await wanted.first().click();
-      await until("it is asked for", async () => (await wanted.count()) < count);
+      await until(
+        "it is asked for",
+        async () => (await wanted.count()) < count,
+      );
     }
-    const acts = main.getByRole("button", { name: /^(Pause|Cancel|Resume|Try now): / });
+    const acts = main.getByRole("button", {
+      name: /^(Pause|Cancel|Resume|Try now): /,
+    });
     await main
       .getByRole("button", { name: /^Pause: / })
       .first()
@@ -296,11 +362,16 @@ await run(async () => {
     while ((await call("state")).downloads.length > 0) {
       const { length } = (await call("state")).downloads;
       await acts.filter({ hasText: "Cancel" }).first().click();
-      await until("one is gone", async () => (await call("state")).downloads.length < length);
+      await until(
+        "one is gone",
+        async () => (await call("state")).downloads.length < length,
+      );
     }
     await press(/^More for /);
     await page.getByRole("menuitem", { name: "Try it" }).click();
-    await page.getByRole("heading", { level: 1, name: "Try it" }).waitFor({ state: "attached" });
+    await page
+      .getByRole("heading", { level: 1, name: "Try it" })
+      .waitFor({ state: "attached" });
     await goTo(page, "Models");
     await noneIsLeft();
   });
@@ -351,16 +422,25 @@ await run(async () => {
       const field = main.getByLabel(label);
       await field.fill("-1");
       await field.press("Tab");
-      await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
+      await main
+        .getByRole("alert")
+        .filter({ hasText: "Write a" })
+        .first()
+        .waitFor();
       await field.fill(text);
       await field.press("Tab");
-      await until(`${label} is kept`, async () => (await settingsOf())[name] === value);
+      await until(
+        `${label} is kept`,
+        async () => (await settingsOf())[name] === value,
+      );
     }
     await main.getByLabel("Theme", { exact: true }).selectOption("dark");
     await page.locator('html[data-theme="dark"]').waitFor();
     await main.getByLabel("Theme", { exact: true }).selectOption("system");
     await main.getByLabel("Language", { exact: true }).selectOption("de");
-    await page.getByRole("heading", { level: 1, name: "Einstellungen" }).waitFor();
+    await page
+      .getByRole("heading", { level: 1, name: "Einstellungen" })
+      .waitFor();
     await main.getByLabel("Sprache", { exact: true }).selectOption("system");
     await page.getByRole("heading", { level: 1, name: "Settings" }).waitFor();
   });
@@ -373,7 +453,10 @@ await run(async () => {
       ["Always", "always"],
     ]) {
       await main.getByRole("radio", { name }).check();
-      await until(`it is ${name}`, async () => (await call("state")).preset === preset);
+      await until(
+        `it is ${name}`,
+        async () => (await call("state")).preset === preset,
+      );
     }
     await main.getByText("Fine tuning").click();
     for (const [name, is] of [
@@ -384,34 +467,77 @@ await run(async () => {
       ["Only while I’m away", (rules) => rules.away.on],
       ["Only in these hours", (rules) => rules.schedule.on],
       ["Keep the machine awake for a job", (rules) => rules.keep_awake],
+      [
+        "No downloads over a metered connection",
+        (rules) => rules.metered_downloads,
+      ],
     ]) {
       const before = is(await rulesOf());
       for (const wanted of [!before, before]) {
         await main.getByRole("switch", { name, exact: true }).click();
-        await until(`${name}: ${wanted}`, async () => is(await rulesOf()) === wanted);
+        await until(
+          `${name}: ${wanted}`,
+          async () => is(await rulesOf()) === wanted,
+        );
       }
     }
     for (const [label, wrong, text, is] of [
-      ["Left to other programs", "-1", "0.5", (rules) => rules.memory.bytes === 2 ** 29],
+      [
+        "Left to other programs",
+        "-1",
+        "0.5",
+        (rules) => rules.memory.bytes === 2 ** 29,
+      ],
       ["Away after", "0", "25", (rules) => rules.away.minutes === 25],
     ]) {
       const field = main.getByLabel(label);
       await field.fill(wrong);
       await field.press("Tab");
-      await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
+      await main
+        .getByRole("alert")
+        .filter({ hasText: "Write a" })
+        .first()
+        .waitFor();
       await field.fill(text);
       await field.press("Tab");
       await until(`${label} is kept`, async () => is(await rulesOf()));
     }
     await main.getByLabel("Name of a program").fill("/opt/no-such-game");
     await press("Add");
-    await until("it is named", async () => (await rulesOf()).programs.includes("no-such-game"));
+    await until("it is named", async () =>
+      (await rulesOf()).programs.includes("no-such-game"),
+    );
     await press("Remove no-such-game");
-    await until("none is named", async () => (await rulesOf()).programs.length === 0);
+    await until(
+      "none is named",
+      async () => (await rulesOf()).programs.length === 0,
+    );
+    // This browser, if nothing else; none where the system calls all that runs its own.
+    if ((await call("running_programs"))?.length > 0) {
+      const running = main.getByRole("list", { name: "Running now" });
+      await running.getByRole("button").first().click();
+      await until(
+        "one that runs is named",
+        async () => (await rulesOf()).programs.length === 1,
+      );
+      await press(`Remove ${(await rulesOf()).programs[0]}`);
+      await until(
+        "none is named again",
+        async () => (await rulesOf()).programs.length === 0,
+      );
+    }
   });
   await step("Settings: the hours", async () => {
     const hours = async () => (await rulesOf()).schedule.hours;
-    const days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    const days = [
+      "Monday",
+      "Tuesday",
+      "Wednesday",
+      "Thursday",
+      "Friday",
+      "Saturday",
+      "Sunday",
+    ];
     for (const [day, name] of days.entries()) {
       await press(name);
       await until(`${name} is off`, async () => !(await hours())[0].days[day]);
@@ -421,7 +547,9 @@ await run(async () => {
     await main.getByText(/the node would never work/).waitFor();
     await press("Monday");
     await until("Monday is on", async () => (await hours())[0].days[0]);
-    await main.getByText(/the node would never work/).waitFor({ state: "detached" });
+    await main
+      .getByText(/the node would never work/)
+      .waitFor({ state: "detached" });
     for (const [label, text, name, minutes] of [
       ["From", "20:30", "from", 1230],
       ["To", "06:15", "to", 375],
@@ -430,7 +558,10 @@ await run(async () => {
       await field.fill(text);
       // Tab goes on to its minutes.
       await field.blur();
-      await until(`${label} is kept`, async () => (await hours())[0][name] === minutes);
+      await until(
+        `${label} is kept`,
+        async () => (await hours())[0][name] === minutes,
+      );
     }
     await main.getByText("Ends on the day after.").waitFor();
     await press("Add hours");
@@ -493,9 +624,11 @@ await run(async () => {
     await page.goBack();
     await press("Make a bundle");
     await dialog.getByRole("checkbox").first().waitFor();
-    for (const box of await dialog.getByRole("checkbox").all()) await box.uncheck();
+    for (const box of await dialog.getByRole("checkbox").all())
+      await box.uncheck();
     await dialog.getByText("Choose at least one file.").waitFor();
-    for (const box of await dialog.getByRole("checkbox").all()) await box.check();
+    for (const box of await dialog.getByRole("checkbox").all())
+      await box.check();
     const coming = page.waitForEvent("download");
     await press("Save the bundle", dialog);
     const text = await readFile(await (await coming).path(), "utf8");

@@ -223,7 +223,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -330,7 +330,7 @@ mod tests {
   "version": 1
 }"#;
 
-    /// What version 2 adds, every field of it. A change that makes the test below fail raises
+    /// What version 2 added, every field of it. A change that makes the last test of these fail raises
     /// [`VERSION`].
     const RULES: &str = r#"{
   "away": { "on": true, "minutes": 5 },
@@ -355,6 +355,14 @@ mod tests {
         value
     }
 
+    /// With what version 3 adds, every field of it, and nothing at its default.
+    fn version_3() -> Value {
+        let mut value = version_2();
+        value["version"] = 3.into();
+        value["settings"]["rules"]["metered_downloads"] = false.into();
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -365,11 +373,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_2_is_read_and_written_as_it_is() {
+    fn a_file_of_version_2_is_read() {
         let (_folder, path) = file(&version_2().to_string());
+        let rules = Preferences::read(&path).unwrap().settings.rules;
+        assert_eq!(rules.programs, ["blender"]);
+        assert!(rules.metered_downloads);
+    }
+
+    #[test]
+    fn a_file_of_version_3_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_3().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_2());
+        assert_eq!(written, version_3());
     }
 
     #[test]
@@ -411,7 +427,7 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
-            (r#"{"version":3}"#, "newer version"),
+            (r#"{"version":4}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

@@ -2,11 +2,20 @@
 
 import { locale, t } from "../../i18n/index.svelte";
 import { percent, roundMemory, timeOfDay } from "../../lib/format";
-import type { Hours, Preset, Rule, Rules, Seen, Surroundings } from "../../platform/types";
+import type {
+  Hours,
+  Preset,
+  Rule,
+  Rules,
+  RunningProgram,
+  Seen,
+  Surroundings,
+} from "../../platform/types";
 
 export const PRESETS: readonly Preset[] = ["not_playing", "away", "nights", "always"];
 
 const DAY = 24 * 60;
+const MOST_SUGGESTED = 8;
 
 /** What a preset does, in one line. */
 export function presetWords(preset: Preset, rules: Rules): string {
@@ -28,7 +37,7 @@ export function presetWords(preset: Preset, rules: Rules): string {
 
 /** What a rule looks at now. */
 export function sees(
-  rule: Exclude<Rule, "sleep" | "schedule">,
+  rule: Exclude<Rule, "sleep" | "schedule"> | "network",
   seen: Surroundings,
   now: number,
 ): string {
@@ -38,7 +47,7 @@ export function sees(
 
 /** Null where this machine does not tell. */
 function seenBy(
-  rule: Exclude<Rule, "sleep" | "schedule">,
+  rule: Exclude<Rule, "sleep" | "schedule"> | "network",
   seen: Surroundings,
   now: number,
 ): string | null {
@@ -63,6 +72,8 @@ function seenBy(
         ? t("rules.sees.battery")
         : t("rules.sees.battery_left", { left: percent(left) });
     }
+    case "network":
+      return seen.network === null ? null : t(`rules.sees.${seen.network}`);
     case "away": {
       if (seen.session === "locked") return t("rules.sees.locked");
       if (seen.input === null) return null;
@@ -114,4 +125,15 @@ export function newHours(): Hours {
 /** A program's name as it is kept: without its folder. Null where nothing is left. */
 export function programName(typed: string): string | null {
   return typed.trim().split(/[\\/]/).at(-1)?.trim() || null;
+}
+
+/** Those that run and are not named yet; names are compared as the program does. */
+export function suggested(running: RunningProgram[], names: string[]): RunningProgram[] {
+  const plain = (name: string) =>
+    name
+      .trim()
+      .toLowerCase()
+      .replace(/\.exe$/, "");
+  const named = new Set(names.map(plain));
+  return running.filter(({ name }) => !named.has(plain(name))).slice(0, MOST_SUGGESTED);
 }
