@@ -131,8 +131,14 @@ fn run(listener: &UnixListener, ordered: &mpsc::Receiver<Order>, knows: Knows) {
 impl State {
     fn obey(&mut self, handle: &DisplayHandle, order: &Order) {
         match order {
-            Order::SayIdle => self.notifications.iter().for_each(ExtIdleNotificationV1::idled),
-            Order::SayUsed => self.notifications.iter().for_each(ExtIdleNotificationV1::resumed),
+            Order::SayIdle => self
+                .notifications
+                .iter()
+                .for_each(ExtIdleNotificationV1::idled),
+            Order::SayUsed => self
+                .notifications
+                .iter()
+                .for_each(ExtIdleNotificationV1::resumed),
             Order::Show(number, app, title, states) => {
                 let manager = self.manager.as_ref().unwrap();
                 let window = self.windows.entry(*number).or_insert_with(|| {
