@@ -1,4 +1,4 @@
-//! Gamepads, by XInput: Windows does not count them as input.
+//! Gamepads, by `XInput`: Windows does not count them as input.
 
 use std::mem;
 use std::ptr;
