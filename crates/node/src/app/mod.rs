@@ -544,7 +544,11 @@ impl App {
         let mut ended = std::pin::pin!(self.ended());
         let mut told = None;
         if preferences.borrow().settings.rules.metered_downloads {
-            infera_surroundings::network(&mut seen, NETWORK_LIMIT).await;
+            tokio::select! {
+                _ = infera_surroundings::network(&mut seen, NETWORK_LIMIT) => {}
+                // Whoever holds the program keeps its files from going.
+                () = &mut ended => return,
+            }
         }
         loop {
             let is_rule = (preferences.borrow_and_update().settings.rules).metered_downloads;
