@@ -379,6 +379,7 @@ await run(async () => {
       ["Only while I’m away", (rules) => rules.away.on],
       ["Only in these hours", (rules) => rules.schedule.on],
       ["Keep the machine awake for a job", (rules) => rules.keep_awake],
+      ["No downloads over a metered connection", (rules) => rules.metered_downloads],
     ]) {
       const before = is(await rulesOf());
       for (const wanted of [!before, before]) {
@@ -418,6 +419,14 @@ await run(async () => {
     await until("it is named", async () => (await rulesOf()).programs.includes("no-such-game"));
     await press("Remove no-such-game");
     await until("none is named", async () => (await rulesOf()).programs.length === 0);
+    // This browser, if nothing else; none where the system calls all that runs its own.
+    if ((await call("running_programs"))?.length > 0) {
+      const running = main.getByRole("list", { name: "Running now" });
+      await running.getByRole("button").first().click();
+      await until("one that runs is named", async () => (await rulesOf()).programs.length === 1);
+      await press(`Remove ${(await rulesOf()).programs[0]}`);
+      await until("none is named again", async () => (await rulesOf()).programs.length === 0);
+    }
   });
   await step("Settings: the hours", async () => {
     const hours = async () => (await rulesOf()).schedule.hours;

@@ -162,12 +162,15 @@ export const watchControls = () => {
     control.getAttribute("aria-label") ??
     control.labels?.[0]?.textContent ??
     (control.matches("tr") ? "a row" : control.textContent);
+  // What runs on this machine comes and goes.
   const key = (control) =>
-    `${control.tagName} ${nameOf(control)
-      .trim()
-      .replaceAll(/[↑↓]|\s+/g, " ")
-      .trim()
-      .replaceAll(/\d+/g, "#")}`;
+    control.closest("li.suggestion") !== null
+      ? "a suggestion"
+      : `${control.tagName} ${nameOf(control)
+          .trim()
+          .replaceAll(/[↑↓]|\s+/g, " ")
+          .trim()
+          .replaceAll(/\d+/g, "#")}`;
   const used = new Set();
   const note = ({ target }) => {
     const control = target instanceof Element ? target.closest(CONTROLS) : null;

@@ -62,6 +62,11 @@ impl Desktop {
         &self.home
     }
 
+    /// As `DISPLAY` names it.
+    pub fn screen(&self) -> &str {
+        &self.screen
+    }
+
     /// The session bus's address.
     pub fn bus(&self) -> &str {
         &self.bus

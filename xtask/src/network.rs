@@ -386,13 +386,14 @@ impl NodeOptions {
 /// What a demo or a test wants of a node must not depend on whose machine it is, and what else runs
 /// there.
 const WHATEVER_ITS_OWNER_DOES: &str = r#"{
-  "version": 2,
+  "version": 3,
   "settings": {
     "rules": {
       "games": false,
       "full_screen": false,
       "battery": false,
-      "memory": { "on": false, "bytes": 0 }
+      "memory": { "on": false, "bytes": 0 },
+      "metered_downloads": false
     }
   }
 }"#;

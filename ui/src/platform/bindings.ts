@@ -216,7 +216,25 @@ schedule: Schedule,
 /**
  * The machine does not fall asleep by itself while a job runs.
  */
-keep_awake: boolean, };
+keep_awake: boolean, 
+/**
+ * No model is downloaded over a connection that costs by the byte.
+ */
+metered_downloads: boolean, };
+export type RunningProgram = { 
+/**
+ * As [`Wanted::programs`] would hold it.
+ */
+name: string, 
+/**
+ * Whether it has a graphics device open; none where the system does not tell.
+ */
+uses_gpu: boolean | null, 
+/**
+ * What all its processes have of the main memory to themselves; none where the system does not
+ * tell.
+ */
+memory_bytes: number | null, };
 export type Schedule = { 
 /**
  * Without it the hour is no reason.
@@ -790,7 +808,11 @@ message: string,
 /**
  * Unix time in milliseconds of the next try.
  */
-retry_at_ms: number, } | { "state": "paused" } | { "state": "verifying", 
+retry_at_ms: number, } | { "state": "paused" } | { "state": "metered", 
+/**
+ * The same in one sentence in English.
+ */
+message: string, } | { "state": "verifying", 
 /**
  * What of the file has been read for it, of `Download.total_bytes`.
  */
@@ -2183,6 +2205,8 @@ export type Commands = {
   jobs: { request: JobsQuery; answer: JobsPage };
   /** The same as a CSV file's text; `offset` and `limit` do not count. */
   jobs_csv: { request: JobsQuery; answer: string };
+  /** The programs that the person runs now, to name some in the rules: at most 12, those that use a GPU first, then by memory. None where the system does not tell. */
+  running_programs: { request: null; answer: Array<RunningProgram> | null };
   /** What the node did in a span of time, of the last 30 days. */
   stretches: { request: StretchesQuery; answer: Array<Stretch> };
   /** Points over time. */
@@ -2195,6 +2219,8 @@ export type Commands = {
   pause_download: { request: ById; answer: AppState };
   /** Goes on where it stopped. */
   resume_download: { request: ById; answer: AppState };
+  /** Goes on with a download though the connection costs by the byte. */
+  download_anyway: { request: ById; answer: AppState };
   /** Ends a download and deletes what came. */
   cancel_download: { request: ById; answer: AppState };
   /** Copies a GGUF file of this machine into the models folder. */

@@ -14,6 +14,7 @@ import type {
   Requirement,
   Rule,
   Rules,
+  RunningProgram,
   StateKind,
   Stretch,
   Summary,
@@ -476,7 +477,17 @@ export const rules: Rules = {
   memory: { on: true, bytes: 2 ** 30 },
   schedule: { on: false, hours: [{ days: allDays(), from: 22 * 60, to: 7 * 60 }] },
   keep_awake: false,
+  metered_downloads: true,
 };
+
+/** What somebody runs, the first in the foreground. */
+export const runningPrograms: RunningProgram[] = [
+  { name: "blender", uses_gpu: true, memory_bytes: 2.4 * 2 ** 30 },
+  { name: "firefox", uses_gpu: true, memory_bytes: 1.9 * 2 ** 30 },
+  { name: "darktable", uses_gpu: true, memory_bytes: 1.1 * 2 ** 30 },
+  { name: "code", uses_gpu: false, memory_bytes: 0.9 * 2 ** 30 },
+  { name: "HandBrakeCLI", uses_gpu: false, memory_bytes: 0.4 * 2 ** 30 },
+];
 
 function allDays(): Rules["schedule"]["hours"][number]["days"] {
   return [true, true, true, true, true, true, true];

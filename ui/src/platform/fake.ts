@@ -13,6 +13,7 @@ import {
   pastJobs,
   pastStretches,
   reading,
+  runningPrograms,
   seenGpu,
   smallGpu,
   smallJobs,
@@ -93,6 +94,7 @@ export const SCENARIOS = [
   "many-obstacles",
   "many-jobs",
   "downloads",
+  "metered",
   "download-faults",
   "chat-fails",
   "first-start",
@@ -369,6 +371,9 @@ class Fake implements Platform {
       this.#change(() => this.#download(id, { state: { state: "paused" }, seconds_left: null })),
     resume_download: ({ id }) =>
       this.#change(() => this.#download(id, { state: { state: "running" } })),
+    download_anyway: ({ id }) =>
+      this.#change(() => this.#download(id, { state: { state: "running" } })),
+    running_programs: () => (this.#scenario === "unseen" ? null : runningPrograms),
     cancel_download: ({ id }) =>
       this.#change((state) => {
         state.downloads = state.downloads.filter((download) => download.id !== id);
@@ -669,6 +674,18 @@ class Fake implements Platform {
             },
           },
         ];
+        break;
+      case "metered":
+        node.surroundings.network = "metered";
+        state.downloads = [
+          running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.2e9, 4.87e9),
+          running("llama-3.2-1b-instruct-q4_1", "Llama 3.2 1B Instruct", 0, 0.83e9),
+        ].map((download) => ({
+          ...download,
+          bytes_per_second: null,
+          seconds_left: null,
+          state: { state: "metered", message: "Waits: this connection is metered" },
+        }));
         break;
       case "model-broken":
         node.models[0]!.engine = {

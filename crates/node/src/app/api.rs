@@ -2,6 +2,7 @@
 
 use infera_protocol::node_api::ModelOffer;
 use infera_protocol::requirements::Requirement;
+use infera_surroundings::RunningProgram;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -520,6 +521,9 @@ commands! {
     later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
     later jobs_csv(JobsQuery) -> String;
+    /// The programs that the person runs now, to name some in the rules: at most 12, those that use a
+    /// GPU first, then by memory. None where the system does not tell.
+    later running_programs(()) -> Option<Vec<RunningProgram>>;
     /// What the node did in a span of time, of the last 30 days.
     later stretches(StretchesQuery) -> Vec<Stretch>;
     /// Points over time.
@@ -532,6 +536,8 @@ commands! {
     later pause_download(ById) -> AppState;
     /// Goes on where it stopped.
     later resume_download(ById) -> AppState;
+    /// Goes on with a download though the connection costs by the byte.
+    later download_anyway(ById) -> AppState;
     /// Ends a download and deletes what came.
     later cancel_download(ById) -> AppState;
     /// Copies a GGUF file of this machine into the models folder.
@@ -587,7 +593,7 @@ mod tests {
             Adapter, AdapterStanding, rules::Away, gpu_rules::GpuHeat, gpu_rules::GpuLoad,
             gpu_rules::GpuMemory, gpu_rules::GpuRules, GpuSeen, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
             Consumption, crate::tariff::Electricity, Energy, EnergySpan, Unmeasured,
-            infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
+            infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules, RunningProgram,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
             ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,

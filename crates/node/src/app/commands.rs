@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use futures_util::stream::BoxStream;
 use infera_engine::message::DeviceChoice;
 use infera_protocol::requirements;
+use infera_surroundings::RunningProgram;
 
 use super::App;
 use super::api::{
@@ -154,6 +155,15 @@ impl App {
         })
     }
 
+    pub(super) async fn running_programs(
+        &self,
+        (): (),
+    ) -> Result<Option<Vec<RunningProgram>>, ApiError> {
+        // Reads files of every process.
+        let programs = tokio::task::spawn_blocking(infera_surroundings::running_programs);
+        Ok(programs.await.unwrap_or_default())
+    }
+
     pub(super) fn gpu_history(&self, (): ()) -> GpuHistory {
         self.0.telemetry.history()
     }
@@ -218,6 +228,11 @@ impl App {
 
     pub(super) async fn resume_download(&self, request: ById) -> Result<AppState, ApiError> {
         self.0.library.resume(&request.id).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn download_anyway(&self, request: ById) -> Result<AppState, ApiError> {
+        self.0.library.resume_anyway(&request.id).await?;
         Ok(self.publish(None))
     }
 

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_surroundings::{Observers, Wanted};
+use infera_surroundings::{Network, Observers, Wanted};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
@@ -154,6 +154,8 @@ struct Parts {
 
 /// How often the day's figures are counted anew though nothing happened: midnight passes.
 const COUNT_TODAY: Duration = Duration::from_mins(1);
+/// So long the first word about the network is waited for: where nothing tells of it, none comes.
+const NETWORK_LIMIT: Duration = Duration::from_secs(2);
 /// A node that is being started anew answers commands after so long at most.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -171,6 +173,7 @@ impl App {
             .unwrap_or_else(|| folder.path().join("models"));
         let library = LibraryConfig {
             limits: preferences.settings.library_limits(),
+            metered: (!preferences.settings.rules.metered_downloads).then_some(false),
             ..LibraryConfig::new(&models_folder)
         };
         let library = Library::open(library, LibraryEdges::system()?).await?;
@@ -277,6 +280,7 @@ impl App {
         tokio::spawn(app.clone().count_today());
         tokio::spawn(app.clone().keep_timeline());
         tokio::spawn(app.clone().keep_consumption());
+        tokio::spawn(app.clone().spare_metered_network());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
@@ -303,6 +307,12 @@ impl App {
     /// The data folder, with its lock and its files.
     pub fn data(&self) -> &LockedDataDir {
         &self.0.data
+    }
+
+    /// Whether the connection costs by the byte. Not where the system does not tell.
+    pub async fn is_metered(&self) -> bool {
+        let mut seen = self.0.observers.seen.clone();
+        infera_surroundings::network(&mut seen, NETWORK_LIMIT).await == Some(Network::Metered)
     }
 
     /// Tells where the web window is; none when there is none any more.
@@ -545,6 +555,34 @@ impl App {
             current.clone_from(rules);
             changed
         });
+    }
+
+    /// Downloads wait while the connection costs by the byte, if the person wants that.
+    async fn spare_metered_network(self) {
+        let mut seen = self.0.observers.seen.clone();
+        let mut preferences = self.0.preferences.subscribe();
+        let mut ended = std::pin::pin!(self.ended());
+        let mut told = None;
+        if preferences.borrow().settings.rules.metered_downloads {
+            tokio::select! {
+                _ = infera_surroundings::network(&mut seen, NETWORK_LIMIT) => {}
+                // Whoever holds the program keeps its files from going.
+                () = &mut ended => return,
+            }
+        }
+        loop {
+            let is_rule = (preferences.borrow_and_update().settings.rules).metered_downloads;
+            let network = seen.borrow_and_update().network;
+            let metered = is_rule && network == Some(Network::Metered);
+            if told != Some(metered) && self.0.library.set_metered(metered).await.is_ok() {
+                told = Some(metered);
+            }
+            tokio::select! {
+                Ok(()) = seen.changed() => {}
+                Ok(()) = preferences.changed() => {}
+                () = &mut ended => return,
+            }
+        }
     }
 
     /// Counts the day's jobs whenever work was recorded, and as midnight passes.

@@ -411,6 +411,7 @@ mod tests {
         value["version"] = 3.into();
         value["settings"]["rules"]["battery_percent"] = 20.into();
         value["settings"]["rules"]["gpu"] = serde_json::from_str(GPU_RULES).unwrap();
+        value["settings"]["rules"]["metered_downloads"] = false.into();
         value["settings"]["electricity"] = serde_json::from_str(ELECTRICITY).unwrap();
         let settings = value["settings"].as_object_mut().unwrap();
         let device = settings.remove("device").unwrap();
@@ -439,6 +440,7 @@ mod tests {
         assert_eq!(settings.rules.gpu, GpuRules::default());
         assert_eq!(settings.rules.battery_percent, None);
         assert_eq!(settings.electricity, Electricity::default());
+        assert!(settings.rules.metered_downloads);
     }
 
     #[test]

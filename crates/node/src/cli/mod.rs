@@ -86,10 +86,13 @@ enum Command {
         show: Show,
     },
     /// Show when the node leaves the machine to you, and what it sees, or choose a preset
+    #[command(args_conflicts_with_subcommands = true)]
     Rules {
         preset: Option<rules::PresetName>,
         #[command(flatten)]
         show: Show,
+        #[command(subcommand)]
+        command: Option<rules::RulesCommand>,
     },
     /// Compare this machine with what the network asks for
     Check {
@@ -273,7 +276,11 @@ pub(crate) fn main() -> ExitCode {
                 device: None,
                 show,
             } => remote::resume(&show, anyway).await,
-            Command::Rules { preset, show } => rules::rules(&show, preset).await,
+            Command::Rules {
+                command: Some(command),
+                ..
+            } => rules::run(command).await,
+            Command::Rules { preset, show, .. } => rules::rules(&show, preset).await,
             Command::Check {
                 balancer,
                 ca_file,
@@ -340,6 +347,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn rules_have_presets_and_programs() {
+        let rules = |words: &[&str]| {
+            let words = ["infera", "rules"].iter().chain(words);
+            let parsed = Arguments::try_parse_from(words).ok()?;
+            match parsed.command {
+                Command::Rules {
+                    preset,
+                    command,
+                    show,
+                } => Some((preset.is_some(), command.is_some(), show.json)),
+                _ => None,
+            }
+        };
+        assert_eq!(rules(&[]), Some((false, false, false)));
+        assert_eq!(rules(&["nights", "--json"]), Some((true, false, true)));
+        assert_eq!(rules(&["programs"]), Some((false, true, false)));
+        assert!(rules(&["programs", "--add", "a", "--remove", "b", "--json"]).is_some());
+        assert_eq!(rules(&["films"]), None);
     }
 
     #[test]

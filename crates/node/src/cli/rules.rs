@@ -2,15 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::{Subcommand, ValueEnum};
 use infera_node::app::api::AppState;
+use infera_node::app::settings::SettingsChange;
 use infera_node::governor::gpu_rules::{GpuHeat, GpuLoad};
 use infera_node::governor::rules::{Held, Preset, Rule, Rules};
 use infera_node::governor::schedule::Hours;
 use infera_node::gpu::GpuSeen;
 use infera_node::state::{DeviceStatus, NodeSnapshot};
-use infera_surroundings::{Input, Seen, Session, Surroundings};
+use infera_surroundings::{Input, Network, RunningProgram, Seen, Session, Surroundings};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
 
 use super::Show;
 use super::remote::{Control, output};
@@ -37,6 +39,76 @@ impl From<PresetName> for Preset {
             PresetName::Always => Self::Always,
         }
     }
+}
+
+#[derive(Subcommand)]
+pub(super) enum RulesCommand {
+    /// Show the programs beside which the node does not work, and what runs now, or change the list
+    Programs {
+        /// Do not work while this program runs; may be given again
+        #[arg(long, value_name = "NAME")]
+        add: Vec<String>,
+        /// Work beside this program; may be given again
+        #[arg(long, value_name = "NAME")]
+        remove: Vec<String>,
+        #[command(flatten)]
+        show: Show,
+    },
+}
+
+pub(super) async fn run(command: RulesCommand) -> Result<ExitCode, Fault> {
+    let RulesCommand::Programs { add, remove, show } = command;
+    let control = Control::of(&show)?;
+    let state: AppState = control.call("state", &()).await?;
+    let mut named = state.settings.rules.programs;
+    if !add.is_empty() || !remove.is_empty() {
+        named.retain(|name| !remove.contains(name));
+        named.extend(add);
+        let change = Map::from_iter([("rules.programs".to_owned(), json!(named))]);
+        let state: AppState = control
+            .call("change_settings", &SettingsChange(change))
+            .await?;
+        named = state.settings.rules.programs;
+    }
+    let running = control.call("running_programs", &()).await?;
+    output(&show, &Programs { named, running }, describe_programs)
+}
+
+/// What is shown of programs.
+#[derive(Serialize)]
+struct Programs {
+    named: Vec<String>,
+    running: Option<Vec<RunningProgram>>,
+}
+
+fn describe_programs(shown: &Programs) -> String {
+    let named = if shown.named.is_empty() {
+        "No program is named".to_owned()
+    } else {
+        format!("Does not work beside {}", shown.named.join(", "))
+    };
+    let Some(running) = &shown.running else {
+        return format!("{named}\n\nWhat runs now is not reported here");
+    };
+    if running.is_empty() {
+        return format!("{named}\n\nNothing runs now that is worth naming");
+    }
+    let mut rows = vec![["Runs now", "Memory", ""].map(str::to_owned).to_vec()];
+    rows.extend(running.iter().map(|program| {
+        let memory = program
+            .memory_bytes
+            .map_or_else(|| "not reported here".to_owned(), gigabytes);
+        let draws = if program.uses_gpu == Some(true) {
+            "uses the GPU"
+        } else {
+            ""
+        };
+        vec![program.name.clone(), memory, draws.to_owned()]
+    }));
+    format!(
+        "{named}\n\n{}\n\nName one: infera rules programs --add NAME",
+        table(&rows, &[1])
+    )
 }
 
 /// What is shown.
@@ -109,6 +181,22 @@ fn describe(shown: &Shown, sentence: &str) -> String {
         format!("{duty} % of the time"),
         String::new(),
     ]);
+    let spared = if shown.rules.metered_downloads {
+        "on"
+    } else {
+        "off"
+    };
+    let line = match shown.seen.network {
+        Some(Network::Metered) => "a metered connection",
+        Some(Network::Unmetered) => "not metered",
+        Some(Network::Offline) => "no network",
+        None => "not reported here",
+    };
+    rows.push(
+        ["metered_downloads", spared, line]
+            .map(str::to_owned)
+            .to_vec(),
+    );
     format!("{sentence}\n{preset}\n\n{}", table(&rows, &[]))
 }
 

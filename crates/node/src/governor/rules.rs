@@ -35,6 +35,8 @@ pub struct Rules {
     pub schedule: Schedule,
     /// The machine does not fall asleep by itself while a job runs.
     pub keep_awake: bool,
+    /// No model is downloaded over a connection that costs by the byte.
+    pub metered_downloads: bool,
 }
 
 /// Work only while nobody uses the machine.
@@ -91,6 +93,7 @@ impl Default for Rules {
             gpu: GpuRules::default(),
             schedule: Schedule::default(),
             keep_awake: false,
+            metered_downloads: true,
         }
     }
 }

@@ -91,7 +91,7 @@ class Imports {
     const same = (app.state?.downloads ?? []).filter(
       ({ id, url, state }) =>
         (id === entry?.id || fileName(url) === name) &&
-        ["queued", "stalled", "paused", "failed"].includes(state.state),
+        ["queued", "stalled", "paused", "metered", "failed"].includes(state.state),
     );
     for (const { id } of same) await commands.cancel_download({ id });
   }

@@ -90,6 +90,8 @@ export function downloadWords(download: Download, now: number): string {
     }
     case "paused":
       return t("models.download.paused");
+    case "metered":
+      return t("models.download.metered");
     case "verifying":
       return download.total_bytes === null || download.total_bytes === 0
         ? t("models.download.verifying")

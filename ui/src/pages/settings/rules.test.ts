@@ -20,6 +20,7 @@ import {
   programName,
   sees,
   seesOnGpus,
+  suggested,
   weekdays,
 } from "./rules";
 import Settings from "./Settings.svelte";
@@ -73,6 +74,16 @@ describe("words and times", () => {
     expect(programName("/usr/bin/")).toBeNull();
   });
 
+  it("suggest what runs and is not named", () => {
+    const program = (name: string) => ({ name, uses_gpu: null, memory_bytes: null });
+    const running = ["Blender", "photoshop.EXE", "obs"].map(program);
+    const names = (named: string[]) => suggested(running, named).map(({ name }) => name);
+    expect(names([])).toEqual(["Blender", "photoshop.EXE", "obs"]);
+    expect(names(["blender.exe", " Photoshop "])).toEqual(["obs"]);
+    const many = Array.from({ length: 20 }, (_, at) => program(`p${at}`));
+    expect(suggested(many, []).length).toBe(8);
+  });
+
   it("of the night's preset follow the hours", () => {
     locale.choose("en", []);
     expect(presetWords("nights", someRules)).toContain("22:00 to 07:00");
@@ -96,8 +107,14 @@ describe("words and times", () => {
     expect(sees("away", { ...seen, session: "locked", input: null }, now)).toBe(
       "Sees: a locked screen",
     );
+    expect(sees("network", seen, now)).toBe("Sees: a connection that is not metered");
+    expect(sees("network", { ...seen, network: "metered" }, now)).toBe(
+      "Sees: a metered connection",
+    );
+    expect(sees("network", { ...seen, network: "offline" }, now)).toBe("Sees: no network");
     expect(sees("memory", seen, now)).toBe("Sees: 13\u00a0GB free");
-    for (const rule of ["games", "full_screen", "programs", "memory", "battery", "away"] as const) {
+    const all = ["games", "full_screen", "programs", "memory", "battery", "away"] as const;
+    for (const rule of [...all, "network"] as const) {
       expect(sees(rule, unseen, now)).toBe("Not reported here");
     }
     const plugged = { ...seen, power: { on_battery: false, battery_percent: null } };
@@ -185,6 +202,8 @@ describe("each rule", () => {
     await vi.waitFor(() => expect(rules().memory.bytes).toBe(2.5 * 2 ** 30));
     toggle("Keep the machine awake for a job").click();
     await vi.waitFor(() => expect(rules().keep_awake).toBe(true));
+    toggle("No downloads over a metered connection").click();
+    await vi.waitFor(() => expect(rules().metered_downloads).toBe(false));
   });
 
   it("about a GPU is kept by its path", async () => {
@@ -271,6 +290,36 @@ describe("each rule", () => {
     button("Remove blender").click();
     button("Remove obs").click();
     await vi.waitFor(() => expect(rules().programs).toEqual(["doom"]));
+  });
+
+  it("suggests what runs once it is looked at, and takes it with one click", async () => {
+    await open("waiting");
+    const call = vi.spyOn(platform, "call");
+    const asked = () => call.mock.calls.filter(([name]) => name === "running_programs").length;
+    expect(screen.queryByText("Running now")).toBeNull();
+    fine().open = true;
+    await fireEvent(fine(), new Event("toggle"));
+    await screen.findByText("Running now");
+    expect(asked()).toBe(1);
+    // Blender is named already.
+    const named = () =>
+      screen.getAllByRole("button", { name: /^Add ./, hidden: true }).map((one) => one.ariaLabel);
+    expect(screen.queryByRole("button", { name: "Add blender", hidden: true })).toBeNull();
+    expect(named().length).toBeGreaterThan(2);
+    button("Add firefox").click();
+    await vi.waitFor(() => expect(rules().programs).toEqual(["blender", "obs", "firefox"]));
+    await vi.waitFor(() =>
+      expect(screen.queryByRole("button", { name: "Add firefox", hidden: true })).toBeNull(),
+    );
+    await fireEvent.focus(window);
+    await vi.waitFor(() => expect(asked()).toBe(2));
+  });
+
+  it("says so where the system does not tell what runs", async () => {
+    await open("unseen");
+    fine().open = true;
+    await fireEvent(fine(), new Event("toggle"));
+    await screen.findByText("What runs now is not reported here.");
   });
 });
 

@@ -2,7 +2,17 @@
 
 import { locale, t } from "../../i18n/index.svelte";
 import { number, percent, roundMemory, timeOfDay } from "../../lib/format";
-import type { DeviceStatus, GpuSeen, Hours, Preset, Rule, Rules, Seen, Surroundings } from "../../platform/types";
+import type {
+  DeviceStatus,
+  GpuSeen,
+  Hours,
+  Preset,
+  Rule,
+  Rules,
+  RunningProgram,
+  Seen,
+  Surroundings,
+} from "../../platform/types";
 
 /** Each GPU is seen for itself. */
 export type GpuRule = "gpu_load" | "gpu_memory" | "gpu_heat";
@@ -11,6 +21,7 @@ export type SystemRule = Exclude<Rule, GpuRule | "sleep" | "schedule">;
 export const PRESETS: readonly Preset[] = ["not_playing", "away", "nights", "always"];
 
 const DAY = 24 * 60;
+const MOST_SUGGESTED = 8;
 
 /** What a preset does, in one line. */
 export function presetWords(preset: Preset, rules: Rules): string {
@@ -31,13 +42,17 @@ export function presetWords(preset: Preset, rules: Rules): string {
 }
 
 /** What a rule looks at now. */
-export function sees(rule: SystemRule, seen: Surroundings, now: number): string {
+export function sees(rule: SystemRule | "network", seen: Surroundings, now: number): string {
   const what = seenBy(rule, seen, now);
   return what === null ? t("rules.unseen") : t("rules.sees", { what });
 }
 
 /** Null where this machine does not tell. */
-function seenBy(rule: SystemRule, seen: Surroundings, now: number): string | null {
+function seenBy(
+  rule: SystemRule | "network",
+  seen: Surroundings,
+  now: number,
+): string | null {
   const named = (found: Seen | null, none: string) =>
     found === null ? null : found.names.join(", ") || none;
   switch (rule) {
@@ -63,6 +78,8 @@ function seenBy(rule: SystemRule, seen: Surroundings, now: number): string | nul
         ? t("rules.sees.battery")
         : t("rules.sees.battery_left", { left: percent(left) });
     }
+    case "network":
+      return seen.network === null ? null : t(`rules.sees.${seen.network}`);
     case "away": {
       if (seen.session === "locked") return t("rules.sees.locked");
       if (seen.input === null) return null;
@@ -155,4 +172,15 @@ export function newHours(): Hours {
 /** A program's name as it is kept: without its folder. Null where nothing is left. */
 export function programName(typed: string): string | null {
   return typed.trim().split(/[\\/]/).at(-1)?.trim() || null;
+}
+
+/** Those that run and are not named yet; names are compared as the program does. */
+export function suggested(running: RunningProgram[], names: string[]): RunningProgram[] {
+  const plain = (name: string) =>
+    name
+      .trim()
+      .toLowerCase()
+      .replace(/\.exe$/, "");
+  const named = new Set(names.map(plain));
+  return running.filter(({ name }) => !named.has(plain(name))).slice(0, MOST_SUGGESTED);
 }

@@ -54,6 +54,9 @@ export const en = {
   "rules.sees.remote": "somebody from afar",
   "rules.sees.somebody": "somebody at this machine",
   "rules.sees.nobody": "nobody since {time}",
+  "rules.sees.metered": "a metered connection",
+  "rules.sees.unmetered": "a connection that is not metered",
+  "rules.sees.offline": "no network",
   "rules.sees.open": "Now: within these hours",
   "rules.sees.closed": "Now: outside these hours",
   "rules.unseen": "Not reported here",
@@ -69,6 +72,10 @@ export const en = {
   "rules.programs.name": "Name of a program",
   "rules.programs.add": "Add",
   "rules.programs.remove": "Remove {name}",
+  "rules.programs.running": "Running now",
+  "rules.programs.suggest": "Add {name}",
+  "rules.programs.uses_gpu": "uses the GPU",
+  "rules.programs.untold": "What runs now is not reported here.",
   "rules.battery": "Not on battery",
   "rules.battery_about": "Only while the machine is plugged in.",
   "rules.battery.percent": "Nor with less in it than",
@@ -122,6 +129,9 @@ export const en = {
   "rules.keep_awake": "Keep the machine awake for a job",
   "rules.keep_awake_about":
     "While a job runs it does not fall asleep by itself. Between jobs it may.",
+  "rules.metered_downloads": "No downloads over a metered connection",
+  "rules.metered_downloads_about":
+    "Models wait for a connection that does not cost by the byte, and go on where they stopped.",
 
   "settings.work": "Work",
   "settings.work_about": "How much of this machine jobs may take.",
@@ -330,6 +340,9 @@ export const de: Same<typeof en> = {
   "rules.sees.remote": "jemand aus der Ferne",
   "rules.sees.somebody": "jemand am Rechner",
   "rules.sees.nobody": "niemand seit {time}",
+  "rules.sees.metered": "eine getaktete Verbindung",
+  "rules.sees.unmetered": "eine Verbindung ohne Taktung",
+  "rules.sees.offline": "kein Netz",
   "rules.sees.open": "Jetzt: in diesen Stunden",
   "rules.sees.closed": "Jetzt: außerhalb dieser Stunden",
   "rules.unseen": "Wird hier nicht gemeldet",
@@ -346,6 +359,10 @@ export const de: Same<typeof en> = {
   "rules.programs.name": "Name eines Programms",
   "rules.programs.add": "Hinzufügen",
   "rules.programs.remove": "{name} entfernen",
+  "rules.programs.running": "Läuft gerade",
+  "rules.programs.suggest": "{name} hinzufügen",
+  "rules.programs.uses_gpu": "nutzt die GPU",
+  "rules.programs.untold": "Was gerade läuft, wird hier nicht gemeldet.",
   "rules.battery": "Nicht im Akkubetrieb",
   "rules.battery_about": "Nur, solange der Rechner am Netz hängt.",
   "rules.battery.percent": "Auch nicht mit weniger darin als",
@@ -403,6 +420,9 @@ export const de: Same<typeof en> = {
   "rules.keep_awake": "Rechner für einen Auftrag wach halten",
   "rules.keep_awake_about":
     "Während ein Auftrag läuft, schläft er nicht von selbst ein. Dazwischen darf er es.",
+  "rules.metered_downloads": "Keine Downloads über eine getaktete Verbindung",
+  "rules.metered_downloads_about":
+    "Modelle warten auf eine Verbindung, die nicht nach Menge kostet, und machen weiter, wo sie aufhörten.",
 
   "settings.work": "Arbeit",
   "settings.work_about": "Wie viel dieses Rechners Aufträge nutzen dürfen.",
