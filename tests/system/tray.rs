@@ -270,6 +270,13 @@ fn wait_for_status(node: &Node, what: &str, is: impl Fn(&Json) -> bool) -> Resul
     .map_err(|error| node.fault(&format!("did not follow the tray: {error}")))
 }
 
+fn wait_until_ready(node: &Node) -> Result<()> {
+    wait::until("the node is ready", START_LIMIT, || {
+        Ok(node.is_ready().then_some(()))
+    })
+    .map_err(|error| node.fault(&error.to_string()))
+}
+
 fn pause(status: &Json) -> Option<&Json> {
     let reason = &status["decision"]["reason"];
     (reason["reason"] == "paused").then_some(reason)
@@ -335,10 +342,7 @@ fn removing_everything_leaves_nothing_of_the_program() -> Result<()> {
         return Ok(());
     };
     let mut program = start(&world, &desktop, &node, true)?;
-    wait::until("the node is ready", START_LIMIT, || {
-        Ok(node.is_ready().then_some(()))
-    })
-    .map_err(|error| node.fault(&error.to_string()))?;
+    wait_until_ready(&node)?;
 
     // The answer arrives, although the program ends with it.
     control(&node)?
@@ -364,7 +368,7 @@ fn the_window_is_a_process_that_may_fail_and_the_next_one_opens() -> Result<()> 
     let panel = Panel::start(&desktop)?;
     let mut program = start(&world, &desktop, &node, true)?;
     let icon = panel.icon()?;
-    wait_for_status(&node, "the node is ready", |_| node.is_ready())?;
+    wait_until_ready(&node)?;
     assert_eq!(window(&program)?, None);
     let open = |icon: &Icon<'_>| icon.click(&["Open Infera Node"]);
 
@@ -428,7 +432,7 @@ fn the_window_is_a_process_that_may_fail_and_the_next_one_opens() -> Result<()> 
     // A program that is killed takes its window with it.
     let mut program = start(&world, &desktop, &node, true)?;
     let icon = panel.icon()?;
-    wait_for_status(&node, "the node is ready", |_| node.is_ready())?;
+    wait_until_ready(&node)?;
     open(&icon)?;
     let last = wait_for_window(&desktop, &program, None)?;
     program.kill();

@@ -100,19 +100,23 @@ pub(crate) async fn keep<L: Launcher, P: Program>(
     while let Some(order) = orders.recv().await {
         match order {
             Order::Show => {
-                let started = launcher
-                    .start(theme)
-                    .and_then(|mut process| process.pipes().map(|pipes| (process, pipes)));
-                match started {
-                    Ok((process, pipes)) => {
-                        let (talk, answers) = Talk::new(&program, release_after);
-                        talk.attend(process, pipes, answers, &mut orders, &mut theme)
-                            .await;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the window's process cannot be started");
-                        program.cannot_show(&error.to_string());
-                    }
+                let mut is_wanted = true;
+                while is_wanted {
+                    let started = launcher
+                        .start(theme)
+                        .and_then(|mut process| process.pipes().map(|pipes| (process, pipes)));
+                    is_wanted = match started {
+                        Ok((process, pipes)) => {
+                            let (talk, answers) = Talk::new(&program, release_after);
+                            talk.attend(process, pipes, answers, &mut orders, &mut theme)
+                                .await
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the window's process cannot be started");
+                            program.cannot_show(&error.to_string());
+                            false
+                        }
+                    };
                 }
             }
             Order::Theme(wanted) => theme = wanted,
@@ -143,6 +147,8 @@ struct Talk<'a, P> {
     questions: u64,
     was_shown: bool,
     is_seen: bool,
+    /// It was told to come to the front, and has not said that it is there.
+    is_wanted: bool,
     /// It was told to hide, and not to come back since.
     is_hidden: bool,
     /// What it says why there can be no window.
@@ -173,6 +179,7 @@ impl<'a, P: Program> Talk<'a, P> {
             questions: 0,
             was_shown: false,
             is_seen: false,
+            is_wanted: false,
             is_hidden: false,
             failed: None,
             is_ending: false,
@@ -183,7 +190,7 @@ impl<'a, P: Program> Talk<'a, P> {
         (talk, to_say)
     }
 
-    /// Until the process has ended.
+    /// Until the process has ended. Whether another one is wanted.
     async fn attend<W: WindowProcess>(
         mut self,
         mut process: W,
@@ -191,7 +198,7 @@ impl<'a, P: Program> Talk<'a, P> {
         mut answers: mpsc::UnboundedReceiver<ToWindow>,
         orders: &mut mpsc::UnboundedReceiver<Order>,
         theme: &mut Theme,
-    ) {
+    ) -> bool {
         let mut decoder = Decoder::default();
         let mut buffer = vec![0; 1 << 16];
         let mut status = None;
@@ -246,7 +253,7 @@ impl<'a, P: Program> Talk<'a, P> {
             tracing::warn!("the window's process did not end by itself; it is killed");
             process.kill().await;
         }
-        self.bury(status.as_deref());
+        self.bury(status.as_deref())
     }
 
     fn hear(&mut self, decoder: &mut Decoder) -> Result<(), String> {
@@ -262,7 +269,7 @@ impl<'a, P: Program> Talk<'a, P> {
                 }
                 FromWindow::Shown => {
                     tracing::info!("the window is shown");
-                    (self.was_shown, self.is_seen) = (true, true);
+                    (self.was_shown, self.is_seen, self.is_wanted) = (true, true, false);
                     if !self.is_ending {
                         self.deadline = None;
                         self.go_on();
@@ -323,6 +330,7 @@ impl<'a, P: Program> Talk<'a, P> {
         match order {
             Order::Show => {
                 self.is_hidden = false;
+                self.is_wanted = true;
                 self.deadline = None;
                 self.go_on();
                 self.say(&ToWindow::Show);
@@ -437,7 +445,8 @@ impl<'a, P: Program> Talk<'a, P> {
     }
 
     /// The process has ended. What was asked in it is asked again, unless the program is ending.
-    fn bury(mut self, status: Option<&str>) {
+    /// Another one is wanted if the person opened it when it was about to end.
+    fn bury(mut self, status: Option<&str>) -> bool {
         let status = status.unwrap_or("killed");
         if self.ended.is_empty() {
             for (_, (question, answered)) in self.asked.drain() {
@@ -455,6 +464,9 @@ impl<'a, P: Program> Talk<'a, P> {
             self.program.cannot_show(&fault);
         } else {
             tracing::error!(status, "the window's process ended by itself");
+            if self.is_wanted {
+                return true;
+            }
             if self.is_seen {
                 self.program.lost();
             }
@@ -463,6 +475,7 @@ impl<'a, P: Program> Talk<'a, P> {
             // Whoever asked may be gone.
             let _ = ended.send(());
         }
+        false
     }
 }
 

@@ -270,6 +270,7 @@ impl World {
         self.order(Order::Show);
         let mut window = self.window().await;
         window.show().await;
+        settle().await;
         window
     }
 
@@ -451,7 +452,16 @@ async fn a_crash_is_told_to_who_saw_it_and_the_next_window_opens() {
     window.end("signal: 11");
     settle().await;
     assert_eq!(world.program.told(), [""; 0], "nobody saw it");
-    world.open().await;
+
+    // Opened again just before it crashes.
+    let mut window = world.open().await;
+    world.order(Order::Show);
+    assert!(matches!(window.hear().await, Some(ToWindow::Show)));
+    window.end("signal: 11");
+    world.window().await.show().await;
+    settle().await;
+    assert_eq!(world.program.told(), [""; 0]);
+    assert!(world.windows.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]
