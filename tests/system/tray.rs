@@ -462,7 +462,7 @@ fn window(program: &Process) -> Result<Option<u32>> {
 fn wait_for_window(desktop: &Desktop, program: &Process, before: Option<u32>) -> Result<u32> {
     let found = wait::until("the window opens", START_LIMIT, || {
         let process = window(program)?.filter(|process| Some(*process) != before);
-        Ok(process.filter(|_| desktop.screen().shows(TITLE).is_ok_and(|shows| shows)))
+        Ok(process.filter(|_| matches!(desktop.screen().shows(TITLE), Ok(true))))
     });
     found.map_err(|error| program.fault(&error.to_string()))
 }

@@ -122,7 +122,7 @@ pub fn run_window(options: WindowOptions) -> ExitCode {
         app.set_activation_policy(tauri::ActivationPolicy::Accessory);
         app
     };
-    app.run(on_event);
+    app.run(|app, event| on_event(app, &event));
     ExitCode::SUCCESS
 }
 
@@ -359,7 +359,7 @@ fn theme(setting: ThemeSetting) -> Option<Theme> {
     }
 }
 
-fn on_event(app: &AppHandle, event: RunEvent) {
+fn on_event(app: &AppHandle, event: &RunEvent) {
     match event {
         // Nobody told it to end but the person, in a menu of the system's.
         RunEvent::Exit if !app.state::<Wish>().is_over.load(Ordering::Relaxed) => {

@@ -203,9 +203,11 @@ impl<'a, P: Program> Talk<'a, P> {
         let mut buffer = vec![0; 1 << 16];
         let mut status = None;
         let mut patience = END_LIMIT;
+        let mut last_words = None;
         loop {
             let next = self.to_write.front().map(|frame| &frame[self.written..]);
-            let (is_writing, deadline) = (next.is_some(), self.deadline);
+            let (is_writing, deadline) = (next.is_some(), last_words.or(self.deadline));
+            let is_open = !self.is_ending && !self.is_deaf && status.is_none();
             let has_events = self.events.is_some();
             tokio::select! {
                 read = output.read(&mut buffer) => {
@@ -221,11 +223,11 @@ impl<'a, P: Program> Talk<'a, P> {
                         break;
                     }
                 }
-                order = orders.recv(), if !self.is_ending && !self.is_deaf => match order {
+                order = orders.recv(), if is_open => match order {
                     Some(order) => self.obey(order, theme),
                     None => self.end(),
                 },
-                Some(answer) = answers.recv() => self.say_answer(answer),
+                Some(answer) = answers.recv() => self.say_answer(&answer),
                 written = write(&mut input, next), if is_writing => self.has_written(written),
                 // No faster than they are read: the page gets the newest state then.
                 event = next_of(&mut self.events), if has_events && !is_writing => {
@@ -234,15 +236,16 @@ impl<'a, P: Program> Talk<'a, P> {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                     if deadline.is_some() =>
                 {
-                    if self.is_ending || self.is_deaf || status.is_some() {
+                    if is_open {
+                        self.end();
+                    } else {
                         patience = Duration::ZERO;
                         break;
                     }
-                    self.end();
                 }
                 how = process.ended(), if status.is_none() => {
                     status = Some(how);
-                    self.deadline = Some(Instant::now() + LAST_WORDS);
+                    last_words = Some(Instant::now() + LAST_WORDS);
                 }
             }
         }
@@ -272,8 +275,8 @@ impl<'a, P: Program> Talk<'a, P> {
                     (self.was_shown, self.is_seen, self.is_wanted) = (true, true, false);
                     if !self.is_ending {
                         self.deadline = None;
-                        self.go_on();
                     }
+                    self.go_on();
                 }
                 FromWindow::Focused => {
                     self.is_seen = true;
@@ -376,6 +379,9 @@ impl<'a, P: Program> Talk<'a, P> {
 
     /// The page gets the whole state first.
     fn go_on(&mut self) {
+        if self.is_ending {
+            return;
+        }
         self.is_resting = false;
         if self.page.is_some() && self.events.is_none() && !self.is_deaf {
             self.events = Some(self.program.events());
@@ -401,14 +407,13 @@ impl<'a, P: Program> Talk<'a, P> {
         }
     }
 
-    fn say_answer(&mut self, answer: ToWindow) {
-        let id = match &answer {
-            ToWindow::Answer { id, .. } => *id,
-            _ => return self.say(&answer),
-        };
-        match frame::encode(&answer) {
-            Ok(frame) => self.send(frame),
-            Err(error) => self.say(&refused(id, &error.to_string())),
+    fn say_answer(&mut self, answer: &ToWindow) {
+        match (frame::encode(answer), answer) {
+            (Ok(frame), _) => self.send(frame),
+            (Err(error), ToWindow::Answer { id, .. }) => {
+                self.say(&refused(*id, &error.to_string()));
+            }
+            (Err(error), _) => tracing::error!(%error, "the window is not told something"),
         }
     }
 
@@ -503,8 +508,7 @@ fn refused(id: u64, detail: &str) -> ToWindow {
 
 /// May be given up: then nothing is written.
 async fn write(input: &mut (impl AsyncWrite + Unpin), bytes: Option<&[u8]>) -> io::Result<usize> {
-    let written = input.write(bytes.unwrap_or_default()).await?;
-    Ok(written)
+    input.write(bytes.unwrap_or_default()).await
 }
 
 async fn next_of(events: &mut Option<BoxStream<'static, AppEvent>>) -> Option<AppEvent> {

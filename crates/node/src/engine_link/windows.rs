@@ -14,9 +14,6 @@ static CHILDREN: LazyLock<io::Result<JobObject>> =
     LazyLock::new(|| JobObject::new(Limits::default()));
 
 /// Ends the child when this process has ended, whatever the child does then.
-///
-/// # Errors
-/// When Windows refuses.
 pub fn end_with_this_process(child: &Child) -> io::Result<()> {
     let children = CHILDREN.as_ref().map_err(|error| {
         error

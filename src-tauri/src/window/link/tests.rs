@@ -465,6 +465,22 @@ async fn a_crash_is_told_to_who_saw_it_and_the_next_window_opens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_window_that_has_ended_is_gone_whoever_else_holds_its_pipe() {
+    let mut world = world();
+    let mut window = world.open().await;
+    let detail = "no screen".to_owned();
+    window.end.send_replace(Some("exit status: 1".to_owned()));
+    window.say(&FromWindow::Failed { detail }).await;
+    let begun = Instant::now();
+    // Opened meanwhile: another one comes.
+    world.order(Order::Show);
+    world.window().await;
+    assert_eq!(begun.elapsed().as_millis(), LAST_WORDS.as_millis());
+    assert_eq!(world.program.told(), ["cannot show: no screen"]);
+    drop(window);
+}
+
+#[tokio::test(start_paused = true)]
 async fn why_there_is_no_window_is_told() {
     let mut failing = World::new(FakeProgram::default(), true);
     failing.order(Order::Show);
