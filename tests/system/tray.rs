@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use infera_system_tests::desktop::{self, Desktop};
 use infera_system_tests::{World, story, tiny_model};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use xtask::http::Client;
 use xtask::network::{Node, NodeOptions, START_LIMIT, repository};
 use xtask::process::{self, Process};
@@ -404,16 +404,19 @@ fn the_window_is_a_process_that_may_fail_and_the_next_one_opens() -> Result<()> 
     assert!(again.wait_for_end(LIMIT)?.success());
     assert_eq!(window(&program)?, Some(third));
 
-    // Closed, it is hidden at once, and gone soon.
-    control(&node)?
-        .post(
-            "/control/v1/change_settings",
-            &json!({ "closing_explained": true }),
-        )?
-        .success()?;
+    // Closed for the first time it says where the program is, then it is hidden, and gone soon.
     desktop.screen().close_window(TITLE)?;
+    let explanation = "Infera Node keeps running";
+    wait_for_title(&desktop, explanation)?;
+    assert!(desktop.screen().shows(TITLE)?);
+    desktop.screen().close_window(explanation)?;
     wait::until("the window is hidden", LIMIT, || {
         Ok((!desktop.screen().shows(TITLE)?).then_some(()))
+    })?;
+    wait::until("that it was said is remembered", LIMIT, || {
+        let state = control(&node)?.post("/control/v1/state", &Json::Null)?;
+        let state = state.success()?;
+        Ok((state["settings"]["closing_explained"] == true).then_some(()))
     })?;
     wait_for_no_window(&program)?;
     assert!(
