@@ -145,7 +145,10 @@ struct Watcher;
 #[interface(name = "org.kde.StatusNotifierWatcher")]
 #[expect(clippy::unused_self, reason = "so the bus calls what it is served")]
 impl Watcher {
-    fn register_status_notifier_item(&self, _service: &str) {}
+    fn register_status_notifier_item(&self, service: &str) {
+        // The bus wants it for the method's signature.
+        let _ = service;
+    }
 
     #[zbus(property)]
     fn is_status_notifier_host_registered(&self) -> bool {

@@ -133,18 +133,18 @@ pub(super) fn main_window(app: &AppHandle) -> Option<WebviewWindow> {
 
 /// What the tray's program wants of the window.
 struct Wish {
-    is_shown: AtomicBool,
-    is_loaded: AtomicBool,
+    shown: AtomicBool,
+    loaded: AtomicBool,
     /// Its end, or it cannot go on: not the person's wish.
-    is_over: AtomicBool,
+    over: AtomicBool,
 }
 
 impl Default for Wish {
     fn default() -> Self {
         Self {
-            is_shown: AtomicBool::new(true),
-            is_loaded: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
+            shown: AtomicBool::new(true),
+            loaded: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         }
     }
 }
@@ -210,7 +210,7 @@ fn build(app: &AppHandle, options: &WindowOptions) -> tauri::Result<()> {
     let late = app.clone();
     tauri::async_runtime::spawn(async move {
         tokio::time::sleep(SHOW_ANYWAY).await;
-        if !late.state::<Wish>().is_loaded.load(Ordering::Relaxed) {
+        if !late.state::<Wish>().loaded.load(Ordering::Relaxed) {
             tracing::warn!("the page did not load in time");
             loaded(&late);
         }
@@ -228,7 +228,7 @@ fn end_with_page(app: &AppHandle, window: &WebviewWindow) -> tauri::Result<()> {
     window.with_webview(move |view| {
         view.inner().connect_web_process_terminated(move |_, why| {
             tracing::error!(?why, "what draws the page is gone");
-            app.state::<Wish>().is_over.store(true, Ordering::Relaxed);
+            app.state::<Wish>().over.store(true, Ordering::Relaxed);
             app.exit(PAGE_LOST);
         });
     })
@@ -241,8 +241,8 @@ fn is_own_page(address: &tauri::Url) -> bool {
 
 fn loaded(app: &AppHandle) {
     let wish = app.state::<Wish>();
-    wish.is_loaded.store(true, Ordering::Relaxed);
-    if wish.is_shown.load(Ordering::Relaxed) {
+    wish.loaded.store(true, Ordering::Relaxed);
+    if wish.shown.load(Ordering::Relaxed) {
         show(app);
     }
 }
@@ -267,7 +267,7 @@ fn fail(app: &AppHandle, detail: &str) {
     app.state::<Parent>().say(&FromWindow::Failed {
         detail: detail.to_owned(),
     });
-    app.state::<Wish>().is_over.store(true, Ordering::Relaxed);
+    app.state::<Wish>().over.store(true, Ordering::Relaxed);
     app.exit(1);
 }
 
@@ -290,7 +290,7 @@ fn listen(app: &AppHandle, mut input: File) {
             }
         }
     }
-    app.state::<Wish>().is_over.store(true, Ordering::Relaxed);
+    app.state::<Wish>().over.store(true, Ordering::Relaxed);
     app.exit(0);
     std::thread::sleep(END_LIMIT);
     end_at_once();
@@ -308,14 +308,14 @@ fn obey(app: &AppHandle, message: ToWindow) {
     let wish = app.state::<Wish>();
     let done = match (message, main_window(app)) {
         (ToWindow::Show, _) => {
-            wish.is_shown.store(true, Ordering::Relaxed);
-            if wish.is_loaded.load(Ordering::Relaxed) {
+            wish.shown.store(true, Ordering::Relaxed);
+            if wish.loaded.load(Ordering::Relaxed) {
                 show(app);
             }
             Ok(())
         }
         (ToWindow::Hide, Some(window)) => {
-            wish.is_shown.store(false, Ordering::Relaxed);
+            wish.shown.store(false, Ordering::Relaxed);
             let hidden = window.hide();
             show_in_dock(app, false);
             app.state::<Parent>().say(&FromWindow::Hidden);
@@ -362,7 +362,7 @@ fn theme(setting: ThemeSetting) -> Option<Theme> {
 fn on_event(app: &AppHandle, event: &RunEvent) {
     match event {
         // Nobody told it to end but the person, in a menu of the system's.
-        RunEvent::Exit if !app.state::<Wish>().is_over.load(Ordering::Relaxed) => {
+        RunEvent::Exit if !app.state::<Wish>().over.load(Ordering::Relaxed) => {
             app.state::<Parent>().say(&FromWindow::Quit);
         }
         #[cfg(target_os = "macos")]

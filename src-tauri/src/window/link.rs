@@ -228,7 +228,7 @@ impl<'a, P: Program> Talk<'a, P> {
                     None => self.end(),
                 },
                 Some(answer) = answers.recv() => self.say_answer(&answer),
-                written = write(&mut input, next), if is_writing => self.has_written(written),
+                written = write(&mut input, next), if is_writing => self.has_written(&written),
                 // No faster than they are read: the page gets the newest state then.
                 event = next_of(&mut self.events), if has_events && !is_writing => {
                     self.pass_on(event);
@@ -430,9 +430,9 @@ impl<'a, P: Program> Talk<'a, P> {
         }
     }
 
-    fn has_written(&mut self, written: io::Result<usize>) {
+    fn has_written(&mut self, written: &io::Result<usize>) {
         match written {
-            Ok(length) if length > 0 => {
+            Ok(length) if *length > 0 => {
                 self.written += length;
                 if self.to_write.front().map(Vec::len) == Some(self.written) {
                     self.to_write.pop_front();

@@ -60,7 +60,7 @@ impl Program for FakeProgram {
             let count = Arc::clone(&count);
             async move {
                 if sent > 0 && !is_busy {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 count.fetch_add(1, Ordering::Relaxed);
                 let state = Box::new(fixtures::state(Summary::WaitingForJobs));
