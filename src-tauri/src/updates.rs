@@ -145,7 +145,7 @@ pub(crate) fn install(app: &AppHandle) {
         if yes {
             tauri::async_runtime::spawn(async move {
                 match found
-                    .carry_out(async || quit::end_node(&answered).await)
+                    .carry_out(async || quit::end_parts(&answered).await)
                     .await
                 {
                     Ok(()) => answered.restart(),

@@ -47,7 +47,7 @@ impl Owner {
         Ok(Self {
             folder: folder.to_owned(),
             running: None,
-            screen: Screen::open(desktop.screen())?,
+            screen: Screen::open(desktop.screen().display())?,
             services: Services::start(desktop.bus())?,
         })
     }
@@ -55,7 +55,7 @@ impl Owner {
     /// Where a node sees them, and nobody else.
     pub(crate) fn environment(&self, desktop: &Desktop) -> Vec<(String, String)> {
         [
-            ("DISPLAY", desktop.screen()),
+            ("DISPLAY", desktop.screen().display()),
             ("WAYLAND_DISPLAY", ""),
             ("DBUS_SESSION_BUS_ADDRESS", desktop.bus()),
             ("DBUS_SYSTEM_BUS_ADDRESS", desktop.bus()),
