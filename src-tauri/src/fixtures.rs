@@ -50,6 +50,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
             },
             connection: Connection::Connected { reference: false },
             models: Vec::new(),
+            devices: Vec::new(),
             work: Vec::new(),
             points: None,
             hardware: None,
@@ -103,6 +104,7 @@ pub(crate) fn working(jobs: u32, audits: u32) -> AppState {
             kind,
             id: "1".to_owned(),
             model: "tiny".to_owned(),
+            device: "cpu".to_owned(),
             input_tokens: 12,
             output_tokens: 214,
             max_tokens: 400,
@@ -169,6 +171,12 @@ pub(crate) fn every_summary() -> Vec<Summary> {
         },
         Why::Battery { percent: Some(80) },
         Why::Battery { percent: None },
+        Why::LowBattery { resume_percent: 25 },
+        Why::GpuBusy,
+        Why::GpuMemory {
+            resume_above_bytes: 5 << 30,
+        },
+        Why::GpuHot { resume_celsius: 75 },
         Why::InUse {
             minutes: 10,
             remote: false,

@@ -1,4 +1,4 @@
-//! Follows the program's state: tray, notifications, autostart and theme keep up with it.
+//! Follows the program's state: tray, notifications, autostart and the window's theme keep up with it.
 
 use std::time::Duration;
 
@@ -7,9 +7,8 @@ use infera_node::clock::{Clock, SystemClock};
 use tauri::{AppHandle, Manager};
 use tauri_plugin_notification::NotificationExt;
 
-use crate::main_window::main_window;
 use crate::notifications::{Memory, Notification};
-use crate::{Shell, autostart, quit, surroundings, window};
+use crate::{Shell, autostart, quit, surroundings};
 
 /// A rate changes several times a second; nobody reads a menu that fast.
 const CALM: Duration = Duration::from_secs(1);
@@ -91,11 +90,8 @@ impl Applied {
             tracing::warn!(%error, "starting with the system cannot be set");
         }
         let theme = state.settings.theme;
-        if self.theme.replace(theme) != Some(theme)
-            && let Some(window) = main_window(app)
-            && let Err(error) = window.set_theme(window::theme(theme))
-        {
-            tracing::warn!(%error, "the window's theme cannot be set");
+        if self.theme.replace(theme) != Some(theme) {
+            app.state::<Shell>().window.set_theme(theme);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The desktop program: one window and a tray around a node. All behaviour lives in
-//! [`infera_node`]; this shows it and asks it.
+//! The desktop program: a tray around a node, and one window in a process of its own. All behaviour
+//! lives in [`infera_node`]; this shows it and asks it.
 
 mod autostart;
 mod commands;
@@ -7,7 +7,6 @@ mod dialogs;
 #[cfg(test)]
 mod fixtures;
 mod follow;
-mod main_window;
 mod menu;
 mod notifications;
 mod quit;
@@ -31,9 +30,10 @@ use infera_node::engine_link::ChildEngine;
 use infera_node::identity::SystemKeychain;
 use infera_node::logging;
 use infera_surroundings::{Observers, Wanted};
-use tauri::{AppHandle, Manager, RunEvent, WindowEvent, generate_context, generate_handler};
+use tauri::{AppHandle, Context, Manager, RunEvent, generate_context};
 use tauri_plugin_notification::NotificationExt;
-use tauri_plugin_window_state::StateFlags;
+
+pub use self::window::{WindowOptions, WindowTheme, run_window};
 
 /// The argument with which the system starts the program: the window stays closed.
 pub const HIDDEN: &str = "--hidden";
@@ -58,13 +58,10 @@ pub struct Options {
 /// What all parts of the shell share.
 struct Shell {
     backend: App,
-    data: PathBuf,
-    subscription: commands::Subscription,
+    window: window::Window,
     tray: tray::Tray,
     updates: updates::Updates,
     quitting: quit::Quitting,
-    closings: window::Closings,
-    release_window_after: Duration,
 }
 
 /// For the engine, and for what goes wrong before there is a log file.
@@ -82,9 +79,7 @@ pub fn run(options: Options) -> ExitCode {
         io::stderr().is_terminal() || std::env::var_os("INFERA_LOG").is_some(),
     );
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-    #[expect(clippy::exit, reason = "Tauri's own code")]
-    let mut context = generate_context!();
-    let window_state = options.data.path().join("window.json");
+    let mut context = context();
     let builder = tauri::Builder::default()
         // The first: a second program ends here.
         .plugin(tauri_plugin_single_instance::init(|app, arguments, _| {
@@ -97,30 +92,6 @@ pub fn run(options: Options) -> ExitCode {
         }))
         .plugin(tauri_plugin_dialog::init())
         .plugin(tauri_plugin_notification::init())
-        .plugin(
-            tauri_plugin_window_state::Builder::new()
-                .with_filename(window_state.to_string_lossy())
-                .with_state_flags(StateFlags::SIZE | StateFlags::POSITION | StateFlags::MAXIMIZED)
-                .build(),
-        )
-        .invoke_handler(generate_handler![
-            commands::call,
-            commands::subscribe,
-            commands::save_text,
-            commands::choose_model,
-            commands::open,
-        ])
-        .on_window_event(|window, event| match event {
-            WindowEvent::CloseRequested { api, .. } => {
-                api.prevent_close();
-                window::close(window.app_handle());
-            }
-            WindowEvent::Focused(true) => {
-                let app = window.app_handle();
-                app.state::<Shell>().subscription.go_on(app);
-            }
-            _ => {}
-        })
         .setup(move |app| {
             if options.quit {
                 // No other program was running.
@@ -140,7 +111,8 @@ pub fn run(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Before it runs, or a start with the system would put an icon into the Dock for good.
+    // Before it runs, or a start with the system would put an icon into the Dock for good. The
+    // window's process has one while it is open.
     #[cfg(target_os = "macos")]
     let app = {
         let mut app = app;
@@ -149,6 +121,12 @@ pub fn run(options: Options) -> ExitCode {
     };
     app.run(on_event);
     ExitCode::SUCCESS
+}
+
+/// The pages, icons and rights, for the tray's program and its window alike.
+#[expect(clippy::exit, reason = "Tauri's own code")]
+fn context() -> Context {
+    generate_context!()
 }
 
 /// The program behind the window.
@@ -168,6 +146,7 @@ async fn start(options: &Options) -> Result<App, StartError> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         observers: Observers::start(Wanted::default()),
+        gpu_readers: None,
     })
     .await
 }
@@ -182,7 +161,11 @@ fn refuse(app: &AppHandle, error: &StartError) {
 }
 
 fn set_up(app: &AppHandle, backend: App, options: &Options) {
-    let data = options.data.path().to_owned();
+    let window = window::Window::new(
+        app,
+        options.data.path().to_owned(),
+        options.release_window_after,
+    );
     let (serving, exit) = (backend.clone(), app.clone());
     tauri::async_runtime::spawn(async move {
         control::serve_while_wanted(serving, &SystemEntropy).await;
@@ -190,13 +173,10 @@ fn set_up(app: &AppHandle, backend: App, options: &Options) {
     });
     app.manage(Shell {
         backend,
-        data,
-        subscription: commands::Subscription::default(),
+        window,
         tray: tray::Tray::default(),
         updates: updates::Updates::default(),
         quitting: quit::Quitting::default(),
-        closings: window::Closings::default(),
-        release_window_after: options.release_window_after,
     });
     match app.state::<Shell>().tray.put(app) {
         Ok(()) => tracing::info!("the tray is set up"),
@@ -221,7 +201,7 @@ fn set_up(app: &AppHandle, backend: App, options: &Options) {
 
 fn on_event(app: &AppHandle, event: RunEvent) {
     match event {
-        // The last window is gone; the program goes on in the tray.
+        // A dialog was the last window; the program goes on in the tray.
         RunEvent::ExitRequested {
             api, code: None, ..
         } => api.prevent_exit(),

@@ -1,5 +1,5 @@
-//! `infera-node`: the desktop program, and the children that it starts: the engine, and what
-//! applies chat templates.
+//! `infera-node`: the desktop program, and the children that it starts: its window, the engine, and
+//! what applies chat templates.
 #![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
 
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use infera_desktop::{WindowOptions, WindowTheme};
 use infera_engine::child::{self, Confine};
 use infera_model::rendering::{self, LimitedMemory};
 use infera_node::data_dir::DataDir;
@@ -49,6 +50,13 @@ enum Command {
     },
     #[command(hide = true)]
     Render,
+    #[command(hide = true)]
+    Window {
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long)]
+        theme: Option<WindowTheme>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -60,6 +68,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Render) => {
             return rendering::child::run(std::io::stdin(), std::io::stdout());
+        }
+        Some(Command::Window { folder, theme }) => {
+            return infera_desktop::run_window(WindowOptions { folder, theme });
         }
         None => {}
     }

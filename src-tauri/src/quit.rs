@@ -100,28 +100,32 @@ pub(crate) fn request(app: &AppHandle) {
 pub(crate) fn leave(app: &AppHandle) {
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
-        end_node(&app).await;
+        end_parts(&app).await;
         app.exit(0);
     });
 }
 
-/// However the program ends, the node ends first.
+/// However the program ends, its window and the node end first.
 pub(crate) fn last_chance(app: &AppHandle) {
-    tauri::async_runtime::block_on(end_node(app));
+    tauri::async_runtime::block_on(end_parts(app));
 }
 
-pub(crate) async fn end_node(app: &AppHandle) {
-    // A program that could not start has no node.
+/// The window and the node.
+pub(crate) async fn end_parts(app: &AppHandle) {
+    // A program that could not start has neither.
     let Some(shell) = app.try_state::<Shell>() else {
         return;
     };
     if shell.quitting.begun.swap(true, Ordering::Relaxed) {
         return;
     }
-    let end = shell.backend.shut_down();
-    if tokio::time::timeout(TIME_LIMIT, end).await.is_err() {
-        tracing::warn!("the node did not end in time; its jobs' leases will run out");
-    }
+    let end_node = async {
+        let end = shell.backend.shut_down();
+        if tokio::time::timeout(TIME_LIMIT, end).await.is_err() {
+            tracing::warn!("the node did not end in time; its jobs' leases will run out");
+        }
+    };
+    tokio::join!(shell.window.end(), end_node);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What kind of desktop this is: its tray, its panel's colour, its driver, its network.
+//! What kind of desktop this is: its tray, its panel's colour, its driver.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,32 +76,6 @@ pub(crate) async fn has_tray_host() -> bool {
 #[expect(clippy::unused_async, reason = "it asks on Linux")]
 pub(crate) async fn has_tray_host() -> bool {
     true
-}
-
-/// Whether the network costs by the byte, where the system tells.
-#[cfg(target_os = "linux")]
-pub(crate) async fn is_metered() -> bool {
-    // NetworkManager's NMMetered.
-    const YES: u32 = 1;
-    const GUESS_YES: u32 = 3;
-    let ask = async {
-        let connection = zbus::Connection::system().await?;
-        let manager = zbus::Proxy::new(
-            &connection,
-            "org.freedesktop.NetworkManager",
-            "/org/freedesktop/NetworkManager",
-            "org.freedesktop.NetworkManager",
-        )
-        .await?;
-        manager.get_property::<u32>("Metered").await
-    };
-    matches!(bus_answer(ask).await, Some(YES | GUESS_YES))
-}
-
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unused_async, reason = "it asks on Linux")]
-pub(crate) async fn is_metered() -> bool {
-    false
 }
 
 /// Follows the colour of the panel with the tray: true is dark.

@@ -12,7 +12,7 @@ use tauri_plugin_updater::{Update, UpdaterExt};
 use tokio::sync::watch;
 
 use crate::words::{Dialog, Language};
-use crate::{Shell, dialogs, quit, surroundings};
+use crate::{Shell, dialogs, quit};
 
 const SOURCE: Option<(&str, &str)> = match (
     option_env!("INFERA_UPDATE_URL"),
@@ -111,7 +111,7 @@ pub(crate) async fn look_daily(app: AppHandle) {
     let shell = app.state::<Shell>();
     tokio::time::sleep(FIRST_LOOK).await;
     loop {
-        let is_metered = surroundings::is_metered().await;
+        let is_metered = shell.backend.is_metered().await;
         let may_look = may_look(&shell.backend.states().borrow(), is_metered);
         if may_look {
             match look(&app).await {
@@ -145,7 +145,7 @@ pub(crate) fn install(app: &AppHandle) {
         if yes {
             tauri::async_runtime::spawn(async move {
                 match found
-                    .carry_out(async || quit::end_node(&answered).await)
+                    .carry_out(async || quit::end_parts(&answered).await)
                     .await
                 {
                     Ok(()) => answered.restart(),

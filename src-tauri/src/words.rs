@@ -277,6 +277,17 @@ impl Language {
                 percent: Some(percent),
             } if !is_over => ("battery_left", vec![("percent", percent.to_string())]),
             Why::Battery { .. } => ("battery", vec![]),
+            Why::LowBattery { resume_percent } => {
+                ("low_battery", vec![("percent", resume_percent.to_string())])
+            }
+            Why::GpuBusy => ("gpu_busy", vec![]),
+            Why::GpuMemory { resume_above_bytes } => {
+                let enough = self.numeral(&memory_size(*resume_above_bytes));
+                ("gpu_memory", vec![("enough", enough)])
+            }
+            Why::GpuHot { resume_celsius } => {
+                ("gpu_hot", vec![("celsius", resume_celsius.to_string())])
+            }
             Why::InUse { remote: true, .. } if !is_over => ("in_use_remote", vec![]),
             Why::InUse { minutes, .. } => ("in_use", vec![("minutes", minutes.to_string())]),
             Why::Hours {

@@ -3,6 +3,9 @@
 //!     guest-bench
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
+#[cfg(target_os = "linux")]
+mod owner;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,69 +25,111 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
-    use std::path::Path;
-    use std::process::{Command, Stdio};
     use std::thread::sleep;
     use std::time::{Duration, Instant};
 
+    use infera_system_tests::desktop::{self, Desktop};
     use infera_system_tests::{Streamed, World, slow_model_of, story};
     use xtask::network::{BalancerOptions, Node, NodeOptions, START_LIMIT};
     use xtask::process::children_of;
     use xtask::{Result, wait};
+
+    use super::owner::{Act, Owner};
 
     const ROUNDS: usize = 20;
     const WATCHED: Duration = Duration::from_mins(1);
     /// What becomes of a signal is looked at so often.
     const LOOK_EVERY: Duration = Duration::from_millis(1);
     const LIMIT: Duration = Duration::from_secs(10);
+    /// An engine that has computed nothing for so long does not compute.
+    const QUIET: Duration = Duration::from_secs(1);
+    /// Long enough that no rule lets it be finished first.
+    const TOKENS: u32 = 450;
     /// The kernel's clock of processes.
     const TICKS_PER_SECOND: f64 = 100.0;
 
     /// A rule, and how it is switched on and off.
     struct Rule {
         name: &'static str,
-        setting: &'static str,
-        on: &'static str,
-        off: &'static str,
-        /// Where its program lies.
-        program: &'static str,
+        /// A setting with its values; none for what has no switch.
+        setting: Option<[&'static str; 3]>,
+        act: Act,
+        begins: &'static str,
+        /// The engine goes at once; else the model stays loaded for a while.
+        frees: bool,
     }
 
-    const RULES: [Rule; 2] = [
+    const RULES: [Rule; 6] = [
         Rule {
             name: "a named program",
-            setting: "rules.programs",
-            on: "[\"infera-bench-program\"]",
-            off: "[]",
-            program: "infera-bench-program",
+            setting: Some(["rules.programs", "[\"infera-bench-program\"]", "[]"]),
+            act: Act::Program("infera-bench-program"),
+            begins: "its start",
+            frees: true,
         },
         Rule {
             name: "a game",
-            setting: "rules.games",
-            on: "true",
-            off: "false",
-            program: "steamapps/common/Infera Bench/game",
+            setting: Some(["rules.games", "true", "false"]),
+            act: Act::Program("steamapps/common/Infera Bench/game"),
+            begins: "its start",
+            frees: true,
+        },
+        Rule {
+            name: "full screen",
+            setting: Some(["rules.full_screen", "true", "false"]),
+            act: Act::FullScreen,
+            begins: "its window",
+            frees: true,
+        },
+        Rule {
+            name: "input, while the owner was away",
+            setting: Some(["rules.away.on", "true", "false"]),
+            act: Act::Input,
+            begins: "the input",
+            frees: false,
+        },
+        Rule {
+            name: "battery",
+            setting: Some(["rules.battery", "true", "false"]),
+            act: Act::Unplug,
+            begins: "the signal",
+            frees: true,
+        },
+        Rule {
+            name: "sleep",
+            setting: None,
+            act: Act::Sleep,
+            begins: "the signal",
+            frees: true,
         },
     ];
 
     pub(crate) fn bench() -> Result<()> {
-        // An answer lasts seconds, so that there is something to stop.
-        let nodes = NodeOptions::on_cpu(&slow_model_of(50_000)?);
+        if let Some(program) = desktop::missing(&["Xvfb", "dbus-daemon"]) {
+            return Err(format!("{program} is not installed").into());
+        }
+        let folder = tempfile::tempdir()?;
+        let desktop = Desktop::start(folder.path())?;
+        let mut owner = Owner::at(&desktop, folder.path())?;
+        // An answer lasts more than ten seconds: what is done sooner is finished on battery.
+        let nodes = NodeOptions {
+            environment: owner.environment(&desktop),
+            ..NodeOptions::on_cpu(&slow_model_of(120_000)?)
+        };
         let world = World::with_nodes(BalancerOptions::default(), &nodes, 1, 0)?;
         let node = &world.workers[0];
         for rule in &RULES {
-            let program = world.data.path().join(rule.program);
-            if let Some(folder) = program.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            fs::copy("/bin/sleep", &program)?;
+            owner.prepare(rule.act)?;
             let times = (0..ROUNDS)
-                .map(|_| leave(&world, node, rule, &program))
+                .map(|_| leave(&world, node, rule, &mut owner))
                 .collect::<Result<Vec<_>>>()?;
-            let (stopped, gone) = times.into_iter().unzip();
+            let (stopped, gone): (Vec<_>, Vec<_>) = times.into_iter().unzip();
             println!("{}, {ROUNDS} times", rule.name);
-            print("from its start until nothing is computed", stopped);
-            print("from its start until the engine is gone", gone);
+            let begins = rule.begins;
+            print(&format!("from {begins} until nothing is computed"), stopped);
+            if rule.frees {
+                print(&format!("from {begins} until the engine is gone"), gone);
+            }
         }
         println!("what observing costs, of one core");
         node.run(&["pause"])?;
@@ -100,19 +145,21 @@ mod linux {
         })
     }
 
-    /// How long after the program's start the engine computed for the last time, and was gone.
+    /// How long after the owner's act the engine computed for the last time, and was gone.
     fn leave(
         world: &World,
         node: &Node,
         rule: &Rule,
-        program: &Path,
+        owner: &mut Owner,
     ) -> Result<(Duration, Duration)> {
-        node.run(&["config", rule.setting, rule.on])?;
+        if let Some([name, on, _]) = rule.setting {
+            node.run(&["config", name, on])?;
+        }
         until_ready(node)?;
         let mut streamed = Streamed::default();
         // The balancer learns a moment later than we that the node is ready.
         let mut events = wait::until("the balancer takes a job", START_LIMIT, || {
-            Ok(world.stream(&story(1, 300)).ok())
+            Ok(world.stream(&story(1, TOKENS)).ok())
         })?;
         while streamed.pieces < 3 {
             streamed.take(&events.next().ok_or("the answer ended too early")??)?;
@@ -123,8 +170,7 @@ mod linux {
             return Err(format!("one engine was to run, not {engines:?}").into());
         };
         let start = Instant::now();
-        let mut command = Command::new(program);
-        let mut running = command.arg("600").stdout(Stdio::null()).spawn()?;
+        owner.begin(rule.act)?;
         let mut computed = cpu_seconds(engine);
         let mut stopped = start.elapsed();
         let gone = loop {
@@ -136,15 +182,20 @@ mod linux {
                 computed = now;
                 stopped = start.elapsed();
             }
+            if !rule.frees && start.elapsed() > stopped + QUIET {
+                break start.elapsed();
+            }
             if start.elapsed() > LIMIT {
-                return Err("the engine does not end".into());
+                let status = node.run(&["status"])?;
+                return Err(format!("{}: the engine does not stop: {status}", rule.name).into());
             }
             sleep(LOOK_EVERY);
         };
-        running.kill()?;
-        running.wait()?;
+        owner.end(rule.act)?;
         // Nobody waits for a rule that is off.
-        node.run(&["config", rule.setting, rule.off])?;
+        if let Some([name, _, off]) = rule.setting {
+            node.run(&["config", name, off])?;
+        }
         Ok((stopped, gone))
     }
 
@@ -154,7 +205,7 @@ mod linux {
         sleep(WATCHED);
         let after = cpu_seconds(pid).ok_or("the node has ended")?;
         let percent = (after - before) / WATCHED.as_secs_f64() * 100.0;
-        println!("  {state:<42} {percent:.2} %, all of the node's threads");
+        println!("  {state:<45} {percent:.2} %, all of the node's threads");
         Ok(())
     }
 
@@ -181,7 +232,7 @@ mod linux {
             times[place.clamp(1, times.len()) - 1].as_secs_f64() * 1e3
         };
         println!(
-            "  {what:<42} {:>4.0} ms median, {:>4.0} ms p95",
+            "  {what:<45} {:>4.0} ms median, {:>4.0} ms p95",
             at(0.5),
             at(0.95)
         );

@@ -1,38 +1,20 @@
 // Every control of every page, used once; what a page shows and this script never used is an error.
 
 import { readFile } from "node:fs/promises";
-import { ask, call, close, given, goTo, open, run, says, step, until } from "./lib.mjs";
-
-/** Remembers by kind and name which controls a person has used. */
-const watch = () => {
-  const CONTROLS =
-    "a[href], button, input, select, textarea, tr[tabindex], [role=switch], [role=menuitem]";
-  const nameOf = (control) =>
-    control.getAttribute("aria-label") ??
-    control.labels?.[0]?.textContent ??
-    (control.matches("tr") ? "a row" : control.textContent);
-  const key = (control) =>
-    `${control.tagName} ${nameOf(control)
-      .trim()
-      .replaceAll(/[↑↓]|\s+/g, " ")
-      .trim()
-      .replaceAll(/\d+/g, "#")}`;
-  const used = new Set();
-  const note = ({ target }) => {
-    const control = target instanceof Element ? target.closest(CONTROLS) : null;
-    if (control !== null) used.add(key(control));
-  };
-  for (const kind of ["pointerdown", "click", "change"]) addEventListener(kind, note, true);
-  // An explanation is read by going there.
-  const reads = (event) => event.target.matches?.("button.term") && note(event);
-  addEventListener("focusin", reads, true);
-  window.unused = (where) =>
-    [...document.querySelectorAll(where)]
-      .flatMap((part) => [...part.querySelectorAll(CONTROLS)])
-      .filter((control) => control.checkVisibility() && !control.disabled)
-      .map(key)
-      .filter((name, index, all) => !used.has(name) && all.indexOf(name) === index);
-};
+import {
+  ask,
+  call,
+  close,
+  given,
+  goTo,
+  noneIsUnused,
+  open,
+  run,
+  says,
+  step,
+  until,
+  watchControls,
+} from "./lib.mjs";
 
 const ALL_JOBS = {
   search: "",
@@ -48,7 +30,7 @@ const settingsOf = async () => (await call("state")).settings;
 
 await run(async () => {
   const page = await open(undefined, {
-    init: watch,
+    init: watchControls,
     permissions: ["clipboard-read", "clipboard-write"],
     // A licence's page is opened, in a browser that reaches nothing else; a schedule without hours
     // is refused; at the end the program is gone.
@@ -63,13 +45,7 @@ await run(async () => {
   const dialog = page.getByRole("dialog");
   const button = (name, where = main) => where.getByRole("button", { name, exact: true }).first();
   const press = (name, where) => button(name, where).click();
-  const noneIsLeft = async (where = "main") => {
-    for (const hint of await page.locator(where).locator("button.term:visible").all()) {
-      await hint.focus();
-    }
-    const left = await page.evaluate((where) => window.unused(where), where);
-    if (left.length > 0) throw new Error(`never used:\n  ${left.join("\n  ")}`);
-  };
+  const noneIsLeft = (where) => noneIsUnused(page, where);
   const copied = async (what) => {
     const text = await page.evaluate(() => navigator.clipboard.readText());
     if (!what.test(text)) throw new Error(`copied was ${text}`);
@@ -141,11 +117,23 @@ await run(async () => {
 
   await step("GPU", async () => {
     await goTo(page, "GPU");
-    const cpu = page.getByRole("radio", { name: /^Processor \(CPU\)/ });
-    await page.getByRole("radio", { name: /^Automatic/ }).check();
-    await until("it is automatic", async () => (await settingsOf()).device.device === "auto");
-    await cpu.check();
-    await until("it is the processor", async () => (await settingsOf()).device.device === "cpu");
+    const devices = async () => (await settingsOf()).devices.map(({ device }) => device).join();
+    const tick = (name) => page.getByRole("checkbox", { name });
+    await tick(/^Automatic/).check();
+    await until("it is automatic", async () => (await devices()) === "");
+    await tick(/^Processor \(CPU\)/).check();
+    await until("it is the processor", async () => (await devices()) === "cpu");
+    await call("change_settings", {
+      devices: [{ device: "cpu" }, { device: "named", name: "llvmpipe" }],
+    });
+    const paused = async () =>
+      (await ask("status")).devices.map(({ paused }) => paused).join();
+    await button("Pause this one").click();
+    await until("the first device is paused", async () => /^true,false/.test(await paused()));
+    await button("Resume this one").click();
+    await until("it works again", async () => /^false,false/.test(await paused()));
+    await tick(/^“llvmpipe”/).uncheck();
+    await until("it is the processor again", async () => (await devices()) === "cpu");
     const software = page.getByRole("switch", { name: /^Never use/ });
     for (let index = 0; index < (await software.count()); index += 1) {
       await software.nth(index).click();
@@ -186,6 +174,10 @@ await run(async () => {
     await press("Export CSV");
     const text = await readFile(await (await coming).path(), "utf8");
     if (text.trim().split("\n").length < 2) throw new Error(`the file has no rows: ${text}`);
+    // It works on the processor: what that draws nobody tells, and nothing is asked.
+    const cost = main.getByRole("region", { name: "What the work costs" });
+    await cost.getByText(/Your processor computes/).waitFor();
+    if ((await cost.locator("input, select").count()) > 0) throw new Error("a price is asked for");
     await noneIsLeft();
   });
 
@@ -379,11 +371,15 @@ await run(async () => {
     for (const [name, is] of [
       ["Not while a game runs", (rules) => rules.games],
       ["Not while a program fills the screen", (rules) => rules.full_screen],
+      ["Not while other programs use the GPU", (rules) => rules.gpu.load.on],
+      ["Not while other programs need the GPU’s memory", (rules) => rules.gpu.memory.on],
+      ["Not while the GPU is hot", (rules) => rules.gpu.heat.on],
       ["Not on battery", (rules) => rules.battery],
       ["Not while memory is short", (rules) => rules.memory.on],
       ["Only while I’m away", (rules) => rules.away.on],
       ["Only in these hours", (rules) => rules.schedule.on],
       ["Keep the machine awake for a job", (rules) => rules.keep_awake],
+      ["No downloads over a metered connection", (rules) => rules.metered_downloads],
     ]) {
       const before = is(await rulesOf());
       for (const wanted of [!before, before]) {
@@ -394,8 +390,14 @@ await run(async () => {
     for (const [label, wrong, text, is] of [
       ["Left to other programs", "-1", "0.5", (rules) => rules.memory.bytes === 2 ** 29],
       ["Away after", "0", "25", (rules) => rules.away.minutes === 25],
+      ["From this load on", "101", "45", (rules) => rules.gpu.load.percent === 45],
+      ["For", "0", "20", (rules) => rules.gpu.load.seconds === 20],
+      ["Too hot above", "39", "75", (rules) => rules.gpu.heat.celsius === 75],
+      ["Compute at most", "9", "60", (rules) => rules.gpu.duty_percent === 60],
+      ["Compute at most", "0", "100", (rules) => rules.gpu.duty_percent === 100],
+      ["Nor with less in it than", "91", "20", (rules) => rules.battery_percent === 20],
     ]) {
-      const field = main.getByLabel(label);
+      const field = main.getByLabel(label, { exact: true });
       await field.fill(wrong);
       await field.press("Tab");
       await main.getByRole("alert").filter({ hasText: "Write a" }).first().waitFor();
@@ -403,11 +405,28 @@ await run(async () => {
       await field.press("Tab");
       await until(`${label} is kept`, async () => is(await rulesOf()));
     }
+    for (const [label, is] of [
+      ["Too hot above", (rules) => rules.gpu.heat.celsius === null],
+      ["Nor with less in it than", (rules) => rules.battery_percent === null],
+    ]) {
+      const field = main.getByLabel(label, { exact: true });
+      await field.fill("");
+      await field.press("Tab");
+      await until(`${label} is empty`, async () => is(await rulesOf()));
+    }
     await main.getByLabel("Name of a program").fill("/opt/no-such-game");
     await press("Add");
     await until("it is named", async () => (await rulesOf()).programs.includes("no-such-game"));
     await press("Remove no-such-game");
     await until("none is named", async () => (await rulesOf()).programs.length === 0);
+    // This browser, if nothing else; none where the system calls all that runs its own.
+    if ((await call("running_programs"))?.length > 0) {
+      const running = main.getByRole("list", { name: "Running now" });
+      await running.getByRole("button").first().click();
+      await until("one that runs is named", async () => (await rulesOf()).programs.length === 1);
+      await press(`Remove ${(await rulesOf()).programs[0]}`);
+      await until("none is named again", async () => (await rulesOf()).programs.length === 0);
+    }
   });
   await step("Settings: the hours", async () => {
     const hours = async () => (await rulesOf()).schedule.hours;

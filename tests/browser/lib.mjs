@@ -154,6 +154,49 @@ export async function accessible(page, where) {
   }
 }
 
+/** For `init`: remembers by kind and name which controls a person has used. */
+export const watchControls = () => {
+  const CONTROLS =
+    "a[href], button, input, select, textarea, tr[tabindex], [role=switch], [role=menuitem]";
+  const nameOf = (control) =>
+    control.getAttribute("aria-label") ??
+    control.labels?.[0]?.textContent ??
+    (control.matches("tr") ? "a row" : control.textContent);
+  // What runs on this machine comes and goes.
+  const key = (control) =>
+    control.closest("li.suggestion") !== null
+      ? "a suggestion"
+      : `${control.tagName} ${nameOf(control)
+          .trim()
+          .replaceAll(/[↑↓]|\s+/g, " ")
+          .trim()
+          .replaceAll(/\d+/g, "#")}`;
+  const used = new Set();
+  const note = ({ target }) => {
+    const control = target instanceof Element ? target.closest(CONTROLS) : null;
+    if (control !== null) used.add(key(control));
+  };
+  for (const kind of ["pointerdown", "click", "change"]) addEventListener(kind, note, true);
+  // An explanation is read by going there.
+  const reads = (event) => event.target.matches?.("button.term") && note(event);
+  addEventListener("focusin", reads, true);
+  window.unused = (where) =>
+    [...document.querySelectorAll(where)]
+      .flatMap((part) => [...part.querySelectorAll(CONTROLS)])
+      .filter((control) => control.checkVisibility() && !control.disabled)
+      .map(key)
+      .filter((name, index, all) => !used.has(name) && all.indexOf(name) === index);
+};
+
+/** What is shown there and was never used is an error. */
+export async function noneIsUnused(page, where = "main") {
+  for (const hint of await page.locator(where).locator("button.term:visible").all()) {
+    await hint.focus();
+  }
+  const left = await page.evaluate((where) => window.unused(where), where);
+  if (left.length > 0) throw new Error(`never used:\n  ${left.join("\n  ")}`);
+}
+
 /** Calls the program's API as the page does. */
 export async function call(command, request = null) {
   const token = new URL(given.address).hash.replace("#token=", "");

@@ -5,30 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use xtask::Result;
-use xtask::network::{Binaries, Node, START_LIMIT};
-use xtask::process::Process;
+use xtask::network::{Binaries, Node};
+use xtask::screen::{Bus, Screen};
 
 use crate::tiny_model;
-
-/// Nobody else is on this bus, and it starts no service.
-const BUS: &str = "<busconfig>
-  <type>session</type>
-  <listen>unix:path=@</listen>
-  <auth>EXTERNAL</auth>
-  <policy context=\"default\">
-    <allow send_destination=\"*\" eavesdrop=\"true\"/>
-    <allow eavesdrop=\"true\"/>
-    <allow own=\"*\"/>
-  </policy>
-</busconfig>
-";
 
 /// Dropping it ends the screen and the bus, and with them what was connected.
 pub struct Desktop {
     home: PathBuf,
-    screen: String,
-    bus: String,
-    _processes: [Process; 2],
+    screen: Screen,
+    bus: Bus,
 }
 
 impl Desktop {
@@ -36,24 +22,10 @@ impl Desktop {
     pub fn start(folder: &Path) -> Result<Self> {
         let home = folder.join("home");
         fs::create_dir_all(&home)?;
-        let mut command = Command::new("Xvfb");
-        command
-            .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset"])
-            .args(["-screen", "0", "1280x900x24"]);
-        let screen = Process::start("the screen", command, &folder.join("screen.txt"))?;
-        let settings = folder.join("bus.conf");
-        let socket = folder.join("bus").to_string_lossy().into_owned();
-        fs::write(&settings, BUS.replace('@', &socket))?;
-        let mut command = Command::new("dbus-daemon");
-        command
-            .args(["--nofork", "--print-address=1", "--config-file"])
-            .arg(&settings);
-        let bus = Process::start("the session bus", command, &folder.join("bus.txt"))?;
         Ok(Self {
             home,
-            screen: format!(":{}", screen.line_after("", START_LIMIT)?),
-            bus: bus.line_after("", START_LIMIT)?,
-            _processes: [screen, bus],
+            screen: Screen::start(&folder.join("screen.txt"))?,
+            bus: Bus::start(folder)?,
         })
     }
 
@@ -62,9 +34,13 @@ impl Desktop {
         &self.home
     }
 
+    pub fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
     /// The session bus's address.
     pub fn bus(&self) -> &str {
-        &self.bus
+        self.bus.address()
     }
 
     /// Lets a command run on this desktop, in English. If it is our program, it is set up for a
@@ -86,8 +62,8 @@ impl Desktop {
         command
             .env("HOME", &self.home)
             .env("XDG_RUNTIME_DIR", &self.home)
-            .env("DISPLAY", &self.screen)
-            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus)
+            .env("DISPLAY", self.screen.display())
+            .env("DBUS_SESSION_BUS_ADDRESS", self.bus())
             .env("GDK_BACKEND", "x11")
             .env("NO_AT_BRIDGE", "1")
             .env("LC_ALL", "C.UTF-8")

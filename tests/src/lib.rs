@@ -5,6 +5,7 @@ pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod chaos;
 #[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod engine;
 pub mod npm;

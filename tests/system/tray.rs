@@ -19,7 +19,7 @@ use infera_system_tests::{World, story, tiny_model};
 use serde_json::Value as Json;
 use xtask::http::Client;
 use xtask::network::{Node, NodeOptions, START_LIMIT, repository};
-use xtask::process::Process;
+use xtask::process::{self, Process};
 use xtask::{Result, wait};
 use zbus::blocking::{Connection, Proxy, connection, proxy};
 use zbus::interface;
@@ -28,6 +28,8 @@ use zbus::proxy::CacheProperties;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// The window's.
+const TITLE: &str = "Infera Node";
 const STATES: [&str; 4] = ["working", "waiting", "paused", "needs-you"];
 
 /// What a panel is to programs.
@@ -254,6 +256,7 @@ fn set_up() -> Result<Option<(World, Node, Desktop)>> {
 fn start(world: &World, desktop: &Desktop, node: &Node, agreed: bool) -> Result<Process> {
     let mut command = Command::new(&world.binaries.desktop);
     command.arg("--hidden").args(desktop::arguments(node));
+    command.args(["--release-window-after", "1"]);
     desktop.furnish(&mut command, world.balancer.url());
     command.env("INFERA_AGREE", if agreed { "1" } else { "0" });
     Process::start("the desktop program", command, &node.log())
@@ -265,6 +268,13 @@ fn wait_for_status(node: &Node, what: &str, is: impl Fn(&Json) -> bool) -> Resul
         Ok(is(&status).then_some(()))
     })
     .map_err(|error| node.fault(&format!("did not follow the tray: {error}")))
+}
+
+fn wait_until_ready(node: &Node) -> Result<()> {
+    wait::until("the node is ready", START_LIMIT, || {
+        Ok(node.is_ready().then_some(()))
+    })
+    .map_err(|error| node.fault(&error.to_string()))
 }
 
 fn pause(status: &Json) -> Option<&Json> {
@@ -332,15 +342,10 @@ fn removing_everything_leaves_nothing_of_the_program() -> Result<()> {
         return Ok(());
     };
     let mut program = start(&world, &desktop, &node, true)?;
-    wait::until("the node is ready", START_LIMIT, || {
-        Ok(node.is_ready().then_some(()))
-    })
-    .map_err(|error| node.fault(&error.to_string()))?;
+    wait_until_ready(&node)?;
 
-    let control: Json = serde_json::from_slice(&fs::read(node.data().join("control.json"))?)?;
-    let word = |name: &str| control[name].as_str().unwrap_or_default();
     // The answer arrives, although the program ends with it.
-    Client::new(word("url"), Some(word("token")))
+    control(&node)?
         .post("/control/v1/remove_everything", &Json::Null)?
         .success()?;
     let end = program.wait_for_end(LIMIT)?;
@@ -353,6 +358,135 @@ fn removing_everything_leaves_nothing_of_the_program() -> Result<()> {
         assert!(!left.iter().any(|it| ours(&it.file_name())), "{left:?}");
     }
     Ok(())
+}
+
+#[test]
+fn the_window_is_a_process_that_may_fail_and_the_next_one_opens() -> Result<()> {
+    let Some((world, node, desktop)) = set_up()? else {
+        return Ok(());
+    };
+    let panel = Panel::start(&desktop)?;
+    let mut program = start(&world, &desktop, &node, true)?;
+    let icon = panel.icon()?;
+    wait_until_ready(&node)?;
+    assert_eq!(window(&program)?, None);
+    let open = |icon: &Icon<'_>| icon.click(&["Open Infera Node"]);
+
+    // It crashes.
+    open(&icon)?;
+    let first = wait_for_window(&desktop, &program, None)?;
+    process::kill(first)?;
+    wait_for_title(&desktop, "The window has closed by itself")?;
+    assert_eq!(window(&program)?, None);
+    open(&icon)?;
+    let second = wait_for_window(&desktop, &program, Some(first))?;
+
+    // What draws its page crashes.
+    let drawing = wait::until("a process draws the page", LIMIT, || {
+        let children = process::children_of(second)?.into_iter();
+        let mut drawing = children.filter(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.starts_with("WebKitWebProces")
+        });
+        Ok(drawing.next())
+    })?;
+    process::kill(drawing)?;
+    wait_for_no_window(&program)?;
+    open(&icon)?;
+    let third = wait_for_window(&desktop, &program, Some(second))?;
+    assert!(node.is_ready());
+
+    // A second program brings it to the front.
+    let mut command = Command::new(&world.binaries.desktop);
+    command.args(desktop::arguments(&node));
+    desktop.furnish(&mut command, world.balancer.url());
+    let mut again = Process::start("the second program", command, &node.log())?;
+    assert!(again.wait_for_end(LIMIT)?.success());
+    assert_eq!(window(&program)?, Some(third));
+
+    // Closed for the first time it says where the program is, then it is hidden, and gone soon.
+    desktop.screen().close_window(TITLE)?;
+    let explanation = "Infera Node keeps running";
+    wait_for_title(&desktop, explanation)?;
+    assert!(desktop.screen().shows(TITLE)?);
+    desktop.screen().close_window(explanation)?;
+    wait::until("the window is hidden", LIMIT, || {
+        Ok((!desktop.screen().shows(TITLE)?).then_some(()))
+    })?;
+    wait::until("that it was said is remembered", LIMIT, || {
+        let state = control(&node)?.post("/control/v1/state", &Json::Null)?;
+        let state = state.success()?;
+        Ok((state["settings"]["closing_explained"] == true).then_some(()))
+    })?;
+    wait_for_no_window(&program)?;
+    assert!(
+        node.data().join("window.json").exists(),
+        "its place is kept"
+    );
+
+    // The program ends with its window open, and leaves nothing behind.
+    open(&icon)?;
+    let fourth = wait_for_window(&desktop, &program, Some(third))?;
+    icon.click(&["Quit"])?;
+    let end = program.wait_for_end(LIMIT)?;
+    assert!(end.success(), "{end}");
+    assert!(!is_running(fourth));
+
+    // A program that is killed takes its window with it.
+    let mut program = start(&world, &desktop, &node, true)?;
+    let icon = panel.icon()?;
+    wait_until_ready(&node)?;
+    open(&icon)?;
+    let last = wait_for_window(&desktop, &program, None)?;
+    program.kill();
+    wait::until("the window ends", LIMIT, || {
+        Ok((!is_running(last)).then_some(()))
+    })
+}
+
+/// The running node's control API.
+fn control(node: &Node) -> Result<Client> {
+    let file: Json = serde_json::from_slice(&fs::read(node.data().join("control.json"))?)?;
+    let word = |name: &str| file[name].as_str().unwrap_or_default();
+    Ok(Client::new(word("url"), Some(word("token"))))
+}
+
+/// The process of the program's window.
+fn window(program: &Process) -> Result<Option<u32>> {
+    let children = process::children_of(program.pid())?.into_iter();
+    let mut windows = children.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"window") && is_running(*pid)
+    });
+    Ok(windows.next())
+}
+
+/// Until another window than the one before is seen.
+fn wait_for_window(desktop: &Desktop, program: &Process, before: Option<u32>) -> Result<u32> {
+    let found = wait::until("the window opens", START_LIMIT, || {
+        let process = window(program)?.filter(|process| Some(*process) != before);
+        Ok(process.filter(|_| matches!(desktop.screen().shows(TITLE), Ok(true))))
+    });
+    found.map_err(|error| program.fault(&error.to_string()))
+}
+
+fn wait_for_title(desktop: &Desktop, title: &str) -> Result<()> {
+    wait::until(&format!("{title:?} is shown"), LIMIT, || {
+        Ok(desktop.screen().shows(title)?.then_some(()))
+    })
+}
+
+fn wait_for_no_window(program: &Process) -> Result<()> {
+    wait::until("the window's process is gone", LIMIT, || {
+        Ok(window(program)?.is_none().then_some(()))
+    })
+}
+
+/// One that has ended and waits for its parent to notice does not run.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+    !state.is_empty() && !state.starts_with('Z')
 }
 
 /// The menu's first line at a moment of a job in which the icon showed work.

@@ -1,4 +1,5 @@
-//! The real window, driven as a person would: the program's own web view over `WebDriver`.
+//! The real window, driven as a person would: the program's own web view over `WebDriver`. The driver
+//! starts the program, and finds the web view in the process that the program starts for it.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -140,14 +141,15 @@ impl Window {
         Ok(found)
     }
 
-    /// Our program's processes: the one with the window, and the engine.
-    fn find(&self, is_engine: bool) -> Result<Option<u32>> {
+    /// The program's process, or one of those that it starts of itself, by its subcommand.
+    fn find(&self, child: Option<&str>) -> Result<Option<u32>> {
         let is_wanted = |pid: &u32| {
             let folder = PathBuf::from(format!("/proc/{pid}"));
             let line = fs::read(folder.join("cmdline")).unwrap_or_default();
             let mut words = line.split(|byte| *byte == 0);
+            let subcommand = words.nth(1).filter(|word| !word.starts_with(b"--"));
             fs::read_link(folder.join("exe")).is_ok_and(|program| program == self.program)
-                && (words.nth(1) == Some(b"engine".as_slice())) == is_engine
+                && subcommand == child.map(str::as_bytes)
         };
         Ok(self.processes()?.into_iter().find(is_wanted))
     }
@@ -155,7 +157,7 @@ impl Window {
     /// Ends the program as the system would, then the driver; nothing stays.
     fn close(mut self) -> Result<()> {
         let processes = self.processes()?;
-        let program = self.find(false)?.ok_or("the program does not run")?;
+        let program = self.find(None)?.ok_or("the program does not run")?;
         let mut command = Command::new("kill");
         process::output({
             command.arg(program.to_string());
@@ -260,7 +262,7 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     let node = world.new_node("desktop", NodeOptions::on_cpu(&tiny_model()))?;
     let desktop = Desktop::start(world.data.path())?;
     let window = Window::open(&world, &desktop, &node, &driver)?;
-    let program = window.find(false)?.ok_or("the program does not run")?;
+    let program = window.find(None)?.ok_or("the program does not run")?;
 
     // From the first start to the first verified job.
     window.wait_for("Welcome to Infera Node")?;
@@ -307,7 +309,9 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     let mut second = Process::start("the second program", command, &node.log())?;
     let end = second.wait_for_end(LIMIT)?;
     assert!(end.success(), "{end}");
-    assert_eq!(window.find(false)?, Some(program));
+    assert_eq!(window.find(None)?, Some(program));
+    let view = window.find(Some("window"))?;
+    assert!(view.is_some(), "the window is no process of its own");
     window.wait_for("Waiting for jobs")?;
 
     world.balancer.kill();
@@ -318,16 +322,21 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     world.wait_until_ready()?;
     wait_until_ready(&node)?;
 
-    let engine = window.find(true)?.ok_or("the engine does not run")?;
+    let engine = window
+        .find(Some("engine"))?
+        .ok_or("the engine does not run")?;
     process::kill(engine)?;
     wait::until("another engine runs", LIMIT, || {
-        Ok(window.find(true)?.filter(|found| *found != engine))
+        Ok(window
+            .find(Some("engine"))?
+            .filter(|found| *found != engine))
     })?;
     wait_until_ready(&node)?;
     window.wait_for("Waiting for jobs")?;
     verified_job(&world, 2)?;
     window.wait_for("2 verified")?;
-    assert_eq!(window.find(false)?, Some(program));
+    assert_eq!(window.find(None)?, Some(program));
+    assert_eq!(window.find(Some("window"))?, view);
     window.close()?;
 
     // The second start goes on where the first one ended.

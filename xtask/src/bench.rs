@@ -8,7 +8,7 @@ use xtask::{Result, process};
 
 use crate::cargo::cargo;
 use crate::peers::{self, Decode, Figures, NO_SHADER_CACHE};
-use crate::{BenchOptions, desktop, models, packages, report, ui};
+use crate::{BenchOptions, models, report};
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Name {
@@ -53,16 +53,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
             "simulated_nodes",
             !options.dev,
         )?),
-        Name::Desktop => {
-            packages::for_tests()?;
-            ui::build()?;
-            let binaries = match &options.programs {
-                Some(folder) => Binaries::in_folder(folder)?,
-                None if options.dev => Binaries::build_with_desktop()?,
-                None => Binaries::build_for_packages()?,
-            };
-            desktop::run(&binaries, &model()?)
-        }
+        Name::Desktop => desktop(options, &model()?),
         Name::Verification => {
             build(options)?;
             let mut command = cargo(&["test", "--quiet", "--workspace"]);
@@ -74,6 +65,23 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
             process::run(command)
         }
     }
+}
+
+#[cfg(unix)]
+fn desktop(options: &BenchOptions, model: &Path) -> Result<()> {
+    crate::packages::for_tests()?;
+    crate::ui::build()?;
+    let binaries = match &options.programs {
+        Some(folder) => Binaries::in_folder(folder)?,
+        None if options.dev => Binaries::build_with_desktop()?,
+        None => Binaries::build_for_packages()?,
+    };
+    crate::desktop::run(&binaries, model)
+}
+
+#[cfg(not(unix))]
+fn desktop(_: &BenchOptions, _: &Path) -> Result<()> {
+    Err("it reads Linux's files about processes".into())
 }
 
 /// What `infera bench` would take longer for is left out; in software sixteen prompts take longer

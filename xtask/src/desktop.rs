@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use xtask::http::Client;
 use xtask::network::{Balancer, BalancerOptions, Binaries, START_LIMIT};
 use xtask::process::Process;
+use xtask::screen::{Bus, Panel, Screen};
 use xtask::{Result, wait};
 
 use crate::report;
@@ -20,6 +21,11 @@ const WATCHED: Duration = Duration::from_secs(30);
 /// So long after it was last told to do something, a program does what it does for hours.
 const SETTLING: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// A closed window stays in memory so long here, which is enough to open it again.
+const RELEASE_WINDOW_AFTER: Duration = Duration::from_secs(10);
+/// The window's title, and what the log says of it.
+const TITLE: &str = "Infera Node";
+const IS_SHOWN: &str = "the window is shown";
 /// Rounds of Pause in the middle of an answer.
 const PAUSES: usize = 20;
 /// A process that computes less than [`IDLE_WORK`] in this time is idle.
@@ -30,6 +36,8 @@ const IDLE_WORK: Duration = Duration::from_millis(1);
 pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let screen = Screen::start(&folder.path().join("screen.log"))?;
+    let bus = Bus::start(folder.path())?;
+    let _panel = Panel::start(&bus)?;
     let balancer = Balancer::start(
         binaries,
         &folder.path().join("balancer"),
@@ -45,7 +53,10 @@ pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
             .arg(folder.path().join("node"))
             .arg("--key-file")
             .arg(folder.path().join("key"))
-            .env("DISPLAY", &screen.display)
+            .arg("--release-window-after")
+            .arg(RELEASE_WINDOW_AFTER.as_secs().to_string())
+            .env("DISPLAY", screen.display())
+            .env("DBUS_SESSION_BUS_ADDRESS", bus.address())
             .env("INFERA_LOG", "info")
             .env("INFERA_AGREE", "1")
             .env("INFERA_WEB_CONTROL", "1")
@@ -57,10 +68,7 @@ pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
 
     let begun = Instant::now();
     let mut program = desktop(false)?;
-    for (name, words) in [
-        ("tray", "the tray is set up"),
-        ("window", "the window is shown"),
-    ] {
+    for (name, words) in [("tray", "the tray is set up"), ("window", IS_SHOWN)] {
         wait::until(words, START_LIMIT, || {
             Ok(fs::read_to_string(program.log())?
                 .contains(words)
@@ -129,7 +137,46 @@ pub(crate) fn run(binaries: &Binaries, model: &Path) -> Result<()> {
         Ok((family(program.pid()).len() == 1).then_some(()))
     })?;
     thread::sleep(SETTLING);
-    tell_cost("paused, window closed", program.pid())?;
+    tell_cost("paused, started without its window", program.pid())?;
+
+    control
+        .post(
+            "/control/v1/change_settings",
+            &json!({ "closing_explained": true }),
+        )?
+        .success()?;
+    // As a second click on the program does.
+    let open = |what: &str, program: &Process| -> Result<()> {
+        let shown = || -> Result<usize> {
+            Ok(fs::read_to_string(program.log())?.matches(IS_SHOWN).count())
+        };
+        let before = shown()?;
+        let begun = Instant::now();
+        let _second = desktop(false)?;
+        wait::until(IS_SHOWN, START_LIMIT, || {
+            Ok((shown()? > before).then_some(()))
+        })?;
+        let after = begun.elapsed().as_secs_f64();
+        report::fact(what, &format!("shown {after:.2} s after a second start"));
+        Ok(())
+    };
+    let close = || {
+        screen.close_window(TITLE)?;
+        wait::until("the window is hidden", START_LIMIT, || {
+            Ok((!screen.shows(TITLE)?).then_some(()))
+        })
+    };
+    open("window anew", &program)?;
+    thread::sleep(SETTLING);
+    tell_cost("paused, window open", program.pid())?;
+    close()?;
+    open("window that was hidden", &program)?;
+    close()?;
+    wait::until("the window's processes are gone", START_LIMIT, || {
+        Ok((family(program.pid()).len() == 1).then_some(()))
+    })?;
+    thread::sleep(SETTLING);
+    tell_cost("paused, window opened and closed", program.pid())?;
     program.stop(STOP_LIMIT)?;
     Ok(())
 }
@@ -194,33 +241,6 @@ fn watch(id: u32) -> (Instant, Instant) {
             idle_since.get_or_insert(worked.0);
         }
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A screen that nobody sees.
-struct Screen {
-    display: String,
-    _process: Process,
-}
-
-impl Screen {
-    fn start(log: &Path) -> Result<Self> {
-        let mut command = Command::new("Xvfb");
-        command.args([
-            "-displayfd",
-            "1",
-            "-nolisten",
-            "tcp",
-            "-screen",
-            "0",
-            "1280x800x24",
-        ]);
-        let process = Process::start("Xvfb", command, log)?;
-        let number = process.line_after("", START_LIMIT)?;
-        Ok(Self {
-            display: format!(":{number}"),
-            _process: process,
-        })
     }
 }
 

@@ -5,6 +5,8 @@ pub mod cache;
 pub mod http;
 pub mod network;
 pub mod process;
+#[cfg(unix)]
+pub mod screen;
 pub mod wait;
 
 /// What goes wrong here is told to a developer, in a sentence.

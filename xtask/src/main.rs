@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod chaos;
 mod demo;
+#[cfg(unix)]
 mod desktop;
 mod fuzz;
 mod installer;

@@ -362,6 +362,7 @@ impl Ledger {
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub model: PathBuf,
+    /// Several with commas between them.
     pub device: String,
     pub sequences: Option<u32>,
     /// Runs as the desktop program, in a window.
@@ -385,13 +386,14 @@ impl NodeOptions {
 /// What a demo or a test wants of a node must not depend on whose machine it is, and what else runs
 /// there.
 const WHATEVER_ITS_OWNER_DOES: &str = r#"{
-  "version": 2,
+  "version": 3,
   "settings": {
     "rules": {
       "games": false,
       "full_screen": false,
       "battery": false,
-      "memory": { "on": false, "bytes": 0 }
+      "memory": { "on": false, "bytes": 0 },
+      "metered_downloads": false
     }
   }
 }"#;
@@ -442,7 +444,7 @@ impl Node {
         let mut command = self.command(&["run", "--control", "127.0.0.1:0"]);
         command
             .args(["--balancer", &self.balancer_url])
-            .args(["--device", &self.options.device])
+            .args(self.options.device.split(',').flat_map(|device| ["--device", device]))
             .arg("--model")
             .arg(&self.options.model)
             .arg("--key-file")

@@ -40,6 +40,10 @@ const ABOUT_LINUX: &[(&str, &str)] = &[
         "binary(chaos)",
         "its disturbances are Linux's: namespaces, a false clock, a full disk",
     ),
+    (
+        "binary(cost)",
+        "the node's program runs in the test's own process",
+    ),
     ("binary(keychain)", "it talks to Linux's Secret Service"),
     ("binary(tray)", "it talks to the tray by D-Bus"),
     ("binary(window)", "it drives a WebKit window"),

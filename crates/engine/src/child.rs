@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
 use infera_model::gguf::Gguf;
@@ -14,6 +14,7 @@ use crate::bandwidth::read_bandwidth;
 use crate::confinement::{Confinement, Needs};
 use crate::decoder::{Decoder, Progress};
 use crate::device;
+use crate::duty::Duty;
 use crate::embedder::Embedder;
 use crate::embedding::Embedding;
 use crate::forward::Forward;
@@ -101,6 +102,7 @@ fn serve(
     confinement: &Confinement,
 ) -> io::Result<Ending> {
     let mut model: Option<(ModelId, Model)> = None;
+    let mut duty = Duty::default();
     loop {
         let idle = match &model {
             Some((_, Model::Decoder(scheduler))) => scheduler.is_idle(),
@@ -109,6 +111,11 @@ fn serve(
         };
         let command = if idle {
             commands.recv().map_err(|_| TryRecvError::Disconnected)
+        } else if let Some(rest) = duty.rest(Instant::now()) {
+            commands.recv_timeout(rest).map_err(|error| match error {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+            })
         } else {
             commands.try_recv()
         };
@@ -119,17 +126,26 @@ fn serve(
                 // The old model's memory is free before the new one needs it.
                 drop(model.take());
                 match open(&load, &confinement.bounds, output) {
-                    Ok((loaded, ready)) => {
+                    Ok((loaded, mut ready)) => {
+                        ready.keep_steps_below(&duty);
                         model = Some((loaded.model, ready));
                         output.send(&Event::Loaded(loaded))?;
                     }
                     Err(error) => output.send(&Event::Failed { id: None, error })?,
                 }
             }
+            Ok(Command::Duty { percent }) => {
+                duty.set(percent);
+                if let Some((_, model)) = &mut model {
+                    model.keep_steps_below(&duty);
+                }
+            }
             Ok(command) => answer(command, model.as_mut(), output)?,
             Err(TryRecvError::Empty) => match &mut model {
                 Some((_, Model::Decoder(scheduler))) => {
+                    let begun = Instant::now();
                     output.collect(|emit| scheduler.step(emit))?;
+                    duty.worked(begun, Instant::now());
                     if let Some(failure) = scheduler.failure() {
                         let error = Failure {
                             code: FailureCode::DeviceLost,
@@ -140,10 +156,21 @@ fn serve(
                     }
                 }
                 Some((_, Model::Embedder(embedding))) => {
+                    let begun = Instant::now();
                     output.collect(|emit| embedding.step(emit))?;
+                    duty.worked(begun, Instant::now());
                 }
                 None => {}
             },
+        }
+    }
+}
+
+impl Model {
+    /// One that embeds has steps as long as its texts are.
+    fn keep_steps_below(&mut self, duty: &Duty) {
+        if let Self::Decoder(scheduler) = self {
+            scheduler.keep_steps_below(duty.longest_step());
         }
     }
 }
@@ -198,7 +225,7 @@ fn answer(
             output.collect(|emit| embedding.cancel(id, emit))
         }
         (Command::Generate(_) | Command::Score(_) | Command::Cancel { .. }, None)
-        | (Command::Load(_) | Command::Shutdown, _) => Ok(()),
+        | (Command::Load(_) | Command::Duty { .. } | Command::Shutdown, _) => Ok(()),
     }
 }
 

@@ -71,12 +71,20 @@ pub fn normal_pci_id(text: &str) -> String {
     }
 }
 
-/// The first adapter whose name contains a text, or whose API is called so.
+/// The adapter that a text names: by its place on the PCI bus, by its number in this list, counted
+/// from 0, or else the first whose name contains the text or whose API is called so.
 pub fn named(gpus: &[Gpu], name: &str) -> Option<usize> {
     let wanted = name.to_lowercase();
-    gpus.iter().position(|gpu| {
-        gpu.name.to_lowercase().contains(&wanted) || gpu.api.to_lowercase() == wanted
-    })
+    let place = normal_pci_id(name);
+    let at_place = |gpu: &Gpu| gpu.pci_id.as_deref().map(normal_pci_id).as_ref() == Some(&place);
+    gpus.iter()
+        .position(at_place)
+        .or_else(|| name.parse().ok().filter(|number| *number < gpus.len()))
+        .or_else(|| {
+            gpus.iter().position(|gpu| {
+                gpu.name.to_lowercase().contains(&wanted) || gpu.api.to_lowercase() == wanted
+            })
+        })
 }
 
 /// Which adapter [`DeviceChoice::Auto`] takes: a discrete GPU, else an integrated one, never an
@@ -392,6 +400,21 @@ mod tests {
                 &named("vulkan"),
                 vec![adapter("Card", Discrete), software()],
                 Some(0),
+            ),
+            (
+                &named("1"),
+                vec![adapter("Card", Discrete), adapter("Card", Discrete)],
+                Some(1),
+            ),
+            (
+                &named("15"),
+                vec![adapter("Card", Discrete), adapter("llvmpipe 15", Software)],
+                Some(1),
+            ),
+            (
+                &named("00000000:02:00.0"),
+                vec![at("Card", "0000:01:00.0"), at("Card", "0000:02:00.0")],
+                Some(1),
             ),
             (
                 &exactly("llvmpipe"),

@@ -8,6 +8,7 @@ pub mod child;
 pub mod confinement;
 pub mod decoder;
 pub mod device;
+pub mod duty;
 pub mod embedder;
 mod embedding;
 pub mod forward;

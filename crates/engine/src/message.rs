@@ -29,6 +29,11 @@ pub enum Command {
     Score(Score),
     /// Takes effect within one step; the request still ends with its last event.
     Cancel { id: u64 },
+    /// The model computes at most for so much of the time, in percent, and rests in between
+    /// ([`crate::duty`]): from the next step on, and with every model that is loaded. Loading and
+    /// tuning take what they need. Not for the first command: a child may have no more than what
+    /// that one needs.
+    Duty { percent: u8 },
     /// Answered by [`Event::Stats`].
     Stats,
     /// Answered by [`Event::ReadBandwidth`] or [`Event::Failed`].

@@ -36,7 +36,8 @@ pub struct Endings {
     pub watch: NewStopWatch,
 }
 
-/// How long a step that prefills may take: beside sequences that decode, and without.
+/// How long a step that prefills may take: beside sequences that decode, and without. Both are cut
+/// where the device is to rest between steps.
 const STEP_BESIDE_STREAMS: Duration = Duration::from_millis(50);
 const STEP_ALONE: Duration = Duration::from_millis(250);
 /// Prompt tokens in one step, all sequences together.
@@ -53,6 +54,8 @@ pub struct Scheduler<M> {
     /// How many sequences may run at once.
     slots: usize,
     now: fn() -> Instant,
+    /// However long a step could take otherwise.
+    longest_step: Duration,
     blocks: KvBlocks,
     waiting: VecDeque<Sequence>,
     /// Oldest first: when blocks run out, the last one gives way.
@@ -108,6 +111,7 @@ impl<M: Forward> Scheduler<M> {
             endings,
             slots: slots.max(1),
             now,
+            longest_step: STEP_ALONE,
             waiting: VecDeque::new(),
             running: Vec::new(),
             stats: Stats::default(),
@@ -119,6 +123,11 @@ impl<M: Forward> Scheduler<M> {
 
     pub fn model(&self) -> &M {
         &self.model
+    }
+
+    /// Keeps steps shorter than they could be, so that the device can rest between them.
+    pub fn keep_steps_below(&mut self, longest: Duration) {
+        self.longest_step = longest;
     }
 
     /// What the last pass that failed died of.
@@ -417,7 +426,8 @@ impl<M: Forward> Scheduler<M> {
             STEP_BESIDE_STREAMS
         } else {
             STEP_ALONE
-        };
+        }
+        .min(self.longest_step);
         let (least, most) = (PREFILL_TOKENS.start, PREFILL_TOKENS.end - 1);
         match self.seconds_per_row {
             None => least,

@@ -227,6 +227,41 @@ fn many_texts_are_told_while_they_are_embedded() {
 }
 
 #[test]
+fn a_rest_between_steps_changes_nothing_of_what_is_computed() {
+    let tokens = |commands: &[Command], count| -> Vec<Event> {
+        let events = told(commands, count).into_iter();
+        events
+            .filter(|event| matches!(event, Event::Tokens { .. } | Event::Embedded(_)))
+            .map(|event| match event {
+                Event::Embedded(embedded) => Event::Embedded(Embedded {
+                    elapsed_ms: 0,
+                    ..embedded
+                }),
+                other => other,
+            })
+            .collect()
+    };
+    let rest = Command::Duty { percent: 10 };
+    for (file, work, count) in [
+        ("qwen3.gguf", generate(1, "qwen3.gguf"), 5),
+        (BERT, embed(1, BERT, &[&[5, 6]]), 3),
+    ] {
+        let plain = tokens(&[load(file), work.clone()], count);
+        let rested = tokens(&[load(file), rest.clone(), work], count);
+        assert!(!plain.is_empty(), "{file}");
+        assert_eq!(rested, plain, "{file}");
+    }
+}
+
+/// It is for whichever model comes, and no reason to end.
+#[test]
+fn a_rest_can_be_asked_for_without_a_model() {
+    let rest = Command::Duty { percent: 50 };
+    let events = told(&[rest, Command::Stats], 2);
+    assert!(matches!(events[1], Event::Stats(_)), "{events:?}");
+}
+
+#[test]
 fn a_decoder_gives_no_vectors() {
     let events = told(&[load("qwen3.gguf"), embed(1, "qwen3.gguf", &[&[5]])], 3);
     assert_eq!(failed(&events[2]), (Some(1), FailureCode::NotLoaded));

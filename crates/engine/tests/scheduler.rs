@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use infera_engine::duty::{Duty, LONGEST_GAP};
 use infera_engine::forward::{BLOCK_TOKENS, Forward, Segment};
 use infera_engine::message::{Event, Failure, FailureCode, Generate, PREFILLED_EVERY, Score};
 use infera_engine::scheduler::{Endings, Scheduler, StopWatch};
@@ -487,6 +488,41 @@ fn a_prompt_that_is_gone_through_again_is_no_progress() {
     assert!(fed.get() > 500, "{}", fed.get());
     for pair in told[&801].windows(2) {
         assert!(pair[0].1 < pair[1].1, "{told:?}");
+    }
+}
+
+/// As the child does it, on this test's own clock.
+#[test]
+fn the_device_rests_for_its_share_and_no_stream_stalls() {
+    let id = long_output(&[1], 60);
+    for percent in [10, 25, 50, 80, 100] {
+        let (mut scheduler, mut duty) = (scheduler(2), Duty::default());
+        duty.set(percent);
+        scheduler.keep_steps_below(duty.longest_step());
+        let mut silent = |_| ();
+        scheduler.generate(&request(id, &[1], 60), &mut silent);
+        let prompt: Vec<u32> = (0..250).map(|at| at % 49 + 1).collect();
+        scheduler.generate(&request(id + 1, &prompt, 20), &mut silent);
+        let (begun, mut worked, mut said) = (now(), Duration::ZERO, now());
+        while !scheduler.is_idle() {
+            let (step, mut streams) = (now(), false);
+            scheduler.step(&mut |event| {
+                streams |= matches!(event, Event::Tokens { id: of, .. } if of == id);
+            });
+            if streams {
+                assert!(now() - said <= LONGEST_GAP, "{percent} %");
+                said = now();
+            }
+            duty.worked(step, now());
+            worked += now() - step;
+            NOW.set(NOW.get() + duty.rest(now()).unwrap_or_default());
+        }
+        let share = worked.as_secs_f64() / (now() - begun).as_secs_f64() * 100.0;
+        let wanted = f64::from(percent);
+        assert!(
+            (wanted - 1.0..=wanted + 1.0).contains(&share),
+            "{share} of {percent} %"
+        );
     }
 }
 

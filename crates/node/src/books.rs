@@ -2,16 +2,21 @@
 
 #![deny(missing_docs)]
 
+pub(crate) mod cost;
 mod csv;
+pub(crate) mod energy;
 mod queries;
 mod stretches;
 mod sums;
 
 pub use self::stretches::{Stretch, StretchesQuery};
+pub(crate) use self::sums::{day_start, last_days};
 
 use infera_protocol::node_api::{VerdictStatus, WorkKind, WorkRecord};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+use crate::tariff::Electricity;
 
 /// Which jobs to list, and in what order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
@@ -83,6 +88,19 @@ pub struct JobRow {
     pub record: WorkRecord,
     /// None where this node did not measure it.
     pub tokens_per_second: Option<f32>,
+    /// What computed it: an adapter's id, or `cpu`. None where this program did not see it.
+    pub device: Option<String>,
+}
+
+impl JobRow {
+    /// What the balancer tells of a piece of work, and nothing else.
+    pub fn told(record: WorkRecord) -> Self {
+        Self {
+            record,
+            tokens_per_second: None,
+            device: None,
+        }
+    }
 }
 
 /// How long each bucket of the earnings is, in the machine's time zone.
@@ -116,6 +134,8 @@ pub struct Earnings {
     pub unlisted: PointSums,
     /// None until the node has worked for five of the last fifteen minutes.
     pub estimate: Option<Estimate>,
+    /// What the work of the last days took from the wall.
+    pub consumption: Consumption,
 }
 
 /// In micro-points.
@@ -140,6 +160,71 @@ pub struct EarningsBucket {
     pub jobs: u32,
     /// Written for jobs.
     pub output_tokens: u64,
+    /// What the work of its days took. None where nothing was measured.
+    pub energy: Option<Energy>,
+}
+
+/// What work took from the wall: the GPU's own draw while there was work, less what it draws at
+/// rest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+pub struct Energy {
+    /// Never less than nothing.
+    pub kilowatt_hours: f64,
+    /// In billionths of the currency's unit. None without a price.
+    pub cost_nano: Option<i64>,
+}
+
+/// What the work of the last days took, and cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+pub struct Consumption {
+    /// Why there is no measurement now. Figures of earlier days stay.
+    pub unmeasured: Option<Unmeasured>,
+    /// What its money is counted with.
+    pub tariff: Electricity,
+    /// Since midnight. None where nothing was measured.
+    pub today: Option<EnergySpan>,
+    /// Today and the six days before.
+    pub week: Option<EnergySpan>,
+    /// Today and the 29 days before.
+    pub month: Option<EnergySpan>,
+}
+
+/// Why the energy that work takes is not measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Unmeasured {
+    /// No GPU computes, and nothing reports what a processor draws.
+    Processor,
+    /// Drivers that report no power.
+    Driver {
+        /// Names of the GPUs that they drive.
+        adapters: Vec<String>,
+    },
+}
+
+/// The energy of some days. Costs are in billionths of the currency's unit, and none without a
+/// price.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+pub struct EnergySpan {
+    /// From the first of them on which something was measured to today: what a day's mean is of.
+    pub days: u32,
+    /// For so long work was measured, on all GPUs together.
+    pub working_seconds: u64,
+    /// The mean of a GPU at work.
+    pub working_watts: f32,
+    /// The mean of a GPU at rest, which does not count. None where one was never seen at rest: then
+    /// all that it draws counts.
+    pub rest_watts: Option<f32>,
+    /// What counts.
+    pub kilowatt_hours: f64,
+    /// Of all of it.
+    pub cost_nano: Option<i64>,
+    /// The mean of a day.
+    pub cost_nano_per_day: Option<i64>,
+    /// By what was written for jobs; none where nothing was.
+    pub cost_nano_per_1000_tokens: Option<i64>,
+    /// By what was earned, pending points included; none where nothing was.
+    pub cost_nano_per_100_points: Option<i64>,
 }
 
 /// What a day like the last minutes would earn.
@@ -152,7 +237,7 @@ pub struct Estimate {
 }
 
 /// The first screen's figures of the day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Today {
     /// Confirmed and pending.
     pub micro_points: i64,
@@ -164,4 +249,17 @@ pub struct Today {
     pub pending: u32,
     /// Those of them that lost their points.
     pub failed: u32,
+    /// The same by what computed them, as far as this program saw it.
+    pub devices: Vec<DeviceToday>,
+}
+
+/// What one device did on a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct DeviceToday {
+    /// An adapter's id, or `cpu`.
+    pub device: String,
+    /// Confirmed and pending.
+    pub micro_points: i64,
+    /// As [`Today::jobs`].
+    pub jobs: u32,
 }

@@ -320,7 +320,9 @@ impl From<ApiError> for Refused {
     fn from(error: ApiError) -> Self {
         let status = match &error.refusal {
             Refusal::Malformed { .. } => StatusCode::BAD_REQUEST,
-            Refusal::NoSuchCommand { .. } | Refusal::NoSuchModel => StatusCode::NOT_FOUND,
+            Refusal::NoSuchCommand { .. } | Refusal::NoSuchModel | Refusal::NoSuchDevice => {
+                StatusCode::NOT_FOUND
+            }
             Refusal::SettingsNotKept { .. }
             | Refusal::KeyNotKept { .. }
             | Refusal::History { .. }

@@ -1,7 +1,7 @@
 //! The border to the inference engine: a child process that alone opens the GPU.
 
 #[cfg(windows)]
-mod windows;
+pub mod windows;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

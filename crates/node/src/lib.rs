@@ -28,11 +28,13 @@ pub mod model_fault;
 mod node;
 mod node_config;
 mod own_certificates;
+mod placement;
 mod production;
 mod session;
 mod sse;
 pub mod state;
 pub mod store;
+pub mod tariff;
 pub mod unreachable;
 mod web_files;
 

@@ -75,6 +75,16 @@ impl Node {
         self.ask(Request::Resume).await
     }
 
+    /// Leaves one device alone, or no longer: [`crate::state::DeviceStatus::id`]. The others go on.
+    pub async fn pause_device(&self, device: String, pause: bool) -> Result<NodeSnapshot, Ended> {
+        self.ask(|reply| Request::PauseDevice {
+            device,
+            pause,
+            reply,
+        })
+        .await
+    }
+
     /// Works for so long whatever the owner's rules say. A pause ends.
     pub async fn work_anyway(&self, duration: Duration) -> Result<NodeSnapshot, Ended> {
         self.ask(|reply| Request::WorkAnyway { duration, reply })

@@ -12,12 +12,15 @@ use crate::clock::{Clock, Entropy};
 use crate::engine_link::EngineLink;
 use crate::governor::rules::Rules;
 use crate::governor::{GovernorPolicy, Hold};
+use crate::gpu::GpuSeen;
 use crate::hardware::HardwareProbe;
 
 /// What a node is to do.
 #[derive(Debug, Clone, Default)]
 pub struct NodeConfig {
     pub models: Vec<ModelConfig>,
+    /// What computes, each beside the others. At least one.
+    pub devices: Vec<DeviceChoice>,
     pub governor: GovernorPolicy,
     /// Why the node may not even look for work.
     pub hold: Option<Hold>,
@@ -26,7 +29,8 @@ pub struct NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelConfig {
     pub path: PathBuf,
-    pub device: DeviceChoice,
+    /// Device memory that it takes; none where the file does not tell.
+    pub needed_bytes: Option<u64>,
     /// Limits the context below the model's own.
     pub context_tokens: Option<u32>,
     /// How many jobs may run at once.
@@ -55,6 +59,8 @@ pub struct Edges {
 pub struct Around {
     pub seen: watch::Receiver<Surroundings>,
     pub rules: watch::Receiver<Rules>,
+    /// The same of each GPU, while it is looked at.
+    pub gpus: watch::Receiver<Vec<GpuSeen>>,
     /// Told when all is done that was to be done before the machine sleeps.
     pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }

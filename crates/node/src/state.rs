@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::clock::Clock;
-use crate::governor::rules::Why;
+use crate::governor::rules::{Held, Why};
 use crate::governor::{Decision, Mode, Reason};
+use crate::gpu::GpuSeen;
 use crate::model_fault::ModelFault;
 use crate::unreachable::Unreachable;
 
@@ -33,6 +34,9 @@ pub struct NodeSnapshot {
     pub connection: Connection,
     /// The chosen models, in the settings' order. Empty while none is chosen.
     pub models: Vec<ModelStatus>,
+    /// What computes, in the settings' order, each beside the others. Empty until the hardware is
+    /// known.
+    pub devices: Vec<DeviceStatus>,
     /// Jobs and audits in progress.
     pub work: Vec<WorkInProgress>,
     /// None until the balancer has told them.
@@ -278,7 +282,45 @@ pub enum TurnedAway {
     TooMuch,
 }
 
-/// A chosen model and its engine.
+/// A device that computes, and what it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct DeviceStatus {
+    /// [`crate::gpu::Adapter::id`], `cpu`, or what the settings name and is not there.
+    pub id: String,
+    /// As the driver or the system tells it.
+    pub name: String,
+    /// It was chosen, and is not there, or not any more.
+    pub missing: bool,
+    /// The person wants this one left alone.
+    pub paused: bool,
+    /// How far it steps back; never less than the node as a whole.
+    pub mode: Mode,
+    /// Why it is not `run`: the node's reason before its own.
+    pub reason: Option<Reason>,
+    /// The owner's rules about GPUs that hold on it, whether or not one of them is the reason.
+    pub held: Vec<Held>,
+    /// What those look at; none while nobody looks, and for what is no GPU.
+    pub seen: Option<GpuSeen>,
+    /// The models that are to be on it.
+    pub models: Vec<DeviceModel>,
+    /// Jobs in progress on it.
+    pub jobs: u32,
+    /// Checks of other nodes' outputs in progress on it.
+    pub audits: u32,
+    /// Of its jobs together; none while no job has written anything.
+    pub tokens_per_second: Option<f32>,
+}
+
+/// A model on one of several devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct DeviceModel {
+    /// As [`ModelStatus::name`].
+    pub name: String,
+    /// Whether it can compute there.
+    pub engine: EngineStatus,
+}
+
+/// A chosen model and its engine; of several engines, the one that is nearest to computing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelStatus {
     /// From the file's metadata, or the file's name until it is loaded.
@@ -293,7 +335,7 @@ pub struct ModelStatus {
     pub engine: EngineStatus,
 }
 
-/// What a model's engine does. Each chosen model has one of its own.
+/// What a model's engine does. Each model has one of its own on each device that it is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EngineStatus {
@@ -338,6 +380,8 @@ pub struct WorkInProgress {
     pub id: String,
     /// The model's name, as the network calls it where that is known.
     pub model: String,
+    /// [`DeviceStatus::id`] of what computes it.
+    pub device: String,
     /// Tokens of the prompt; for an audit, all tokens that it reads.
     pub input_tokens: u32,
     /// Tokens written so far; 0 for an audit, which writes none.
@@ -525,7 +569,13 @@ impl Summary {
             Why::LowMemory {
                 available_bytes, ..
             } => *available_bytes = *available_bytes >> 30 << 30,
-            Why::Sleep | Why::InUse { .. } | Why::Hours { .. } => {}
+            Why::Sleep
+            | Why::LowBattery { .. }
+            | Why::GpuBusy
+            | Why::GpuMemory { .. }
+            | Why::GpuHot { .. }
+            | Why::InUse { .. }
+            | Why::Hours { .. } => {}
         }
         Self::Rule {
             why,
@@ -758,6 +808,10 @@ fn owner_needs_it(why: &Why, goes_on_ms: Option<i64>, clock: &dyn Clock) -> Stri
             Why::FullScreen { name } => format!("{name} has left the full screen"),
             Why::LowMemory { .. } => "there is memory again".to_owned(),
             Why::Battery { .. } => "mains power is back".to_owned(),
+            Why::LowBattery { .. } => "the battery is charged again".to_owned(),
+            Why::GpuBusy => "other programs have left the GPU".to_owned(),
+            Why::GpuMemory { .. } => "the GPU has memory again".to_owned(),
+            Why::GpuHot { .. } => "the GPU has cooled down".to_owned(),
             Why::Sleep => "the machine is awake".to_owned(),
             Why::InUse { .. } => "nobody uses this machine".to_owned(),
             Why::Hours { .. } => "the hours begin".to_owned(),
@@ -783,6 +837,19 @@ fn owner_needs_it(why: &Why, goes_on_ms: Option<i64>, clock: &dyn Clock) -> Stri
         Why::Battery { percent } => {
             let left = percent.map_or(String::new(), |percent| format!(" ({percent} % left)"));
             format!("Paused: on battery{left}. Goes on with mains power")
+        }
+        Why::LowBattery { resume_percent } => {
+            format!("Paused: the battery is low. Goes on at {resume_percent} %")
+        }
+        Why::GpuBusy => {
+            "Paused: other programs use the GPU. Goes on when they no longer do".to_owned()
+        }
+        Why::GpuMemory { resume_above_bytes } => format!(
+            "Paused: other programs need the GPU's memory. Goes on when {} are free",
+            megabytes(*resume_above_bytes)
+        ),
+        Why::GpuHot { resume_celsius } => {
+            format!("Paused: the GPU is hot. Goes on at {resume_celsius} °C")
         }
         Why::InUse { remote: true, .. } => {
             "Paused: somebody uses this machine from afar. Goes on when they have left".to_owned()
@@ -873,6 +940,7 @@ mod tests {
             },
             connection: Connection::Connected { reference: false },
             models: vec![model(EngineStatus::Ready, Some(true))],
+            devices: Vec::new(),
             work: Vec::new(),
             points: None,
             hardware: None,
@@ -889,6 +957,7 @@ mod tests {
             kind,
             id: "1".to_owned(),
             model: "tiny".to_owned(),
+            device: "cpu".to_owned(),
             input_tokens: 1,
             output_tokens: 1,
             max_tokens: 10,
@@ -903,6 +972,44 @@ mod tests {
             reason: Some(reason),
             ask_again_ms: None,
             held: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rules_about_battery_and_gpus_have_their_sentences() {
+        let cases = [
+            (
+                Why::LowBattery { resume_percent: 25 },
+                "Paused: the battery is low. Goes on at 25 %",
+                "Going on in 30 s: the battery is charged again",
+            ),
+            (
+                Why::GpuBusy,
+                "Paused: other programs use the GPU. Goes on when they no longer do",
+                "Going on in 30 s: other programs have left the GPU",
+            ),
+            (
+                Why::GpuMemory {
+                    resume_above_bytes: 5_000_000_000,
+                },
+                "Paused: other programs need the GPU's memory. Goes on when 5000 MB are free",
+                "Going on in 30 s: the GPU has memory again",
+            ),
+            (
+                Why::GpuHot { resume_celsius: 75 },
+                "Paused: the GPU is hot. Goes on at 75 °C",
+                "Going on in 30 s: the GPU has cooled down",
+            ),
+        ];
+        for (why, lasts, is_over) in cases {
+            let sentence = |goes_on_ms| {
+                let why = why.clone();
+                let state = State::new(Summary::Rule { why, goes_on_ms }, &FixedClock);
+                assert_eq!(state.kind, StateKind::Paused);
+                state.sentence
+            };
+            assert_eq!(sentence(None), lasts);
+            assert_eq!(sentence(Some(31_000)), is_over);
         }
     }
 

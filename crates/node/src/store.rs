@@ -277,8 +277,8 @@ impl Store {
             sqlx::query(
                 "INSERT INTO work (kind, id, attempt, model, model_name, input_tokens, output_tokens,
                     started_ms, finished_ms, tokens_per_second, verdict, reason, points, forfeited,
-                    findings)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    findings, device)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
                     model_name = CASE excluded.model_name WHEN '' THEN model_name ELSE excluded.model_name END,
                     input_tokens = max(input_tokens, excluded.input_tokens),
@@ -292,7 +292,8 @@ impl Store {
                     reason = CASE excluded.reason WHEN '' THEN reason ELSE excluded.reason END,
                     points = CASE WHEN excluded.verdict = 'pending' AND (verdict <> 'pending' OR excluded.points = 0) THEN points ELSE excluded.points END,
                     forfeited = coalesce(excluded.forfeited, forfeited),
-                    findings = CASE excluded.findings WHEN '[]' THEN findings ELSE excluded.findings END",
+                    findings = CASE excluded.findings WHEN '[]' THEN findings ELSE excluded.findings END,
+                    device = coalesce(device, excluded.device)",
             )
             .bind(to_word(&record.kind))
             .bind(record.id)
@@ -308,7 +309,8 @@ impl Store {
             .bind(record.reason)
             .bind(record.points)
             .bind(record.forfeited)
-            .bind(to_json(&record.references)),
+            .bind(to_json(&record.references))
+            .bind(entry.device),
         )
         .await?;
         self.work.send_replace(());
@@ -391,6 +393,7 @@ pub(crate) fn job_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
             references: json(&word("findings")?)?,
         },
         tokens_per_second: row.try_get("tokens_per_second")?,
+        device: row.try_get("device")?,
     })
 }
 
@@ -407,7 +410,7 @@ pub(crate) fn to_word<T: Serialize>(value: &T) -> String {
     to_json(value).trim_matches('"').to_owned()
 }
 
-fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, sqlx::Error> {
+pub(crate) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T, sqlx::Error> {
     json(&format!("\"{word}\""))
 }
 

@@ -16,17 +16,20 @@ mod macos;
 mod memory_steps;
 #[cfg(any(target_os = "linux", windows))]
 mod program;
+#[cfg(any(target_os = "linux", windows))]
+mod running;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(windows)]
+use self::windows as system;
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(target_os = "macos")]
 use macos as system;
-#[cfg(windows)]
-use windows as system;
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, thread};
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +76,21 @@ pub enum Input {
         /// The last one: unix time in milliseconds.
         since_ms: i64,
     },
+}
+
+#[cfg(any(target_os = "linux", windows))]
+impl Input {
+    /// What came last, of what two observers see.
+    fn latest(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(Self::Quiet { since_ms: one }), Some(Self::Quiet { since_ms: other })) => {
+                let since_ms = one.max(other);
+                Some(Self::Quiet { since_ms })
+            }
+            (Some(Self::Recent), _) | (_, Some(Self::Recent)) => Some(Self::Recent),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// So long after the last input the observers begin to call it quiet, in milliseconds.
@@ -179,13 +197,39 @@ impl Observers {
     }
 }
 
-/// The programs that this user runs now, by the names that [`Wanted::programs`] would hold: sorted,
-/// each once. Empty where the system does not tell.
-pub fn running_programs() -> Vec<String> {
-    let mut names = system::running_programs();
-    names.sort_by_cached_key(|name| name.to_lowercase());
-    names.dedup();
-    names
+/// A program that this user runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct RunningProgram {
+    /// As [`Wanted::programs`] would hold it.
+    pub name: String,
+    /// Whether it has a graphics device open; none where the system does not tell.
+    pub uses_gpu: Option<bool>,
+    /// What all its processes have of the main memory to themselves; none where the system does not
+    /// tell.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Most that [`running_programs`] gives.
+pub const MOST_RUNNING: usize = 12;
+
+/// What the person runs now and may want to name: those that use a GPU or show a window, then those
+/// that take much memory. Without shells, the system's services, games, which are known without a
+/// name, and this program. None where the system does not tell.
+pub fn running_programs() -> Option<Vec<RunningProgram>> {
+    let mut programs = system::running_programs()?;
+    programs.truncate(MOST_RUNNING);
+    Some(programs)
+}
+
+/// What is seen of the network. Before anything was, waits for it, but not for longer than that:
+/// where nothing tells of the network it stays none.
+pub async fn network(
+    seen: &mut watch::Receiver<Surroundings>,
+    patience: Duration,
+) -> Option<Network> {
+    let told = seen.wait_for(|seen| seen.network.is_some());
+    let told = tokio::time::timeout(patience, told).await;
+    told.ok()?.ok()?.network
 }
 
 /// Ends, and all observers with it, when the other side of `ready` is dropped.

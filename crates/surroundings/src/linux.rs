@@ -3,7 +3,9 @@
 
 mod back_off;
 mod bus;
+mod desktop_awake;
 mod full_screen;
+mod full_screen_wayland;
 mod game_mode;
 mod gamepads;
 mod input_mutter;
@@ -14,6 +16,7 @@ mod memory;
 mod network;
 mod power;
 mod processes;
+mod wayland;
 mod x11;
 
 use std::os::fd::OwnedFd;
@@ -117,6 +120,9 @@ pub(super) fn observe(
         tokio::spawn(full_screen::observe(display, first_pause, board.clone()));
     }
     if let Some(socket) = wayland {
+        board.set_part(|parts| parts.is_wayland = true);
+        let windows = full_screen_wayland::observe(socket.clone(), first_pause, board.clone());
+        tokio::spawn(windows);
         let board = board.clone();
         tokio::spawn(input_wayland::observe(
             socket,
@@ -126,13 +132,14 @@ pub(super) fn observe(
         ));
     }
     if let Some(address) = session_bus {
-        let board = board.clone();
+        let (board, wanted) = (board.clone(), wanted.clone());
         tokio::spawn(bus::stay_connected(address, first_pause, move |bus| {
-            let (board, processes) = (board.clone(), processes.clone());
+            let (board, processes, wanted) = (board.clone(), processes.clone(), wanted.clone());
             async move {
                 tokio::join!(
                     game_mode::observe(&bus, &processes, &board),
                     input_mutter::observe(&bus, quiet_after, &board),
+                    desktop_awake::observe(&bus, wanted),
                 );
             }
         }));

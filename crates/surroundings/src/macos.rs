@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 
 use crate::board::Board;
-use crate::{Input, Power, QUIET_AFTER_MS, Wanted};
+use crate::{Input, Power, QUIET_AFTER_MS, RunningProgram, Wanted};
 
 /// Nothing to say: all is asked of the system.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub(super) fn observe(_: Places, board: &Board, _: &watch::Receiver<Wanted>, _: 
     tokio::spawn(follow(board.clone()));
 }
 
-pub(super) fn running_programs() -> Vec<String> {
-    Vec::new()
+pub(super) fn running_programs() -> Option<Vec<RunningProgram>> {
+    None
 }
 
 async fn follow(board: Board) {

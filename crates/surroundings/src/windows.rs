@@ -1,15 +1,17 @@
-//! What Windows tells. Most of it has to be asked for, which is cheap. Not observed: gamepads and
-//! the network, which stay unknown.
+//! What Windows tells. Most of it has to be asked for, which is cheap.
 
-use std::collections::{BTreeSet, HashMap};
+mod gamepads;
+mod network;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use std::{mem, ptr};
 
 use tokio::sync::{Notify, watch};
-use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::Foundation::{HANDLE, HWND, INVALID_HANDLE_VALUE, LPARAM};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
 };
@@ -33,14 +35,18 @@ use windows_sys::Win32::UI::Shell::{
     QUNS_BUSY, QUNS_PRESENTATION_MODE, QUNS_RUNNING_D3D_FULL_SCREEN, SHQueryUserNotificationState,
 };
 use windows_sys::Win32::UI::WindowsAndMessaging::{
-    DEVICE_NOTIFY_CALLBACK, GetForegroundWindow, GetSystemMetrics, GetWindowThreadProcessId,
-    PBT_APMRESUMEAUTOMATIC, PBT_APMRESUMESUSPEND, PBT_APMSUSPEND, SM_REMOTESESSION,
+    DEVICE_NOTIFY_CALLBACK, EnumWindows, GetForegroundWindow, GetSystemMetrics,
+    GetWindowTextLengthW, GetWindowThreadProcessId, IsWindowVisible, PBT_APMRESUMEAUTOMATIC,
+    PBT_APMRESUMESUSPEND, PBT_APMSUSPEND, SM_REMOTESESSION,
 };
+use windows_sys::core::BOOL;
 
+use self::gamepads::Gamepads;
 use crate::board::Board;
 use crate::memory_steps::step_of;
 use crate::program::{Program, normal};
-use crate::{Input, Power, QUIET_AFTER_MS, Seen, Session, Wanted};
+use crate::running::{Process, programs_of};
+use crate::{Input, Power, QUIET_AFTER_MS, RunningProgram, Seen, Session, Wanted};
 
 /// Nothing to say: all is asked of the system.
 #[derive(Debug, Clone)]
@@ -60,26 +66,72 @@ pub(super) fn observe(
     ready_to_sleep: &Arc<Notify>,
 ) {
     tokio::spawn(follow_person(board.clone()));
+    tokio::spawn(follow_network(board.clone()));
     tokio::spawn(follow_machine(board.clone()));
     tokio::spawn(follow_processes(board.clone(), wanted.clone()));
     tokio::spawn(keep_awake(wanted.clone()));
     tokio::spawn(follow_sleep(board.clone(), ready_to_sleep.clone()));
 }
 
-pub(super) fn running_programs() -> Vec<String> {
-    let session = session_of(std::process::id());
-    let processes = processes().into_iter();
-    processes
-        .filter(|(pid, _)| *pid != std::process::id() && session_of(*pid) == session)
-        .filter_map(|(_, name)| Program::at(&name).name())
-        .collect()
+/// Those that show a window: what else runs in the person's session is the system's.
+pub(super) fn running_programs() -> Option<Vec<RunningProgram>> {
+    let own = std::process::id();
+    let session = session_of(own);
+    let shown = shown_windows();
+    let processes: Vec<Process> = processes()
+        .into_iter()
+        .filter(|entry| session_of(entry.pid) == session)
+        .map(|Entry { pid, parent, name }| {
+            let path = path_of(pid);
+            Process {
+                pid,
+                parent,
+                program: Program::at(path.as_deref().unwrap_or(&name)),
+                is_service: false,
+                shows_window: shown.contains(&pid),
+                uses_gpu: None,
+                memory_bytes: None,
+            }
+        })
+        .collect();
+    let is_told = processes.iter().any(|process| process.pid == own);
+    is_told.then(|| programs_of(&processes, own))
+}
+
+/// The processes whose windows stand in the task bar, about.
+fn shown_windows() -> HashSet<u32> {
+    let mut shown = HashSet::new();
+    // SAFETY: what it is given is used during the call alone.
+    unsafe { EnumWindows(Some(note_window), (&raw mut shown) as LPARAM) };
+    shown
+}
+
+unsafe extern "system" fn note_window(window: HWND, shown: LPARAM) -> BOOL {
+    // SAFETY: it is what `shown_windows` gave, which waits for this.
+    let shown = unsafe { &mut *(shown as *mut HashSet<u32>) };
+    // SAFETY: they take any window, also one that has gone meanwhile.
+    unsafe {
+        if IsWindowVisible(window) != 0 && GetWindowTextLengthW(window) > 0 {
+            let mut pid = 0;
+            GetWindowThreadProcessId(window, &raw mut pid);
+            shown.insert(pid);
+        }
+    }
+    1
 }
 
 async fn follow_person(board: Board) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut gamepads = Gamepads::open();
+    let mut gamepads_used_ms = None;
     loop {
         tick.tick().await;
-        let (input, full_screen) = (input(), full_screen());
+        if gamepads.are_used(Instant::now()) {
+            gamepads_used_ms = Some(now_ms());
+        }
+        let of_gamepads = gamepads_used_ms.map(|used_ms| input_at(used_ms, now_ms()));
+        let input = Input::latest(input(), of_gamepads);
+        let full_screen = full_screen();
         board.set(|shown| {
             // The time is measured each time: it may differ a little for the same quiet.
             let both_quiet = matches!(
@@ -106,12 +158,27 @@ fn input() -> Option<Input> {
     }
     // SAFETY: it always succeeds.
     let quiet_ms = i64::from(unsafe { GetTickCount() }.wrapping_sub(last.dwTime));
-    if quiet_ms < QUIET_AFTER_MS {
-        return Some(Input::Recent);
+    let now_ms = now_ms();
+    Some(input_at(now_ms - quiet_ms, now_ms))
+}
+
+fn input_at(last_ms: i64, now_ms: i64) -> Input {
+    if now_ms - last_ms < QUIET_AFTER_MS {
+        Input::Recent
+    } else {
+        Input::Quiet { since_ms: last_ms }
     }
+}
+
+fn now_ms() -> i64 {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let since_ms = now.as_millis() as i64 - quiet_ms;
-    Some(Input::Quiet { since_ms })
+    now.as_millis() as i64
+}
+
+/// The system's calls end with this task.
+async fn follow_network(board: Board) {
+    let _following = network::Following::begin(&board);
+    std::future::pending::<()>().await;
 }
 
 fn full_screen() -> Option<Seen> {
@@ -226,7 +293,8 @@ async fn follow_processes(board: Board, mut wanted: watch::Receiver<Wanted>) {
             names.map(|name| (normal(name), name.clone())).collect()
         };
         let mut now = HashMap::new();
-        for process in processes() {
+        for Entry { pid, name, .. } in processes() {
+            let process = (pid, name);
             // Only new ones are asked for their path.
             let program = known.remove(&process).unwrap_or_else(|| {
                 let path = path_of(process.0);
@@ -246,8 +314,15 @@ async fn follow_processes(board: Board, mut wanted: watch::Receiver<Wanted>) {
     }
 }
 
-/// Numbers, and the names of their files.
-fn processes() -> Vec<(u32, String)> {
+/// A process in the system's table.
+struct Entry {
+    pid: u32,
+    parent: u32,
+    /// Its file's, without a folder.
+    name: String,
+}
+
+fn processes() -> Vec<Entry> {
     let mut all = Vec::new();
     // SAFETY: a snapshot that could be made is closed once, and the entry says how large it is.
     unsafe {
@@ -266,7 +341,11 @@ fn processes() -> Vec<(u32, String)> {
                 .position(|unit| *unit == 0)
                 .unwrap_or(name.len());
             let name = String::from_utf16_lossy(&name[..length]);
-            all.push((entry.th32ProcessID, name));
+            all.push(Entry {
+                pid: entry.th32ProcessID,
+                parent: entry.th32ParentProcessID,
+                name,
+            });
             more = Process32NextW(snapshot.as_raw_handle(), &raw mut entry);
         }
     }

@@ -72,6 +72,12 @@ const shared: Same<SharedWords> = {
   "summary.rule.battery": "Pausiert: Akkubetrieb. Geht mit Netzstrom weiter",
   "summary.rule.battery_left":
     "Pausiert: Akkubetrieb (noch {percent}\u00a0%). Geht mit Netzstrom weiter",
+  "summary.rule.low_battery": "Pausiert: Der Akku ist fast leer. Geht bei {percent}\u00a0% weiter",
+  "summary.rule.gpu_busy":
+    "Pausiert: Andere Programme nutzen die GPU. Geht weiter, sobald sie es nicht mehr tun",
+  "summary.rule.gpu_memory":
+    "Pausiert: Andere Programme brauchen den Speicher der GPU. Geht weiter, sobald {enough} frei sind",
+  "summary.rule.gpu_hot": "Pausiert: Die GPU ist heiß. Geht bei {celsius}\u00a0°C weiter",
   "summary.rule.in_use":
     "Pausiert, solange Sie diesen Rechner benutzen. Geht nach {minutes}\u00a0min ohne Tastatur, Maus oder Gamepad weiter",
   "summary.rule.in_use_remote":
@@ -86,6 +92,10 @@ const shared: Same<SharedWords> = {
   "summary.rule.over.full_screen": "{name} füllt den Bildschirm nicht mehr",
   "summary.rule.over.low_memory": "Es ist wieder Arbeitsspeicher frei",
   "summary.rule.over.battery": "Der Netzstrom ist wieder da",
+  "summary.rule.over.low_battery": "Der Akku ist wieder geladen",
+  "summary.rule.over.gpu_busy": "Andere Programme nutzen die GPU nicht mehr",
+  "summary.rule.over.gpu_memory": "Die GPU hat wieder Speicher",
+  "summary.rule.over.gpu_hot": "Die GPU ist abgekühlt",
   "summary.rule.over.in_use": "Niemand benutzt diesen Rechner",
   "summary.rule.over.hours": "Die Stunden beginnen",
   "summary.outdated": "Keine Aufträge: Das Netzwerk verlangt eine andere Version von Infera Node",
@@ -137,6 +147,10 @@ const shared: Same<SharedWords> = {
   "history.rule.full_screen": "Pausiert: {name} füllte den Bildschirm",
   "history.rule.low_memory": "Pausiert: Andere Programme brauchten den Arbeitsspeicher",
   "history.rule.battery": "Pausiert: Akkubetrieb",
+  "history.rule.low_battery": "Pausiert: Der Akku war fast leer",
+  "history.rule.gpu_busy": "Pausiert: Andere Programme nutzten die GPU",
+  "history.rule.gpu_memory": "Pausiert: Andere Programme brauchten den Speicher der GPU",
+  "history.rule.gpu_hot": "Pausiert: Die GPU war heiß",
   "history.rule.in_use": "Pausiert, während Sie diesen Rechner benutzten",
   "history.rule.in_use_remote": "Pausiert: Jemand benutzte diesen Rechner aus der Ferne",
   "history.rule.hours": "Nach Ihrem Zeitplan pausiert",
@@ -181,6 +195,13 @@ const shared: Same<SharedWords> = {
   "remedy.rule.low_memory":
     "Schließen Sie Programme; der Knoten macht weiter, wenn {enough} frei sind",
   "remedy.rule.battery": "Schließen Sie das Netzteil an; mit Netzstrom macht der Knoten weiter",
+  "remedy.rule.low_battery":
+    "Schließen Sie das Netzteil an; bei {percent}\u00a0% macht der Knoten weiter",
+  "remedy.rule.gpu_busy": "Nichts zu tun: Der Knoten macht weiter, sobald sie es nicht mehr tun",
+  "remedy.rule.gpu_memory":
+    "Schließen Sie Programme; der Knoten macht weiter, wenn {enough} frei sind",
+  "remedy.rule.gpu_hot":
+    "Nichts zu tun: Der Knoten macht bei {celsius}\u00a0°C weiter. Kommt es oft vor, lassen Sie ihn einen kleineren Teil der Zeit arbeiten",
   "remedy.rule.in_use":
     "Nichts zu tun: Der Knoten macht nach {minutes}\u00a0min ohne Tastatur, Maus oder Gamepad weiter",
   "remedy.rule.in_use_remote":
@@ -244,6 +265,7 @@ const shared: Same<SharedWords> = {
   "refused.not_gguf": "Das ist keine GGUF-Datei",
   "refused.no_such_command": "Das kann diese Version des Programms nicht",
   "refused.no_such_model": "Dieses Modell ist nicht mehr da",
+  "refused.no_such_device": "Dieses Gerät rechnet nicht mehr",
   "refused.starting": "Der Knoten startet noch",
   "refused.ending": "Das Programm wird beendet",
   "refused.key_has_place": "Der Schlüssel des Knotens hat schon einen Platz",
@@ -264,6 +286,7 @@ const shared: Same<SharedWords> = {
   "refused.address.certificates": "Die eingestellten Zertifikate sind nicht benutzbar",
   "refused.jobs_at_once": "{asked} Aufträge zugleich sind nicht möglich",
   "refused.no_download_rate": "Mit einer Grenze von 0 würde nichts je fertig",
+  "refused.out_of_range": "{asked} ist hier nicht möglich",
   "refused.away_minutes": "{asked} Minuten sind nicht möglich",
   "refused.no_hours": "Ohne einen gewählten Tag würde der Knoten nie arbeiten",
   "refused.library.folder": "Der Modellordner ist nicht benutzbar",
@@ -295,6 +318,7 @@ const shared: Same<SharedWords> = {
     "Wählen Sie ein kleineres Modell, ein anderes Gerät oder in den Einstellungen eine kleinere Reserve",
   "refused.remedy.jobs_at_once": "Wählen Sie zwischen 1 und {most}",
   "refused.remedy.no_download_rate": "Lassen Sie die Grenze leer, oder halten Sie den Download an",
+  "refused.remedy.out_of_range": "Wählen Sie zwischen {least} und {most}",
   "refused.remedy.away_minutes": "Wählen Sie zwischen 1 und {most}",
   "refused.remedy.no_hours": "Wählen Sie einen Tag, oder schalten Sie den Zeitplan aus",
   "refused.remedy.not_removed": "Löschen Sie es von Hand: Die Details nennen es",
@@ -327,6 +351,10 @@ const shared: Same<SharedWords> = {
   "obstacle.rule.full_screen": "{name} füllt den Bildschirm",
   "obstacle.rule.low_memory": "Andere Programme brauchen den Arbeitsspeicher: {left} sind übrig",
   "obstacle.rule.battery": "Dieser Rechner läuft mit Akku",
+  "obstacle.rule.low_battery": "Der Akku ist fast leer",
+  "obstacle.rule.gpu_busy": "Andere Programme nutzen die GPU",
+  "obstacle.rule.gpu_memory": "Andere Programme brauchen den Speicher der GPU",
+  "obstacle.rule.gpu_hot": "Die GPU ist heiß",
   "obstacle.rule.in_use": "Sie benutzen diesen Rechner",
   "obstacle.rule.in_use_remote": "Jemand benutzt diesen Rechner aus der Ferne",
   "obstacle.rule.hours": "Ihr Zeitplan lässt den Knoten bis {time} pausieren",

@@ -9,7 +9,9 @@ import {
   clockTime,
   decimals,
   duration,
+  energy,
   memorySize,
+  money,
   percent,
   points,
   pointsIn,
@@ -17,6 +19,7 @@ import {
   relativeTime,
   timeOfDay,
   tokensPerSecond,
+  watts,
 } from "./format";
 
 const english = () => locale.choose("en", ["en-US"]);
@@ -147,3 +150,39 @@ describe("times", () => {
 function plain(text: string): string {
   return text.replaceAll("\u00a0", " ");
 }
+
+describe("electricity", () => {
+  it.each([
+    [0, "0 Wh"],
+    [0.000_000_012, "0.000012 Wh"],
+    [0.000_82, "0.82 Wh"],
+    [0.0238, "23.8 Wh"],
+    [0.2, "0.20 kWh"],
+    [4.567, "4.57 kWh"],
+    [1284.4, "1,284 kWh"],
+  ])("%d kWh are %s", (value, text) =>
+    expect(energy(value)).toBe(text.replace(" k", "\u00a0k").replace(" W", "\u00a0W")),
+  );
+
+  it.each([
+    [0, "EUR", "€0.00"],
+    [64_000_000, "EUR", "€0.064"],
+    [80_000_000, "EUR", "€0.08"],
+    [426_667, "EUR", "€0.00043"],
+    [99_600_000, "EUR", "€0.10"],
+    [210_000_000, "EUR", "€0.21"],
+    [1_284_500_000_000, "USD", "$1,284.50"],
+    [27_300_000_000, "JPY", "¥27"],
+    [430_000_000, "JPY", "¥0.43"],
+    [3_000_000_000, "XTS", "XTS\u00a03.00"],
+  ])("%d billionths of %s are %s", (nano, currency, text) =>
+    expect(money(nano, currency)).toBe(text),
+  );
+
+  it("is written as the language writes it", () => {
+    expect(watts(141.6)).toBe("142\u00a0W");
+    german();
+    expect(money(426_667, "EUR")).toBe("0,00043\u00a0€");
+    expect(energy(4.567)).toBe("4,57\u00a0kWh");
+  });
+});

@@ -95,6 +95,39 @@ export function bytes(value: number): string {
 /** RAM and VRAM count as they are sold: a GB of memory is 2^30 bytes, one of a file 10^9. */
 export const MEMORY_GB = 2 ** 30;
 
+/** `0.66 kWh`, `23.8 Wh`: with digits that say something. */
+export function energy(kilowattHours: number): string {
+  if (kilowattHours >= 0.1) {
+    return withUnit(number(kilowattHours, kilowattHours < 99.95 ? 2 : 0), "kWh");
+  }
+  const wattHours = kilowattHours * 1000;
+  const digits = wattHours < 0.95 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 1 };
+  return withUnit(format(digits).format(wattHours), "Wh");
+}
+
+export function watts(value: number): string {
+  return withUnit(number(value), "W");
+}
+
+const MOST_MONEY_DECIMALS = 9;
+
+/**
+ * Billionths of a currency's unit: `€0.21`, `€0.00043`. With the currency's own decimals, or as many
+ * as two digits need that say something.
+ */
+export function money(nano: number, currency: string): string {
+  const value = nano / 1e9;
+  const style = { style: "currency", currency } as const;
+  const own = format(style).resolvedOptions().maximumFractionDigits ?? 2;
+  let digits = own;
+  if (value !== 0) {
+    while (digits < MOST_MONEY_DECIMALS && Math.abs(value) < 9.95 * 10 ** -digits) digits += 1;
+  }
+  return format({ ...style, minimumFractionDigits: own, maximumFractionDigits: digits }).format(
+    value,
+  );
+}
+
 /** Always in GB with one decimal: figures that stand side by side and move. */
 export function memorySize(value: number): string {
   return withUnit(number(value / MEMORY_GB, 1), "GB");

@@ -10,7 +10,9 @@ const sample = (at_ms: number, load: number | null = 50): GpuSample => ({
     {
       adapter: "gpu",
       load_percent: load,
+      load_others_percent: null,
       vram_ours_bytes: null,
+      vram_others_bytes: null,
       vram_used_bytes: null,
       vram_total_bytes: null,
       temperature_celsius: null,

@@ -160,6 +160,30 @@ describe("an owner's rule", () => {
       "Paused: on battery",
     ],
     [
+      { why: "low_battery", resume_percent: 25 },
+      "Paused: the battery is low. Goes on at 25\u00a0%",
+      "Pausiert: Der Akku ist fast leer. Geht bei 25\u00a0% weiter",
+      "Paused: the battery was low",
+    ],
+    [
+      { why: "gpu_busy" },
+      "Paused: other programs use the GPU. Goes on when they no longer do",
+      "Pausiert: Andere Programme nutzen die GPU. Geht weiter, sobald sie es nicht mehr tun",
+      "Paused: other programs used the GPU",
+    ],
+    [
+      { why: "gpu_memory", resume_above_bytes: 4.5 * GB },
+      "Paused: other programs need the GPU’s memory. Goes on when 4.5\u00a0GB are free",
+      "Pausiert: Andere Programme brauchen den Speicher der GPU. Geht weiter, sobald 4,5\u00a0GB frei sind",
+      "Paused: other programs needed the GPU’s memory",
+    ],
+    [
+      { why: "gpu_hot", resume_celsius: 75 },
+      "Paused: the GPU is hot. Goes on at 75\u00a0°C",
+      "Pausiert: Die GPU ist heiß. Geht bei 75\u00a0°C weiter",
+      "Paused: the GPU was hot",
+    ],
+    [
       { why: "in_use", minutes: 10, remote: false },
       "Paused while you use this machine. Goes on after 10\u00a0min without keyboard, mouse or gamepad",
       "Pausiert, solange Sie diesen Rechner benutzen. Geht nach 10\u00a0min ohne Tastatur, Maus oder Gamepad weiter",

@@ -49,12 +49,14 @@ export function refusalFault(error: CallError): Fault {
 /** Whose sentence leaves nothing out. */
 const WHOLE: readonly CallError["refusal"]["why"][] = [
   "no_such_model",
+  "no_such_device",
   "starting",
   "ending",
   "key_has_place",
   "model_too_large",
   "jobs_at_once",
   "away_minutes",
+  "out_of_range",
   "no_hours",
   "no_download_rate",
   "address_not_opened",
@@ -83,7 +85,8 @@ function refusalSentence(refusal: CallError["refusal"]): string {
     case "jobs_at_once":
       return t("refused.jobs_at_once", { asked: refusal.asked });
     case "away_minutes":
-      return t("refused.away_minutes", { asked: refusal.asked });
+    case "out_of_range":
+      return t(`refused.${refusal.why}`, { asked: refusal.asked });
     default:
       return t(`refused.${refusal.why}`);
   }
@@ -98,6 +101,8 @@ export function remedyWords({ refusal, remedy }: CallError): string | null {
       return t("refused.remedy.jobs_at_once", { most: refusal.most });
     case "away_minutes":
       return t("refused.remedy.away_minutes", { most: refusal.most });
+    case "out_of_range":
+      return t("refused.remedy.out_of_range", { least: refusal.least, most: refusal.most });
     case "model_broken":
       return t("remedy.models_broken");
     case "no_folders":
@@ -508,13 +513,15 @@ function rule(why: Why, now: number) {
     minutes: "minutes" in why ? why.minutes : 0,
     left: "available_bytes" in why ? roundMemory(why.available_bytes) : "",
     enough: "resume_above_bytes" in why ? roundMemory(why.resume_above_bytes) : "",
+    percent: "resume_percent" in why ? why.resume_percent : 0,
+    celsius: "resume_celsius" in why ? why.resume_celsius : 0,
     time: "opens_ms" in why && why.opens_ms !== null ? timeOfDay(why.opens_ms, now) : "",
   };
   if (why.why === "in_use" && why.remote) return { key: "in_use_remote", values } as const;
   return { key: neverOpens(why) ? "hours_never" : why.why, values } as const;
 }
 
-function ruleSentence(why: Why, now: number): string {
+export function ruleSentence(why: Why, now: number): string {
   if (why.why === "battery" && why.percent !== null) {
     return t("summary.rule.battery_left", { percent: why.percent });
   }
@@ -523,7 +530,7 @@ function ruleSentence(why: Why, now: number): string {
 }
 
 /** That a rule's reason is gone. */
-function overWords(why: Why): string {
+export function overWords(why: Why): string {
   return say(`summary.rule.over.${why.why}`, rule(why, 0).values);
 }
 

@@ -44,6 +44,81 @@ on: boolean,
  * So long nobody must have touched keyboard, mouse or gamepad.
  */
 minutes: number, };
+export type GpuHeat = { 
+/**
+ * Without it heat is no reason. The driver slows a GPU down by itself where it must.
+ */
+on: boolean, 
+/**
+ * Above this, but never above the driver's own limit. None is that limit less 10 °C.
+ */
+celsius: number | null, };
+export type GpuLoad = { 
+/**
+ * Without it their load is no reason.
+ */
+on: boolean, 
+/**
+ * From this share on, in percent. What is seen of it comes in steps of
+ * [`crate::gpu::LOAD_STEP_PERCENT`].
+ */
+percent: number, 
+/**
+ * For so long without a pause.
+ */
+seconds: number, };
+export type GpuMemory = { 
+/**
+ * Without it their memory is no reason.
+ */
+on: boolean, };
+export type GpuRules = { 
+/**
+ * Not while other programs compute on it.
+ */
+load: GpuLoad, 
+/**
+ * Not while other programs need its memory.
+ */
+memory: GpuMemory, 
+/**
+ * Not while it is hot.
+ */
+heat: GpuHeat, 
+/**
+ * The share of its time in which the node computes on it at most, for heat and noise: percent.
+ */
+duty_percent: number, };
+export type GpuSeen = { 
+/**
+ * [`super::Adapter::id`].
+ */
+adapter: string, 
+/**
+ * The share of its time in which other programs compute on it, in percent; rounded down to a
+ * step of [`LOAD_STEP_PERCENT`].
+ */
+load_others_percent: number | null, 
+/**
+ * Memory that other programs hold, the system's among them. About.
+ */
+vram_others_bytes: number | null, 
+/**
+ * Memory that this program's engines hold. About.
+ */
+vram_ours_bytes: number | null, 
+/**
+ * All of its memory.
+ */
+vram_total_bytes: number | null, 
+/**
+ * Of the chip.
+ */
+temperature_celsius: number | null, 
+/**
+ * Where the driver slows it down.
+ */
+temperature_limit_celsius: number | null, };
 export type Hours = { 
 /**
  * The days on which it begins. Monday is the first of seven.
@@ -99,7 +174,7 @@ on_battery: boolean,
  */
 battery_percent: number | null, };
 export type Preset = "away" | "nights" | "not_playing" | "always";
-export type Rule = "sleep" | "games" | "programs" | "full_screen" | "memory" | "battery" | "away" | "schedule";
+export type Rule = "sleep" | "games" | "programs" | "full_screen" | "memory" | "battery" | "gpu_heat" | "gpu_memory" | "gpu_load" | "away" | "schedule";
 export type Rules = { 
 /**
  * Work only while nobody uses the machine.
@@ -122,9 +197,18 @@ programs: Array<string>,
  */
 battery: boolean, 
 /**
+ * Not with less than so much in the battery, whatever feeds the machine: percent. None lets it
+ * be as empty as it likes.
+ */
+battery_percent: number | null, 
+/**
  * Not while main memory is short.
  */
 memory: Memory, 
+/**
+ * What other programs do on a GPU, and its heat: each GPU for itself.
+ */
+gpu: GpuRules, 
 /**
  * Only in these hours.
  */
@@ -132,7 +216,25 @@ schedule: Schedule,
 /**
  * The machine does not fall asleep by itself while a job runs.
  */
-keep_awake: boolean, };
+keep_awake: boolean, 
+/**
+ * No model is downloaded over a connection that costs by the byte.
+ */
+metered_downloads: boolean, };
+export type RunningProgram = { 
+/**
+ * As [`Wanted::programs`] would hold it.
+ */
+name: string, 
+/**
+ * Whether it has a graphics device open; none where the system does not tell.
+ */
+uses_gpu: boolean | null, 
+/**
+ * What all its processes have of the main memory to themselves; none where the system does not
+ * tell.
+ */
+memory_bytes: number | null, };
 export type Schedule = { 
 /**
  * Without it the hour is no reason.
@@ -211,7 +313,19 @@ resume_above_bytes: number, } | { "why": "battery",
 /**
  * What is left in it, where that is told.
  */
-percent: number | null, } | { "why": "in_use", 
+percent: number | null, } | { "why": "low_battery", 
+/**
+ * The node goes on with so much in it.
+ */
+resume_percent: number, } | { "why": "gpu_busy" } | { "why": "gpu_memory", 
+/**
+ * The node goes on with so much of it free.
+ */
+resume_above_bytes: number, } | { "why": "gpu_hot", 
+/**
+ * The node goes on at this.
+ */
+resume_celsius: number, } | { "why": "in_use", 
 /**
  * So long nobody must have touched it.
  */
@@ -694,7 +808,11 @@ message: string,
 /**
  * Unix time in milliseconds of the next try.
  */
-retry_at_ms: number, } | { "state": "paused" } | { "state": "verifying", 
+retry_at_ms: number, } | { "state": "paused" } | { "state": "metered", 
+/**
+ * The same in one sentence in English.
+ */
+message: string, } | { "state": "verifying", 
 /**
  * What of the file has been read for it, of `Download.total_bytes`.
  */
@@ -707,15 +825,79 @@ code: DownloadFault,
  * The same with numbers, in one sentence in English.
  */
 message: string, };
-export type DeviceSetting = { "device": "auto" } | { "device": "cpu" } | { "device": "adapter", 
+export type DeviceModel = { 
+/**
+ * As [`ModelStatus::name`].
+ */
+name: string, 
+/**
+ * Whether it can compute there.
+ */
+engine: EngineStatus, };
+export type DeviceSetting = { "device": "cpu" } | { "device": "adapter", 
 /**
  * [`crate::gpu::Adapter::id`].
  */
 id: string, } | { "device": "named", 
 /**
- * Part of the name or the API, in any case.
+ * The place on the PCI bus, the number in the list of `infera check`, or part of the name
+ * or the API, in any case.
  */
 name: string, };
+export type DeviceStatus = { 
+/**
+ * [`crate::gpu::Adapter::id`], `cpu`, or what the settings name and is not there.
+ */
+id: string, 
+/**
+ * As the driver or the system tells it.
+ */
+name: string, 
+/**
+ * It was chosen, and is not there, or not any more.
+ */
+missing: boolean, 
+/**
+ * The person wants this one left alone.
+ */
+paused: boolean, 
+/**
+ * How far it steps back; never less than the node as a whole.
+ */
+mode: Mode, 
+/**
+ * Why it is not `run`: the node's reason before its own.
+ */
+reason: Reason | null, 
+/**
+ * The models that are to be on it.
+ */
+models: Array<DeviceModel>, 
+/**
+ * Jobs in progress on it.
+ */
+jobs: number, 
+/**
+ * Checks of other nodes' outputs in progress on it.
+ */
+audits: number, 
+/**
+ * Of its jobs together; none while no job has written anything.
+ */
+tokens_per_second: number | null, };
+export type DeviceToday = { 
+/**
+ * An adapter's id, or `cpu`.
+ */
+device: string, 
+/**
+ * Confirmed and pending.
+ */
+micro_points: number, 
+/**
+ * As [`Today::jobs`].
+ */
+jobs: number, };
 export type Earnings = { 
 /**
  * All that this node has earned, as far as this machine and the balancer know.
@@ -826,11 +1008,27 @@ detail: string, } | { "why": "no_such_command",
 /**
  * The command that was asked for.
  */
-name: string, } | { "why": "no_such_model" } | { "why": "away_minutes", 
+name: string, } | { "why": "no_such_model" } | { "why": "no_such_device" } | { "why": "away_minutes", 
 /**
  * What was to be set.
  */
 asked: number, 
+/**
+ * The most that can be.
+ */
+most: number, } | { "why": "out_of_range", 
+/**
+ * Its path: `rules.gpu.heat.celsius`.
+ */
+setting: string, 
+/**
+ * What was to be set.
+ */
+asked: number, 
+/**
+ * The least that can be.
+ */
+least: number, 
 /**
  * The most that can be.
  */
@@ -938,7 +1136,7 @@ pci_id: string | null,
 vram_bytes: number | null, };
 export type GpuHistory = { 
 /**
- * Oldest first, a second apart while somebody looks or works.
+ * Oldest first, a second apart while somebody looks or works, two for the owner's rules alone.
  */
 samples: Array<GpuSample>, };
 export type GpuKind = "discrete" | "integrated" | "apple_silicon" | "software" | "other";
@@ -952,9 +1150,17 @@ adapter: string,
  */
 load_percent: number | null, 
 /**
+ * The part of that in which other programs have it compute.
+ */
+load_others_percent: number | null, 
+/**
  * Memory that this program's engine holds.
  */
 vram_ours_bytes: number | null, 
+/**
+ * Memory that other programs hold, the system's among them.
+ */
+vram_others_bytes: number | null, 
 /**
  * Memory that all programs hold, ours included.
  */
@@ -1134,6 +1340,10 @@ export type JobRow = {
  * None where this node did not measure it.
  */
 tokens_per_second: number | null, 
+/**
+ * What computed it: an adapter's id, or `cpu`. None where this program did not see it.
+ */
+device: string | null, 
 /**
  * What `id` is the id of.
  */
@@ -1354,6 +1564,11 @@ connection: Connection,
  * The chosen models, in the settings' order. Empty while none is chosen.
  */
 models: Array<ModelStatus>, 
+/**
+ * What computes, in the settings' order, each beside the others. Empty until the hardware is
+ * known.
+ */
+devices: Array<DeviceStatus>, 
 /**
  * Jobs and audits in progress.
  */
@@ -1592,9 +1807,10 @@ export type Settings = {
  */
 balancer: string | null, 
 /**
- * What computes.
+ * What computes, each device beside the others. Without any: the best GPU there is, else the
+ * processor.
  */
-device: DeviceSetting, 
+devices: Array<DeviceSetting>, 
 /**
  * [`crate::gpu::Adapter::id`]s that are never used.
  */
@@ -1810,7 +2026,11 @@ pending: number,
 /**
  * Those of them that lost their points.
  */
-failed: number, };
+failed: number, 
+/**
+ * The same by what computed them, as far as this program saw it.
+ */
+devices: Array<DeviceToday>, };
 export type TurnedAway = "identity_in_use" | "too_much";
 export type UseModel = { 
 /**
@@ -1866,6 +2086,10 @@ id: string,
  * The model's name, as the network calls it where that is known.
  */
 model: string, 
+/**
+ * [`DeviceStatus::id`] of what computes it.
+ */
+device: string, 
 /**
  * Tokens of the prompt; for an audit, all tokens that it reads.
  */
@@ -1959,6 +2183,10 @@ export type Commands = {
   pause: { request: PauseRequest; answer: AppState };
   /** Take jobs again. */
   resume: { request: null; answer: AppState };
+  /** Leave one device alone; the others go on. */
+  pause_device: { request: ById; answer: AppState };
+  /** Take jobs on it again. */
+  resume_device: { request: ById; answer: AppState };
   /** Work for a while whatever the owner's rules say. */
   work_anyway: { request: ForSeconds; answer: AppState };
   /** Sets the rules that a preset is about; the others stay as they are. */
@@ -1977,6 +2205,8 @@ export type Commands = {
   jobs: { request: JobsQuery; answer: JobsPage };
   /** The same as a CSV file's text; `offset` and `limit` do not count. */
   jobs_csv: { request: JobsQuery; answer: string };
+  /** The programs that the person runs now, to name some in the rules: at most 12, those that use a GPU first, then by memory. None where the system does not tell. */
+  running_programs: { request: null; answer: Array<RunningProgram> | null };
   /** What the node did in a span of time, of the last 30 days. */
   stretches: { request: StretchesQuery; answer: Array<Stretch> };
   /** Points over time. */
@@ -1989,6 +2219,8 @@ export type Commands = {
   pause_download: { request: ById; answer: AppState };
   /** Goes on where it stopped. */
   resume_download: { request: ById; answer: AppState };
+  /** Goes on with a download though the connection costs by the byte. */
+  download_anyway: { request: ById; answer: AppState };
   /** Ends a download and deletes what came. */
   cancel_download: { request: ById; answer: AppState };
   /** Copies a GGUF file of this machine into the models folder. */

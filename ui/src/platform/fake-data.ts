@@ -6,6 +6,7 @@ import type {
   AppState,
   CatalogueItem,
   GpuSample,
+  GpuSeen,
   Hardware,
   InstalledModel,
   JobRow,
@@ -13,6 +14,7 @@ import type {
   Requirement,
   Rule,
   Rules,
+  RunningProgram,
   StateKind,
   Stretch,
   Summary,
@@ -360,6 +362,7 @@ export function finishedJob(
     reason: "",
     points: input * 60 + output * 10_000,
     references: [],
+    device: "0000:01:00.0",
   };
 }
 
@@ -425,7 +428,9 @@ export function reading(at: number, working: boolean, roll: () => number): GpuSa
       {
         adapter: "0000:01:00.0",
         load_percent: load,
+        load_others_percent: 1 + roll() * 2,
         vram_ours_bytes: working ? 5.1 * GB : 3.4 * GB,
+        vram_others_bytes: 0.8 * GB,
         vram_used_bytes: (working ? 5.9 : 4.2) * GB + roll() * 0.02 * GB,
         vram_total_bytes: 12_878_610_432,
         temperature_celsius: (working ? 61 : 42) + Math.round(wave / 4),
@@ -439,7 +444,9 @@ export function reading(at: number, working: boolean, roll: () => number): GpuSa
       {
         adapter: "0000:00:02.0",
         load_percent: 4 + roll() * 5,
+        load_others_percent: 4,
         vram_ours_bytes: null,
+        vram_others_bytes: null,
         vram_used_bytes: null,
         vram_total_bytes: null,
         temperature_celsius: null,
@@ -460,10 +467,27 @@ export const rules: Rules = {
   full_screen: true,
   programs: ["blender", "obs"],
   battery: true,
+  battery_percent: null,
+  gpu: {
+    load: { on: true, percent: 30, seconds: 10 },
+    memory: { on: true },
+    heat: { on: true, celsius: null },
+    duty_percent: 100,
+  },
   memory: { on: true, bytes: 2 ** 30 },
   schedule: { on: false, hours: [{ days: allDays(), from: 22 * 60, to: 7 * 60 }] },
   keep_awake: false,
+  metered_downloads: true,
 };
+
+/** What somebody runs, the first in the foreground. */
+export const runningPrograms: RunningProgram[] = [
+  { name: "blender", uses_gpu: true, memory_bytes: 2.4 * 2 ** 30 },
+  { name: "firefox", uses_gpu: true, memory_bytes: 1.9 * 2 ** 30 },
+  { name: "darktable", uses_gpu: true, memory_bytes: 1.1 * 2 ** 30 },
+  { name: "code", uses_gpu: false, memory_bytes: 0.9 * 2 ** 30 },
+  { name: "HandBrakeCLI", uses_gpu: false, memory_bytes: 0.4 * 2 ** 30 },
+];
 
 function allDays(): Rules["schedule"]["hours"][number]["days"] {
   return [true, true, true, true, true, true, true];
@@ -483,6 +507,28 @@ export function surroundings(now: number): Surroundings {
   };
 }
 
+/** What the rules see of the made-up GPU. */
+export const seenGpu: GpuSeen = {
+  adapter: "0000:01:00.0",
+  load_others_percent: 5,
+  vram_others_bytes: 0.8 * 2 ** 30,
+  vram_ours_bytes: 3.4 * 2 ** 30,
+  vram_total_bytes: 12 * 2 ** 30,
+  temperature_celsius: 61,
+  temperature_limit_celsius: 90,
+};
+
+/** One whose driver tells nothing. */
+export const unseenGpu: GpuSeen = {
+  adapter: "0000:01:00.0",
+  load_others_percent: null,
+  vram_others_bytes: null,
+  vram_ours_bytes: null,
+  vram_total_bytes: null,
+  temperature_celsius: null,
+  temperature_limit_celsius: null,
+};
+
 /** A system that tells nothing. */
 export const unseen: Surroundings = {
   input: null,
@@ -497,7 +543,13 @@ export const unseen: Surroundings = {
 };
 
 /** What the rules say of what is seen, as far as it is played here. */
-export function heldBy(rules: Rules, seen: Surroundings, now: number): Held[] {
+export function heldBy(
+  rules: Rules,
+  seen: Surroundings,
+  gpu: GpuSeen | null,
+  reserve: number,
+  now: number,
+): Held[] {
   const held: Held[] = [];
   const hold = (rule: Rule, why: Why) =>
     held.push({ rule, why, since_ms: now - 60_000, ended_ms: null });
@@ -516,6 +568,22 @@ export function heldBy(rules: Rules, seen: Surroundings, now: number): Held[] {
   }
   if (rules.battery && seen.power?.on_battery === true) {
     hold("battery", { why: "battery", percent: seen.power.battery_percent });
+  } else if ((seen.power?.battery_percent ?? 100) < (rules.battery_percent ?? 0)) {
+    const resume_percent = (rules.battery_percent ?? 0) + 5;
+    hold("battery", { why: "low_battery", resume_percent });
+  }
+  const limit = gpu?.temperature_limit_celsius ?? Infinity;
+  const above = Math.min(rules.gpu.heat.celsius ?? limit - 10, limit);
+  if (rules.gpu.heat.on && (gpu?.temperature_celsius ?? 0) > above) {
+    hold("gpu_heat", { why: "gpu_hot", resume_celsius: above - 5 });
+  }
+  const ours = gpu?.vram_ours_bytes ?? 0;
+  const free = (gpu?.vram_total_bytes ?? Infinity) - (gpu?.vram_others_bytes ?? 0) - ours;
+  if (rules.gpu.memory.on && free < reserve / 2) {
+    hold("gpu_memory", { why: "gpu_memory", resume_above_bytes: ours + (reserve * 3) / 4 });
+  }
+  if (rules.gpu.load.on && (gpu?.load_others_percent ?? 0) >= rules.gpu.load.percent) {
+    hold("gpu_load", { why: "gpu_busy" });
   }
   const { on, minutes } = rules.away;
   const since = seen.input?.input === "quiet" ? seen.input.since_ms : now;
@@ -635,6 +703,7 @@ export function firstState(now: number): AppState {
           engine: { state: "ready" },
         },
       ],
+      devices: [],
       work: [],
       points: { confirmed: 18_412_600_000, pending: 8_400_000, forfeited: 3_100_000 },
       hardware,
@@ -655,12 +724,13 @@ export function firstState(now: number): AppState {
     setup: { agreed: true, finished: true },
     settings: {
       balancer: "https://balancer.example.org",
-      device: { device: "auto" },
+      devices: [],
       excluded_adapters: [],
       vram_reserve_bytes: 2 ** 30,
       jobs_at_once: 2,
       models: [LLAMA],
       rules: structuredClone(rules),
+      electricity: { price_per_kwh: "0.32", currency: "EUR" },
       download_bytes_per_second: null,
       models_quota_bytes: 50 * GB,
       start_with_system: true,
@@ -689,7 +759,7 @@ export function firstState(now: number): AppState {
       free_bytes: 212 * GB,
       quota_bytes: 50 * GB,
     },
-    today: { micro_points: 0, jobs: 0, verified: 0, pending: 0, failed: 0 },
+    today: { micro_points: 0, jobs: 0, verified: 0, pending: 0, failed: 0, devices: [] },
     obstacles: [{ obstacle: "no_demand" }],
     benchmark: null,
   };

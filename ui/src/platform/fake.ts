@@ -13,29 +13,41 @@ import {
   pastJobs,
   pastStretches,
   reading,
+  runningPrograms,
+  seenGpu,
   smallGpu,
   smallJobs,
   unseen,
+  unseenGpu,
 } from "./fake-data";
 import type {
   AppEvent,
   AppState,
   CallError,
   Commands,
+  Consumption,
+  DeviceStatus,
+  DeviceToday,
   Download,
   DownloadFault,
   Earnings,
+  Electricity,
+  Energy,
+  EnergySpan,
   GpuSample,
+  GpuSeen,
   Held,
   JobRow,
   JobsPage,
   JobsQuery,
   ModelFault,
+  NodeSnapshot,
   Obstacle,
   Period,
   Platform,
   PointSums,
   Preset,
+  Reason,
   Requirement,
   Rules,
   Settings,
@@ -58,6 +70,11 @@ export const SCENARIOS = [
   "game",
   "game-closed",
   "battery",
+  "low-battery",
+  "gpu-busy",
+  "gpu-memory",
+  "gpu-hot",
+  "two-gpus",
   "away",
   "schedule",
   "anyway",
@@ -69,12 +86,15 @@ export const SCENARIOS = [
   "newcomer",
   "quiet",
   "small-points",
+  "no-tariff",
+  "no-power",
   "gaps",
   "gpus",
   "browser",
   "many-obstacles",
   "many-jobs",
   "downloads",
+  "metered",
   "download-faults",
   "chat-fails",
   "first-start",
@@ -124,6 +144,8 @@ class Fake implements Platform {
   readonly kind = "fake";
   #scenario: Scenario;
   #state: AppState;
+  /** What the rules look at of each GPU. */
+  readonly #gpus = new Map<string, GpuSeen>([["0000:01:00.0", structuredClone(seenGpu)]]);
   #jobs: JobRow[];
   #lastFound: { key: string; of: JobRow[]; jobs: JobRow[] } | undefined;
   #lastSummed: JobRow[] | undefined;
@@ -137,6 +159,7 @@ class Fake implements Platform {
   #until: number | null = null;
   #finishing = false;
   #paused = false;
+  readonly #pausedDevices = new Set<string>();
   #ownUse = false;
   /** When the game's rule lets go. */
   #closes: number | null = null;
@@ -242,6 +265,8 @@ class Fake implements Platform {
         this.#finishing = finish_first === true && (state.node?.work.length ?? 0) > 0;
         if (!this.#finishing && state.node !== null) state.node.work = [];
       }),
+    pause_device: ({ id }) => this.#change(() => this.#pausedDevices.add(id)),
+    resume_device: ({ id }) => this.#change(() => this.#pausedDevices.delete(id)),
     resume: () =>
       this.#change(() => {
         this.#paused = false;
@@ -270,13 +295,13 @@ class Fake implements Platform {
           ...model,
           in_use: settings.models.includes(model.path),
         }));
-        const { device, excluded_adapters: excluded } = settings;
+        const { devices, excluded_adapters: excluded } = settings;
+        const isTicked = (id: string) =>
+          devices.some((device) => device.device === "adapter" && device.id === id);
         // One that is gone is listed for its settings only.
         state.adapters = state.adapters.filter(
           ({ id, standing }) =>
-            standing.standing !== "missing" ||
-            excluded.includes(id) ||
-            (device.device === "adapter" && device.id === id),
+            standing.standing !== "missing" || excluded.includes(id) || isTicked(id),
         );
         state.host = hostFor(state, settings.web_control);
         state.adapters = state.adapters.map((adapter) =>
@@ -286,9 +311,9 @@ class Fake implements Platform {
                 ...adapter,
                 standing: settings.excluded_adapters.includes(adapter.id)
                   ? { standing: "excluded" }
-                  : settings.device.device === "adapter" && settings.device.id === adapter.id
+                  : isTicked(adapter.id)
                     ? { standing: "chosen" }
-                    : settings.device.device === "auto" && adapter.kind === "discrete"
+                    : devices.length === 0 && adapter.kind === "discrete"
                       ? { standing: "chosen" }
                       : { standing: "available" },
               },
@@ -346,6 +371,9 @@ class Fake implements Platform {
       this.#change(() => this.#download(id, { state: { state: "paused" }, seconds_left: null })),
     resume_download: ({ id }) =>
       this.#change(() => this.#download(id, { state: { state: "running" } })),
+    download_anyway: ({ id }) =>
+      this.#change(() => this.#download(id, { state: { state: "running" } })),
+    running_programs: () => (this.#scenario === "unseen" ? null : runningPrograms),
     cancel_download: ({ id }) =>
       this.#change((state) => {
         state.downloads = state.downloads.filter((download) => download.id !== id);
@@ -433,6 +461,7 @@ class Fake implements Platform {
             kind: "audit",
             id: "c0ffee",
             model: "Llama 3.2 3B Instruct",
+            device: "0000:01:00.0",
             input_tokens: 900,
             output_tokens: 0,
             max_tokens: 400,
@@ -462,6 +491,19 @@ class Fake implements Platform {
       case "battery":
         node.surroundings.power = { on_battery: true, battery_percent: 63 };
         break;
+      case "low-battery":
+        node.surroundings.power = { on_battery: false, battery_percent: 14 };
+        state.settings.rules.battery_percent = 20;
+        break;
+      case "gpu-busy":
+        this.#gpus.get("0000:01:00.0")!.load_others_percent = 85;
+        break;
+      case "gpu-memory":
+        this.#gpus.get("0000:01:00.0")!.vram_others_bytes = 8.3 * 2 ** 30;
+        break;
+      case "gpu-hot":
+        this.#gpus.get("0000:01:00.0")!.temperature_celsius = 83;
+        break;
       case "away":
         state.settings.rules = withPreset(state.settings.rules, "away");
         node.surroundings.input = { input: "recent" };
@@ -474,8 +516,12 @@ class Fake implements Platform {
         state.settings.rules = withPreset(state.settings.rules, "nights");
         break;
       }
+      case "no-tariff":
+        state.settings.electricity.price_per_kwh = null;
+        break;
       case "unseen":
         node.surroundings = structuredClone(unseen);
+        this.#gpus.set("0000:01:00.0", structuredClone(unseenGpu));
         break;
       case "loading":
         node.models[0]!.engine = { state: "loading", done_bytes: 0.4e9, total_bytes: 2.09e9 };
@@ -561,7 +607,7 @@ class Fake implements Platform {
         ];
         break;
       case "gpus":
-        state.settings.device = { device: "adapter", id: "0000:01:00.0" };
+        state.settings.devices = [{ device: "adapter", id: "0000:01:00.0" }];
         state.settings.excluded_adapters = ["0000:00:02.0", "0000:41:00.0"];
         state.adapters = [
           state.adapters[0]!,
@@ -578,6 +624,20 @@ class Fake implements Platform {
           },
         ];
         this.#beginJob(now - 5200, 512, 400, 214);
+        break;
+      case "two-gpus":
+        state.settings.devices = state.adapters
+          .slice(0, 2)
+          .map(({ id }) => ({ device: "adapter", id }));
+        state.adapters[1]!.standing = { standing: "chosen" };
+        this.#gpus.set("0000:00:02.0", {
+          ...unseenGpu,
+          adapter: "0000:00:02.0",
+          load_others_percent: 10,
+        });
+        this.#sum();
+        this.#beginJob(now - 5200, 512, 400, 214);
+        this.#beginJob(now - 2100, 96, 300, 40);
         break;
       case "browser":
         state.settings.web_control = true;
@@ -614,6 +674,18 @@ class Fake implements Platform {
             },
           },
         ];
+        break;
+      case "metered":
+        node.surroundings.network = "metered";
+        state.downloads = [
+          running("qwen2.5-7b-instruct-q4_1", "Qwen2.5 7B Instruct", 1.2e9, 4.87e9),
+          running("llama-3.2-1b-instruct-q4_1", "Llama 3.2 1B Instruct", 0, 0.83e9),
+        ].map((download) => ({
+          ...download,
+          bytes_per_second: null,
+          seconds_left: null,
+          state: { state: "metered", message: "Waits: this connection is metered" },
+        }));
         break;
       case "model-broken":
         node.models[0]!.engine = {
@@ -695,7 +767,10 @@ class Fake implements Platform {
     const done = node.work.filter((item) => item.output_tokens >= item.max_tokens);
     for (const item of done) {
       this.#jobs = [
-        finishedJob(item.id, item.started_ms, now, item.input_tokens, item.output_tokens),
+        {
+          ...finishedJob(item.id, item.started_ms, now, item.input_tokens, item.output_tokens),
+          device: item.device,
+        },
         ...this.#jobs,
       ];
     }
@@ -707,12 +782,11 @@ class Fake implements Platform {
       this.#jobs = this.#jobs.map((other) => (other === job ? made : other));
     }
     this.#countToday();
-    const wanted =
-      this.#scenario === "two-jobs"
-        ? 2
-        : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
-          ? 1
-          : 0;
+    const wanted = ["two-jobs", "two-gpus"].includes(this.#scenario)
+      ? 2
+      : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
+        ? 1
+        : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {
       this.#beginJob(
         now,
@@ -728,6 +802,7 @@ class Fake implements Platform {
       kind: "job",
       id: Math.floor(this.#roll() * 2 ** 48).toString(16),
       model: "Llama 3.2 3B Instruct",
+      device: this.#state.node!.devices[this.#state.node!.work.length]?.id ?? "0000:01:00.0",
       input_tokens: input,
       output_tokens: done,
       max_tokens: most,
@@ -921,12 +996,45 @@ class Fake implements Platform {
             held: this.#held(),
           }
         : { mode: "run", reason: null, held: this.#held() };
+    node.devices = this.#devices(node);
+  }
+
+  /** What computes, as the program tells of each. */
+  #devices(node: NodeSnapshot): DeviceStatus[] {
+    const { adapters, settings } = this.#state;
+    const chosen = adapters
+      .filter(({ standing }) => standing.standing === "chosen")
+      .map(({ id, name }) => ({ id, name }));
+    const cpu = chosen.length === 0 || settings.devices.some(({ device }) => device === "cpu");
+    if (cpu) chosen.push({ id: "cpu", name: node.hardware?.cpu ?? "CPU" });
+    return chosen.map(({ id, name }) => {
+      const work = node.work.filter(({ device }) => device === id);
+      const rates = work.flatMap(({ tokens_per_second: rate }) => rate ?? []);
+      const paused = this.#pausedDevices.has(id);
+      const own: Reason = { reason: "paused", until_ms: null, finishing: false };
+      return {
+        id,
+        name,
+        missing: false,
+        paused,
+        mode: paused ? "release_gpu" : node.decision.mode,
+        reason: node.decision.reason ?? (paused ? own : null),
+        held: node.decision.held.filter(({ rule }) => rule.startsWith("gpu_")),
+        seen: this.#gpus.get(id) ?? null,
+        models: node.models.map(({ name, engine }) => ({ name, engine })),
+        jobs: work.length,
+        audits: 0,
+        tokens_per_second: rates.length === 0 ? null : rates.reduce((sum, rate) => sum + rate, 0),
+      };
+    });
   }
 
   #held(): Held[] {
     const { node, settings } = this.#state;
     if (node === null || node.anyway_until_ms !== null) return [];
-    const held = heldBy(settings.rules, node.surroundings, Date.now());
+    const { rules, vram_reserve_bytes: reserve } = settings;
+    const gpu = this.#gpus.get("0000:01:00.0") ?? null;
+    const held = heldBy(rules, node.surroundings, gpu, reserve, Date.now());
     return held.map((one) =>
       this.#closes === null ? one : { ...one, ended_ms: this.#closes - 30_000 },
     );
@@ -1060,6 +1168,7 @@ class Fake implements Platform {
       verified: count("verified"),
       pending: count("pending"),
       failed: count("failed"),
+      devices: this.#state.node === null ? [] : devicesOf(today),
     };
   }
 
@@ -1124,7 +1233,10 @@ class Fake implements Platform {
       points: { confirmed: 0, pending: 0, forfeited: 0 },
       jobs: 0,
       output_tokens: 0,
+      energy: null as Energy | null,
     }));
+    const { electricity } = this.#state.settings;
+    const working = new Map<number, number>();
     // Both from the newest on.
     let at = buckets.length - 1;
     for (const job of this.#jobs) {
@@ -1133,6 +1245,13 @@ class Fake implements Platform {
       addTo(bucket.points, job);
       if (job.kind === "job") bucket.jobs += 1;
       bucket.output_tokens += job.output_tokens;
+      working.set(bucket.start_ms, (working.get(bucket.start_ms) ?? 0) + tookMs(job));
+    }
+    if (this.#unmeasured() === null) {
+      for (const bucket of buckets) {
+        const ms = working.get(bucket.start_ms);
+        if (ms !== undefined) bucket.energy = energyOf(ms, electricity);
+      }
     }
     return {
       total: this.#points(),
@@ -1140,7 +1259,28 @@ class Fake implements Platform {
       unlisted: this.#jobs.length <= 50 ? { confirmed: 0, pending: 0, forfeited: 0 } : UNLISTED,
       estimate:
         none || this.#isQuiet() ? null : { micro_points_per_day: 412_000_000, basis_seconds: 900 },
+      consumption: this.#consumption(electricity),
     };
+  }
+
+  #unmeasured(): Consumption["unmeasured"] {
+    const chosen = this.#state.adapters.filter(({ standing }) => standing.standing === "chosen");
+    if (chosen.length === 0) return this.#state.node?.hardware ? { why: "processor" } : null;
+    if (this.#scenario !== "no-power") return null;
+    return { why: "driver", adapters: chosen.map(({ name }) => name) };
+  }
+
+  #consumption(tariff: Electricity): Consumption {
+    const unmeasured = this.#unmeasured();
+    const span = (days: number): EnergySpan | null => {
+      const from = new Date();
+      from.setHours(0, 0, 0, 0);
+      from.setDate(from.getDate() - days + 1);
+      const jobs = this.#jobs.filter(({ started_ms }) => started_ms >= from.getTime());
+      if (unmeasured !== null || jobs.length === 0) return null;
+      return energySpan(jobs, this.#scenario === "newcomer" ? 1 : days, tariff);
+    };
+    return { unmeasured, tariff, today: span(1), week: span(7), month: span(30) };
   }
 
   /** A network with less work than five minutes in fifteen. */
@@ -1154,6 +1294,41 @@ class Fake implements Platform {
     if (this.#jobs.length > 50) sums.confirmed += UNLISTED.confirmed;
     return sums;
   }
+}
+
+const WORK_WATTS = 142;
+const REST_WATTS = 18;
+
+function tookMs(job: JobRow): number {
+  return Math.max(0, (job.finished_ms ?? Date.now()) - job.started_ms);
+}
+
+function energyOf(workingMs: number, tariff: Electricity): Energy {
+  const kilowatt_hours = ((WORK_WATTS - REST_WATTS) * workingMs) / 3.6e9;
+  const price = tariff.price_per_kwh;
+  return {
+    kilowatt_hours,
+    cost_nano: price === null ? null : Math.round(kilowatt_hours * Number(price) * 1e9),
+  };
+}
+
+function energySpan(jobs: JobRow[], days: number, tariff: Electricity): EnergySpan {
+  const workingMs = jobs.reduce((sum, job) => sum + tookMs(job), 0);
+  const energy = energyOf(workingMs, tariff);
+  const tokens = jobs.reduce((sum, job) => sum + job.output_tokens, 0);
+  const points = jobs.reduce((sum, job) => sum + Math.max(0, job.points), 0) / 1e6;
+  const cost = energy.cost_nano;
+  const each = (of: number) => (cost === null || of === 0 ? null : Math.round(cost / of));
+  return {
+    ...energy,
+    days,
+    working_seconds: Math.floor(workingMs / 1000),
+    working_watts: WORK_WATTS,
+    rest_watts: REST_WATTS,
+    cost_nano_per_day: each(days),
+    cost_nano_per_1000_tokens: each(tokens / 1000),
+    cost_nano_per_100_points: each(points / 100),
+  };
 }
 
 /** Of an earlier installation. */
@@ -1258,4 +1433,14 @@ function hostFor(state: AppState, webControl: boolean): AppState["host"] {
 
 export function refused(refusal: CallError["refusal"], message = ""): CallError {
   return { refusal, message, remedy: null };
+}
+
+/** What each device did of these. */
+function devicesOf(jobs: JobRow[]): DeviceToday[] {
+  const ids = [...new Set(jobs.flatMap(({ device }) => device ?? []))];
+  return ids.map((id) => {
+    const own = jobs.filter(({ device }) => device === id);
+    const micro_points = own.reduce((sum, job) => sum + job.points, 0);
+    return { device: id, micro_points, jobs: own.filter(({ kind }) => kind === "job").length };
+  });
 }

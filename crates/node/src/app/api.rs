@@ -2,6 +2,7 @@
 
 use infera_protocol::node_api::ModelOffer;
 use infera_protocol::requirements::Requirement;
+use infera_surroundings::RunningProgram;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -498,6 +499,10 @@ commands! {
     later pause(PauseRequest) -> AppState;
     /// Take jobs again.
     later resume(()) -> AppState;
+    /// Leave one device alone; the others go on.
+    later pause_device(ById) -> AppState;
+    /// Take jobs on it again.
+    later resume_device(ById) -> AppState;
     /// Work for a while whatever the owner's rules say.
     later work_anyway(ForSeconds) -> AppState;
     /// Sets the rules that a preset is about; the others stay as they are.
@@ -516,6 +521,9 @@ commands! {
     later jobs(JobsQuery) -> JobsPage;
     /// The same as a CSV file's text; `offset` and `limit` do not count.
     later jobs_csv(JobsQuery) -> String;
+    /// The programs that the person runs now, to name some in the rules: at most 12, those that use a
+    /// GPU first, then by memory. None where the system does not tell.
+    later running_programs(()) -> Option<Vec<RunningProgram>>;
     /// What the node did in a span of time, of the last 30 days.
     later stretches(StretchesQuery) -> Vec<Stretch>;
     /// Points over time.
@@ -528,6 +536,8 @@ commands! {
     later pause_download(ById) -> AppState;
     /// Goes on where it stopped.
     later resume_download(ById) -> AppState;
+    /// Goes on with a download though the connection costs by the byte.
+    later download_anyway(ById) -> AppState;
     /// Ends a download and deletes what came.
     later cancel_download(ById) -> AppState;
     /// Copies a GGUF file of this machine into the models folder.
@@ -561,7 +571,7 @@ mod tests {
 
     use super::*;
     use crate::books::*;
-    use crate::governor::{rules, schedule};
+    use crate::governor::{gpu_rules, rules, schedule};
     use crate::gpu::*;
     use crate::library::*;
     use crate::model_fault::*;
@@ -580,14 +590,16 @@ mod tests {
             "// Generated from the Rust types: run `cargo xtask bindings` after a change.\n\n",
         );
         let declarations = declarations!(&config;
-            Adapter, AdapterStanding, rules::Away, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
-            infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules,
+            Adapter, AdapterStanding, rules::Away, gpu_rules::GpuHeat, gpu_rules::GpuLoad,
+            gpu_rules::GpuMemory, gpu_rules::GpuRules, GpuSeen, schedule::Hours, rules::Held, infera_surroundings::Input, rules::Memory,
+            Consumption, crate::tariff::Electricity, Energy, EnergySpan, Unmeasured,
+            infera_surroundings::Network, infera_surroundings::Power, rules::Preset, rules::Rule, rules::Rules, RunningProgram,
             schedule::Schedule, infera_surroundings::Seen, infera_surroundings::Session, infera_surroundings::Surroundings, rules::Why,
             ForSeconds, Stretch, StretchesQuery, infera_protocol::requirements::Amount, AddressFault, ApiError, AppEvent, AppState, Benchmark,
             BenchmarkProgress, BundleFile, ByAddress, ById, ByPath, CatalogueEntry, CatalogueItem, ChatEvent,
             ChatMessage, ChatRequest, ChatRole, Connection, crate::governor::Decision,
             infera_engine::message::DeviceInfo, DiskUse, Download, DownloadFault,
-            DownloadRequest, DownloadState, crate::app::settings::DeviceSetting, Earnings,
+            DownloadRequest, DownloadState, DeviceModel, crate::app::settings::DeviceSetting, DeviceStatus, DeviceToday, Earnings,
             EarningsBucket, EarningsQuery, EngineStatus, Estimate, Fit, HistoryFault, LibraryFault, ModelCause, ModelFault, Refusal,
             infera_protocol::requirements::Gpu, GpuHistory, infera_protocol::requirements::GpuKind,
             GpuReading, GpuSample, infera_protocol::requirements::Hardware, Host, Import, InstalledModel,

@@ -1,20 +1,24 @@
 //! What each command does. The table is in [`super::api`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
+use infera_engine::message::DeviceChoice;
 use infera_protocol::requirements;
+use infera_surroundings::RunningProgram;
 
 use super::App;
 use super::api::{
     AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, ForSeconds,
     LookedUp, PauseRequest, Refusal, RemovalItem, UseModel,
 };
-use super::settings::{DeviceSetting, Settings, SettingsChange};
+use super::settings::{Settings, SettingsChange};
 use super::supervisor::Running;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery};
-use crate::governor::rules::{MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
+use crate::governor::gpu_rules::{CELSIUS, LEAST_DUTY_PERCENT, MOST_LOAD_SECONDS};
+use crate::governor::rules::{MOST_BATTERY_PERCENT, MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
 use crate::governor::schedule::{DAY, Hours};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
 use crate::http_link::HttpLink;
@@ -59,6 +63,24 @@ impl App {
     pub(super) async fn resume(&self, (): ()) -> Result<AppState, ApiError> {
         self.try_again().await;
         let snapshot = self.node().await?.resume().await?;
+        Ok(self.publish(Some(snapshot)))
+    }
+
+    pub(super) async fn pause_device(&self, request: ById) -> Result<AppState, ApiError> {
+        self.leave_device(request.id, true).await
+    }
+
+    pub(super) async fn resume_device(&self, request: ById) -> Result<AppState, ApiError> {
+        self.leave_device(request.id, false).await
+    }
+
+    async fn leave_device(&self, device: String, pause: bool) -> Result<AppState, ApiError> {
+        let node = self.node().await?;
+        let known = node.snapshots().borrow().devices.iter().any(|one| one.id == device);
+        if !known {
+            return Err(Refusal::NoSuchDevice.into());
+        }
+        let snapshot = node.pause_device(device, pause).await?;
         Ok(self.publish(Some(snapshot)))
     }
 
@@ -133,6 +155,15 @@ impl App {
         })
     }
 
+    pub(super) async fn running_programs(
+        &self,
+        (): (),
+    ) -> Result<Option<Vec<RunningProgram>>, ApiError> {
+        // Reads files of every process.
+        let programs = tokio::task::spawn_blocking(infera_surroundings::running_programs);
+        Ok(programs.await.unwrap_or_default())
+    }
+
     pub(super) fn gpu_history(&self, (): ()) -> GpuHistory {
         self.0.telemetry.history()
     }
@@ -157,13 +188,15 @@ impl App {
             Running::Starting | Running::Failed { .. } => None,
         };
         let (store, now) = (self.store().await?, self.0.clock.now());
-        Ok(store.earnings(query, points, &now, since_ms).await?)
+        let mut earnings = store.earnings(query, points, &now, since_ms).await?;
+        self.add_consumption(&mut earnings, &store, &now).await?;
+        Ok(earnings)
     }
 
     pub(super) fn catalogue(&self, (): ()) -> Vec<CatalogueItem> {
         let state = self.states().borrow().clone();
         let library = &self.0.library;
-        let memory = device_memory(&state.adapters, &state.settings);
+        let memory = device_memory(&state.adapters);
         let entries = library.catalogue();
         let suggested = library::suggest(entries, memory, state.settings.vram_reserve_bytes)
             .map(|entry| entry.id.clone());
@@ -195,6 +228,11 @@ impl App {
 
     pub(super) async fn resume_download(&self, request: ById) -> Result<AppState, ApiError> {
         self.0.library.resume(&request.id).await?;
+        Ok(self.publish(None))
+    }
+
+    pub(super) async fn download_anyway(&self, request: ById) -> Result<AppState, ApiError> {
+        self.0.library.resume_anyway(&request.id).await?;
         Ok(self.publish(None))
     }
 
@@ -264,8 +302,7 @@ impl App {
 
     pub(super) fn chat(&self, request: ChatRequest) -> Result<(), ApiError> {
         self.installed_model(&request.model)?;
-        let device = self.0.preferences.borrow().settings.device_choice();
-        self.0.owner.chat(request, device);
+        self.0.owner.chat(request, self.first_device());
         Ok(())
     }
 
@@ -280,8 +317,9 @@ impl App {
 
     pub(super) fn benchmark(&self, request: ByPath) -> Result<AppState, ApiError> {
         self.installed_model(&request.path)?;
-        let device = self.0.preferences.borrow().settings.device_choice();
-        self.0.owner.benchmark(request.path.into(), device);
+        self.0
+            .owner
+            .benchmark(request.path.into(), self.first_device());
         Ok(self.publish(None))
     }
 
@@ -307,6 +345,12 @@ impl App {
         done
     }
 
+    /// What its owner computes on.
+    fn first_device(&self) -> DeviceChoice {
+        let devices = self.0.preferences.borrow().settings.device_choices();
+        devices.into_iter().next().unwrap_or_default()
+    }
+
     /// A model of this machine, if it can be used.
     fn installed_model(&self, path: &str) -> Result<InstalledModel, ApiError> {
         let state = self.publish(None);
@@ -329,7 +373,7 @@ pub(super) fn installed<'a>(
     node: Option<&NodeSnapshot>,
     adapters: &[Adapter],
 ) -> Vec<InstalledModel> {
-    let memory = device_memory(adapters, settings);
+    let memory = device_memory(adapters);
     let mut models: Vec<InstalledModel> = files
         .map(|file| {
             let fit = file.needed_bytes.map_or(Fit::Unknown, |needed| {
@@ -361,16 +405,16 @@ pub(super) fn installed<'a>(
     models
 }
 
-/// What the chosen device has for models.
-fn device_memory(adapters: &[Adapter], settings: &Settings) -> library::DeviceMemory {
+/// What the largest of the chosen devices has for models.
+fn device_memory(adapters: &[Adapter]) -> library::DeviceMemory {
     let chosen = adapters
         .iter()
-        .find(|adapter| adapter.standing == AdapterStanding::Chosen);
-    match (chosen, &settings.device) {
-        (_, DeviceSetting::Cpu) | (None, _) => library::DeviceMemory::Cpu,
-        (Some(adapter), _) => adapter
-            .vram_bytes
-            .map_or(library::DeviceMemory::Unknown, library::DeviceMemory::Bytes),
+        .filter(|adapter| adapter.standing == AdapterStanding::Chosen);
+    let memories: Vec<_> = chosen.map(|adapter| adapter.vram_bytes).collect();
+    match memories.iter().flatten().max() {
+        Some(bytes) => library::DeviceMemory::Bytes(*bytes),
+        None if memories.is_empty() => library::DeviceMemory::Cpu,
+        None => library::DeviceMemory::Unknown,
     }
 }
 
@@ -418,10 +462,44 @@ fn check_rules(rules: &mut Rules) -> Result<(), Refusal> {
             ),
         });
     }
+    for (setting, asked, range) in numbers(rules) {
+        if !range.contains(&asked) {
+            return Err(Refusal::OutOfRange {
+                setting: format!("rules.{setting}"),
+                asked,
+                least: *range.start(),
+                most: *range.end(),
+            });
+        }
+    }
     if rules.schedule.is_never() {
         return Err(Refusal::NoHours);
     }
     Ok(())
+}
+
+/// What is set of the rules about battery and GPUs, and what it may be.
+fn numbers(rules: &Rules) -> Vec<(&'static str, u32, RangeInclusive<u32>)> {
+    let gpu = &rules.gpu;
+    let (coolest, hottest) = (u32::from(*CELSIUS.start()), u32::from(*CELSIUS.end()));
+    let battery = rules.battery_percent.map(|percent| {
+        let most = u32::from(MOST_BATTERY_PERCENT);
+        ("battery_percent", u32::from(percent), 1..=most)
+    });
+    let celsius = gpu
+        .heat
+        .celsius
+        .map(|celsius| ("gpu.heat.celsius", u32::from(celsius), coolest..=hottest));
+    let always = [
+        ("gpu.load.percent", u32::from(gpu.load.percent), 1..=100),
+        ("gpu.load.seconds", gpu.load.seconds, 1..=MOST_LOAD_SECONDS),
+        (
+            "gpu.duty_percent",
+            u32::from(gpu.duty_percent),
+            u32::from(LEAST_DUTY_PERCENT)..=100,
+        ),
+    ];
+    always.into_iter().chain(battery).chain(celsius).collect()
 }
 
 fn until_morning(now: &jiff::Zoned) -> Result<Duration, ApiError> {
@@ -477,7 +555,7 @@ mod tests {
             change(&mut settings);
             checked(settings)
         };
-        let bad: [(Change, &str); 4] = [
+        let bad: [(Change, &str); 13] = [
             (
                 |settings| settings.balancer = Some("net".to_owned()),
                 "not_url",
@@ -491,6 +569,15 @@ mod tests {
                 |settings| settings.download_bytes_per_second = Some(0),
                 "no_download_rate",
             ),
+            (|it| it.rules.battery_percent = Some(0), "out_of_range"),
+            (|it| it.rules.battery_percent = Some(91), "out_of_range"),
+            (|it| it.rules.gpu.load.percent = 0, "out_of_range"),
+            (|it| it.rules.gpu.load.percent = 101, "out_of_range"),
+            (|it| it.rules.gpu.load.seconds = 0, "out_of_range"),
+            (|it| it.rules.gpu.load.seconds = 601, "out_of_range"),
+            (|it| it.rules.gpu.heat.celsius = Some(39), "out_of_range"),
+            (|it| it.rules.gpu.duty_percent = 9, "out_of_range"),
+            (|it| it.rules.gpu.duty_percent = 101, "out_of_range"),
         ];
         for (change, why) in bad {
             let error = settings(change).unwrap_err();

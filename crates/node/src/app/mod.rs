@@ -7,6 +7,7 @@
 
 pub mod api;
 mod commands;
+mod consumption;
 mod obstacles;
 mod owner;
 mod refusal;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_surroundings::{Observers, Wanted};
+use infera_surroundings::{Network, Observers, Wanted};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
@@ -34,8 +35,9 @@ use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
 use crate::engine_link::{ChildEngine, EngineError, EngineLink};
-use crate::governor::rules::Rules;
-use crate::gpu::{self, Card, GpuSample, Telemetry};
+use crate::governor::rules::{Held, Rules};
+use crate::governor::{Decision, Reason};
+use crate::gpu::{self, Card, GpuReader, GpuSample, Meter, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
 use crate::node::Around;
@@ -67,6 +69,8 @@ pub struct AppConfig {
     pub entropy: Arc<dyn Entropy>,
     /// What goes on around the program.
     pub observers: Observers,
+    /// What tells what the GPUs do; none for what this system has.
+    pub gpu_readers: Option<Vec<Box<dyn GpuReader>>>,
 }
 
 /// Settings that stand above the stored ones. `None` leaves them.
@@ -78,8 +82,8 @@ pub struct Overrides {
     pub balancer: Option<String>,
     /// Files of the models that answer jobs; they stand in place of all that were chosen.
     pub models: Option<Vec<PathBuf>>,
-    /// What computes.
-    pub device: Option<settings::DeviceSetting>,
+    /// What computes; empty for the best there is.
+    pub devices: Option<Vec<settings::DeviceSetting>>,
     /// How many jobs may run at once, for each model.
     pub jobs_at_once: Option<u32>,
     /// Whether a browser on this machine finds the window.
@@ -131,6 +135,8 @@ struct Parts {
     /// What the owner wants respected of what is seen around the program.
     rules: watch::Sender<Rules>,
     today: watch::Sender<Today>,
+    /// What the GPUs drew and is not written down. Held while it is being written.
+    meter: tokio::sync::Mutex<Meter>,
     /// When the stretch began that has not ended.
     open_stretch: watch::Sender<Option<i64>>,
     host: watch::Sender<Host>,
@@ -148,6 +154,8 @@ struct Parts {
 
 /// How often the day's figures are counted anew though nothing happened: midnight passes.
 const COUNT_TODAY: Duration = Duration::from_mins(1);
+/// So long the first word about the network is waited for: where nothing tells of it, none comes.
+const NETWORK_LIMIT: Duration = Duration::from_secs(2);
 /// A node that is being started anew answers commands after so long at most.
 const NODE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -165,10 +173,13 @@ impl App {
             .unwrap_or_else(|| folder.path().join("models"));
         let library = LibraryConfig {
             limits: preferences.settings.library_limits(),
+            metered: (!preferences.settings.rules.metered_downloads).then_some(false),
             ..LibraryConfig::new(&models_folder)
         };
         let library = Library::open(library, LibraryEdges::system()?).await?;
-        let readers = gpu::readers(&config.engine.processes);
+        let readers = config
+            .gpu_readers
+            .unwrap_or_else(|| gpu::readers(&config.engine.processes));
         let telemetry =
             Telemetry::start(readers, Arc::clone(&config.clock)).map_err(StartError::Threads)?;
         let renderer = config.engine.renderer();
@@ -209,6 +220,7 @@ impl App {
             around: Around {
                 seen: config.observers.seen.clone(),
                 rules: rules.subscribe(),
+                gpus: telemetry.seen(),
                 ready_to_sleep: config.observers.ready_to_sleep.clone(),
             },
         };
@@ -251,6 +263,7 @@ impl App {
             observers: config.observers,
             rules,
             today: watch::Sender::new(Today::default()),
+            meter: tokio::sync::Mutex::default(),
             open_stretch: watch::Sender::new(None),
             host: watch::Sender::new(host),
             states: watch::Sender::new(first),
@@ -266,6 +279,8 @@ impl App {
         tokio::spawn(app.clone().follow());
         tokio::spawn(app.clone().count_today());
         tokio::spawn(app.clone().keep_timeline());
+        tokio::spawn(app.clone().keep_consumption());
+        tokio::spawn(app.clone().spare_metered_network());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
@@ -292,6 +307,12 @@ impl App {
     /// The data folder, with its lock and its files.
     pub fn data(&self) -> &LockedDataDir {
         &self.0.data
+    }
+
+    /// Whether the connection costs by the byte. Not where the system does not tell.
+    pub async fn is_metered(&self) -> bool {
+        let mut seen = self.0.observers.seen.clone();
+        infera_surroundings::network(&mut seen, NETWORK_LIMIT).await == Some(Network::Metered)
     }
 
     /// Tells where the web window is; none when there is none any more.
@@ -348,6 +369,8 @@ impl App {
         let mut outside = parts.outside.subscribe();
         // The GPU is looked at while there is work, for the charts of the last minutes.
         let mut watching = None;
+        // And for the rules about it, less often.
+        let mut ruling = None;
         let mut allowed = preferences.borrow().settings.library_limits();
         let mut models = preferences.borrow().settings.models.clone();
         // What the names of the readings were last made of.
@@ -414,6 +437,13 @@ impl App {
             if working != watching.is_some() {
                 watching = working.then(|| parts.telemetry.watch());
             }
+            let look = preferences.borrow().settings.rules.gpu.look()
+                && snapshots
+                    .as_ref()
+                    .is_some_and(|snapshots| rules_look(&snapshots.borrow().decision));
+            if look != ruling.is_some() {
+                ruling = look.then(|| parts.telemetry.watch_for_rules());
+            }
             self.publish(None);
         }
     }
@@ -457,7 +487,7 @@ impl App {
             gpu::adapters(
                 &hardware.gpus,
                 &cards,
-                &settings.device,
+                &settings.devices,
                 &settings.excluded_adapters,
             )
         });
@@ -474,7 +504,7 @@ impl App {
             downloads: library.downloads,
             imports: library.imports,
             disk: library.disk,
-            today: *parts.today.borrow(),
+            today: parts.today.borrow().clone(),
             obstacles,
             preset: settings.rules.preset(),
             benchmark: parts.owner.use_now().borrow().benchmark.clone(),
@@ -525,6 +555,34 @@ impl App {
             current.clone_from(rules);
             changed
         });
+    }
+
+    /// Downloads wait while the connection costs by the byte, if the person wants that.
+    async fn spare_metered_network(self) {
+        let mut seen = self.0.observers.seen.clone();
+        let mut preferences = self.0.preferences.subscribe();
+        let mut ended = std::pin::pin!(self.ended());
+        let mut told = None;
+        if preferences.borrow().settings.rules.metered_downloads {
+            tokio::select! {
+                _ = infera_surroundings::network(&mut seen, NETWORK_LIMIT) => {}
+                // Whoever holds the program keeps its files from going.
+                () = &mut ended => return,
+            }
+        }
+        loop {
+            let is_rule = (preferences.borrow_and_update().settings.rules).metered_downloads;
+            let network = seen.borrow_and_update().network;
+            let metered = is_rule && network == Some(Network::Metered);
+            if told != Some(metered) && self.0.library.set_metered(metered).await.is_ok() {
+                told = Some(metered);
+            }
+            tokio::select! {
+                Ok(()) = seen.changed() => {}
+                Ok(()) = preferences.changed() => {}
+                () = &mut ended => return,
+            }
+        }
     }
 
     /// Counts the day's jobs whenever work was recorded, and as midnight passes.
@@ -626,6 +684,17 @@ impl App {
     }
 }
 
+/// Whether the rules about GPUs have anything to look at: while nothing else keeps the node from
+/// working.
+fn rules_look(decision: &Decision) -> bool {
+    let is_about_gpus = |held: &Held| held.rule.is_about_a_gpu();
+    match decision.reason {
+        None => true,
+        Some(Reason::Rule { .. }) => decision.held.iter().any(is_about_gpus),
+        Some(_) => false,
+    }
+}
+
 fn not_started(fault: &StartFault) -> ApiError {
     Refusal::NotStarted {
         fault: fault.clone(),
@@ -635,18 +704,19 @@ fn not_started(fault: &StartFault) -> ApiError {
 
 impl Overrides {
     /// What the environment sets, for a program that is started without a command line:
-    /// `INFERA_BALANCER`, `INFERA_MODEL`, `INFERA_DEVICE` (`auto`, `cpu`, or part of a GPU's
-    /// name), `INFERA_AGREE=1`, `INFERA_WEB_CONTROL=1`.
+    /// `INFERA_BALANCER`, `INFERA_MODEL`, `INFERA_DEVICE` (`auto`, `cpu`, or what names a
+    /// GPU; several with commas between them), `INFERA_AGREE=1`, `INFERA_WEB_CONTROL=1`.
     pub fn from_environment() -> Self {
         let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
         Self {
             agreed: text("INFERA_AGREE").map(|text| text == "1"),
             balancer: text("INFERA_BALANCER"),
             models: text("INFERA_MODEL").map(|path| vec![path.into()]),
-            device: text("INFERA_DEVICE").map(|name| match &*name {
-                "auto" => settings::DeviceSetting::Auto,
-                "cpu" => settings::DeviceSetting::Cpu,
-                _ => settings::DeviceSetting::Named { name },
+            devices: text("INFERA_DEVICE").map(|names| {
+                let names = names.split(',').map(str::trim);
+                names
+                    .filter_map(settings::DeviceSetting::parse)
+                    .collect()
             }),
             jobs_at_once: None,
             web_control: text("INFERA_WEB_CONTROL").map(|text| text == "1"),
@@ -659,7 +729,7 @@ impl Overrides {
         let Settings {
             balancer,
             models,
-            device,
+            devices,
             jobs_at_once,
             web_control,
             ..
@@ -677,7 +747,9 @@ impl Overrides {
                 .map(|path| path.to_string_lossy().into_owned())
                 .collect();
         }
-        *device = self.device.unwrap_or_else(|| device.clone());
+        if let Some(chosen) = self.devices {
+            *devices = chosen;
+        }
         *jobs_at_once = self.jobs_at_once.unwrap_or(*jobs_at_once);
         *web_control = self.web_control.unwrap_or(*web_control);
         *preferences != before

@@ -50,11 +50,26 @@ pub enum Refusal {
     /// No installed file has this path: it was deleted meanwhile.
     #[error("There is no such model on this machine")]
     NoSuchModel,
+    /// No device that computes has this id: it was never chosen, or is no longer.
+    #[error("There is no such device among those that compute")]
+    NoSuchDevice,
     /// Somebody is always away for a minute, and never for more than a day.
     #[error("After how many minutes you are away must be from 1 to {most}, not {asked}")]
     AwayMinutes {
         /// What was to be set.
         asked: u32,
+        /// The most that can be.
+        most: u32,
+    },
+    /// A number in a rule that makes no sense there.
+    #[error("{setting} must be from {least} to {most}, not {asked}")]
+    OutOfRange {
+        /// Its path: `rules.gpu.heat.celsius`.
+        setting: String,
+        /// What was to be set.
+        asked: u32,
+        /// The least that can be.
+        least: u32,
         /// The most that can be.
         most: u32,
     },
@@ -250,6 +265,9 @@ impl Refusal {
             Self::ModelBroken { .. } => "Choose another model",
             Self::ModelTooLarge { .. } => {
                 "Choose a smaller model, another device, or a smaller reserve in the settings"
+            }
+            Self::OutOfRange { least, most, .. } => {
+                return Some(format!("Choose between {least} and {most}"));
             }
             Self::JobsAtOnce { most, .. } => return Some(format!("Choose between 1 and {most}")),
             Self::NoDownloadRate => "Leave the limit empty, or pause the download",

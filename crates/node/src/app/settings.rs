@@ -13,6 +13,7 @@ use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
+use crate::tariff::Electricity;
 
 /// What is kept of a person's choices.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,8 +41,9 @@ pub struct Setup {
 pub struct Settings {
     /// The network's address; none until one is chosen.
     pub balancer: Option<String>,
-    /// What computes.
-    pub device: DeviceSetting,
+    /// What computes, each device beside the others. Without any: the best GPU there is, else the
+    /// processor.
+    pub devices: Vec<DeviceSetting>,
     /// [`crate::gpu::Adapter::id`]s that are never used.
     pub excluded_adapters: Vec<String>,
     /// GPU memory that is left to other programs.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub models: Vec<String>,
     /// When the node leaves the machine to its owner.
     pub rules: Rules,
+    /// What electricity costs here, for what the work costs.
+    pub electricity: Electricity,
     /// What all downloads may take of the line together; none for no limit.
     pub download_bytes_per_second: Option<u64>,
     /// What models and unfinished downloads may take of the disk; none for all that there is.
@@ -73,26 +77,37 @@ pub struct Settings {
     pub closing_explained: bool,
 }
 
-/// What models are computed on. A change ends the engines; jobs in progress go back to the network.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+/// One of the devices that models are computed on. A change ends the engines; jobs in progress go
+/// back to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "device", rename_all = "snake_case")]
 pub enum DeviceSetting {
-    /// Discrete GPU, then integrated GPU, then CPU.
-    #[default]
-    Auto,
-    /// No GPU.
+    /// The processor.
     Cpu,
     /// One GPU. If it is gone, nothing else takes its place.
     Adapter {
         /// [`crate::gpu::Adapter::id`].
         id: String,
     },
-    /// The first whose name or API contains this text, software adapters included. Only the
-    /// command line sets it.
+    /// What a text names, software adapters included. Only the command line sets it.
     Named {
-        /// Part of the name or the API, in any case.
+        /// The place on the PCI bus, the number in the list of `infera check`, or part of the name
+        /// or the API, in any case.
         name: String,
     },
+}
+
+impl DeviceSetting {
+    /// From the command line's words: `cpu`, or what names a GPU. None for `auto`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => None,
+            "cpu" => Some(Self::Cpu),
+            name => Some(Self::Named {
+                name: name.to_owned(),
+            }),
+        }
+    }
 }
 
 /// The window's colours.
@@ -159,9 +174,9 @@ impl Settings {
         }
     }
 
-    /// The same in the engine's words.
-    pub(crate) fn device_choice(&self) -> DeviceChoice {
-        gpu::device_choice(&self.device, &self.excluded_adapters)
+    /// What computes in the engine's words: at least one.
+    pub(crate) fn device_choices(&self) -> Vec<DeviceChoice> {
+        gpu::device_choices(&self.devices, &self.excluded_adapters)
     }
 }
 
@@ -169,12 +184,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             balancer: None,
-            device: DeviceSetting::Auto,
+            devices: Vec::new(),
             excluded_adapters: Vec::new(),
             vram_reserve_bytes: 1 << 29,
             jobs_at_once: 4,
             models: Vec::new(),
             rules: Rules::default(),
+            electricity: Electricity::default(),
             download_bytes_per_second: None,
             models_quota_bytes: None,
             start_with_system: false,
@@ -223,7 +239,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -267,13 +283,34 @@ impl Preferences {
 fn migrate(value: &mut Value, from: u64) {
     for version in from..VERSION {
         tracing::info!(version, "the settings are brought up to date");
+        if version == 2 {
+            several_devices(value);
+        }
         value["version"] = (version + 1).into();
     }
+}
+
+/// Version 2 had one device, and a word for the best one.
+fn several_devices(value: &mut Value) {
+    let Some(settings) = value.get_mut("settings").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let Some(device) = settings.remove("device") else {
+        return;
+    };
+    let is_automatic = device.get("device").and_then(Value::as_str) == Some("auto");
+    let devices = if is_automatic {
+        Vec::new()
+    } else {
+        vec![device]
+    };
+    settings.insert("devices".to_owned(), devices.into());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::governor::gpu_rules::GpuRules;
 
     fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -290,9 +327,12 @@ mod tests {
         assert_eq!(Preferences::read(&path).unwrap(), Preferences::default());
         let mut preferences = Preferences::default();
         preferences.setup.agreed = true;
-        preferences.settings.device = DeviceSetting::Adapter {
-            id: "0000:01:00.0".to_owned(),
-        };
+        preferences.settings.devices = vec![
+            DeviceSetting::Adapter {
+                id: "0000:01:00.0".to_owned(),
+            },
+            DeviceSetting::Cpu,
+        ];
         preferences.settings.models = vec!["/models/a.gguf".to_owned()];
         preferences.write(&path).unwrap();
         assert_eq!(Preferences::read(&path).unwrap(), preferences);
@@ -330,8 +370,7 @@ mod tests {
   "version": 1
 }"#;
 
-    /// What version 2 adds, every field of it. A change that makes the test below fail raises
-    /// [`VERSION`].
+    /// What version 2 adds. Files like it are on people's machines, too.
     const RULES: &str = r#"{
   "away": { "on": true, "minutes": 5 },
   "battery": false,
@@ -355,6 +394,31 @@ mod tests {
         value
     }
 
+    /// What version 3 adds to the rules, every field of it. A change that makes the test below fail
+    /// raises [`VERSION`].
+    const GPU_RULES: &str = r#"{
+  "duty_percent": 60,
+  "heat": { "on": false, "celsius": 75 },
+  "load": { "on": false, "percent": 45, "seconds": 20 },
+  "memory": { "on": false }
+}"#;
+    /// What version 3 adds, every field of it. A change that makes the test below fail raises
+    /// [`VERSION`].
+    const ELECTRICITY: &str = r#"{ "currency": "CHF", "price_per_kwh": "0.30" }"#;
+
+    fn version_3() -> Value {
+        let mut value = version_2();
+        value["version"] = 3.into();
+        value["settings"]["rules"]["battery_percent"] = 20.into();
+        value["settings"]["rules"]["gpu"] = serde_json::from_str(GPU_RULES).unwrap();
+        value["settings"]["rules"]["metered_downloads"] = false.into();
+        value["settings"]["electricity"] = serde_json::from_str(ELECTRICITY).unwrap();
+        let settings = value["settings"].as_object_mut().unwrap();
+        let device = settings.remove("device").unwrap();
+        settings.insert("devices".to_owned(), vec![device].into());
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -362,14 +426,37 @@ mod tests {
         assert_eq!(preferences.settings.jobs_at_once, 2);
         assert_eq!(preferences.settings.theme, Theme::Dark);
         assert_eq!(preferences.settings.rules, Rules::default());
+        let of_version_1 = DeviceSetting::Adapter {
+            id: "0000:01:00.0".to_owned(),
+        };
+        assert_eq!(preferences.settings.devices, [of_version_1]);
     }
 
     #[test]
-    fn a_file_of_version_2_is_read_and_written_as_it_is() {
+    fn a_file_of_version_2_is_read_and_what_came_later_has_its_default() {
         let (_folder, path) = file(&version_2().to_string());
+        let settings = Preferences::read(&path).unwrap().settings;
+        assert_eq!(settings.rules.programs, ["blender"]);
+        assert_eq!(settings.rules.gpu, GpuRules::default());
+        assert_eq!(settings.rules.battery_percent, None);
+        assert_eq!(settings.electricity, Electricity::default());
+        assert!(settings.rules.metered_downloads);
+    }
+
+    #[test]
+    fn a_file_of_version_3_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_3().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_2());
+        assert_eq!(written, version_3());
+    }
+
+    #[test]
+    fn one_device_becomes_a_list_and_automatic_an_empty_one() {
+        let mut automatic = version_2();
+        automatic["settings"]["device"] = serde_json::json!({ "device": "auto" });
+        let (_folder, path) = file(&automatic.to_string());
+        assert_eq!(Preferences::read(&path).unwrap().settings.devices, []);
     }
 
     #[test]
@@ -395,12 +482,29 @@ mod tests {
         let mut expected = before.clone();
         expected.rules.away.minutes = 3;
         assert_eq!(after, expected);
+        // Where there was none before.
+        let after = change(r#"{"rules.gpu.heat.celsius":75}"#)
+            .apply(&before)
+            .unwrap();
+        assert_eq!(after.rules.gpu.heat.celsius, Some(75));
+        // A command line writes a number, the window what was typed.
+        for price in ["0.32", "\"0.32\"", "\"0,32\""] {
+            let after = change(&format!(r#"{{"electricity.price_per_kwh":{price}}}"#))
+                .apply(&before)
+                .unwrap();
+            assert_eq!(after.fields()["electricity"]["price_per_kwh"], "0.32");
+        }
         for bad in [
             r#"{"rules.away":1}"#,
             r#"{"rules.away.minutes.more":1}"#,
+            r#"{"rules.gpu.heat.celsius":"hot"}"#,
+            r#"{"rules.gpu.load.percent":-1}"#,
             r#"{"rules.":1}"#,
             r#"{"colour":1}"#,
             r#"{"jobs_at_once":"many"}"#,
+            r#"{"electricity.price_per_kwh":"much"}"#,
+            r#"{"electricity.price_per_kwh":-0.1}"#,
+            r#"{"electricity.currency":"euro"}"#,
         ] {
             assert!(change(bad).apply(&before).is_err(), "{bad}");
         }
@@ -411,7 +515,11 @@ mod tests {
         for (content, words) in [
             ("{", "are damaged"),
             (r#"{"settings":{"jobs_at_once":"many"}}"#, "are damaged"),
-            (r#"{"version":3}"#, "newer version"),
+            (
+                r#"{"settings":{"electricity":{"price_per_kwh":"free"}}}"#,
+                "are damaged",
+            ),
+            (r#"{"version":4}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

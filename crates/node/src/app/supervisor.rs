@@ -18,6 +18,7 @@ use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 use crate::http_link::HttpLink;
 use crate::identity::{self, IdentityError, Keychain, KeychainFault};
+use crate::library::InstalledFile;
 use crate::node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use crate::state::StartFault;
 use crate::store::Store;
@@ -65,7 +66,7 @@ pub(super) struct Supervisor {
 struct Wish {
     hold: Option<Hold>,
     balancer: Option<String>,
-    device: DeviceChoice,
+    devices: Vec<DeviceChoice>,
     models: Vec<PathBuf>,
     jobs_at_once: u32,
     reserve_bytes: u64,
@@ -157,12 +158,13 @@ impl Supervisor {
             }
         };
         let config = NodeConfig {
-            models: wish
-                .models
-                .iter()
-                .map(|path| ModelConfig {
-                    path: path.clone(),
-                    device: wish.device.clone(),
+            devices: wish.devices.clone(),
+            models: with_needs(wish.models.clone())
+                .await
+                .into_iter()
+                .map(|(path, needed_bytes)| ModelConfig {
+                    path,
+                    needed_bytes,
                     context_tokens: self.context_tokens,
                     sequences: wish.jobs_at_once,
                     reserve_bytes: wish.reserve_bytes,
@@ -209,6 +211,19 @@ impl Supervisor {
     }
 }
 
+/// Each model's file with the device memory it takes, as far as the file tells.
+async fn with_needs(models: Vec<PathBuf>) -> Vec<(PathBuf, Option<u64>)> {
+    let unknown = models.iter().map(|path| (path.clone(), None)).collect();
+    let read = move || {
+        let need = |path: PathBuf| {
+            let needed = InstalledFile::at(&path).needed_bytes;
+            (path, needed)
+        };
+        models.into_iter().map(need).collect()
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or(unknown)
+}
+
 fn other(error: &dyn std::error::Error) -> StartFault {
     StartFault::Other {
         message: error.to_string(),
@@ -228,7 +243,7 @@ impl Wish {
         Self {
             hold,
             balancer: settings.balancer.clone(),
-            device: settings.device_choice(),
+            devices: settings.device_choices(),
             models: settings.models.iter().map(PathBuf::from).collect(),
             jobs_at_once: settings.jobs_at_once,
             reserve_bytes: settings.vram_reserve_bytes,

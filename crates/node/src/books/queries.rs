@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 use super::csv;
 use super::sums::{self, Worked};
 use super::{
-    Earnings, EarningsBucket, EarningsQuery, Estimate, JobRow, JobsPage, JobsQuery, JobsSort,
-    PointSums, Today,
+    Consumption, DeviceToday, Earnings, EarningsBucket, EarningsQuery, Estimate, JobRow, JobsPage,
+    JobsQuery, JobsSort, PointSums, Today,
 };
 use crate::store::{Store, StoreError, job_row, to_word};
 
@@ -113,6 +113,8 @@ impl Store {
                 buckets,
                 unlisted,
                 estimate,
+                // What the program measured is added to it.
+                consumption: Consumption::default(),
             })
         })
         .await
@@ -152,6 +154,21 @@ impl Store {
     pub async fn today(&self, now: &Zoned) -> Result<Today, StoreError> {
         let start_ms = sums::day_start(now);
         self.run(async move |connection| {
+            let mut transaction = connection.begin().await?;
+            let devices = sqlx::query(AssertSqlSafe(format!(
+                "SELECT device, coalesce(sum(points), 0), coalesce(sum(kind = 'job'), 0)
+                 FROM work WHERE {ENDED} >= ? AND device IS NOT NULL GROUP BY device"
+            )))
+            .bind(start_ms)
+            .fetch_all(&mut *transaction)
+            .await?;
+            let devices = devices.iter().map(|row| {
+                Ok(DeviceToday {
+                    device: row.try_get(0)?,
+                    micro_points: row.try_get(1)?,
+                    jobs: row.try_get(2)?,
+                })
+            });
             let row = sqlx::query(AssertSqlSafe(format!(
                 "SELECT coalesce(sum(points), 0), coalesce(sum(kind = 'job'), 0),
                     coalesce(sum(kind = 'job' AND verdict = 'verified'), 0),
@@ -160,7 +177,7 @@ impl Store {
                  FROM work WHERE {ENDED} >= ?"
             )))
             .bind(start_ms)
-            .fetch_one(connection)
+            .fetch_one(&mut *transaction)
             .await?;
             Ok(Today {
                 micro_points: row.try_get(0)?,
@@ -168,6 +185,7 @@ impl Store {
                 verified: row.try_get(2)?,
                 pending: row.try_get(3)?,
                 failed: row.try_get(4)?,
+                devices: devices.collect::<Result<_, sqlx::Error>>()?,
             })
         })
         .await
@@ -290,6 +308,7 @@ mod tests {
                 references: Vec::new(),
             },
             tokens_per_second: Some(10.0),
+            device: None,
         }
     }
 
@@ -548,6 +567,8 @@ mod tests {
         rows[4].record.kind = WorkKind::Audit;
         rows[4].record.verdict = VerdictStatus::Failed;
         rows[4].record.points = 90;
+        // What this program did not see computed is no device's.
+        rows[1].device = Some("cpu".to_owned());
         fill(&store, rows).await;
         let points = Points {
             confirmed: 3_500_090,
@@ -589,7 +610,12 @@ mod tests {
                 jobs: 4,
                 verified: 1,
                 pending: 1,
-                failed: 1
+                failed: 1,
+                devices: vec![DeviceToday {
+                    device: "cpu".to_owned(),
+                    micro_points: 1_000_000,
+                    jobs: 1
+                }]
             }
         );
     }

@@ -51,18 +51,41 @@ pub(super) fn bucket_starts(period: Period, first_ms: Option<i64>, now: &Zoned) 
 /// First and last millisecond of each bucket as JSON. What a wrong clock dated before the first or
 /// after the last is in these.
 pub(super) fn spans(starts: &[i64]) -> String {
-    let spans: Vec<_> = (0..starts.len())
-        .map(|index| {
-            let from = if index == 0 { i64::MIN } else { starts[index] };
-            let to = starts.get(index + 1).map_or(i64::MAX, |next| next - 1);
-            [from, to]
-        })
+    let from_the_beginning: Vec<_> = std::iter::once(i64::MIN)
+        .chain(starts.iter().skip(1).copied())
+        .take(starts.len())
+        .collect();
+    spans_from(&from_the_beginning)
+}
+
+/// The same without what is before the first.
+pub(super) fn spans_from(starts: &[i64]) -> String {
+    let ends = starts.iter().skip(1).map(|next| next - 1);
+    let ends = ends.chain(std::iter::once(i64::MAX));
+    let spans: Vec<_> = starts
+        .iter()
+        .zip(ends)
+        .map(|(from, to)| [*from, to])
         .collect();
     serde_json::to_string(&spans).expect("numbers can be written")
 }
 
+/// The first moments of the last days, today's last.
+pub(crate) fn last_days(count: usize, now: &Zoned) -> Vec<i64> {
+    let mut starts: Vec<_> = (0..count)
+        .filter_map(|days| {
+            let date = now.date().checked_sub((days as i64).days()).ok()?;
+            date_start(date, now)
+        })
+        .collect();
+    starts.reverse();
+    // A day that a time zone leaves out begins with the next one.
+    starts.dedup();
+    starts
+}
+
 /// The first moment of the day of `now`.
-pub(super) fn day_start(now: &Zoned) -> i64 {
+pub(crate) fn day_start(now: &Zoned) -> i64 {
     date_start(now.date(), now).unwrap_or_else(|| now.timestamp().as_millisecond())
 }
 
@@ -254,6 +277,25 @@ mod tests {
         );
         let later = Some(ms("2027-01-01T00:00[UTC]"));
         assert_eq!(bucket_starts(Period::Day, later, &now).len(), 1);
+    }
+
+    #[test]
+    fn the_last_days_are_local_and_there_is_none_that_was_left_out() {
+        let zone = "Europe/Berlin";
+        let now = at("2026-03-30T00:30[Europe/Berlin]");
+        assert_eq!(
+            written(&last_days(3, &now), zone),
+            ["2026-03-28 00:00", "2026-03-29 00:00", "2026-03-30 00:00"]
+        );
+        // Samoa went from the 29th to the 31st.
+        let now = at("2012-01-01T12:00[Pacific/Apia]");
+        assert_eq!(
+            written(&last_days(4, &now), "Pacific/Apia"),
+            ["2011-12-29 00:00", "2011-12-31 00:00", "2012-01-01 00:00"]
+        );
+        assert_eq!(spans_from(&[5, 9]), "[[5,8],[9,9223372036854775807]]");
+        assert_eq!(spans(&[5]), "[[-9223372036854775808,9223372036854775807]]");
+        assert_eq!(spans(&[]), "[]");
     }
 
     #[test]

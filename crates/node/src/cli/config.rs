@@ -47,8 +47,12 @@ pub(super) async fn config(
         .code(2));
     }
     if let Some(value) = value {
-        // What is no JSON is a text.
-        let value_in_json = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        // What is no JSON is a text, and so is a number that would lose a digit: a price of 0.30.
+        let value_in_json = match serde_json::from_str(value) {
+            Ok(Value::Number(number)) if number.to_string() != value => Value::from(value),
+            Ok(json) => json,
+            Err(_) => Value::from(value),
+        };
         let change = SettingsChange(Map::from_iter([(name.to_owned(), value_in_json)]));
         change.clone().apply(&settings).map_err(|error| {
             Fault::with_advice(

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod config;
 mod duration;
+mod earnings;
 mod local_engine;
 mod log;
 mod model;
@@ -66,6 +67,9 @@ enum Command {
         /// Finish the jobs in progress first
         #[arg(long)]
         finish: bool,
+        /// Only this device, until it is resumed: its id or number in `infera status`
+        #[arg(long, conflicts_with_all = ["duration", "finish"])]
+        device: Option<String>,
         #[command(flatten)]
         show: Show,
     },
@@ -75,14 +79,20 @@ enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration,
               num_args = 0..=1, default_missing_value = "1h")]
         anyway: Option<Duration>,
+        /// Only this device: its id or number in `infera status`
+        #[arg(long, conflicts_with = "anyway")]
+        device: Option<String>,
         #[command(flatten)]
         show: Show,
     },
     /// Show when the node leaves the machine to you, and what it sees, or choose a preset
+    #[command(args_conflicts_with_subcommands = true)]
     Rules {
         preset: Option<rules::PresetName>,
         #[command(flatten)]
         show: Show,
+        #[command(subcommand)]
+        command: Option<rules::RulesCommand>,
     },
     /// Compare this machine with what the network asks for
     Check {
@@ -105,6 +115,8 @@ enum Command {
     },
     /// Show the points earned
     Points(Show),
+    /// Show the points earned, and what the electricity for them cost
+    Earnings(Show),
     /// List, get and remove models
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -174,9 +186,11 @@ struct Run {
     /// A model file to serve (GGUF); may be given again [default: as before]
     #[arg(long = "model", value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// Where to compute: auto, cpu, or a part of a GPU's name [default: as before, at first auto]
-    #[arg(long, value_parser = parse_device)]
-    device: Option<DeviceChoice>,
+    /// Where to compute: auto, cpu, or a GPU by its name or a part of it, its number in `infera
+    /// check`, or its place on the PCI bus; may be given again, and all of them compute [default: as
+    /// before, at first auto]
+    #[arg(long = "device", value_name = "DEVICE", value_parser = parse_device)]
+    devices: Vec<DeviceChoice>,
     /// How many jobs may run at once, for each model [default: as before, at first 4]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     sequences: Option<u32>,
@@ -242,12 +256,31 @@ pub(crate) fn main() -> ExitCode {
             Command::Id { data, key } => run::print_id(&data, &key).await,
             Command::Status(show) => remote::status(&show).await,
             Command::Pause {
+                device: Some(device),
+                show,
+                ..
+            } => remote::pause_device(&show, &device).await,
+            Command::Pause {
                 duration,
                 finish,
+                device: None,
                 show,
             } => remote::pause(&show, duration, finish).await,
-            Command::Resume { anyway, show } => remote::resume(&show, anyway).await,
-            Command::Rules { preset, show } => rules::rules(&show, preset).await,
+            Command::Resume {
+                device: Some(device),
+                show,
+                ..
+            } => remote::resume_device(&show, &device).await,
+            Command::Resume {
+                anyway,
+                device: None,
+                show,
+            } => remote::resume(&show, anyway).await,
+            Command::Rules {
+                command: Some(command),
+                ..
+            } => rules::run(command).await,
+            Command::Rules { preset, show, .. } => rules::rules(&show, preset).await,
             Command::Check {
                 balancer,
                 ca_file,
@@ -255,6 +288,7 @@ pub(crate) fn main() -> ExitCode {
             } => remote::check(&show, balancer, ca_file.as_deref()).await,
             Command::History { limit, show } => remote::history(&show, limit).await,
             Command::Points(show) => remote::points(&show).await,
+            Command::Earnings(show) => earnings::earnings(&show).await,
             Command::Model(command) => model::run(command).await,
             Command::Config { name, value, show } => {
                 config::config(&show, name.as_deref(), value.as_deref()).await
@@ -313,6 +347,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn rules_have_presets_and_programs() {
+        let rules = |words: &[&str]| {
+            let words = ["infera", "rules"].iter().chain(words);
+            let parsed = Arguments::try_parse_from(words).ok()?;
+            match parsed.command {
+                Command::Rules {
+                    preset,
+                    command,
+                    show,
+                } => Some((preset.is_some(), command.is_some(), show.json)),
+                _ => None,
+            }
+        };
+        assert_eq!(rules(&[]), Some((false, false, false)));
+        assert_eq!(rules(&["nights", "--json"]), Some((true, false, true)));
+        assert_eq!(rules(&["programs"]), Some((false, true, false)));
+        assert!(rules(&["programs", "--add", "a", "--remove", "b", "--json"]).is_some());
+        assert_eq!(rules(&["films"]), None);
     }
 
     #[test]

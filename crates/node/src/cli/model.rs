@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use infera_node::app::api::{AppState, ByPath, UseModel};
+use infera_node::app::api::{AppState, ById, ByPath, UseModel};
 use infera_node::library::{CatalogueItem, DownloadRequest, DownloadState, Fit, InstalledModel};
 use serde_json::json;
 
@@ -30,6 +30,9 @@ pub(super) enum ModelCommand {
     Get {
         /// A model of the catalogue (`model list --available`), or the https:// address of a GGUF file
         model: String,
+        /// Over a metered connection too, whatever it costs
+        #[arg(long)]
+        anyway: bool,
         #[command(flatten)]
         show: Show,
     },
@@ -78,7 +81,11 @@ pub(super) async fn run(command: ModelCommand) -> Result<ExitCode, Fault> {
             let items: Vec<CatalogueItem> = Control::of(&show)?.call("catalogue", &()).await?;
             output(&show, &items, |items| catalogue(items))
         }
-        ModelCommand::Get { model, show } => get(&Control::of(&show)?, &model).await,
+        ModelCommand::Get {
+            model,
+            anyway,
+            show,
+        } => get(&Control::of(&show)?, &model, anyway).await,
         ModelCommand::Import { file, show } => {
             let path = std::path::absolute(&file).unwrap_or(file);
             import(&Control::of(&show)?, &path).await
@@ -144,7 +151,7 @@ fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
-async fn get(control: &Control, model: &str) -> Result<ExitCode, Fault> {
+async fn get(control: &Control, model: &str, anyway: bool) -> Result<ExitCode, Fault> {
     let request = if model.contains("://") {
         DownloadRequest::Url {
             url: model.to_owned(),
@@ -160,6 +167,13 @@ async fn get(control: &Control, model: &str) -> Result<ExitCode, Fault> {
         DownloadRequest::Url { url: asked } => url == asked,
     };
     let mut progress = Progress::new();
+    if anyway
+        && let Some(download) =
+            (state.downloads.iter()).find(|download| is_it(&download.id, &download.url))
+    {
+        let id = download.id.clone();
+        state = control.call("download_anyway", &ById { id }).await?;
+    }
     loop {
         let download = state
             .downloads
@@ -174,6 +188,14 @@ async fn get(control: &Control, model: &str) -> Result<ExitCode, Fault> {
                     message,
                     "the model is not here; what has come is kept",
                     "mend that and ask for it again",
+                ));
+            }
+            DownloadState::Metered { message } => {
+                progress.clear();
+                return Err(Fault::with_advice(
+                    message,
+                    "the model is not here yet; what has come is kept",
+                    "wait for another connection, or ask for it with --anyway",
                 ));
             }
             DownloadState::Verifying { done_bytes } => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_node::app::api::{ApiError, AppState, ForSeconds, PauseRequest};
+use infera_node::app::api::{ApiError, AppState, ById, ForSeconds, PauseRequest};
 use infera_node::app::settings::Preferences;
 use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
@@ -13,7 +13,7 @@ use infera_node::data_dir::{ControlFile, DataDirError};
 use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
 use infera_node::look_up::{NotFound, look_up};
-use infera_node::state::{Connection, EngineStatus, NodeSnapshot, rate};
+use infera_node::state::{Connection, DeviceStatus, EngineStatus, NodeSnapshot, Summary, rate};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
 use infera_protocol::shown;
@@ -57,6 +57,78 @@ pub(super) async fn resume(show: &Show, anyway: Option<Duration>) -> Result<Exit
         }
     };
     output(show, &snapshot, |snapshot| snapshot.state.sentence.clone())
+}
+
+pub(super) async fn pause_device(show: &Show, device: &str) -> Result<ExitCode, Fault> {
+    leave_device(show, device, "pause_device").await
+}
+
+pub(super) async fn resume_device(show: &Show, device: &str) -> Result<ExitCode, Fault> {
+    leave_device(show, device, "resume_device").await
+}
+
+async fn leave_device(show: &Show, device: &str, command: &str) -> Result<ExitCode, Fault> {
+    let control = Control::of(show)?;
+    let devices = control.node("state", &()).await?.devices;
+    let id = device_named(&devices, device)
+        .ok_or_else(|| {
+            Fault::with_advice(
+                &format!("no device that computes is called `{}`", shown::line(device)),
+                "nothing was changed",
+                "name one by its id or its number in `infera status`",
+            )
+            .code(2)
+        })?
+        .id
+        .clone();
+    let snapshot = control.node(command, &ById { id }).await?;
+    output(show, &snapshot, |snapshot| {
+        device_rows(&snapshot.devices, &snapshot.state.summary).join("\n")
+    })
+}
+
+/// By its id, or its number in the list, counted from 0.
+fn device_named<'a>(devices: &'a [DeviceStatus], named: &str) -> Option<&'a DeviceStatus> {
+    devices
+        .iter()
+        .find(|device| device.id == named)
+        .or_else(|| devices.get(named.parse::<usize>().ok()?))
+}
+
+/// One line for each device: its number, what it is, what it does.
+fn device_rows(devices: &[DeviceStatus], summary: &Summary) -> Vec<String> {
+    let rows = devices.iter().enumerate().map(|(number, device)| {
+        let what = format!("{number}  {} ({})", shown::line(&device.name), shown::line(&device.id));
+        vec![what, device_state(device, summary)]
+    });
+    let rows: Vec<_> = rows.collect();
+    table(&rows, &[]).lines().map(str::to_owned).collect()
+}
+
+fn device_state(device: &DeviceStatus, summary: &Summary) -> String {
+    let busy = match (device.jobs, device.audits) {
+        (0, 0) => None,
+        (0, audits) => Some(format!("checking {audits}")),
+        (jobs, _) => Some(match device.tokens_per_second {
+            Some(speed) => format!("{jobs} at work, {} tokens/s", rate(speed)),
+            None => format!("{jobs} at work"),
+        }),
+    };
+    if device.missing {
+        "is not there".to_owned()
+    } else if let Some(busy) = busy {
+        busy
+    } else if device.paused {
+        "paused by you".to_owned()
+    } else if device.reason.is_some() || matches!(summary, Summary::NoModel) {
+        "rests".to_owned()
+    } else {
+        let models = device.models.iter();
+        let models: Vec<_> = models
+            .map(|model| format!("{}: {}", model.name, engine(&model.engine)))
+            .collect();
+        models.join(", ")
+    }
 }
 
 pub(super) async fn history(show: &Show, limit: u32) -> Result<ExitCode, Fault> {
@@ -231,6 +303,21 @@ fn check_table(check: &Check) -> String {
             lines.push(format!("      {}", shown::line(remedy)));
         }
     }
+    // As `--device` takes them.
+    let gpus = check.hardware.gpus.iter().enumerate().map(|(number, gpu)| {
+        let place = gpu.pci_id.as_deref().unwrap_or_default();
+        vec![
+            format!("GPU {number}"),
+            shown::line(&gpu.name).into_owned(),
+            shown::line(&gpu.api).into_owned(),
+            shown::line(place).into_owned(),
+        ]
+    });
+    let gpus: Vec<_> = gpus.collect();
+    if !gpus.is_empty() {
+        lines.push(String::new());
+        lines.push(table(&gpus, &[]));
+    }
     lines.join("\n")
 }
 
@@ -265,6 +352,10 @@ fn describe(snapshot: &NodeSnapshot) -> String {
             "Model".to_owned(),
             format!("{}{device}: {}", model.name, engine(&model.engine)),
         ]);
+    }
+    if snapshot.devices.len() > 1 {
+        let devices = device_rows(&snapshot.devices, &snapshot.state.summary);
+        rows.extend(devices.into_iter().map(|device| vec!["Device".to_owned(), device]));
     }
     for work in &snapshot.work {
         let kind = match work.kind {

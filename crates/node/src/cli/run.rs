@@ -63,7 +63,8 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
             agreed: (!arguments.web || arguments.agree).then_some(true),
             balancer: arguments.balancer,
             models: (!models.is_empty()).then_some(models),
-            device: arguments.device.map(device_setting),
+            devices: (!arguments.devices.is_empty())
+                .then(|| arguments.devices.into_iter().filter_map(device_setting).collect()),
             jobs_at_once: arguments.sequences,
             web_control: None,
         },
@@ -71,6 +72,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         observers: Observers::start(Wanted::default()),
+        gpu_readers: None,
     };
     let app = App::start(config)
         .await
@@ -237,12 +239,13 @@ fn readable(path: &Path) -> Result<PathBuf, Fault> {
     Ok(absolute)
 }
 
-fn device_setting(choice: DeviceChoice) -> DeviceSetting {
+/// None for the best there is.
+fn device_setting(choice: DeviceChoice) -> Option<DeviceSetting> {
     match choice {
-        DeviceChoice::Auto | DeviceChoice::AutoExcept(_) => DeviceSetting::Auto,
-        DeviceChoice::Adapter(id) => DeviceSetting::Adapter { id },
-        DeviceChoice::Cpu => DeviceSetting::Cpu,
-        DeviceChoice::Named(name) => DeviceSetting::Named { name },
+        DeviceChoice::Auto | DeviceChoice::AutoExcept(_) => None,
+        DeviceChoice::Adapter(id) => Some(DeviceSetting::Adapter { id }),
+        DeviceChoice::Cpu => Some(DeviceSetting::Cpu),
+        DeviceChoice::Named(name) => Some(DeviceSetting::Named { name }),
     }
 }
 

@@ -16,7 +16,6 @@ use super::work::Duty;
 use super::{Controller, Input};
 use crate::books::JobRow;
 use crate::clock::random_32;
-use crate::governor::Mode;
 use crate::store::{StoreError, StoredReport};
 
 /// An audit that is being computed.
@@ -42,6 +41,8 @@ pub(super) struct Report {
     sending: bool,
     tokens: u32,
     started_ms: i64,
+    /// What it was computed on; none for one of an earlier run.
+    device: Option<String>,
 }
 
 impl Controller {
@@ -58,8 +59,10 @@ impl Controller {
         {
             return;
         }
-        let slot = (0..self.slots.len()).find(|slot| self.slots[*slot].fits(model, tokens));
-        let Some(slot) = slot.filter(|_| self.decision.mode == Mode::Run) else {
+        let slot = (0..self.slots.len())
+            .filter(|slot| self.takes_work(*slot, model, tokens))
+            .min_by_key(|slot| self.work.load_of(*slot));
+        let Some(slot) = slot else {
             self.send_decline(
                 audit,
                 "the node is paused, or has the model not loaded or with a shorter context",
@@ -199,6 +202,7 @@ impl Controller {
                 sending: false,
                 tokens: audit.tokens,
                 started_ms: audit.started_ms,
+                device: Some(self.device_of(audit.slot)),
             },
         );
         self.commit(id);
@@ -325,6 +329,7 @@ impl Controller {
                         references: Vec::new(),
                     },
                     tokens_per_second: None,
+                    device: report.device.clone(),
                 });
                 if let Some(mut entry) = entry {
                     if let Some(slot) = self
@@ -359,8 +364,12 @@ impl Controller {
         }
     }
 
-    pub(super) fn decline_all(&mut self, reason: &str) {
-        let audits: Vec<_> = self.work.audits.keys().copied().collect();
+    pub(super) fn decline_from(&mut self, device: usize, reason: &str) {
+        let audits = self.work.audits.iter();
+        let audits: Vec<_> = audits
+            .filter(|(_, audit)| self.slots[audit.slot].device == device)
+            .map(|(id, _)| *id)
+            .collect();
         for audit in audits {
             self.decline(audit, reason);
         }
@@ -397,6 +406,7 @@ impl Controller {
                 committed: false,
                 wanted: false,
                 sending: false,
+                device: None,
             };
             self.work.reports.insert(id, report);
             self.commit(id);

@@ -1,4 +1,4 @@
-//! The engines: one child process for each model, started again when it dies.
+//! The engines: one child process for each model on each device, started again when it dies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,18 @@ use super::work::Duty;
 use super::{Controller, EngineInput, Input};
 use crate::clock::{Backoff, Entropy};
 use crate::engine_link::{Engine, EngineError};
-use crate::gpu;
+use crate::governor::Mode;
 use crate::model_fault::ModelFault;
 use crate::node_config::ModelConfig;
 use crate::state::{EngineStatus, ModelStatus};
 
-/// A model and its engine.
+/// A model on a device, and its engine.
 pub(super) struct Slot {
     config: ModelConfig,
+    /// Which of the devices it is on.
+    pub(super) device: usize,
+    /// Whether its model is to be on its device.
+    pub(super) placed: bool,
     /// What its engines load the model in.
     profile: Profile,
     phase: Phase,
@@ -62,9 +66,11 @@ enum Phase {
 }
 
 impl Slot {
-    pub(super) fn new(config: ModelConfig, entropy: Arc<dyn Entropy>) -> Self {
+    pub(super) fn new(config: ModelConfig, device: usize, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             config,
+            device,
+            placed: false,
             profile: Profile::default(),
             phase: Phase::Off,
             epoch: 0,
@@ -162,37 +168,56 @@ impl Slot {
         shown::line(&name).into_owned()
     }
 
+    /// Whether the network serves the model; none while that is unknown.
+    pub(super) fn is_served(&self, served: Option<&[ModelOffer]>) -> Option<bool> {
+        let (model, served) = self.model().zip(served)?;
+        Some(served.iter().any(|offer| offer.model == model))
+    }
+
     pub(super) fn status(&self, served: Option<&[ModelOffer]>) -> ModelStatus {
-        let model = self.model();
         ModelStatus {
             name: self.name(served),
-            id: model,
-            served: model
-                .zip(served)
-                .map(|(model, served)| served.iter().any(|offer| offer.model == model)),
+            id: self.model(),
+            served: self.is_served(served),
             device: self.loaded.as_ref().map(|loaded| loaded.device.clone()),
-            engine: match &self.phase {
-                Phase::Off | Phase::Ending => EngineStatus::Off,
-                Phase::Loading {
-                    done_bytes,
-                    total_bytes,
-                } => EngineStatus::Loading {
-                    done_bytes: *done_bytes,
-                    total_bytes: *total_bytes,
-                },
-                Phase::Tuning { done, total } => EngineStatus::Tuning {
-                    done: *done,
-                    total: *total,
-                },
-                Phase::Ready => EngineStatus::Ready,
-                Phase::Waiting { until, fault } => EngineStatus::Restarting {
-                    fault: fault.clone(),
-                    retry_in_ms: until.saturating_duration_since(Instant::now()).as_millis() as u64,
-                },
-                Phase::Broken { fault } => EngineStatus::Broken {
-                    fault: fault.clone(),
-                },
+            engine: self.engine_status(),
+        }
+    }
+
+    pub(super) fn engine_status(&self) -> EngineStatus {
+        match &self.phase {
+            Phase::Off | Phase::Ending => EngineStatus::Off,
+            Phase::Loading {
+                done_bytes,
+                total_bytes,
+            } => EngineStatus::Loading {
+                done_bytes: *done_bytes,
+                total_bytes: *total_bytes,
             },
+            Phase::Tuning { done, total } => EngineStatus::Tuning {
+                done: *done,
+                total: *total,
+            },
+            Phase::Ready => EngineStatus::Ready,
+            Phase::Waiting { until, fault } => EngineStatus::Restarting {
+                fault: fault.clone(),
+                retry_in_ms: until.saturating_duration_since(Instant::now()).as_millis() as u64,
+            },
+            Phase::Broken { fault } => EngineStatus::Broken {
+                fault: fault.clone(),
+            },
+        }
+    }
+
+    /// Which of several engines of one model says most of it: the one that computes, else the one
+    /// that is nearest to it.
+    pub(super) fn nearness(&self) -> u8 {
+        match self.phase {
+            Phase::Ready => 0,
+            Phase::Tuning { .. } | Phase::Loading { .. } => 1,
+            Phase::Waiting { .. } => 2,
+            Phase::Off | Phase::Ending => 3,
+            Phase::Broken { .. } => 4,
         }
     }
 
@@ -214,7 +239,7 @@ impl Slot {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         if self.commands.take().is_some() {
             self.phase = Phase::Ending;
         } else if matches!(self.phase, Phase::Waiting { .. }) {
@@ -241,7 +266,11 @@ impl Slot {
 
 impl Controller {
     /// Not before the hardware is known: how much memory a model may have depends on it.
-    pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize) -> bool) {
+    pub(super) fn start_engines(
+        &mut self,
+        now: Instant,
+        wanted: impl Fn(usize, &Slot) -> bool,
+    ) {
         if self.hardware.is_none() {
             return;
         }
@@ -252,7 +281,7 @@ impl Controller {
                 Phase::Waiting { until, .. } => until <= now,
                 _ => false,
             };
-            if !due || !wanted(index) {
+            if !due || !wanted(index, slot) {
                 continue;
             }
             slot.epoch += 1;
@@ -269,6 +298,13 @@ impl Controller {
                     event: EngineInput::Started(start.await),
                 }
             });
+        }
+    }
+
+    /// The owner wants more quiet, or less.
+    pub(super) fn set_duty(&self, percent: u8) {
+        for slot in &self.slots {
+            slot.send(Command::Duty { percent });
         }
     }
 
@@ -296,8 +332,9 @@ impl Controller {
         }
     }
 
-    pub(super) fn stop_engines(&mut self) {
-        self.slots.iter_mut().for_each(Slot::stop);
+    pub(super) fn stop_engines(&mut self, device: usize) {
+        let slots = self.slots.iter_mut().filter(|slot| slot.device == device);
+        slots.for_each(Slot::stop);
     }
 
     pub(super) fn on_engine(&mut self, index: usize, epoch: u64, event: EngineInput) {
@@ -319,12 +356,16 @@ impl Controller {
         slot.send(Command::Load(Load {
             path: slot.config.path.clone(),
             profile: slot.profile,
-            device: slot.config.device.clone(),
+            device: self.devices[slot.device].choice().clone(),
             context_tokens: slot.config.context_tokens,
             sequences: slot.config.sequences,
             memory_bytes,
             tunings: slot.config.tunings.clone(),
         }));
+        // Never the first: that one says what the child may touch.
+        slot.send(Command::Duty {
+            percent: self.config.governor.rules.gpu.duty_percent,
+        });
         let input = self.input.clone();
         self.tasks.spawn(async move {
             let to_input = |event| Input::Engine {
@@ -339,18 +380,12 @@ impl Controller {
         });
     }
 
-    /// What one model may take of its device: an equal share of the GPU's memory without what is
-    /// left to other programs, or of half of the RAM.
+    /// What one model may take of its device: an even share of what that has for models.
     fn memory_for(&self, index: usize) -> Option<u64> {
-        let config = &self.slots[index].config;
-        let hardware = self.hardware.as_ref()?;
-        let all = match gpu::chosen(&hardware.gpus, &config.device) {
-            Some(gpu) => hardware.gpus[gpu]
-                .vram_bytes?
-                .saturating_sub(config.reserve_bytes),
-            None => hardware.ram_bytes? / 2,
-        };
-        Some(all / self.slots.len() as u64)
+        let device = self.slots[index].device;
+        let beside = self.slots.iter().filter(|slot| slot.device == device);
+        let sharing = beside.filter(|slot| slot.placed).count().max(1);
+        Some(self.free_memory_of(device)? / sharing as u64)
     }
 
     fn on_engine_ended(&mut self, index: usize) {
@@ -486,12 +521,17 @@ impl Controller {
             | FailureCode::BadModel
             | FailureCode::NoDevice
             | FailureCode::OutOfMemory => {
+                let is_gone = error.code == FailureCode::NoDevice;
                 let fault = ModelFault::from(error);
                 slot.commands = None;
                 slot.phase = Phase::Broken {
                     fault: fault.clone(),
                 };
                 self.hand_back_slot(index, fault.message);
+                if is_gone && self.devices.len() > 1 {
+                    // Its models may go to the others.
+                    self.probe_hardware();
+                }
             }
             FailureCode::DeviceLost
             | FailureCode::BadRequest
@@ -508,6 +548,22 @@ impl Controller {
         } else {
             0
         }
+    }
+
+    /// Whether a slot may be given work now: its model is to stay, and its device may work.
+    pub(super) fn may_work(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        slot.placed && self.devices[slot.device].decision.mode == Mode::Run
+    }
+
+    /// Whether a slot may be given so many tokens of a model to compute.
+    pub(super) fn takes_work(&self, index: usize, model: ModelId, tokens: u32) -> bool {
+        self.may_work(index) && self.slots[index].fits(model, tokens)
+    }
+
+    /// [`crate::state::DeviceStatus::id`] of a slot's device.
+    pub(super) fn device_of(&self, index: usize) -> String {
+        self.devices[self.slots[index].device].id().to_owned()
     }
 
     /// Sends a request to a slot's engine, if it is ready for one.

@@ -8,7 +8,7 @@ use infera_protocol::node_api::{
     Claim, Offer, Refusal, RefusalCode, Release, VerdictStatus, WorkKind, WorkRecord, claim_digest,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::{FinishReason, Hash, JobSpec, NodeKey, TokenOutput, VERSION};
+use infera_protocol::{FinishReason, Hash, JobSpec, ModelId, NodeKey, TokenOutput, VERSION};
 use tokio::time::Instant;
 
 use super::work::Duty;
@@ -53,6 +53,7 @@ impl Controller {
             || self.work.is_over(Duty::Job(key))
             || self.work.offers.iter().any(|(open, _)| key_of(open) == key);
         if !known {
+            self.model_was_asked_for(offer.model);
             let ends = Instant::now() + Duration::from_millis(offer.deadline_ms);
             self.work.offers.push((offer, ends));
         }
@@ -91,10 +92,7 @@ impl Controller {
         while index < self.work.offers.len() {
             let offer = &self.work.offers[index].0;
             let tokens = offer.prompt_tokens.saturating_add(offer.max_tokens);
-            let slot = (0..self.slots.len()).find(|slot| {
-                self.slots[*slot].fits(offer.model, tokens) && self.free_in(*slot) > 0
-            });
-            match slot {
+            match self.free_slot(offer.model, tokens) {
                 Some(slot) => {
                     let (offer, ends) = self.work.offers.remove(index);
                     self.claim(offer, ends, slot);
@@ -102,6 +100,13 @@ impl Controller {
                 None => index += 1,
             }
         }
+    }
+
+    /// The least busy of those that can compute so many tokens of a model now.
+    fn free_slot(&self, model: ModelId, tokens: u32) -> Option<usize> {
+        (0..self.slots.len())
+            .filter(|slot| self.takes_work(*slot, model, tokens) && self.free_in(*slot) > 0)
+            .min_by_key(|slot| self.work.load_of(*slot))
     }
 
     fn claim(&mut self, offer: Offer, ends: Instant, slot: usize) {
@@ -314,8 +319,12 @@ impl Controller {
         lefts.reduce(|one, other| Some(one?.max(other?))).flatten()
     }
 
-    pub(super) fn release_all(&mut self, reason: &str) {
-        let keys: Vec<_> = self.work.jobs.keys().copied().collect();
+    pub(super) fn release_from(&mut self, device: usize, reason: &str) {
+        let jobs = self.work.jobs.iter();
+        let keys: Vec<_> = jobs
+            .filter(|(_, job)| self.slots[job.slot].device == device)
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
             self.release(key, reason);
         }
@@ -460,6 +469,7 @@ impl Controller {
                 references: Vec::new(),
             },
             tokens_per_second: job.production.tokens_per_second(),
+            device: Some(self.device_of(job.slot)),
         };
         let store = self.store.clone();
         self.remember(async move { store.record(entry).await });

@@ -2,6 +2,7 @@
 //! tasks of its own and reports back as an [`Input`].
 
 mod audits;
+mod devices;
 mod engines;
 mod jobs;
 mod network;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use self::devices::{Device, Pauses, Placement};
 use self::engines::Slot;
 use self::network::{NetworkView, SpeedMeasured};
 use self::snapshot::Outlets;
@@ -29,7 +31,7 @@ use crate::caller::Caller;
 use crate::clock::random_32;
 use crate::engine_link::{Engine, EngineError};
 use crate::governor::rules::Guest;
-use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide};
+use crate::governor::{Decision, Mode, Observations, Pause, Reason, decide, sum_up};
 use crate::node_config::{Edges, NodeConfig};
 use crate::production::Shipment;
 use crate::session::{SessionEvent, SessionTask, report_state};
@@ -49,6 +51,12 @@ pub(crate) enum Request {
         reply: oneshot::Sender<NodeSnapshot>,
     },
     Resume(oneshot::Sender<NodeSnapshot>),
+    /// One device, until it is resumed; the others go on.
+    PauseDevice {
+        device: String,
+        pause: bool,
+        reply: oneshot::Sender<NodeSnapshot>,
+    },
     WorkAnyway {
         duration: Duration,
         reply: oneshot::Sender<NodeSnapshot>,
@@ -133,10 +141,13 @@ pub(crate) struct Controller {
 
     network: NetworkView,
     hardware: Option<Hardware>,
+    devices: Vec<Device>,
+    placement: Placement,
+    /// One for each model on each device.
     slots: Vec<Slot>,
     work: Work,
 
-    pause: watch::Sender<Option<Pause>>,
+    pauses: watch::Sender<Pauses>,
     pause_keeper: JoinHandle<()>,
     own_use: bool,
     /// Until when the owner wants work done whatever their rules say. A restart forgets it.
@@ -167,23 +178,27 @@ const LOOK_AROUND_IN_TROUBLE: Duration = Duration::from_secs(5);
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 const CLOSING_LIMIT: Duration = Duration::from_millis(3500);
 const PAUSE_SETTING: &str = "pause";
+const DEVICE_PAUSES_SETTING: &str = "device_pauses";
 const PAUSE_WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(crate) async fn new(
-        config: NodeConfig,
+        mut config: NodeConfig,
         key: NodeKey,
         store: Store,
-        edges: Edges,
+        mut edges: Edges,
         requests: mpsc::UnboundedReceiver<Request>,
     ) -> Result<(Self, watch::Receiver<NodeSnapshot>), StoreError> {
-        let pause = watch::Sender::new(store.setting(PAUSE_SETTING).await?.flatten());
+        let pauses = watch::Sender::new(Pauses {
+            node: store.setting(PAUSE_SETTING).await?.flatten(),
+            devices: store.setting(DEVICE_PAUSES_SETTING).await?.unwrap_or_default(),
+        });
         let speed = store.setting(network::SPEED_SETTING).await?;
         let key = Arc::new(key);
         let (input, inputs) = mpsc::unbounded_channel();
         let (session_out, session_events) = mpsc::unbounded_channel();
         let pause_keeper =
-            tokio::spawn(keep_pause(store.clone(), pause.subscribe(), input.clone()));
+            tokio::spawn(keep_pauses(store.clone(), pauses.subscribe(), input.clone()));
         let (token, session) = watch::channel(None);
         let (expired, expired_tokens) = mpsc::unbounded_channel();
         let (hardware_out, hardware_in) = watch::channel(Hardware::default());
@@ -225,6 +240,7 @@ impl Controller {
             decision: decision.clone(),
             connection: Connection::Connecting,
             models: Vec::new(),
+            devices: Vec::new(),
             work: Vec::new(),
             points: None,
             hardware: None,
@@ -234,13 +250,19 @@ impl Controller {
             surroundings: edges.around.seen.borrow().clone(),
             anyway_until_ms: None,
         });
+        config.governor.rules = edges.around.rules.borrow_and_update().clone();
         let now = Instant::now();
         let mut tasks = JoinSet::new();
         tasks.spawn(report_state(caller.clone(), state_in, timeout_in));
-        let slots = config
-            .models
+        let devices: Vec<_> = config
+            .devices
             .iter()
-            .map(|model| Slot::new(model.clone(), Arc::clone(&edges.entropy)))
+            .map(|choice| Device::new(choice.clone(), decision.clone()))
+            .collect();
+        let pairs = (0..devices.len())
+            .flat_map(|device| config.models.iter().map(move |model| (device, model)));
+        let slots = pairs
+            .map(|(device, model)| Slot::new(model.clone(), device, Arc::clone(&edges.entropy)))
             .collect();
         let mut controller = Self {
             edges,
@@ -266,9 +288,11 @@ impl Controller {
             session_task,
             network: NetworkView::new(speed, now),
             hardware: None,
+            devices,
+            placement: Placement::default(),
             slots,
             work: Work::default(),
-            pause,
+            pauses,
             pause_keeper,
             own_use: false,
             anyway_until_ms: None,
@@ -303,13 +327,14 @@ impl Controller {
                     continue;
                 }
                 Ok(()) = self.edges.around.seen.changed() => {}
-                Ok(()) = self.edges.around.rules.changed() => {}
+                Ok(()) = self.edges.around.rules.changed() => self.edges.around.rules.mark_changed(),
+                Ok(()) = self.edges.around.gpus.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.act();
         }
         self.tasks.shutdown().await;
-        drop(self.pause);
+        drop(self.pauses);
         // A disk that hangs must not keep the node from ending.
         let _ = tokio::time::timeout(PAUSE_WRITE_LIMIT, self.pause_keeper).await;
         if let Some(closing) = self.closing.take() {
@@ -342,13 +367,27 @@ impl Controller {
                 let _ = reply.send(self.snapshot());
             }
             Request::Resume(reply) => {
-                self.set_pause(None);
+                self.end_pause();
                 self.slots.iter_mut().for_each(Slot::try_again);
                 self.act_and_publish();
                 let _ = reply.send(self.snapshot());
             }
+            Request::PauseDevice {
+                device,
+                pause,
+                reply,
+            } => {
+                let pause = pause.then(|| Pause {
+                    since_ms: self.now_ms(),
+                    until_ms: None,
+                    finish_first: false,
+                });
+                self.pause_device(device, pause);
+                self.act_and_publish();
+                let _ = reply.send(self.snapshot());
+            }
             Request::WorkAnyway { duration, reply } => {
-                self.set_pause(None);
+                self.end_pause();
                 let until_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
                 self.anyway_until_ms = Some(self.now_ms().saturating_add(until_ms));
                 self.act_and_publish();
@@ -385,7 +424,14 @@ impl Controller {
             Input::FreeDisk(bytes) => self.on_free_disk(bytes),
             Input::Speed(speed) => self.on_speed(speed),
             Input::Points(points) => self.on_points(points),
-            Input::Models(models) => self.network.served = Some(models),
+            Input::Models(models) => {
+                if self.network.served.is_none() {
+                    // Until now all might have been wanted.
+                    self.placement = Placement::default();
+                }
+                self.network.served = Some(models);
+                self.place_models(Instant::now());
+            }
             Input::Network(answer) => self.on_network(answer),
             Input::StorageFault(error) => self.on_storage_fault(&error),
             Input::StorageWorks => {
@@ -408,7 +454,7 @@ impl Controller {
         if now >= self.look_around_at {
             self.look_around(now);
         }
-        let pause = *self.pause.borrow();
+        let pause = self.pauses.borrow().node;
         if pause.is_some_and(|pause| pause.until_ms.is_some_and(|until| until <= self.now_ms())) {
             self.set_pause(None);
         }
@@ -419,23 +465,7 @@ impl Controller {
             self.anyway_until_ms = None;
         }
         self.decide();
-        match self.decision.mode {
-            Mode::Run => {
-                self.follow_offers();
-                self.start_engines(now, |_| true);
-            }
-            Mode::Drain => {
-                let busy: Vec<_> = (0..self.slots.len())
-                    .map(|slot| self.work.load_of(slot) > 0)
-                    .collect();
-                self.start_engines(now, |slot| busy[slot]);
-            }
-            Mode::StopNow => self.hand_everything_back(),
-            Mode::ReleaseGpu => {
-                self.hand_everything_back();
-                self.stop_engines();
-            }
-        }
+        self.act_on_devices(now);
         self.claim_offers(now);
         self.give_work_to_engines();
         self.drop_late_audits(now);
@@ -447,9 +477,10 @@ impl Controller {
 
     fn decide(&mut self) {
         let disk_was_low = matches!(self.decision.reason, Some(Reason::LowDisk { .. }));
+        self.follow_rules();
         let guest = self.guest();
         let observations = Observations {
-            pause: *self.pause.borrow(),
+            pause: self.pauses.borrow().node,
             closing: self.closing.is_some(),
             hold: self.config.hold,
             own_use: self.own_use,
@@ -466,20 +497,30 @@ impl Controller {
                 + self.work.audits.len()
                 + self.work.claiming.len(),
         };
-        self.config
-            .governor
-            .rules
-            .clone_from(&self.edges.around.rules.borrow_and_update());
-        let decision = decide(&observations, &self.config.governor, self.now_ms());
+        let of_node = decide(&observations, &self.config.governor, self.now_ms());
+        self.decide_devices(&of_node);
+        let decision = sum_up(of_node, &self.decisions_of_devices());
         if decision.mode != self.decision.mode {
             tracing::info!(mode = ?decision.mode, reason = ?decision.reason, "the node's mode changes");
         }
         self.decision = decision;
     }
 
+    /// The owner's rules are read anew only when they were changed: this runs for every token.
+    fn follow_rules(&mut self) {
+        if !self.edges.around.rules.has_changed().unwrap_or(false) {
+            return;
+        }
+        let rules = self.edges.around.rules.borrow_and_update().clone();
+        if rules.gpu.duty_percent != self.config.governor.rules.gpu.duty_percent {
+            self.set_duty(rules.gpu.duty_percent);
+        }
+        self.config.governor.rules = rules;
+    }
+
     fn guest(&mut self) -> Guest {
         let surroundings = self.edges.around.seen.borrow_and_update().clone();
-        let rules = self.edges.around.rules.borrow();
+        let rules = &self.config.governor.rules;
         // It takes a look at processes, so only where it may matter.
         let is_short = surroundings
             .available_memory_bytes
@@ -513,17 +554,10 @@ impl Controller {
         }
     }
 
-    fn hand_everything_back(&mut self) {
-        let reason = match &self.decision.reason {
-            Some(Reason::Paused { .. }) => "paused by the user",
-            Some(Reason::Closing) => "the node is closing",
-            Some(Reason::OwnUse | Reason::Rule { .. }) => "its owner needs the machine",
-            Some(Reason::StorageFault { .. }) => "the node cannot write to its disk",
-            _ => "the node has stopped working",
-        };
-        self.work.offers.clear();
-        self.release_all(reason);
-        self.decline_all(reason);
+    /// What is computed on a device is somebody else's.
+    fn hand_back_from(&mut self, device: usize, reason: &str) {
+        self.release_from(device, reason);
+        self.decline_from(device, reason);
     }
 
     fn next_wake(&self) -> Instant {
@@ -568,6 +602,7 @@ impl Controller {
             });
         }
         self.refresh_if_needed();
+        self.place_models(now);
         if self.network.policy.is_none() {
             self.ask_network();
         }
@@ -592,10 +627,31 @@ impl Controller {
     }
 
     fn set_pause(&mut self, pause: Option<Pause>) {
-        self.pause.send_if_modified(|current| {
-            let changed = *current != pause;
-            *current = pause;
+        self.pauses.send_if_modified(|current| {
+            let changed = current.node != pause;
+            current.node = pause;
             changed
+        });
+    }
+
+    /// Of the node, or of all its devices where each was paused by itself.
+    fn end_pause(&mut self) {
+        let by_devices = matches!(self.decision.reason, Some(Reason::Paused { .. }));
+        self.pauses.send_if_modified(|current| {
+            let changed = current.node.is_some() || by_devices;
+            if current.node.take().is_none() && by_devices {
+                current.devices.clear();
+            }
+            changed
+        });
+    }
+
+    fn pause_device(&mut self, device: String, pause: Option<Pause>) {
+        self.pauses.send_if_modified(|current| match pause {
+            // A second click does not begin it anew.
+            Some(_) if current.devices.contains_key(&device) => false,
+            Some(pause) => current.devices.insert(device, pause).is_none(),
+            None => current.devices.remove(&device).is_some(),
         });
     }
 
@@ -608,6 +664,7 @@ impl Controller {
         hardware.network_bytes_per_second = self.speed_now();
         self.outlets.hardware.send_replace(hardware.clone());
         self.hardware = Some(hardware);
+        self.find_devices();
         if self.config.hold.is_none()
             && let Some(session) = self.session_task.take()
         {
@@ -674,16 +731,27 @@ impl Controller {
     }
 }
 
-/// Writes the newest pause to the database, one write after the other: the last word stands.
-async fn keep_pause(
+/// Writes the newest pauses to the database, one write after the other: the last word stands.
+async fn keep_pauses(
     store: Store,
-    mut pauses: watch::Receiver<Option<Pause>>,
+    mut pauses: watch::Receiver<Pauses>,
     input: mpsc::UnboundedSender<Input>,
 ) {
+    let mut kept = pauses.borrow().clone();
     while pauses.changed().await.is_ok() {
-        let pause = *pauses.borrow_and_update();
-        if let Err(error) = store.set_setting(PAUSE_SETTING, &pause).await {
-            let _ = input.send(Input::StorageFault(error));
+        let newest = pauses.borrow_and_update().clone();
+        let mut written = Ok(());
+        if newest.node != kept.node {
+            written = store.set_setting(PAUSE_SETTING, &newest.node).await;
+        }
+        if written.is_ok() && newest.devices != kept.devices {
+            written = store
+                .set_setting(DEVICE_PAUSES_SETTING, &newest.devices)
+                .await;
+        }
+        match written {
+            Ok(()) => kept = newest,
+            Err(error) => _ = input.send(Input::StorageFault(error)),
         }
     }
 }

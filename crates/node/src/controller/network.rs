@@ -171,11 +171,7 @@ impl Controller {
             NodeEvent::Reveal { audit } => self.on_reveal(audit),
             NodeEvent::Settled(record) => {
                 let store = self.store.clone();
-                let entry = JobRow {
-                    record,
-                    tokens_per_second: None,
-                };
-                self.remember(async move { store.record(entry).await });
+                self.remember(async move { store.record(JobRow::told(record)).await });
                 self.refresh_points();
             }
             NodeEvent::Reset => self.refresh(),
@@ -194,12 +190,7 @@ impl Controller {
             match history.await {
                 Ok(records) => {
                     for record in records {
-                        store
-                            .record(JobRow {
-                                record,
-                                tokens_per_second: None,
-                            })
-                            .await?;
+                        store.record(JobRow::told(record)).await?;
                     }
                 }
                 Err(error) => tracing::debug!(%error, "the history could not be fetched"),
@@ -216,7 +207,7 @@ impl Controller {
         let unserved = self
             .slots
             .iter()
-            .any(|slot| slot.status(self.network.served.as_deref()).served == Some(false));
+            .any(|slot| slot.is_served(self.network.served.as_deref()) == Some(false));
         let outdated = self.network.served_asked.elapsed() >= SERVED_VALID;
         if unserved || outdated || self.network.served.is_none() {
             self.refresh_models();

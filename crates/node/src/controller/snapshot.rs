@@ -1,16 +1,17 @@
 //! What others are told of the node: the balancer its state, everybody here the snapshot.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use infera_protocol::ModelId;
 use infera_protocol::node_api::{NodeState, WorkKind};
 use infera_protocol::requirements::Hardware;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::engines::Slot;
 use super::{Controller, PUBLISH_INTERVAL};
 use crate::governor::Mode;
-use crate::state::{NodeSnapshot, State, Summary, WorkInProgress, describe};
+use crate::state::{ModelStatus, NodeSnapshot, State, Summary, WorkInProgress, describe};
 
 /// Where it is told.
 pub(super) struct Outlets {
@@ -31,15 +32,14 @@ impl Controller {
         // Every file written would be news otherwise.
         hardware.free_disk_bytes = hardware.free_disk_bytes.map(|bytes| bytes >> 27 << 27);
         let running = self.decision.mode == Mode::Run;
-        let (models, context_tokens) = self.slots.iter().filter_map(Slot::capacity).unzip();
+        let (models, context_tokens) = self.capacities().into_iter().unzip();
         let state = NodeState {
             models,
             context_tokens,
-            free_slots: if running {
-                (0..self.slots.len()).map(|slot| self.free_in(slot)).sum()
-            } else {
-                0
-            },
+            free_slots: (0..self.slots.len())
+                .filter(|slot| self.may_work(*slot))
+                .map(|slot| self.free_in(slot))
+                .sum(),
             paused: (!running).then(|| {
                 let clock = &*self.edges.clock;
                 let state = describe(&self.snapshot_without_state(), clock);
@@ -52,6 +52,19 @@ impl Controller {
             *current = state;
             changed
         });
+    }
+
+    /// Each model that can be computed, with the tokens that one job may have on the roomiest of its
+    /// devices. While one device rests the others speak for the node.
+    fn capacities(&self) -> BTreeMap<ModelId, u32> {
+        let running = self.decision.mode == Mode::Run;
+        let slots = (0..self.slots.len()).filter(|slot| !running || self.may_work(*slot));
+        let mut capacities = BTreeMap::new();
+        for (model, tokens) in slots.filter_map(|slot| self.slots[slot].capacity()) {
+            let most = capacities.entry(model).or_insert(0);
+            *most = tokens.max(*most);
+        }
+        capacities
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
@@ -83,6 +96,7 @@ impl Controller {
     }
 
     fn snapshot_without_state(&self) -> NodeSnapshot {
+        let work = self.work_in_progress();
         NodeSnapshot {
             node: self.key.id(),
             software: crate::SOFTWARE.to_owned(),
@@ -90,12 +104,11 @@ impl Controller {
             state: State::new(Summary::ReadingHardware, &*self.edges.clock),
             decision: self.decision.clone(),
             connection: self.network.connection.clone(),
-            models: self
-                .slots
-                .iter()
-                .map(|slot| slot.status(self.network.served.as_deref()))
+            models: (0..self.config.models.len())
+                .filter_map(|model| self.model_status(model))
                 .collect(),
-            work: self.work_in_progress(),
+            devices: self.device_statuses(&work),
+            work,
             points: self.network.points,
             hardware: self.hardware.clone(),
             policy: self.policy().map(|policy| policy.name),
@@ -104,6 +117,19 @@ impl Controller {
             surroundings: self.edges.around.seen.borrow().clone(),
             anyway_until_ms: self.anyway_until_ms,
         }
+    }
+
+    /// A model as its nearest engine has it. An engine that was never started knows less of the model
+    /// than one that was.
+    fn model_status(&self, model: usize) -> Option<ModelStatus> {
+        let served = self.network.served.as_deref();
+        let slots = (0..self.devices.len()).map(|device| &self.slots[self.slot_of(device, model)]);
+        let known = slots.clone().find(|slot| slot.model().is_some());
+        let nearest = slots.min_by_key(|slot| (!slot.placed, slot.nearness()))?;
+        Some(ModelStatus {
+            engine: nearest.engine_status(),
+            ..known.unwrap_or(nearest).status(served)
+        })
     }
 
     /// What occupies an engine or waits for one. A job that is only being delivered is over for who
@@ -115,6 +141,7 @@ impl Controller {
                 kind: WorkKind::Job,
                 id: spec.job.to_string(),
                 model: self.slots[job.slot].name(self.network.served.as_deref()),
+                device: self.device_of(job.slot),
                 input_tokens: spec.task.input_tokens(),
                 output_tokens: job.production.position(),
                 max_tokens: spec.task.most_output_tokens(),
@@ -126,6 +153,7 @@ impl Controller {
             kind: WorkKind::Audit,
             id: id.to_string(),
             model: self.slots[audit.slot].name(self.network.served.as_deref()),
+            device: self.device_of(audit.slot),
             input_tokens: audit.tokens,
             output_tokens: 0,
             max_tokens: 0,

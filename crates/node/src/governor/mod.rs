@@ -2,6 +2,7 @@
 
 #![deny(missing_docs)]
 
+pub mod gpu_rules;
 pub mod rules;
 pub mod schedule;
 
@@ -183,6 +184,47 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
     }
 }
 
+/// What one of the devices may do: no more than the node, nothing while its owner wants it left
+/// alone, and what the rules about GPUs say of it. `running` is the work in progress on it.
+pub fn decide_device(
+    node: &Decision,
+    pause: Option<Pause>,
+    by_rules: Decision,
+    running: usize,
+    policy: &GovernorPolicy,
+    now_ms: i64,
+) -> Decision {
+    let by_owner = pause
+        .filter(|pause| pause.until_ms.is_none_or(|until| until > now_ms))
+        .map(|pause| paused(pause, running, policy, now_ms));
+    // What keeps the whole node is told before what keeps one of its devices.
+    let all: Vec<_> = [Some(node), by_owner.as_ref(), Some(&by_rules)]
+        .into_iter()
+        .flatten()
+        .collect();
+    Decision {
+        mode: all.iter().fold(node.mode, |mode, one| mode.max(one.mode)),
+        reason: all.iter().find_map(|one| one.reason.clone()),
+        ask_again_ms: all.iter().filter_map(|one| one.ask_again_ms).min(),
+        held: by_rules.held.clone(),
+    }
+}
+
+/// What the node does as a whole, given what each of its devices may: it works while one of them does.
+pub fn sum_up(node: Decision, devices: &[Decision]) -> Decision {
+    let freest = devices.iter().min_by_key(|device| device.mode);
+    let Some(freest) = freest.filter(|_| node.mode == Mode::Run) else {
+        return node;
+    };
+    let times = devices.iter().filter_map(|device| device.ask_again_ms);
+    Decision {
+        mode: freest.mode,
+        reason: freest.reason.clone(),
+        ask_again_ms: times.chain(node.ask_again_ms).min(),
+        held: [node.held, freest.held.clone()].concat(),
+    }
+}
+
 /// What speaks against work beside the owner's rules.
 fn without_rules(
     observations: &Observations,
@@ -305,6 +347,73 @@ mod tests {
             found: Amount::Unknown,
             mark,
         }
+    }
+
+    #[test]
+    fn one_device_as_a_table() {
+        let policy = GovernorPolicy::default();
+        let quiet = Observations::default;
+        let runs = decide(&quiet(), &policy, NOW);
+        let rests = |until_ms| {
+            let paused = Observations {
+                pause: Some(pause(60_000, until_ms, false)),
+                ..quiet()
+            };
+            decide(&paused, &policy, NOW)
+        };
+        let by_owner = |until_ms| Reason::Paused {
+            until_ms,
+            finishing: false,
+        };
+        let soon = Some(NOW + 9);
+        let cases = [
+            (&runs, None, Mode::Run, None),
+            (
+                &runs,
+                Some(pause(60_000, None, false)),
+                Mode::ReleaseGpu,
+                Some(by_owner(None)),
+            ),
+            (&runs, Some(pause(60_000, Some(NOW), false)), Mode::Run, None),
+            (
+                &runs,
+                Some(pause(100, None, false)),
+                Mode::StopNow,
+                Some(by_owner(None)),
+            ),
+            // The node's own reason goes before.
+            (
+                &rests(soon),
+                Some(pause(60_000, None, false)),
+                Mode::ReleaseGpu,
+                Some(by_owner(soon)),
+            ),
+            (&rests(soon), None, Mode::ReleaseGpu, Some(by_owner(soon))),
+        ];
+        for (node, own, mode, reason) in cases {
+            let decision = decide_device(node, own, runs.clone(), 0, &policy, NOW);
+            assert_eq!((decision.mode, decision.reason), (mode, reason), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn the_node_works_while_one_device_does() {
+        let policy = GovernorPolicy::default();
+        let node = decide(&Observations::default(), &policy, NOW);
+        let free = decide(&Observations::default(), &policy, NOW);
+        let runs = decide_device(&node, None, free.clone(), 0, &policy, NOW);
+        let rests = |until_ms| {
+            let own = Some(pause(60_000, Some(until_ms), false));
+            decide_device(&node, own, free.clone(), 0, &policy, NOW)
+        };
+        let both = sum_up(node.clone(), &[runs, rests(NOW + 5)]);
+        assert_eq!((both.mode, both.reason), (Mode::Run, None));
+        assert_eq!(both.ask_again_ms, Some(NOW + 5));
+        let none = sum_up(node.clone(), &[rests(NOW + 9), rests(NOW + 5)]);
+        assert_eq!(none.mode, Mode::ReleaseGpu);
+        assert!(matches!(none.reason, Some(Reason::Paused { .. })));
+        assert_eq!(none.ask_again_ms, Some(NOW + 5));
+        assert_eq!(sum_up(node.clone(), &[]), node);
     }
 
     #[test]

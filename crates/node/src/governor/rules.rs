@@ -6,8 +6,9 @@ use infera_surroundings::{Input, QUIET_AFTER_MS, Seen, Session, Surroundings};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::gpu_rules::GpuRules;
 use super::schedule::{Schedule, ScheduleSays};
-use super::{Decision, Mode};
+use super::{Decision, Mode, Reason};
 
 /// What a node must respect. Each has a switch; the defaults are those of a careful friend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
@@ -23,12 +24,19 @@ pub struct Rules {
     pub programs: Vec<String>,
     /// Not on battery.
     pub battery: bool,
+    /// Not with less than so much in the battery, whatever feeds the machine: percent. None lets it
+    /// be as empty as it likes.
+    pub battery_percent: Option<u8>,
     /// Not while main memory is short.
     pub memory: Memory,
+    /// What other programs do on a GPU, and its heat: each GPU for itself.
+    pub gpu: GpuRules,
     /// Only in these hours.
     pub schedule: Schedule,
     /// The machine does not fall asleep by itself while a job runs.
     pub keep_awake: bool,
+    /// No model is downloaded over a connection that costs by the byte.
+    pub metered_downloads: bool,
 }
 
 /// Work only while nobody uses the machine.
@@ -69,6 +77,8 @@ pub enum Preset {
 pub const MOST_MINUTES: u32 = 24 * 60;
 /// Most names that [`Rules::programs`] may hold.
 pub const MOST_PROGRAMS: usize = 100;
+/// Most that [`Rules::battery_percent`] may be: a battery that ages is never full.
+pub const MOST_BATTERY_PERCENT: u8 = 90;
 
 impl Default for Rules {
     fn default() -> Self {
@@ -78,9 +88,12 @@ impl Default for Rules {
             full_screen: true,
             programs: Vec::new(),
             battery: true,
+            battery_percent: None,
             memory: Memory::default(),
+            gpu: GpuRules::default(),
             schedule: Schedule::default(),
             keep_awake: false,
+            metered_downloads: true,
         }
     }
 }
@@ -157,6 +170,23 @@ pub enum Why {
         /// What is left in it, where that is told.
         percent: Option<u8>,
     },
+    /// The battery is nearly empty, whatever feeds the machine.
+    LowBattery {
+        /// The node goes on with so much in it.
+        resume_percent: u8,
+    },
+    /// Other programs compute on the GPU.
+    GpuBusy,
+    /// Other programs need the GPU's memory.
+    GpuMemory {
+        /// The node goes on with so much of it free.
+        resume_above_bytes: u64,
+    },
+    /// The GPU is too hot.
+    GpuHot {
+        /// The node goes on at this.
+        resume_celsius: u16,
+    },
     /// Somebody uses the machine.
     InUse {
         /// So long nobody must have touched it.
@@ -185,8 +215,14 @@ pub enum Rule {
     FullScreen,
     /// [`Rules::memory`].
     Memory,
-    /// [`Rules::battery`].
+    /// [`Rules::battery`] and [`Rules::battery_percent`].
     Battery,
+    /// [`GpuRules::heat`].
+    GpuHeat,
+    /// [`GpuRules::memory`].
+    GpuMemory,
+    /// [`GpuRules::load`].
+    GpuLoad,
     /// [`Rules::away`].
     Away,
     /// [`Rules::schedule`].
@@ -204,7 +240,7 @@ pub struct Held {
     pub since_ms: i64,
     /// When its reason ended; none while it lasts.
     pub ended_ms: Option<i64>,
-    /// Main memory that the node gave back for it.
+    /// Memory that the node gave back for it: main memory, or the GPU's.
     #[serde(skip)]
     pub gave_back_bytes: u64,
 }
@@ -228,15 +264,18 @@ pub struct Guest {
 
 /// How long a reason must be gone before the node goes on: a game that starts anew, a film between
 /// two parts, a plug that is loose.
-const GOES_ON_AFTER_MS: i64 = 30_000;
+pub(super) const GOES_ON_AFTER_MS: i64 = 30_000;
 /// Who comes back to the machine for a moment finds the model loaded when they go.
 const KEPT_WHILE_IN_USE_MS: i64 = 60_000;
 /// A job that is done sooner is finished where the rule is in no hurry.
 const FINISHED_WITHIN: Duration = Duration::from_secs(10);
 /// Memory must be free by so much more than what stopped the node, as a share of that.
 const MEMORY_MARGIN: u64 = 4;
+/// A battery that was too empty must have so much more in it, in percent of all it holds.
+const BATTERY_MARGIN: u8 = 5;
 
 impl Rule {
+    /// Those about the whole machine.
     const ALL: [Self; 8] = [
         Self::Sleep,
         Self::Games,
@@ -247,6 +286,11 @@ impl Rule {
         Self::Away,
         Self::Schedule,
     ];
+
+    /// Each GPU has a decision of its own about it ([`super::gpu_rules`]).
+    pub fn is_about_a_gpu(self) -> bool {
+        matches!(self, Self::GpuHeat | Self::GpuMemory | Self::GpuLoad)
+    }
 
     /// What it has against work now. What is not reported is no reason.
     fn says(self, rules: &Rules, guest: &Guest, now_ms: i64) -> Option<Why> {
@@ -280,10 +324,21 @@ impl Rule {
             }
             Self::Battery => {
                 let power = seen.power?;
-                (rules.battery && power.on_battery).then_some(Why::Battery {
-                    percent: power.battery_percent,
-                })
+                if rules.battery && power.on_battery {
+                    return Some(Why::Battery {
+                        percent: power.battery_percent,
+                    });
+                }
+                let (least, percent) = (rules.battery_percent?, power.battery_percent?);
+                let resume_percent = least.saturating_add(BATTERY_MARGIN).min(100);
+                let was_low = guest
+                    .held
+                    .iter()
+                    .any(|held| matches!(held.why, Why::LowBattery { .. }));
+                let needed = if was_low { resume_percent } else { least };
+                (percent < needed).then_some(Why::LowBattery { resume_percent })
             }
+            Self::GpuHeat | Self::GpuMemory | Self::GpuLoad => None,
             Self::Away => {
                 let Away { on, minutes } = rules.away;
                 (on && in_use(seen, minutes, now_ms)).then_some(Why::InUse {
@@ -305,9 +360,14 @@ impl Rule {
     fn goes_on_after_ms(self) -> i64 {
         match self {
             Self::Sleep | Self::Away | Self::Schedule => 0,
-            Self::Games | Self::Programs | Self::FullScreen | Self::Memory | Self::Battery => {
-                GOES_ON_AFTER_MS
-            }
+            Self::Games
+            | Self::Programs
+            | Self::FullScreen
+            | Self::Memory
+            | Self::Battery
+            | Self::GpuHeat
+            | Self::GpuMemory
+            | Self::GpuLoad => GOES_ON_AFTER_MS,
         }
     }
 
@@ -319,9 +379,14 @@ impl Rule {
     /// How far the node steps back, and when it steps back further.
     fn mode(self, held: &Held, guest: &Guest, now_ms: i64) -> (Mode, Option<i64>) {
         match self {
-            Self::Sleep | Self::Games | Self::Programs | Self::FullScreen | Self::Memory => {
-                (Mode::ReleaseGpu, None)
-            }
+            Self::Sleep
+            | Self::Games
+            | Self::Programs
+            | Self::FullScreen
+            | Self::Memory
+            | Self::GpuHeat
+            | Self::GpuMemory
+            | Self::GpuLoad => (Mode::ReleaseGpu, None),
             Self::Battery | Self::Schedule => match guest.time_left {
                 Some(left) if left <= FINISHED_WITHIN => (Mode::Drain, None),
                 _ => (Mode::ReleaseGpu, None),
@@ -341,7 +406,7 @@ impl Rule {
 
 impl Held {
     /// When it lets the node go on; none while its reason lasts.
-    fn goes_on_ms(&self) -> Option<i64> {
+    pub(super) fn goes_on_ms(&self) -> Option<i64> {
         Some(self.ended_ms? + self.rule.goes_on_after_ms())
     }
 }
@@ -391,7 +456,17 @@ pub(super) fn decide(rules: &Rules, guest: &Guest, now_ms: i64) -> Decision {
     let held: Vec<_> = Rule::ALL
         .into_iter()
         .filter(|rule| !anyway || rule.is_above_the_owner())
-        .filter_map(|rule| hold(rule, rules, guest, now_ms))
+        .filter_map(|rule| {
+            let says = rule.says(rules, guest, now_ms);
+            let before = guest.held.iter().find(|held| held.rule == rule);
+            let found = Finding {
+                rule,
+                says,
+                is_on: rules.has(rule),
+                held_bytes: guest.own_memory_bytes,
+            };
+            found.hold(before, now_ms)
+        })
         .collect();
     let mut mode = Mode::Run;
     for one in &held {
@@ -406,46 +481,61 @@ pub(super) fn decide(rules: &Rules, guest: &Guest, now_ms: i64) -> Decision {
         ask_again.push(since_ms + away_after_ms(rules.away.minutes));
     }
     ask_again.extend(guest.schedule.and_then(|says| says.changes_ms));
-    // What lasts is told before what is over, and then what was told first of all.
-    let told = held
-        .iter()
-        .min_by_key(|one| (one.ended_ms.is_some(), one.rule));
-    let reason = told.map(|one| super::Reason::Rule {
-        why: one.why.clone(),
-        goes_on_ms: one.goes_on_ms(),
-    });
     Decision {
         mode,
-        reason,
+        reason: told(&held),
         ask_again_ms: ask_again.into_iter().filter(|at| *at > now_ms).min(),
         held,
     }
 }
 
-/// A rule that holds, or did until a moment ago.
-fn hold(rule: Rule, rules: &Rules, guest: &Guest, now_ms: i64) -> Option<Held> {
-    let before = guest.held.iter().find(|held| held.rule == rule);
-    if let Some(why) = rule.says(rules, guest, now_ms) {
-        return Some(match before {
-            Some(before) => Held {
-                why,
-                ended_ms: None,
-                ..before.clone()
-            },
-            None => Held {
-                rule,
-                why,
-                since_ms: now_ms,
-                ended_ms: None,
-                gave_back_bytes: guest.own_memory_bytes,
-            },
-        });
+/// What lasts is told before what is over, and then what was told first of all.
+pub(super) fn told(held: &[Held]) -> Option<Reason> {
+    let told = held
+        .iter()
+        .min_by_key(|one| (one.ended_ms.is_some(), one.rule))?;
+    Some(Reason::Rule {
+        why: told.why.clone(),
+        goes_on_ms: told.goes_on_ms(),
+    })
+}
+
+/// What one rule makes of what is seen.
+pub(super) struct Finding {
+    pub(super) rule: Rule,
+    /// What it has against work now.
+    pub(super) says: Option<Why>,
+    /// It is switched on.
+    pub(super) is_on: bool,
+    /// What the node would give back for it.
+    pub(super) held_bytes: u64,
+}
+
+impl Finding {
+    /// A rule that holds, or did until a moment ago.
+    pub(super) fn hold(self, before: Option<&Held>, now_ms: i64) -> Option<Held> {
+        if let Some(why) = self.says {
+            return Some(match before {
+                Some(before) => Held {
+                    why,
+                    ended_ms: None,
+                    ..before.clone()
+                },
+                None => Held {
+                    rule: self.rule,
+                    why,
+                    since_ms: now_ms,
+                    ended_ms: None,
+                    gave_back_bytes: self.held_bytes,
+                },
+            });
+        }
+        let mut held = before?.clone();
+        let ended_ms = *held.ended_ms.get_or_insert(now_ms);
+        // A rule that was switched off ends at once; so does one after a clock was set back.
+        let waits = self.is_on && (ended_ms..held.goes_on_ms()?).contains(&now_ms);
+        waits.then_some(held)
     }
-    let mut held = before?.clone();
-    let ended_ms = *held.ended_ms.get_or_insert(now_ms);
-    // A rule that was switched off ends at once; so does one after a clock was set back.
-    let waits = rules.has(rule) && (ended_ms..held.goes_on_ms()?).contains(&now_ms);
-    waits.then_some(held)
 }
 
 impl Rules {
@@ -457,7 +547,10 @@ impl Rules {
             Rule::Programs => !self.programs.is_empty(),
             Rule::FullScreen => self.full_screen,
             Rule::Memory => self.memory.on,
-            Rule::Battery => self.battery,
+            Rule::Battery => self.battery || self.battery_percent.is_some(),
+            Rule::GpuHeat => self.gpu.heat.on,
+            Rule::GpuMemory => self.gpu.memory.on,
+            Rule::GpuLoad => self.gpu.load.on,
             Rule::Away => self.away.on,
             Rule::Schedule => self.schedule.on,
         }

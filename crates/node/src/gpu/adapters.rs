@@ -44,12 +44,15 @@ pub enum Vendor {
 pub fn adapters(
     gpus: &[Gpu],
     cards: &[Card],
-    setting: &DeviceSetting,
+    settings: &[DeviceSetting],
     excluded: &[String],
 ) -> Vec<Adapter> {
     let ids = device::ids(gpus);
     let joined = join(gpus, cards);
-    let chosen = chosen(gpus, &device_choice(setting, excluded));
+    let chosen: Vec<_> = device_choices(settings, excluded)
+        .iter()
+        .filter_map(|choice| chosen(gpus, choice))
+        .collect();
     let mut listed: Vec<_> = gpus
         .iter()
         .enumerate()
@@ -59,7 +62,7 @@ pub fn adapters(
             let from_card = card.and_then(|card| card.vram_bytes).filter(|_| own_memory);
             let standing = if excluded.contains(&ids[index]) {
                 AdapterStanding::Excluded
-            } else if chosen == Some(index) {
+            } else if chosen.contains(&index) {
                 AdapterStanding::Chosen
             } else if gpu.kind == GpuKind::Software {
                 AdapterStanding::Unsupported {
@@ -95,11 +98,11 @@ pub fn adapters(
             },
         });
     }
-    let wanted = match setting {
+    let wanted = settings.iter().filter_map(|setting| match setting {
         DeviceSetting::Adapter { id } => Some(id),
-        DeviceSetting::Auto | DeviceSetting::Cpu | DeviceSetting::Named { .. } => None,
-    };
-    for id in wanted.into_iter().chain(excluded) {
+        DeviceSetting::Cpu | DeviceSetting::Named { .. } => None,
+    });
+    for id in wanted.chain(excluded) {
         if listed.iter().all(|adapter| adapter.id != *id) {
             listed.push(Adapter {
                 id: id.clone(),
@@ -115,17 +118,25 @@ pub fn adapters(
     listed
 }
 
-/// What the engine is to open for these settings. Excluded goes before chosen.
-pub fn device_choice(setting: &DeviceSetting, excluded: &[String]) -> DeviceChoice {
-    match setting {
-        DeviceSetting::Cpu => DeviceChoice::Cpu,
-        DeviceSetting::Named { name } => DeviceChoice::Named(name.clone()),
-        DeviceSetting::Adapter { id } if !excluded.contains(id) => {
-            DeviceChoice::Adapter(id.clone())
-        }
-        _ if excluded.is_empty() => DeviceChoice::Auto,
-        _ => DeviceChoice::AutoExcept(excluded.to_vec()),
+/// What the engines are to open for these settings: at least one device. Excluded goes before chosen.
+pub fn device_choices(settings: &[DeviceSetting], excluded: &[String]) -> Vec<DeviceChoice> {
+    let mut choices: Vec<_> = settings
+        .iter()
+        .filter_map(|setting| match setting {
+            DeviceSetting::Cpu => Some(DeviceChoice::Cpu),
+            DeviceSetting::Named { name } => Some(DeviceChoice::Named(name.clone())),
+            DeviceSetting::Adapter { id } => {
+                (!excluded.contains(id)).then(|| DeviceChoice::Adapter(id.clone()))
+            }
+        })
+        .collect();
+    if choices.is_empty() {
+        choices.push(match excluded {
+            [] => DeviceChoice::Auto,
+            excluded => DeviceChoice::AutoExcept(excluded.to_vec()),
+        });
     }
+    choices
 }
 
 /// Which [`Adapter::id`] a card goes by, where that is not its PCI id: some compute APIs do not
@@ -269,9 +280,9 @@ mod tests {
     }
 
     /// One letter for each adapter's standing.
-    fn standings(gpus: &[Gpu], setting: &DeviceSetting, excluded: &[&str]) -> String {
+    fn standings(gpus: &[Gpu], settings: &[DeviceSetting], excluded: &[&str]) -> String {
         let excluded: Vec<_> = excluded.iter().map(|id| (*id).to_owned()).collect();
-        adapters(gpus, &[], setting, &excluded)
+        adapters(gpus, &[], settings, &excluded)
             .iter()
             .map(|adapter| match adapter.standing {
                 AdapterStanding::Chosen => 'C',
@@ -285,60 +296,56 @@ mod tests {
 
     #[test]
     fn standings_as_a_table() {
-        let auto = DeviceSetting::Auto;
+        let first = "0000:01:00.0";
         let cases = [
-            (laptop(), auto.clone(), vec![], "ACU"),
-            (laptop(), auto.clone(), vec!["0000:01:00.0"], "CEU"),
-            (
-                laptop(),
-                auto.clone(),
-                vec!["0000:01:00.0", "0000:00:02.0"],
-                "EEU",
-            ),
-            (laptop(), DeviceSetting::Cpu, vec![], "AAU"),
-            (laptop(), id("0000:00:02.0"), vec![], "CAU"),
-            (laptop(), id("llvmpipe"), vec![], "AAC"),
-            (laptop(), id("0000:05:00.0"), vec![], "AAUM"),
-            (laptop(), auto.clone(), vec!["0000:05:00.0"], "ACUM"),
+            (laptop(), vec![], vec![], "ACU"),
+            (laptop(), vec![], vec![first], "CEU"),
+            (laptop(), vec![], vec![first, "0000:00:02.0"], "EEU"),
+            (laptop(), vec![DeviceSetting::Cpu], vec![], "AAU"),
+            (laptop(), vec![id("0000:00:02.0")], vec![], "CAU"),
+            (laptop(), vec![id("0000:00:02.0"), id(first)], vec![], "CCU"),
+            (laptop(), vec![DeviceSetting::Cpu, id(first)], vec![], "ACU"),
+            (laptop(), vec![id("llvmpipe")], vec![], "AAC"),
+            (laptop(), vec![id("0000:05:00.0")], vec![], "AAUM"),
+            (laptop(), vec![id("0000:05:00.0"), id(first)], vec![], "ACUM"),
+            (laptop(), vec![], vec!["0000:05:00.0"], "ACUM"),
             // Excluded goes before chosen.
-            (laptop(), id("0000:01:00.0"), vec!["0000:01:00.0"], "CEU"),
-            (laptop(), id("gone"), vec!["gone"], "ACUM"),
-            (laptop().split_off(2), auto.clone(), vec![], "U"),
-            (vec![], auto, vec![], ""),
+            (laptop(), vec![id(first)], vec![first], "CEU"),
+            (laptop(), vec![id("gone")], vec!["gone"], "ACUM"),
+            (laptop().split_off(2), vec![], vec![], "U"),
+            (vec![], vec![], vec![], ""),
         ];
-        for (gpus, setting, excluded, expected) in cases {
+        for (gpus, settings, excluded, expected) in cases {
             assert_eq!(
-                standings(&gpus, &setting, &excluded),
+                standings(&gpus, &settings, &excluded),
                 expected,
-                "{setting:?} {excluded:?}"
+                "{settings:?} {excluded:?}"
             );
         }
     }
 
     #[test]
-    fn what_is_shown_as_chosen_is_what_the_engine_is_told() {
+    fn what_is_shown_as_chosen_is_what_the_engines_are_told() {
         let excluded = vec!["0000:01:00.0".to_owned()];
+        let except = DeviceChoice::AutoExcept(excluded.clone());
         let cases = [
-            (DeviceSetting::Auto, &[][..], DeviceChoice::Auto),
-            (DeviceSetting::Cpu, &excluded[..], DeviceChoice::Cpu),
+            (vec![], &[][..], vec![DeviceChoice::Auto]),
+            (vec![DeviceSetting::Cpu], &excluded[..], vec![DeviceChoice::Cpu]),
+            (vec![], &excluded[..], vec![except.clone()]),
             (
-                DeviceSetting::Auto,
+                vec![id("x"), DeviceSetting::Cpu],
                 &excluded[..],
-                DeviceChoice::AutoExcept(excluded.clone()),
+                vec![DeviceChoice::Adapter("x".to_owned()), DeviceChoice::Cpu],
             ),
+            (vec![id("0000:01:00.0")], &excluded[..], vec![except]),
             (
-                id("x"),
+                vec![id("0000:01:00.0"), id("x")],
                 &excluded[..],
-                DeviceChoice::Adapter("x".to_owned()),
-            ),
-            (
-                id("0000:01:00.0"),
-                &excluded[..],
-                DeviceChoice::AutoExcept(excluded.clone()),
+                vec![DeviceChoice::Adapter("x".to_owned())],
             ),
         ];
-        for (setting, excluded, expected) in cases {
-            assert_eq!(device_choice(&setting, excluded), expected);
+        for (settings, excluded, expected) in cases {
+            assert_eq!(device_choices(&settings, excluded), expected);
         }
     }
 
@@ -365,7 +372,7 @@ mod tests {
             join(&gpus, &cards),
             [Some(3), Some(1), Some(0), Some(2), None]
         );
-        let listed = adapters(&gpus, &cards, &DeviceSetting::Auto, &[]);
+        let listed = adapters(&gpus, &cards, &[], &[]);
         assert_eq!(listed.len(), 5);
         assert_eq!(listed[0].id, "0000:02:00.0");
         assert_eq!(listed[1].vram_bytes, Some(8 << 30));
@@ -433,7 +440,7 @@ mod tests {
             assert_eq!(why_unsupported(os, &card), cause, "{os} {card:?}");
         }
         let cards = [card("Card", Vendor::Nvidia, "0000:01:00.0")];
-        let listed = adapters(&[], &cards, &id("0000:01:00.0"), &[]);
+        let listed = adapters(&[], &cards, &[id("0000:01:00.0")], &[]);
         assert_eq!(listed.len(), 1, "a chosen card is not missing");
         assert_eq!(listed[0].api, None);
         assert!(matches!(

@@ -1,31 +1,40 @@
 //! AMD's figures, from the files of the kernel's driver `amdgpu`.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::GpuReading;
+use super::drm::{self, DrmClients, Shares};
+use super::ours::Ours;
 use super::sysfs::{self, Display};
 use super::telemetry::GpuReader;
-use crate::engine_link::EngineProcesses;
 
 pub(super) struct AmdReader {
     root: PathBuf,
-    engines: EngineProcesses,
+    ours: Ours,
+    clients: DrmClients,
 }
 
 impl AmdReader {
     /// `root` is `/`, but for tests.
-    pub(super) fn new(root: &Path, engines: EngineProcesses) -> Self {
+    pub(super) fn new(root: &Path, ours: Ours) -> Self {
         Self {
             root: root.to_owned(),
-            engines,
+            clients: DrmClients::new(root, ours.clone()),
+            ours,
         }
     }
 
-    fn look(&self, display: &Display) -> GpuReading {
+    fn look(&self, display: &Display, shares: Option<&Shares>) -> GpuReading {
         let file = |name: &str| display.folder.join(name);
+        let (load_percent, engines) = (
+            sysfs::number(&file("gpu_busy_percent")),
+            self.ours.engines(),
+        );
         GpuReading {
-            load_percent: sysfs::number(&file("gpu_busy_percent")),
-            vram_ours_bytes: sysfs::held_by(&self.root, &self.engines.ids(), &display.pci_id),
+            load_percent,
+            load_others_percent: drm::others_load(load_percent, shares, !engines.is_empty()),
+            vram_ours_bytes: sysfs::held_by(&self.root, &engines, &display.pci_id),
             vram_used_bytes: sysfs::number(&file("mem_info_vram_used")),
             vram_total_bytes: sysfs::number(&file("mem_info_vram_total")),
             ..sysfs::sensors(display)
@@ -35,10 +44,19 @@ impl AmdReader {
 
 impl GpuReader for AmdReader {
     fn read(&mut self) -> Vec<GpuReading> {
-        sysfs::displays(&self.root, Some(sysfs::AMD))
+        let displays = sysfs::displays(&self.root, Some(sysfs::AMD));
+        if displays.is_empty() {
+            return Vec::new();
+        }
+        let shares = self.clients.look(Instant::now(), &displays);
+        displays
             .iter()
-            .map(|display| self.look(display))
+            .map(|display| self.look(display, shares.get(&display.pci_id)))
             .collect()
+    }
+
+    fn rest(&mut self) {
+        self.clients.rest();
     }
 }
 
@@ -48,6 +66,7 @@ impl GpuReader for AmdReader {
 mod tests {
     use super::super::sysfs::tests::tree;
     use super::*;
+    use crate::engine_link::EngineProcesses;
 
     const CARD: &str = "sys/bus/pci/devices/0000:03:00.0";
 
@@ -66,7 +85,8 @@ mod tests {
             .chain([("sys/bus/pci/devices/0000:03:00.0/vendor", "0x1002\n")])
             .collect();
         let root = tree(&files);
-        AmdReader::new(root.path(), engines.clone()).read()
+        let ours = Ours::new(root.path(), engines.clone(), 1);
+        AmdReader::new(root.path(), ours).read()
     }
 
     fn empty() -> GpuReading {
@@ -98,6 +118,8 @@ mod tests {
                 ],
                 GpuReading {
                     load_percent: Some(63.0),
+                    // No engine runs: all of it is theirs.
+                    load_others_percent: Some(63.0),
                     vram_used_bytes: Some(5_100_273_664),
                     vram_total_bytes: Some(17_163_091_968),
                     temperature_celsius: Some(61.5),
@@ -184,5 +206,14 @@ mod tests {
             None,
             "a process that cannot be read"
         );
+    }
+
+    #[test]
+    fn the_load_of_others_is_unknown_while_ours_may_be_in_it() {
+        let engines = EngineProcesses::default();
+        let _running = engines.add(70);
+        let reading = &read(&[("card/gpu_busy_percent", "63\n")], &engines)[0];
+        assert_eq!(reading.load_percent, Some(63.0));
+        assert_eq!(reading.load_others_percent, None);
     }
 }

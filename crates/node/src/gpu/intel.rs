@@ -1,33 +1,56 @@
-//! What Linux tells of Intel's GPUs: clock and sensors. Their load and memory it does not tell.
+//! What Linux tells of Intel's GPUs: clock and sensors, and what each program has them compute. Their
+//! whole load and their memory it does not tell.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::GpuReading;
+use super::drm::{self, DrmClients};
+use super::ours::Ours;
 use super::sysfs::{self, Display};
 use super::telemetry::GpuReader;
 
 pub(super) struct IntelReader {
     root: PathBuf,
+    ours: Ours,
+    clients: DrmClients,
 }
 
 impl IntelReader {
     /// `root` is `/`, but for tests.
-    pub(super) fn new(root: &Path) -> Self {
+    pub(super) fn new(root: &Path, ours: Ours) -> Self {
         Self {
             root: root.to_owned(),
+            clients: DrmClients::new(root, ours.clone()),
+            ours,
         }
     }
 }
 
 impl GpuReader for IntelReader {
     fn read(&mut self) -> Vec<GpuReading> {
-        sysfs::displays(&self.root, Some(sysfs::INTEL))
+        let displays = sysfs::displays(&self.root, Some(sysfs::INTEL));
+        if displays.is_empty() {
+            return Vec::new();
+        }
+        let shares = self.clients.look(Instant::now(), &displays);
+        let our_engine_runs = !self.ours.engines().is_empty();
+        displays
             .iter()
             .map(|display| GpuReading {
+                load_others_percent: drm::others_load(
+                    None,
+                    shares.get(&display.pci_id),
+                    our_engine_runs,
+                ),
                 core_megahertz: clock(display),
                 ..sysfs::sensors(display)
             })
             .collect()
+    }
+
+    fn rest(&mut self) {
+        self.clients.rest();
     }
 }
 
@@ -45,6 +68,7 @@ fn clock(display: &Display) -> Option<u32> {
 mod tests {
     use super::super::sysfs::tests::tree;
     use super::*;
+    use crate::engine_link::EngineProcesses;
 
     #[test]
     fn clocks_of_both_drivers() {
@@ -67,7 +91,8 @@ mod tests {
                 "190000000\n",
             ),
         ]);
-        let readings = IntelReader::new(root.path()).read();
+        let ours = Ours::new(root.path(), EngineProcesses::default(), 1);
+        let readings = IntelReader::new(root.path(), ours).read();
         assert_eq!(readings.len(), 2);
         assert_eq!(readings[0].core_megahertz, Some(300));
         assert_eq!(readings[0].load_percent, None, "not told, not zero");

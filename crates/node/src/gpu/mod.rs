@@ -4,13 +4,19 @@
 
 mod adapters;
 mod amd;
+mod drm;
 mod intel;
+mod meter;
 mod nvidia;
+mod ours;
+mod seen;
 mod sysfs;
 mod system;
 mod telemetry;
 
-pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choice};
+pub use adapters::{Card, Vendor, adapters, card_names, chosen, device_choices};
+pub use meter::{Activity, Drawn, Meter};
+pub use seen::{GpuSeen, LOAD_STEP_PERCENT};
 pub(crate) use system::system_gpus;
 pub use system::{cards, readers};
 pub use telemetry::{GpuReader, Telemetry, Watch};
@@ -111,8 +117,12 @@ pub struct GpuReading {
     pub adapter: String,
     /// The share of its time in which it computes, in percent.
     pub load_percent: Option<f32>,
+    /// The part of that in which other programs have it compute.
+    pub load_others_percent: Option<f32>,
     /// Memory that this program's engine holds.
     pub vram_ours_bytes: Option<u64>,
+    /// Memory that other programs hold, the system's among them.
+    pub vram_others_bytes: Option<u64>,
     /// Memory that all programs hold, ours included.
     pub vram_used_bytes: Option<u64>,
     /// All of its memory, as the driver counts it.
@@ -136,6 +146,6 @@ pub struct GpuReading {
 /// The last ten minutes. Where nothing was measured there is no sample: a gap.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct GpuHistory {
-    /// Oldest first, a second apart while somebody looks or works.
+    /// Oldest first, a second apart while somebody looks or works, two for the owner's rules alone.
     pub samples: Vec<GpuSample>,
 }

@@ -1,23 +1,26 @@
 //! NVIDIA's figures, from the driver's own library (NVML), which is loaded while the program runs.
 
+use std::collections::HashMap;
+
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::struct_wrappers::device::ProcessInfo;
+use nvml_wrapper::struct_wrappers::device::{ProcessInfo, ProcessUtilizationSample};
 use nvml_wrapper::{Device, Nvml};
 
 use infera_engine::device::normal_pci_id;
 
 use super::GpuReading;
+use super::drm::{Shares, others_load};
+use super::ours::Ours;
 use super::telemetry::GpuReader;
-use crate::engine_link::EngineProcesses;
 
 /// Reads through a [`Library`] that is opened when it is needed and kept. One that has failed, as
 /// after the machine has slept, is opened anew.
 pub(super) struct NvidiaReader<O> {
     open: O,
     library: Option<Box<dyn Library>>,
-    engines: EngineProcesses,
+    ours: Ours,
     /// How many reads to leave out before the next try to open it.
     skip: u32,
     next_skip: u32,
@@ -28,7 +31,7 @@ pub(super) struct NvidiaReader<O> {
 /// The driver's library, as far as it is used here.
 pub(super) trait Library: Send {
     /// Every GPU, or why it cannot be read.
-    fn gpus(&self) -> Result<Vec<Result<Figures, Fault>>, Fault>;
+    fn gpus(&mut self) -> Result<Vec<Result<Figures, Fault>>, Fault>;
 }
 
 /// The library must be opened anew.
@@ -45,6 +48,9 @@ pub(super) struct Figures {
     memory_total: Option<u64>,
     /// Process id and bytes, of each process with a context; bytes where the system tells.
     processes: Option<Vec<(u32, Option<u64>)>>,
+    /// Process id and the share of the GPU's time in percent, of each process that had it compute
+    /// since the last look.
+    shares: Option<Vec<(u32, u32)>>,
     temperature: Option<u32>,
     slowdown_temperature: Option<u32>,
     milliwatts: Option<u32>,
@@ -61,16 +67,16 @@ const LONGEST_SKIP: u32 = 300;
 const MOST_FAULTS: u32 = 60;
 
 /// The real library.
-pub(super) fn reader(engines: EngineProcesses) -> impl GpuReader {
-    NvidiaReader::new(open_nvml, engines)
+pub(super) fn reader(ours: Ours) -> impl GpuReader {
+    NvidiaReader::new(open_nvml, ours)
 }
 
 impl<O: FnMut() -> Result<Box<dyn Library>, Fault> + Send> NvidiaReader<O> {
-    fn new(open: O, engines: EngineProcesses) -> Self {
+    fn new(open: O, ours: Ours) -> Self {
         Self {
             open,
             library: None,
-            engines,
+            ours,
             skip: 0,
             next_skip: 1,
             faults: 0,
@@ -101,7 +107,7 @@ impl<O: FnMut() -> Result<Box<dyn Library>, Fault> + Send> GpuReader for NvidiaR
                 }
             }
         }
-        let Some(library) = &self.library else {
+        let Some(library) = &mut self.library else {
             return Vec::new();
         };
         let found = match library.gpus() {
@@ -121,11 +127,26 @@ impl<O: FnMut() -> Result<Box<dyn Library>, Fault> + Send> GpuReader for NvidiaR
                 self.next_skip = 1;
             }
         }
-        let held = held_by(&self.engines.ids(), &figures);
+        let engines = self.ours.engines();
+        let held = held_by(&engines, &figures);
+        let are_known = all_are_found(&engines, &figures);
         figures
             .iter()
             .zip(held)
-            .map(|(figures, held)| figures.reading(held))
+            .map(|(figures, held)| {
+                let shares = are_known.then(|| Shares {
+                    ours: None,
+                    others: figures.others_share(&|process| self.ours.has(process)),
+                });
+                GpuReading {
+                    load_others_percent: others_load(
+                        figures.load(),
+                        shares.as_ref(),
+                        !engines.is_empty(),
+                    ),
+                    ..figures.reading(held)
+                }
+            })
             .collect()
     }
 
@@ -137,12 +158,28 @@ impl<O: FnMut() -> Result<Box<dyn Library>, Fault> + Send> GpuReader for NvidiaR
 }
 
 impl Figures {
+    fn load(&self) -> Option<f32> {
+        self.load_percent.map(|percent| percent as f32)
+    }
+
+    /// The sum of all shares but ours. None where one of them is more than all: the driver has not
+    /// written it then.
+    fn others_share(&self, is_ours: &dyn Fn(u32) -> bool) -> Option<f32> {
+        let shares = self.shares.as_ref()?;
+        if shares.iter().any(|(_, percent)| *percent > 100) {
+            return None;
+        }
+        let others = shares.iter().filter(|(process, _)| !is_ours(*process));
+        let sum: u32 = others.map(|(_, percent)| percent).sum();
+        Some(sum.min(100) as f32)
+    }
+
     fn reading(&self, held: Option<u64>) -> GpuReading {
         let watts = |milliwatts: u32| milliwatts as f32 / 1000.0;
         let float = |value: u32| value as f32;
         GpuReading {
             adapter: normal_pci_id(&self.bus_id),
-            load_percent: self.load_percent.map(float),
+            load_percent: self.load(),
             vram_ours_bytes: held,
             vram_used_bytes: self.memory_used,
             vram_total_bytes: self.memory_total,
@@ -153,18 +190,24 @@ impl Figures {
             core_megahertz: self.core_megahertz,
             memory_megahertz: self.memory_megahertz,
             fan_percent: self.fan_percent.map(float),
+            ..GpuReading::default()
         }
     }
 }
 
-/// What the engines hold on each GPU. An engine that is in no GPU's list is unknown, not without
+/// Whether each engine is in some GPU's list. One that is in none is unknown, not idle and without
 /// memory: in a container its id is another.
-fn held_by(engines: &[u32], gpus: &[Figures]) -> Vec<Option<u64>> {
-    let all_found = engines.iter().all(|engine| {
+fn all_are_found(engines: &[u32], gpus: &[Figures]) -> bool {
+    engines.iter().all(|engine| {
         gpus.iter()
             .filter_map(|gpu| gpu.processes.as_ref())
             .any(|processes| processes.iter().any(|(process, _)| process == engine))
-    });
+    })
+}
+
+/// What the engines hold on each GPU.
+fn held_by(engines: &[u32], gpus: &[Figures]) -> Vec<Option<u64>> {
+    let all_found = all_are_found(engines, gpus);
     gpus.iter()
         .map(|gpu| {
             if engines.is_empty() {
@@ -181,28 +224,46 @@ fn held_by(engines: &[u32], gpus: &[Figures]) -> Vec<Option<u64>> {
 }
 
 fn open_nvml() -> Result<Box<dyn Library>, Fault> {
-    let library = Nvml::init().map_err(|error| Fault(error.to_string()))?;
-    Ok(Box::new(library))
+    let nvml = Nvml::init().map_err(|error| Fault(error.to_string()))?;
+    Ok(Box::new(Opened {
+        nvml,
+        looked_until: HashMap::new(),
+    }))
 }
 
-impl Library for Nvml {
-    fn gpus(&self) -> Result<Vec<Result<Figures, Fault>>, Fault> {
-        let count = self
-            .device_count()
-            .map_err(|error| Fault(error.to_string()))?;
+struct Opened {
+    nvml: Nvml,
+    /// By bus id, the time of the newest share that was read: the driver keeps those before it.
+    looked_until: HashMap<String, u64>,
+}
+
+impl Library for Opened {
+    fn gpus(&mut self) -> Result<Vec<Result<Figures, Fault>>, Fault> {
+        let fault = |error: NvmlError| Fault(error.to_string());
+        let count = self.nvml.device_count().map_err(fault)?;
         Ok((0..count)
             .map(|index| {
-                let figures = self.device_by_index(index).and_then(|device| look(&device));
-                figures.map_err(|error| Fault(error.to_string()))
+                let device = self.nvml.device_by_index(index).map_err(fault)?;
+                look(&device, &mut self.looked_until).map_err(fault)
             })
             .collect())
     }
 }
 
-fn look(device: &Device<'_>) -> Result<Figures, NvmlError> {
+fn look(
+    device: &Device<'_>,
+    looked_until: &mut HashMap<String, u64>,
+) -> Result<Figures, NvmlError> {
     let memory = known(device.memory_info())?;
+    let bus_id = device.pci_info()?.bus_id;
+    let until = looked_until.entry(bus_id.clone()).or_default();
+    let samples = match device.process_utilization_stats(*until) {
+        // Nobody has had it compute since.
+        Err(NvmlError::NotFound) => Some(Vec::new()),
+        samples => known(samples)?,
+    };
     Ok(Figures {
-        bus_id: device.pci_info()?.bus_id,
+        bus_id,
         load_percent: known(device.utilization_rates())?.map(|rates| rates.gpu),
         memory_used: memory.as_ref().map(|memory| memory.used),
         memory_total: memory.as_ref().map(|memory| memory.total),
@@ -213,6 +274,7 @@ fn look(device: &Device<'_>) -> Result<Figures, NvmlError> {
             (None, None) => None,
             (compute, graphics) => Some(processes(compute.into_iter().chain(graphics).flatten())),
         },
+        shares: samples.map(|samples| newest_shares(&samples, until)),
         temperature: known(device.temperature(TemperatureSensor::Gpu))?,
         slowdown_temperature: known(device.temperature_threshold(TemperatureThreshold::Slowdown))?,
         milliwatts: known(device.power_usage())?,
@@ -221,6 +283,26 @@ fn look(device: &Device<'_>) -> Result<Figures, NvmlError> {
         memory_megahertz: known(device.clock_info(Clock::Memory))?,
         fan_percent: known(device.fan_speed(0))?,
     })
+}
+
+/// Each process's newest share of those that are newer than the last look, which ends with the
+/// newest of all.
+fn newest_shares(samples: &[ProcessUtilizationSample], until: &mut u64) -> Vec<(u32, u32)> {
+    let mut newest: HashMap<u32, &ProcessUtilizationSample> = HashMap::new();
+    for sample in samples.iter().filter(|sample| sample.timestamp > *until) {
+        let known = newest.entry(sample.pid).or_insert(sample);
+        if sample.timestamp > known.timestamp {
+            *known = sample;
+        }
+    }
+    let times = newest.values().map(|sample| sample.timestamp);
+    *until = times.max().unwrap_or(*until);
+    let mut shares: Vec<_> = newest
+        .into_values()
+        .map(|sample| (sample.pid, sample.sm_util))
+        .collect();
+    shares.sort_unstable();
+    shares
 }
 
 /// A process that computes and draws is in both lists, with the same memory.
@@ -258,10 +340,12 @@ fn known<T>(result: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::path::Path;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::engine_link::EngineProcesses;
 
     type Answer = Result<Vec<Result<Figures, Fault>>, Fault>;
 
@@ -273,7 +357,7 @@ mod tests {
     }
 
     impl Library for Fake {
-        fn gpus(&self) -> Answer {
+        fn gpus(&mut self) -> Answer {
             let mut answers = self.answers.lock().unwrap();
             if answers.len() > 1 {
                 answers.pop_front().unwrap()
@@ -293,8 +377,12 @@ mod tests {
             of_reader.opened.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(of_reader.clone()))
         };
-        let reader = NvidiaReader::new(open, EngineProcesses::default());
+        let reader = NvidiaReader::new(open, nobody());
         (fake, reader)
+    }
+
+    fn nobody() -> Ours {
+        Ours::new(Path::new("/nowhere"), EngineProcesses::default(), 1)
     }
 
     fn lost() -> Fault {
@@ -320,6 +408,7 @@ mod tests {
             memory_used: Some(5 << 30),
             memory_total: Some(12 << 30),
             processes: None,
+            shares: None,
             temperature: Some(61),
             slowdown_temperature: Some(90),
             milliwatts: Some(142_500),
@@ -336,7 +425,10 @@ mod tests {
                 GpuReading {
                     adapter: "0000:0a:00.0".to_owned(),
                     load_percent: Some(63.0),
+                    // No engine runs: all of it is theirs.
+                    load_others_percent: Some(63.0),
                     vram_ours_bytes: Some(0),
+                    vram_others_bytes: None,
                     vram_used_bytes: Some(5 << 30),
                     vram_total_bytes: Some(12 << 30),
                     temperature_celsius: Some(61.0),
@@ -396,7 +488,7 @@ mod tests {
             tries += 1;
             Err(lost())
         };
-        let mut reader = NvidiaReader::new(open, EngineProcesses::default());
+        let mut reader = NvidiaReader::new(open, nobody());
         for _ in 0..1000 {
             assert!(reader.read().is_empty());
         }
@@ -436,6 +528,99 @@ mod tests {
         for (engines, gpus, expected) in cases {
             assert_eq!(held_by(engines, &gpus), expected, "{engines:?} {gpus:?}");
         }
+    }
+
+    #[test]
+    fn the_load_of_others_as_a_table() {
+        let gpu = |processes: &[u32], shares: Option<&[(u32, u32)]>| Figures {
+            load_percent: Some(97),
+            processes: Some(processes.iter().map(|process| (*process, None)).collect()),
+            shares: shares.map(<[_]>::to_vec),
+            ..figures("0000:01:00.0")
+        };
+        let cases = [
+            (
+                "ours alone",
+                &[7][..],
+                gpu(&[7], Some(&[(7, 97)])),
+                Some(0.0),
+            ),
+            (
+                "a game beside it",
+                &[7],
+                gpu(&[7, 9], Some(&[(7, 50), (9, 41), (10, 5)])),
+                Some(46.0),
+            ),
+            (
+                "ours is idle",
+                &[7],
+                gpu(&[7, 9], Some(&[(9, 41)])),
+                Some(41.0),
+            ),
+            ("nobody computes", &[7], gpu(&[7], Some(&[])), Some(0.0)),
+            (
+                "shares overlap",
+                &[7],
+                gpu(&[7], Some(&[(8, 60), (9, 60)])),
+                Some(100.0),
+            ),
+            (
+                "the driver's nonsense",
+                &[7],
+                gpu(&[7], Some(&[(7, 5), (9, 4_294_967)])),
+                None,
+            ),
+            ("no shares are told", &[7], gpu(&[7], None), None),
+            (
+                "in a container: ours may be any of them",
+                &[7],
+                gpu(&[9000], Some(&[(9000, 97)])),
+                None,
+            ),
+            (
+                "no engine runs",
+                &[],
+                gpu(&[9], Some(&[(9, 30)])),
+                Some(97.0),
+            ),
+            ("no engine, no shares", &[], gpu(&[9], None), Some(97.0)),
+        ];
+        for (what, running, gpu, expected) in cases {
+            let engines = EngineProcesses::default();
+            let _running: Vec<_> = running.iter().map(|engine| engines.add(*engine)).collect();
+            let fake = Fake {
+                answers: Arc::new(Mutex::new(vec![Ok(vec![Ok(gpu)])].into())),
+                opened: Arc::default(),
+            };
+            let open = move || -> Result<Box<dyn Library>, Fault> { Ok(Box::new(fake.clone())) };
+            let ours = Ours::new(Path::new("/nowhere"), engines, 1);
+            let reading = NvidiaReader::new(open, ours).read().remove(0);
+            assert_eq!(reading.load_others_percent, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn of_each_process_the_newest_share_since_the_last_look_counts() {
+        let sample = |pid, timestamp, sm_util| ProcessUtilizationSample {
+            pid,
+            timestamp,
+            sm_util,
+            mem_util: 0,
+            enc_util: 0,
+            dec_util: 0,
+        };
+        let mut until = 100;
+        let samples = [
+            sample(7, 100, 90),
+            sample(8, 120, 10),
+            sample(8, 140, 20),
+            sample(8, 130, 30),
+            sample(9, 110, 5),
+        ];
+        let shares = newest_shares(&samples, &mut until);
+        assert_eq!((shares, until), (vec![(8, 20), (9, 5)], 140));
+        assert_eq!(newest_shares(&samples, &mut until), []);
+        assert_eq!(until, 140);
     }
 
     #[test]

@@ -9,25 +9,27 @@ use sysinfo::Gpus;
 use super::adapters::{Card, Vendor};
 use super::amd::AmdReader;
 use super::intel::IntelReader;
+use super::ours::Ours;
 use super::telemetry::GpuReader;
-use super::{GpuReading, nvidia, sysfs};
+use super::{GpuReading, drm, nvidia, sysfs};
 use crate::engine_link::EngineProcesses;
 
 /// Every reader that may know something on this system. `engines` are the children whose memory is
 /// ours.
 pub fn readers(engines: &EngineProcesses) -> Vec<Box<dyn GpuReader>> {
+    let ours = Ours::of_this_process(engines.clone());
     let mut readers: Vec<Box<dyn GpuReader>> = Vec::new();
     if cfg!(any(target_os = "linux", target_os = "windows")) {
-        readers.push(Box::new(nvidia::reader(engines.clone())));
+        readers.push(Box::new(nvidia::reader(ours.clone())));
     }
     // On Linux sysinfo would load every Vulkan driver into this process, and NVIDIA's library
     // anew each second, for less than these know.
     if cfg!(target_os = "linux") {
         let root = Path::new("/");
-        readers.push(Box::new(AmdReader::new(root, engines.clone())));
-        readers.push(Box::new(IntelReader::new(root)));
+        readers.push(Box::new(AmdReader::new(root, ours.clone())));
+        readers.push(Box::new(IntelReader::new(root, ours)));
     } else {
-        readers.push(Box::new(SystemReader::default()));
+        readers.push(Box::new(SystemReader { ours, worker: None }));
     }
     readers
 }
@@ -89,8 +91,8 @@ fn card(gpu: &sysinfo::Gpu) -> Card {
 }
 
 /// What sysinfo finds out on Windows and macOS: mostly the load.
-#[derive(Default)]
 struct SystemReader {
+    ours: Ours,
     /// sysinfo's list must stay on the thread that made it, and lives on: a load is the difference
     /// to the last look.
     worker: Option<Worker>,
@@ -113,7 +115,13 @@ impl GpuReader for SystemReader {
         if answer.is_none() {
             self.worker = None;
         }
-        answer.unwrap_or_default()
+        let mut readings = answer.unwrap_or_default();
+        let our_engine_runs = !self.ours.engines().is_empty();
+        for reading in &mut readings {
+            reading.load_others_percent =
+                drm::others_load(reading.load_percent, None, our_engine_runs);
+        }
+        readings
     }
 
     fn rest(&mut self) {
@@ -168,7 +176,10 @@ mod tests {
                 );
             }
         }
-        let mut system = SystemReader::default();
+        let mut system = SystemReader {
+            ours: Ours::of_this_process(EngineProcesses::default()),
+            worker: None,
+        };
         assert_eq!(system.read().len(), system.read().len());
         system.rest();
         for card in cards() {

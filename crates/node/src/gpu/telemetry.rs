@@ -1,13 +1,14 @@
-//! One look at all adapters a second, but only while somebody watches. No GPU is opened for it.
+//! One look at all adapters a second, but only while somebody watches, and every two seconds while
+//! only the owner's rules do. No GPU is opened for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
-use super::{GpuHistory, GpuReading, GpuSample};
+use super::{GpuHistory, GpuReading, GpuSample, GpuSeen};
 use crate::clock::Clock;
 
 /// A source of readings. Its calls may block.
@@ -27,27 +28,43 @@ pub struct Telemetry {
     handle: Arc<Handle>,
 }
 
-/// While one of these is held, there is a sample a second.
+/// While one of these is held, there are samples.
 #[must_use = "nothing is read once it is dropped"]
 pub struct Watch {
     telemetry: Telemetry,
+    for_rules: bool,
 }
 
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Intervals {
+    /// For a window that shows it, or beside work in progress.
+    watched: Duration,
+    /// For the owner's rules.
+    ruled: Duration,
+}
+
+const INTERVALS: Intervals = Intervals {
+    watched: Duration::from_secs(1),
+    ruled: Duration::from_secs(2),
+};
 /// So long nobody must have watched before readers rest: they need a moment to wake again.
 const REST_AFTER: Duration = Duration::from_mins(1);
 const KEPT_MS: i64 = 10 * 60 * 1000;
+/// What the sensor of a chip that works may say, and where a driver may begin to slow it down.
+const CHIP_CELSIUS: std::ops::RangeInclusive<f32> = -40.0..=150.0;
+const LEAST_LIMIT_CELSIUS: f32 = 50.0;
 /// Samples that a slow receiver may leave waiting.
 const WAITING_SAMPLES: usize = 16;
 
 impl Telemetry {
     /// The first of several readers that knows a figure of an adapter is believed.
     pub fn start(readers: Vec<Box<dyn GpuReader>>, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        Self::start_every(INTERVAL, readers, clock)
+        Self::start_every(INTERVALS, readers, clock)
     }
 
     fn start_every(
-        interval: Duration,
+        intervals: Intervals,
         readers: Vec<Box<dyn GpuReader>>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
@@ -55,25 +72,43 @@ impl Telemetry {
             state: Mutex::default(),
             changed: Condvar::new(),
             samples: broadcast::Sender::new(WAITING_SAMPLES),
+            seen: watch::Sender::default(),
             clock,
+            intervals,
         });
         let of_thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("gpu-telemetry".to_owned())
-            .spawn(move || of_thread.run(readers, interval))?;
+            .spawn(move || of_thread.run(readers))?;
         Ok(Self {
             handle: Arc::new(Handle { shared }),
         })
     }
 
-    /// Has samples taken for as long as the guard is held: by a window that shows them, or by work
-    /// in progress.
+    /// Has samples taken every second for as long as the guard is held: by a window that shows them,
+    /// or by work in progress.
     pub fn watch(&self) -> Watch {
-        self.shared().lock().watchers += 1;
+        self.begin_watch(false)
+    }
+
+    /// The same for the owner's rules, which need it half as often.
+    pub fn watch_for_rules(&self) -> Watch {
+        self.begin_watch(true)
+    }
+
+    fn begin_watch(&self, for_rules: bool) -> Watch {
+        *self.shared().lock().watchers(for_rules) += 1;
         self.shared().changed.notify_all();
         Watch {
             telemetry: self.clone(),
+            for_rules,
         }
+    }
+
+    /// What the owner's rules look at. One entry for each adapter that tells anything; empty while
+    /// nobody watches.
+    pub fn seen(&self) -> watch::Receiver<Vec<GpuSeen>> {
+        self.shared().seen.subscribe()
     }
 
     /// Each sample as it is taken.
@@ -85,6 +120,11 @@ impl Telemetry {
     pub fn history(&self) -> GpuHistory {
         let now_ms = self.shared().clock.now_ms();
         self.shared().lock().history.view(now_ms)
+    }
+
+    /// Whether adapters have been asked at all, whatever they told.
+    pub fn has_looked(&self) -> bool {
+        self.shared().lock().looked
     }
 
     /// Under which [`super::Adapter::id`] to show a card that goes by another
@@ -100,8 +140,15 @@ impl Telemetry {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.telemetry.shared().lock().watchers -= 1;
-        self.telemetry.shared().changed.notify_all();
+        let shared = self.telemetry.shared();
+        let mut state = shared.lock();
+        *state.watchers(self.for_rules) -= 1;
+        if !state.is_watched() {
+            // What was seen then says nothing of later.
+            shared.see(Vec::new());
+        }
+        drop(state);
+        shared.changed.notify_all();
     }
 }
 
@@ -121,13 +168,18 @@ struct Shared {
     state: Mutex<SharedState>,
     changed: Condvar,
     samples: broadcast::Sender<GpuSample>,
+    /// Changed with the state locked, so that nothing is seen after the last watcher.
+    seen: watch::Sender<Vec<GpuSeen>>,
     clock: Arc<dyn Clock>,
+    intervals: Intervals,
 }
 
 #[derive(Default)]
 struct SharedState {
     watchers: usize,
+    watchers_for_rules: usize,
     closed: bool,
+    looked: bool,
     history: History,
     names: HashMap<String, String>,
 }
@@ -143,11 +195,11 @@ enum Step {
 }
 
 impl Shared {
-    fn run(&self, mut readers: Vec<Box<dyn GpuReader>>, interval: Duration) {
-        let mut due = Instant::now();
+    fn run(&self, mut readers: Vec<Box<dyn GpuReader>>) {
+        let mut last = None;
         let mut rest_at = None;
         loop {
-            match self.next(due, rest_at) {
+            match self.next(last, rest_at) {
                 Step::End => return,
                 Step::Rest => {
                     rest_at = None;
@@ -157,7 +209,7 @@ impl Shared {
                 }
                 Step::Read | Step::Wait(_) => {
                     let now = Instant::now();
-                    due = now + interval;
+                    last = Some(now);
                     rest_at = Some(now + REST_AFTER);
                     let readings = merge(readers.iter_mut().map(|reader| reader.read()));
                     self.publish(readings);
@@ -167,10 +219,10 @@ impl Shared {
     }
 
     /// Waits for what is to be done.
-    fn next(&self, due: Instant, rest_at: Option<Instant>) -> Step {
+    fn next(&self, last: Option<Instant>, rest_at: Option<Instant>) -> Step {
         let mut state = self.lock();
         loop {
-            let step = state.step(Instant::now(), due, rest_at);
+            let step = state.step(Instant::now(), last, rest_at, self.intervals);
             state = match step {
                 Step::Wait(None) => self
                     .changed
@@ -188,14 +240,19 @@ impl Shared {
     }
 
     fn publish(&self, mut readings: Vec<GpuReading>) {
-        if readings.is_empty() {
-            return;
-        }
         let mut state = self.lock();
+        state.looked = true;
         for reading in &mut readings {
+            reading.leave_out_nonsense();
             if let Some(name) = state.names.get(&reading.adapter) {
                 reading.adapter.clone_from(name);
             }
+        }
+        if state.is_watched() {
+            self.see(readings.iter().map(GpuSeen::from).collect());
+        }
+        if readings.is_empty() {
+            return;
         }
         let sample = GpuSample {
             at_ms: self.clock.now_ms(),
@@ -207,6 +264,14 @@ impl Shared {
         let _ = self.samples.send(sample);
     }
 
+    fn see(&self, seen: Vec<GpuSeen>) {
+        self.seen.send_if_modified(|current| {
+            let changed = *current != seen;
+            *current = seen;
+            changed
+        });
+    }
+
     fn lock(&self) -> MutexGuard<'_, SharedState> {
         // Each change is done at once: nothing is half-written after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,18 +279,42 @@ impl Shared {
 }
 
 impl SharedState {
-    fn step(&self, now: Instant, due: Instant, rest_at: Option<Instant>) -> Step {
+    fn step(
+        &self,
+        now: Instant,
+        last: Option<Instant>,
+        rest_at: Option<Instant>,
+        intervals: Intervals,
+    ) -> Step {
         if self.closed {
-            Step::End
-        } else if self.watchers == 0 {
-            match rest_at {
+            return Step::End;
+        }
+        if !self.is_watched() {
+            return match rest_at {
                 Some(at) if at <= now => Step::Rest,
                 at => Step::Wait(at.map(|at| at - now)),
-            }
-        } else if due <= now {
-            Step::Read
+            };
+        }
+        let interval = if self.watchers > 0 {
+            intervals.watched
         } else {
-            Step::Wait(Some(due - now))
+            intervals.ruled
+        };
+        match last.map(|last| last + interval) {
+            Some(due) if due > now => Step::Wait(Some(due - now)),
+            _ => Step::Read,
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watchers + self.watchers_for_rules > 0
+    }
+
+    fn watchers(&mut self, for_rules: bool) -> &mut usize {
+        if for_rules {
+            &mut self.watchers_for_rules
+        } else {
+            &mut self.watchers
         }
     }
 }
@@ -281,12 +370,42 @@ fn merge(readings: impl Iterator<Item = Vec<GpuReading>>) -> Vec<GpuReading> {
     merged
 }
 
+impl GpuReading {
+    /// What a driver cannot mean is not reported: a share of more than all, more memory held than
+    /// there is, a heat that no chip survives. What other programs hold of the memory follows from
+    /// the rest.
+    fn leave_out_nonsense(&mut self) {
+        let share = |percent: &f32| (0.0..=100.0).contains(percent);
+        self.load_percent = self.load_percent.filter(share);
+        self.load_others_percent = self.load_others_percent.filter(share);
+        self.fan_percent = self.fan_percent.filter(|percent| *percent >= 0.0);
+        let heat = |celsius: &f32| CHIP_CELSIUS.contains(celsius);
+        self.temperature_celsius = self.temperature_celsius.filter(heat);
+        self.temperature_limit_celsius = self
+            .temperature_limit_celsius
+            .filter(|celsius| heat(celsius) && *celsius >= LEAST_LIMIT_CELSIUS);
+        self.vram_total_bytes = self.vram_total_bytes.filter(|bytes| *bytes > 0);
+        let total = self.vram_total_bytes.unwrap_or(u64::MAX);
+        self.vram_used_bytes = self.vram_used_bytes.filter(|bytes| *bytes <= total);
+        let used = self.vram_used_bytes.unwrap_or(total);
+        self.vram_ours_bytes = self.vram_ours_bytes.filter(|bytes| *bytes <= used);
+        self.vram_others_bytes = self.vram_others_bytes.filter(|bytes| *bytes <= used).or(
+            // Only what all of it adds up to tells of those whose files nobody may read.
+            self.vram_used_bytes
+                .zip(self.vram_ours_bytes)
+                .map(|(used, ours)| used - ours),
+        );
+    }
+}
+
 /// Adds what is not known yet.
 fn fill(known: &mut GpuReading, other: &GpuReading) {
     let GpuReading {
         adapter: _,
         load_percent,
+        load_others_percent,
         vram_ours_bytes,
+        vram_others_bytes,
         vram_used_bytes,
         vram_total_bytes,
         temperature_celsius,
@@ -298,7 +417,9 @@ fn fill(known: &mut GpuReading, other: &GpuReading) {
         fan_percent,
     } = *other;
     known.load_percent = known.load_percent.or(load_percent);
+    known.load_others_percent = known.load_others_percent.or(load_others_percent);
     known.vram_ours_bytes = known.vram_ours_bytes.or(vram_ours_bytes);
+    known.vram_others_bytes = known.vram_others_bytes.or(vram_others_bytes);
     known.vram_used_bytes = known.vram_used_bytes.or(vram_used_bytes);
     known.vram_total_bytes = known.vram_total_bytes.or(vram_total_bytes);
     known.temperature_celsius = known.temperature_celsius.or(temperature_celsius);
@@ -369,26 +490,100 @@ mod tests {
 
     #[test]
     fn the_next_step_as_a_table() {
+        let Intervals { watched, ruled } = INTERVALS;
         let now = Instant::now() + REST_AFTER;
-        let (soon, before) = (now + INTERVAL, now.checked_sub(INTERVAL).unwrap());
+        let ago = |time| now.checked_sub(time);
+        let (soon, before) = (now + watched, ago(watched).unwrap());
         let cases = [
-            (0, false, before, None, Step::Wait(None)),
-            (0, false, before, Some(soon), Step::Wait(Some(INTERVAL))),
-            (0, false, before, Some(before), Step::Rest),
-            (1, false, before, None, Step::Read),
-            (2, false, before, Some(before), Step::Read),
-            (1, false, soon, Some(soon), Step::Wait(Some(INTERVAL))),
-            (1, true, before, None, Step::End),
-            (0, true, before, None, Step::End),
+            (0, 0, false, ago(ruled), None, Step::Wait(None)),
+            (
+                0,
+                0,
+                false,
+                ago(ruled),
+                Some(soon),
+                Step::Wait(Some(watched)),
+            ),
+            (0, 0, false, ago(ruled), Some(before), Step::Rest),
+            (1, 0, false, None, None, Step::Read),
+            (2, 0, false, ago(watched), Some(before), Step::Read),
+            (
+                1,
+                0,
+                false,
+                ago(watched / 2),
+                Some(soon),
+                Step::Wait(Some(watched / 2)),
+            ),
+            (1, 1, false, ago(watched), None, Step::Read),
+            (0, 1, false, None, None, Step::Read),
+            (0, 1, false, ago(watched), None, Step::Wait(Some(watched))),
+            (0, 1, false, ago(ruled), None, Step::Read),
+            (1, 0, true, None, None, Step::End),
+            (0, 0, true, None, None, Step::End),
         ];
-        for (watchers, closed, due, rest_at, expected) in cases {
+        for (watchers, watchers_for_rules, closed, last, rest_at, expected) in cases {
             let state = SharedState {
                 watchers,
+                watchers_for_rules,
                 closed,
                 ..SharedState::default()
             };
-            assert_eq!(state.step(now, due, rest_at), expected);
+            let step = state.step(now, last, rest_at, INTERVALS);
+            assert_eq!(step, expected, "{watchers} {watchers_for_rules}");
         }
+    }
+
+    #[test]
+    fn what_a_driver_cannot_mean_is_not_reported() {
+        const GB: u64 = 1 << 30;
+        let said = |change: fn(&mut GpuReading)| {
+            let mut reading = GpuReading {
+                load_percent: Some(63.0),
+                load_others_percent: Some(40.0),
+                vram_ours_bytes: Some(3 * GB),
+                vram_used_bytes: Some(5 * GB),
+                vram_total_bytes: Some(8 * GB),
+                temperature_celsius: Some(61.0),
+                temperature_limit_celsius: Some(90.0),
+                ..GpuReading::default()
+            };
+            change(&mut reading);
+            reading.leave_out_nonsense();
+            reading
+        };
+        assert_eq!(said(|_| ()).vram_others_bytes, Some(2 * GB));
+        for load in [101.0, -1.0, f32::NAN, f32::INFINITY] {
+            let mut reading = reading("a", load);
+            reading.load_others_percent = Some(load);
+            reading.leave_out_nonsense();
+            let loads = (reading.load_percent, reading.load_others_percent);
+            assert_eq!(loads, (None, None), "{load}");
+        }
+        let more_ours = said(|reading| reading.vram_ours_bytes = Some(6 * GB));
+        assert_eq!(more_ours.vram_ours_bytes, None, "more than all hold");
+        assert_eq!(more_ours.vram_others_bytes, None);
+        let more_used = said(|reading| reading.vram_used_bytes = Some(9 * GB));
+        assert_eq!(more_used.vram_used_bytes, None, "more than there is");
+        assert_eq!(more_used.vram_others_bytes, None);
+        let none = said(|reading| reading.vram_total_bytes = Some(0));
+        assert_eq!(none.vram_total_bytes, None);
+        let unknown = said(|reading| reading.vram_ours_bytes = None);
+        assert_eq!(unknown.vram_others_bytes, None, "ours may be in it");
+        for heat in [-300.0, 511.0, f32::NAN] {
+            let mut reading = said(|_| ());
+            reading.temperature_celsius = Some(heat);
+            reading.temperature_limit_celsius = Some(heat);
+            reading.leave_out_nonsense();
+            let heats = (
+                reading.temperature_celsius,
+                reading.temperature_limit_celsius,
+            );
+            assert_eq!(heats, (None, None), "{heat}");
+        }
+        let limit = said(|reading| reading.temperature_limit_celsius = Some(0.0));
+        assert_eq!(limit.temperature_limit_celsius, None);
+        assert_eq!(limit.temperature_celsius, Some(61.0));
     }
 
     #[test]
@@ -434,17 +629,68 @@ mod tests {
         }
     }
 
+    const AT_ONCE: Intervals = Intervals {
+        watched: Duration::ZERO,
+        ruled: Duration::ZERO,
+    };
+
+    #[test]
+    fn the_rules_see_what_was_read_and_nothing_once_nobody_watches() {
+        let (asked, was_asked) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let reader: Box<dyn GpuReader> = Box::new(Scripted { asked, answers });
+        let telemetry =
+            Telemetry::start_every(AT_ONCE, vec![reader], Arc::new(Counting::default())).unwrap();
+        let mut samples = telemetry.samples();
+        let seen = telemetry.seen();
+        assert_eq!(*seen.borrow(), []);
+        let watching = telemetry.watch_for_rules();
+        let mut others = |percent: f32| {
+            was_asked.recv().unwrap();
+            answer
+                .send(vec![GpuReading {
+                    load_others_percent: Some(percent),
+                    ..reading("a", percent)
+                }])
+                .unwrap();
+            samples.blocking_recv().unwrap();
+        };
+        others(41.0);
+        assert_eq!(seen.borrow()[0].load_others_percent, Some(40));
+        let mut changes = telemetry.seen();
+        others(43.0);
+        assert!(!changes.has_changed().unwrap(), "it is the same step");
+        others(50.0);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(changes.borrow_and_update()[0].load_others_percent, Some(50));
+        // The GPU has gone: no sample, and nothing seen of it.
+        was_asked.recv().unwrap();
+        answer.send(Vec::new()).unwrap();
+        was_asked.recv().unwrap();
+        assert_eq!(*seen.borrow(), []);
+        answer.send(vec![reading("a", 1.0)]).unwrap();
+        was_asked.recv().unwrap();
+        assert_eq!(seen.borrow().len(), 1);
+        drop(watching);
+        assert_eq!(*seen.borrow(), []);
+        // What is read just then is not seen any more.
+        answer.send(vec![reading("a", 1.0)]).unwrap();
+        for _ in 0..2 {
+            samples.blocking_recv().unwrap();
+        }
+        assert_eq!(*seen.borrow(), []);
+    }
+
     #[test]
     fn samples_are_taken_while_somebody_watches_and_no_longer() {
         let (asked, was_asked) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let reader: Box<dyn GpuReader> = Box::new(Scripted { asked, answers });
         let telemetry =
-            Telemetry::start_every(Duration::ZERO, vec![reader], Arc::new(Counting::default()))
-                .unwrap();
+            Telemetry::start_every(AT_ONCE, vec![reader], Arc::new(Counting::default())).unwrap();
         let mut samples = telemetry.samples();
         telemetry.set_names(HashMap::from([("card".to_owned(), "Apple M2".to_owned())]));
-        assert!(was_asked.try_recv().is_err());
+        assert!(was_asked.try_recv().is_err() && !telemetry.has_looked());
         let (one, other) = (telemetry.watch(), telemetry.watch());
         was_asked.recv().unwrap();
         answer.send(vec![reading("card", 1.0)]).unwrap();
@@ -452,6 +698,7 @@ mod tests {
             samples.blocking_recv().unwrap().readings,
             [reading("Apple M2", 1.0)]
         );
+        assert!(telemetry.has_looked());
         drop(one);
         was_asked.recv().unwrap();
         // Nothing was measured: a gap.

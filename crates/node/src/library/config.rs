@@ -28,6 +28,8 @@ pub struct LibraryConfig {
     pub catalogue: Catalogue,
     /// What the person allows at the start.
     pub limits: Limits,
+    /// Whether downloads wait because it costs by the byte. While that is not known, none begins.
+    pub metered: Option<bool>,
     /// How long to wait for what.
     pub timing: Timing,
     /// What is hashed, and fetched again when it is damaged, at a time.
@@ -102,6 +104,7 @@ impl LibraryConfig {
             models_folder,
             catalogue: Catalogue::built_in(),
             limits: Limits::default(),
+            metered: Some(false),
             timing: Timing::default(),
             chunk_bytes: 16 << 20,
             keep_free_bytes: 500_000_000,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub bucket: Mutex<Bucket>,
     /// Files that are being copied, in the order they came.
     pub imports: watch::Sender<Vec<Import>>,
+    /// The connection costs by the byte, or that is not known yet: see [`Shared::lets`].
+    pub metered: AtomicBool,
 }
 
 /// What the actor asks of a running download.
@@ -81,6 +83,13 @@ pub(super) enum Outcome {
         code: DownloadFault,
         message: String,
     },
+}
+
+impl Shared {
+    /// Whether a download may use the connection.
+    pub(super) fn lets(&self, record: &Record) -> bool {
+        record.anyway || !self.metered.load(Ordering::Relaxed)
+    }
 }
 
 /// Runs until the outcome, and gives the download's record as it is then.
@@ -267,6 +276,10 @@ impl Task {
         let Some(gap) = gap else {
             return Step::Complete;
         };
+        // A file that was being checked was let be, and turned out to be damaged.
+        if !self.shared.lets(&record) {
+            return Step::Stopped;
+        }
         let promise = &record.promise;
         let expected = record.total.or(promise.bytes).or(promise.about_bytes);
         if let Some(total) = expected

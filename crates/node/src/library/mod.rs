@@ -183,6 +183,11 @@ pub enum DownloadState {
     },
     /// By the user.
     Paused,
+    /// It costs by the byte to go on: it does by itself over another connection.
+    Metered {
+        /// The same in one sentence in English.
+        message: String,
+    },
     /// All has come, and is read once more: only what is whole becomes a model.
     Verifying {
         /// What of the file has been read for it, of `Download.total_bytes`.

@@ -29,6 +29,9 @@ pub(super) struct Record {
     pub promise: Promise,
     /// Why it does not go on by itself.
     pub hold: Option<Hold>,
+    /// The person wants it whatever the connection costs.
+    #[serde(default)]
+    pub anyway: bool,
     /// None before the first answer.
     pub origin: Option<Origin>,
     pub total: Option<u64>,
@@ -88,6 +91,7 @@ impl Record {
             sources,
             promise: Promise::default(),
             hold: None,
+            anyway: false,
             origin: None,
             total: None,
             chunk_bytes: 0,

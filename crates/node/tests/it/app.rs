@@ -15,13 +15,15 @@ use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::data_dir::DataDir;
 use infera_node::engine_link::{ChildEngine, EngineProcesses};
 use infera_node::identity::{Keychain, KeychainFault};
+use infera_node::library::DownloadState;
 use infera_node::state::{StartFault, Summary};
 use infera_node::unreachable::Unreachable;
 use infera_protocol::node_api::Network;
 use infera_protocol::requirements::Policy;
-use infera_surroundings::Observers;
+use infera_surroundings::{Network as Line, Observers, Surroundings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::engine::tiny_model;
 use crate::http::serve;
@@ -103,6 +105,14 @@ impl Running {
 }
 
 async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<App, StartError> {
+    start_seeing(folder, keychain, Observers::none()).await
+}
+
+async fn start_seeing(
+    folder: &TempDir,
+    keychain: Option<Arc<dyn Keychain>>,
+    observers: Observers,
+) -> Result<App, StartError> {
     App::start(AppConfig {
         data: DataDir::new(folder.path().join("node")).lock()?,
         key: keychain.map_or_else(
@@ -114,7 +124,7 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         models_folder: None,
         desktop: false,
         overrides: Overrides {
-            device: Some(DeviceSetting::Cpu),
+            devices: Some(vec![DeviceSetting::Cpu]),
             ..Overrides::default()
         },
         engine: ChildEngine {
@@ -124,7 +134,8 @@ async fn start(folder: &TempDir, keychain: Option<Arc<dyn Keychain>>) -> Result<
         },
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        observers: Observers::none(),
+        observers,
+        gpu_readers: None,
     })
     .await
 }
@@ -618,5 +629,70 @@ async fn a_support_bundle_shows_the_state_and_no_secret() {
     assert!(bundle.contains("node [hidden] from [address]"), "{bundle}");
     assert!(!bundle.contains(&node.to_string()));
     assert!(!bundle.contains("token=0011"));
+    running.app.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metered_connection_is_spared_unless_the_person_wants_it() {
+    let (around, seen) = watch::channel(Surroundings::default());
+    let folder = tempfile::tempdir().unwrap();
+    let observers = Observers {
+        seen,
+        ..Observers::none()
+    };
+    let app = start_seeing(&folder, None, observers).await.unwrap();
+    // Nothing is known of the network yet: who asks waits a moment.
+    let asked = tokio::spawn({
+        let app = app.clone();
+        async move { app.is_metered().await }
+    });
+    around.send_modify(|seen| seen.network = Some(Line::Metered));
+    assert!(asked.await.unwrap());
+    let running = Running { app, folder };
+    let waits = |state: &AppState| {
+        let states = state.downloads.iter().map(|download| &download.state);
+        states.clone().count() == 1
+            && states
+                .clone()
+                .all(|state| matches!(state, DownloadState::Metered { .. }))
+    };
+    // Nobody listens there: what goes on says so.
+    let url = "http://127.0.0.1:1/a.gguf";
+    let request = json!({ "from": "url", "url": url });
+    running.call("download", request).await;
+    let state = running.until("the download waits", waits).await;
+    let id = state.downloads[0].id.clone();
+    let rule = |on: bool| json!({ "rules.metered_downloads": on });
+    running.call("change_settings", rule(false)).await;
+    running
+        .until("the rule is off", |state| !waits(state))
+        .await;
+    running.call("change_settings", rule(true)).await;
+    running.until("the rule is on again", waits).await;
+    around.send_modify(|seen| seen.network = Some(Line::Unmetered));
+    running
+        .until("the line is free", |state| !waits(state))
+        .await;
+    assert!(!running.app.is_metered().await);
+    around.send_modify(|seen| seen.network = Some(Line::Metered));
+    running.until("the line costs again", waits).await;
+    running.call("download_anyway", json!({ "id": id })).await;
+    running
+        .until("it goes on anyway", |state| !waits(state))
+        .await;
+    let other = json!({ "id": "another" });
+    assert_eq!(running.refused("download_anyway", other).await, "library");
+    running.app.shut_down().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_told_without_this_program() {
+    let running = Running::start().await;
+    let programs = running.call("running_programs", Value::Null).await;
+    let programs = programs.as_array().unwrap();
+    let own = std::env::current_exe().unwrap();
+    let own = own.file_name().unwrap().to_str().unwrap();
+    assert!(programs.iter().all(|program| program["name"] != own));
     running.app.shut_down().await;
 }

@@ -105,7 +105,7 @@ fn an_open_key_file_is_refused() {
 #[test]
 fn without_a_node_there_is_nothing_to_ask() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["status", "pause", "resume", "history", "points"] {
+    for command in ["status", "pause", "resume", "history", "points", "earnings"] {
         let output = infera(folder.path(), &[command]);
         assert_fault(&output, 3, "no node is running");
     }
@@ -258,6 +258,37 @@ fn a_node_that_is_to_outlive_its_terminal_does() {
     assert!(status.status.success(), "{status:?}");
     signal(&node, "-TERM");
     assert_eq!(node.wait().unwrap().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn programs_are_named_on_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = running_node(folder.path(), "");
+    let programs = |words: &[&str]| {
+        let words = [&["rules", "programs", "--json"], words].concat();
+        let output = infera(folder.path(), &words);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let added = programs(&["--add", "blender", "--add", " OBS.exe "]);
+    assert_eq!(added["named"], serde_json::json!(["OBS.exe", "blender"]));
+    assert!(added["running"].is_array() || added["running"].is_null());
+    let removed = programs(&["--remove", "OBS.exe"]);
+    assert_eq!(removed["named"], serde_json::json!(["blender"]));
+    assert_eq!(programs(&[])["named"], removed["named"]);
+    // It says so once there is a node.
+    let rules = std::iter::repeat_with(|| infera(folder.path(), &["rules"]))
+        .take(200)
+        .find(|output| output.status.success())
+        .unwrap();
+    let line = text(&rules.stdout)
+        .lines()
+        .find(|line| line.starts_with("metered_downloads"))
+        .map(|line| line.split_whitespace().nth(1) == Some("on"));
+    assert_eq!(line, Some(true), "{}", text(&rules.stdout));
+    signal(&node, "-TERM");
+    node.wait().unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ use infera_node::clock::{Clock, Entropy};
 use infera_node::engine_link::{Engine, EngineError, EngineLink};
 use infera_node::governor::GovernorPolicy;
 use infera_node::governor::rules::Rules;
+use infera_node::gpu::GpuSeen;
 use infera_node::hardware::HardwareProbe;
 use infera_node::state::{Connection, NodeSnapshot};
 use infera_node::store::Store;
@@ -31,7 +32,7 @@ use infera_protocol::node_api::{
     SessionRequest, WorkRecord, claim_digest, session_digest,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::requirements::{Hardware, Policy};
+use infera_protocol::requirements::{Gpu, Hardware, Policy};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
     AuditId, AuditReport, AuditSpec, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
@@ -136,6 +137,10 @@ pub(crate) struct EngineScript {
     pub(crate) profiles: Vec<Profile>,
     /// What each was told that it may take.
     pub(crate) memory_bytes: Vec<Option<u64>>,
+    /// What each was told to load its model on.
+    pub(crate) devices: Vec<DeviceChoice>,
+    /// Devices that vanish under whoever computes on them, and cannot be opened again.
+    pub(crate) gone: Vec<DeviceChoice>,
     pub(crate) cancels: u32,
     /// `Generate.output.len()` of each request, in order.
     pub(crate) continued_from: Vec<usize>,
@@ -196,6 +201,7 @@ async fn run_engine(
     let mut running: Vec<(Generate, u32)> = Vec::new();
     let mut embedding: BTreeMap<u64, Task> = BTreeMap::new();
     let mut prefilling: VecDeque<(Instant, u64, u32)> = VecDeque::new();
+    let mut device = DeviceChoice::Auto;
     let _ = events.send(Event::Started {
         version: "fake".to_owned(),
     });
@@ -208,7 +214,11 @@ async fn run_engine(
                     let mut script = script.lock().unwrap();
                     script.profiles.push(load.profile);
                     script.memory_bytes.push(load.memory_bytes);
-                    let _ = events.send(match script.load_failure.clone() {
+                    script.devices.push(load.device.clone());
+                    device = load.device;
+                    let is_gone = script.gone.contains(&device);
+                    let gone = is_gone.then(|| failure(FailureCode::NoDevice, "It is not there"));
+                    let _ = events.send(match gone.or_else(|| script.load_failure.clone()) {
                         Some(error) => Event::Failed { id: None, error },
                         None => Event::Loaded(loaded(load.profile, &script)),
                     });
@@ -268,7 +278,12 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
+                Some(
+                    Command::Adapters
+                    | Command::Duty { .. }
+                    | Command::Stats
+                    | Command::ReadBandwidth { .. },
+                ) => {}
             },
             () = tokio::time::sleep_until(prefilling.front().map_or_else(Instant::now, |next| next.0)), if !prefilling.is_empty() => {
                 if let Some((_, id, tokens)) = prefilling.pop_front() {
@@ -292,6 +307,9 @@ async fn run_engine(
                     let mut script = script.lock().unwrap();
                     if script.die_at.front() == Some(position) {
                         script.die_at.pop_front();
+                        return;
+                    }
+                    if script.gone.contains(&device) {
                         return;
                     }
                     let _ = events.send(Event::Tokens {
@@ -958,9 +976,13 @@ pub(crate) struct Rig {
     pub(crate) store: Store,
     pub(crate) node: Node,
     pub(crate) folder: Arc<tempfile::TempDir>,
+    /// What computes.
+    devices: Vec<DeviceChoice>,
     /// What the node sees around it.
     pub(crate) around: watch::Sender<Surroundings>,
     pub(crate) rules: watch::Sender<Rules>,
+    /// What the node sees on its GPUs.
+    pub(crate) gpus: watch::Sender<Vec<GpuSeen>>,
     pub(crate) ready_to_sleep: mpsc::UnboundedReceiver<()>,
 }
 
@@ -974,12 +996,25 @@ impl Rig {
 
     /// Pauses the clock, then starts a node.
     pub(crate) async fn start(balancer: FakeBalancer, engine: FakeEngine) -> Self {
+        Self::start_on(vec![DeviceChoice::Auto], Vec::new(), balancer, engine).await
+    }
+
+    /// The same with several devices.
+    pub(crate) async fn start_on(
+        devices: Vec<DeviceChoice>,
+        gpus: Vec<Gpu>,
+        balancer: FakeBalancer,
+        engine: FakeEngine,
+    ) -> Self {
         tokio::time::pause();
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), balancer, engine).await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(folder, devices, gpus, balancer, engine).await
     }
 
     async fn start_in(
         folder: Arc<tempfile::TempDir>,
+        devices: Vec<DeviceChoice>,
+        gpus: Vec<Gpu>,
         balancer: FakeBalancer,
         engine: FakeEngine,
     ) -> Self {
@@ -994,24 +1029,26 @@ impl Rig {
             ram_bytes: Some(32 << 30),
             free_disk_bytes: Some(64 << 30),
             network_bytes_per_second: None,
-            gpus: Vec::new(),
+            gpus,
         })));
         let clock = Arc::new(FakeClock {
             start: Instant::now(),
         });
         let (around, seen) = watch::channel(Surroundings::default());
         let (rules, rules_in) = watch::channel(Rules::default());
+        let (gpus, gpus_in) = watch::channel(Vec::new());
         let (ready_out, ready_to_sleep) = mpsc::unbounded_channel();
         let node = Node::start(
             NodeConfig {
                 models: vec![ModelConfig {
                     path: PathBuf::from("tiny.gguf"),
-                    device: DeviceChoice::Auto,
+                    needed_bytes: None,
                     context_tokens: None,
                     sequences: 2,
                     reserve_bytes: 0,
                     tunings: None,
                 }],
+                devices: devices.clone(),
                 governor: GovernorPolicy::default(),
                 hold: None,
             },
@@ -1026,6 +1063,7 @@ impl Rig {
                 around: Around {
                     seen,
                     rules: rules_in,
+                    gpus: gpus_in,
                     ready_to_sleep: ready_out,
                 },
             },
@@ -1040,7 +1078,9 @@ impl Rig {
             store,
             node,
             folder,
+            devices,
             around,
+            gpus,
             rules,
             ready_to_sleep,
         }
@@ -1052,10 +1092,13 @@ impl Rig {
             balancer,
             folder,
             store,
+            devices,
+            machine,
             ..
         } = self.kill();
         while_time_stands(async move { store.close().await }).await;
-        Self::start_in(folder, balancer, FakeEngine::default()).await
+        let gpus = machine.0.lock().unwrap().gpus.clone();
+        Self::start_in(folder, devices, gpus, balancer, FakeEngine::default()).await
     }
 
     /// Cuts the node off from the balancer first, so that its ending is as silent as a crash.

@@ -265,8 +265,17 @@ impl Machine {
     }
 
     async fn open_with(&self, partials: &Path) -> Library {
+        self.open_at(partials, Some(false)).await
+    }
+
+    async fn open_metered(&self, metered: Option<bool>) -> Library {
+        self.open_at(&self.partials(), metered).await
+    }
+
+    async fn open_at(&self, partials: &Path, metered: Option<bool>) -> Library {
         let config = LibraryConfig {
             partials_folder: partials.to_owned(),
+            metered,
             catalogue: self.catalogue.clone(),
             limits: self.limits,
             timing: Timing {
@@ -1237,4 +1246,86 @@ proptest! {
             assert_eq!(machine.leftovers(), [""; 0]);
         });
     }
+}
+
+fn waits_for_another_connection(state: &LibraryState) -> bool {
+    matches!(&state.downloads[..], [one] if matches!(&one.state, DownloadState::Metered { message } if message.starts_with("Waits: this connection is metered")))
+}
+
+#[tokio::test]
+async fn a_metered_connection_holds_a_download_up_and_another_goes_on_with_it() {
+    let content = model(400_000, 1);
+    let server = Server::start(&content, [Serve::Slowly]).await;
+    let machine = Machine::new();
+    let library = machine.open().await;
+    library.download(server.request()).await.unwrap();
+    is_at(&library, 50_000).await;
+    let begun = Instant::now();
+    library.set_metered(true).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let state = library.state().borrow().clone();
+    assert!(waits_for_another_connection(&state), "{state:?}");
+    let kept = state.downloads[0].done_bytes;
+    assert!((50_000..content.len() as u64).contains(&kept), "{kept}");
+    // Nor does it go on when the program is started again, nor before anybody knows.
+    library.close().await;
+    for metered in [Some(true), None] {
+        let library = machine.open_metered(metered).await;
+        assert_eq!(library.state().borrow().downloads[0].done_bytes, kept);
+        library.close().await;
+    }
+    assert_eq!(server.asked(), [None]);
+    server.plan([Serve::Well]);
+    let library = machine.open_metered(None).await;
+    library.set_metered(true).await.unwrap();
+    assert!(waits_for_another_connection(&library.state().borrow()));
+    library.set_metered(false).await.unwrap();
+    finished(&library).await;
+    assert_eq!(machine.files(), [("model.gguf".to_owned(), content)]);
+    let [None, Some(rest)] = &server.asked()[..] else {
+        panic!("{:?}", server.asked());
+    };
+    assert!(
+        rest.starts_with(&format!("bytes={kept}-")),
+        "{rest}, not from {kept}"
+    );
+}
+
+#[tokio::test]
+async fn one_download_goes_on_whatever_it_costs() {
+    let content = model(50_000, 1);
+    let server = Server::start(&content, [Serve::Slowly]).await;
+    let other = Server::start(&model(50_000, 2), [Serve::Well]).await;
+    let machine = Machine::new();
+    let library = machine.open_metered(Some(true)).await;
+    // The first in the row does not keep the second from it.
+    let waits = library.download(other.request()).await.unwrap();
+    let id = library.download(server.request()).await.unwrap();
+    assert!(matches!(
+        library.resume_anyway("nobody").await,
+        Err(LibraryError::NoDownload(_))
+    ));
+    library.resume_anyway(&id).await.unwrap();
+    is_second_at(&library, 10_000).await;
+    // It outlives the program, and a connection that is metered anew.
+    library.close().await;
+    let library = machine.open_metered(Some(true)).await;
+    library.set_metered(true).await.unwrap();
+    let state = wait_for(&library, |state| !state.installed.is_empty()).await;
+    assert_eq!(machine.files(), [("model.gguf".to_owned(), content)]);
+    assert!(waits_for_another_connection(&state), "{state:?}");
+    assert_eq!(state.downloads[0].id, waits);
+    assert_eq!(other.asked(), [None; 0]);
+    // Paused by the person, it says so, and it waits again after.
+    library.pause(&waits).await.unwrap();
+    assert_eq!(
+        library.state().borrow().downloads[0].state,
+        DownloadState::Paused
+    );
+    library.resume(&waits).await.unwrap();
+    assert!(waits_for_another_connection(&library.state().borrow()));
+}
+
+async fn is_second_at(library: &Library, bytes: u64) -> LibraryState {
+    wait_for(library, |state| state.downloads[1].done_bytes >= bytes).await
 }

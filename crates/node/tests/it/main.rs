@@ -6,6 +6,7 @@ mod app;
 mod audits;
 mod cli;
 mod control;
+mod devices;
 mod embeddings;
 mod engine;
 mod fakes;

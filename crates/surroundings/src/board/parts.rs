@@ -12,6 +12,11 @@ pub(crate) struct Parts {
     /// By what the desktop calls input.
     pub(crate) desktop_input: BTreeMap<Desktop, Input>,
     pub(crate) gamepads: Option<Input>,
+    /// The desktop is one of Wayland, where X11 knows of its own windows alone.
+    pub(crate) is_wayland: bool,
+    pub(crate) x11_full_screen: Option<Seen>,
+    /// As the compositor tells, which knows all windows.
+    pub(crate) wayland_full_screen: Option<Seen>,
     pub(crate) library_games: Option<Seen>,
     pub(crate) game_mode: Option<Seen>,
     /// By the service that knows of all supplies.
@@ -35,6 +40,7 @@ impl Board {
         self.set(|shown| {
             shown.input = parts.input();
             shown.games = parts.games();
+            shown.full_screen = parts.full_screen();
             shown.power = parts.power_service.or(parts.power_supplies);
         });
     }
@@ -54,14 +60,14 @@ impl Board {
 impl Parts {
     fn input(&self) -> Option<Input> {
         let desktop = self.desktop_input.values().next().copied();
-        match (desktop, self.gamepads) {
-            (Some(Input::Quiet { since_ms: one }), Some(Input::Quiet { since_ms: other })) => {
-                let since_ms = one.max(other);
-                Some(Input::Quiet { since_ms })
-            }
-            (Some(Input::Recent), _) | (_, Some(Input::Recent)) => Some(Input::Recent),
-            (desktop, gamepads) => desktop.or(gamepads),
-        }
+        Input::latest(desktop, self.gamepads)
+    }
+
+    fn full_screen(&self) -> Option<Seen> {
+        let of_x11 = self.x11_full_screen.as_ref();
+        // That X11 has nothing in front says nothing of the other windows.
+        let of_x11 = of_x11.filter(|seen| !self.is_wayland || !seen.names.is_empty());
+        self.wayland_full_screen.as_ref().or(of_x11).cloned()
     }
 
     fn games(&self) -> Option<Seen> {
@@ -111,6 +117,32 @@ mod tests {
         assert_eq!(seen.borrow().input, Some(Input::Quiet { since_ms: 3 }));
         board.set_desktop_input(Desktop::Wayland, None);
         assert_eq!(seen.borrow().input, Some(Input::Recent));
+    }
+
+    #[test]
+    fn x11_does_not_speak_for_a_wayland_desktop() {
+        let seen = |name: &str| {
+            let names = Some(name.to_owned()).filter(|name| !name.is_empty());
+            Some(Seen::of(names))
+        };
+        for (is_wayland, x11, wayland, together) in [
+            (false, None, None, None),
+            (false, seen(""), None, seen("")),
+            (false, seen("a"), None, seen("a")),
+            (true, seen(""), None, None),
+            (true, seen("a"), None, seen("a")),
+            (true, seen(""), seen("b"), seen("b")),
+            // The compositor knows that it has not the focus any more.
+            (true, seen("a"), seen(""), seen("")),
+        ] {
+            let parts = Parts {
+                is_wayland,
+                x11_full_screen: x11,
+                wayland_full_screen: wayland,
+                ..Parts::default()
+            };
+            assert_eq!(parts.full_screen(), together);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use zbus::fdo::{DBusProxy, NameOwnerChangedStream, PropertiesChangedStream, PropertiesProxy};
 use zbus::names::{BusName, InterfaceName, WellKnownName};
 use zbus::proxy::CacheProperties;
-use zbus::zvariant::OwnedValue;
+use zbus::zvariant::{ObjectPath, OwnedValue};
 use zbus::{Connection, MessageStream, Proxy};
 
 use super::back_off::BackOff;
@@ -191,7 +191,7 @@ impl Properties {
 pub(super) async fn object(
     bus: &Connection,
     service: &'static str,
-    path: &'static str,
+    path: impl TryInto<ObjectPath<'static>, Error: Into<zbus::Error>>,
     interface: &'static str,
 ) -> zbus::Result<Proxy<'static>> {
     zbus::proxy::Builder::new(bus)

@@ -1,4 +1,4 @@
-//! What fills the screen, as X11 tells. Wayland tells nobody; windows of X11 are told of there too.
+//! What fills the screen, as X11 tells. On a Wayland desktop it tells of windows of X11 alone.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use x11rb::protocol::xproto::{
     InputFocus, MapState, Window,
 };
 
+use super::processes::is_ours;
 use super::x11::{self, Display, Lost};
 use crate::Seen;
 use crate::board::Board;
 
 pub(super) async fn observe(name: String, first_pause: Duration, board: Board) {
-    let clear = || board.set(|shown| shown.full_screen = None);
+    let clear = || board.set_part(|parts| parts.x11_full_screen = None);
     x11::stay_connected(name, first_pause, clear, |display| follow(display, &board)).await;
 }
 
@@ -51,7 +52,7 @@ async fn follow(display: Display, board: &Board) -> Result<Infallible, Lost> {
         }
         let names = front.windows.first().filter(|_| screen.is_full(&front));
         let seen = Seen::of(names.map(|window| screen.name_of(*window)));
-        board.set(|shown| shown.full_screen = Some(seen));
+        board.set_part(|parts| parts.x11_full_screen = Some(seen));
         while !screen.matters(&screen.display.event().await?) {}
     }
 }
@@ -185,7 +186,7 @@ impl Screen {
     fn is_ours(&self, window: Window) -> bool {
         let value = self.property(window, self.process, AtomEnum::CARDINAL.into());
         let process = value.as_ref().and_then(|value| value.value32()?.next());
-        process == Some(std::process::id())
+        process.is_some_and(is_ours)
     }
 
     fn is_shown(&self, window: Window) -> bool {
@@ -238,7 +239,11 @@ impl Screen {
 
 /// By `WM_CLASS`, which holds an instance's name and its class's, each with a zero behind it.
 fn name_of(class: Option<&str>, title: Option<&str>) -> String {
-    let class = class.and_then(|class| class.split('\0').nth(1));
+    window_name(class.and_then(|class| class.split('\0').nth(1)), title)
+}
+
+/// What a person knows a window's program by.
+pub(super) fn window_name(class: Option<&str>, title: Option<&str>) -> String {
     let class = class.filter(|class| !class.is_empty());
     let title = title.map(str::trim).filter(|title| !title.is_empty());
     // Steam numbers the windows of games that are made for Windows.

@@ -2,12 +2,9 @@
 //! the protocol ext-idle-notify-v1.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use wayland_client::backend::WaylandError;
 use wayland_client::protocol::wl_callback::WlCallback;
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
 use wayland_client::protocol::wl_seat::WlSeat;
@@ -17,8 +14,7 @@ use wayland_protocols::ext::idle_notify::v1::client::ext_idle_notification_v1::{
 };
 use wayland_protocols::ext::idle_notify::v1::client::ext_idle_notifier_v1::ExtIdleNotifierV1;
 
-use super::back_off::BackOff;
-use super::{readiness_of, time_ago};
+use super::{time_ago, wayland};
 use crate::Input;
 use crate::board::{Board, Desktop};
 
@@ -28,61 +24,15 @@ pub(super) async fn observe(
     first_pause: Duration,
     board: Board,
 ) {
-    let mut pause = BackOff::new(first_pause);
-    loop {
-        let mut was_there = false;
-        let lost = follow(&socket, quiet_after, &board, &mut was_there).await;
-        board.set_desktop_input(Desktop::Wayland, None);
-        if was_there {
-            pause.reset();
-        }
-        if pause.is_first() {
-            tracing::debug!(?lost, "input to a Wayland desktop is unknown");
-        }
-        pause.wait().await;
-    }
-}
-
-async fn follow(
-    socket: &Path,
-    quiet_after: Duration,
-    board: &Board,
-    was_there: &mut bool,
-) -> io::Result<()> {
-    let connection =
-        Connection::from_socket(UnixStream::connect(socket)?).map_err(io::Error::other)?;
-    let socket = readiness_of(connection.backend().poll_fd().try_clone_to_owned()?)?;
-    let mut queue = connection.new_event_queue();
-    let handle = queue.handle();
-    connection.display().get_registry(&handle, ());
-    // Answered after the list of what the compositor has.
-    connection.display().sync(&handle, ());
-    let mut seats = Seats {
+    let begin = || Seats {
         quiet_after,
         notifier: None,
         by_number: HashMap::new(),
     };
-    loop {
-        queue
-            .dispatch_pending(&mut seats)
-            .map_err(io::Error::other)?;
-        board.set_desktop_input(Desktop::Wayland, seats.input());
-        match queue.flush() {
-            Ok(()) => {}
-            Err(WaylandError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        let Some(reading) = queue.prepare_read() else {
-            continue;
-        };
-        match reading.read() {
-            Ok(_) => *was_there = true,
-            Err(WaylandError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                socket.readable().await?.clear_ready();
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        }
-    }
+    let show = |seats: Option<&Seats>| {
+        board.set_desktop_input(Desktop::Wayland, seats.and_then(Seats::input));
+    };
+    wayland::stay_connected(socket, first_pause, begin, show).await;
 }
 
 /// Who sits at the machine: nearly always one.

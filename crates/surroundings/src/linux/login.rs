@@ -16,7 +16,8 @@ const LOGIN: Service = Service {
     wake: false,
 };
 
-const WHO: &str = "Infera Node";
+pub(super) const WHO: &str = "Infera Node";
+pub(super) const WHY_AWAKE: &str = "The computer works for the network";
 
 pub(super) async fn observe(
     bus: &Connection,
@@ -159,7 +160,7 @@ async fn keep_awake(login: &Proxy<'_>, mut wanted: watch::Receiver<Wanted>) -> z
             lock = None;
         } else if lock.is_none() {
             // Not from sleep that the person asks for.
-            lock = inhibit(login, "idle", "The computer works for the network", "block").await;
+            lock = inhibit(login, "idle", WHY_AWAKE, "block").await;
         }
         if wanted.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -21,7 +21,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::readiness_of;
 use crate::board::Board;
 use crate::program::{Program, normal};
-use crate::{Seen, Wanted};
+use crate::running::{Process, programs_of};
+use crate::{RunningProgram, Seen, Wanted};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// While nothing waits to be stopped.
@@ -101,19 +102,73 @@ fn ticks(every: Duration) -> Interval {
     ticks
 }
 
-/// The names of this user's programs.
-pub(crate) fn running_programs() -> Vec<String> {
+/// This user's programs.
+pub(crate) fn running_programs() -> Option<Vec<RunningProgram>> {
     let folder = Path::new("/proc");
     let user = rustix::process::getuid().as_raw();
     let own = std::process::id();
-    pids(folder)
-        .filter(|pid| *pid != own)
+    let processes: Vec<Process> = pids(folder)
         .filter(|pid| {
             let process = fs::metadata(folder.join(pid.to_string()));
             process.is_ok_and(|process| process.uid() == user)
         })
-        .filter_map(|pid| program_of(folder, pid, false).ok()?.name())
-        .collect()
+        .filter_map(|pid| process(folder, pid).ok())
+        .collect();
+    // Where not even this process is seen, nothing is.
+    let is_told = processes.iter().any(|process| process.pid == own);
+    is_told.then(|| programs_of(&processes, own))
+}
+
+fn process(folder: &Path, pid: u32) -> io::Result<Process> {
+    let of = folder.join(pid.to_string());
+    let status = fs::read_to_string(of.join("status"))?;
+    let group = fs::read_to_string(of.join("cgroup")).unwrap_or_default();
+    Ok(Process {
+        pid,
+        parent: number_in(&status, "PPid:").unwrap_or(0) as u32,
+        program: program_of(folder, pid, false)?,
+        is_service: is_service(&group),
+        // A window is drawn through the GPU where there is one.
+        shows_window: false,
+        uses_gpu: uses_gpu(&of.join("fd")),
+        // What it shares with others counts for nobody.
+        memory_bytes: number_in(&status, "RssAnon:").map(|kib| kib.saturating_mul(1024)),
+    })
+}
+
+fn number_in(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// By its control group: systemd puts each service into one of its own. Desktops start what a person
+/// opens in `app-*` ones.
+fn is_service(group: &str) -> bool {
+    let unit = group
+        .lines()
+        .last()
+        .and_then(|line| line.rsplit('/').next());
+    unit.is_some_and(|unit| unit.ends_with(".service") && !unit.starts_with("app-"))
+}
+
+/// None where the files that it has open are nobody's business.
+fn uses_gpu(open: &Path) -> Option<bool> {
+    let open = fs::read_dir(open).ok()?;
+    let is_gpu = |file: PathBuf| {
+        let name = file.to_string_lossy();
+        name.starts_with("/dev/dri/") || name.starts_with("/dev/nvidia") || name == "/dev/kfd"
+    };
+    let mut files = open
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    Some(files.any(is_gpu))
+}
+
+/// Whether it is this process, or another one of this program: its window may be one of its own.
+pub(super) fn is_ours(pid: u32) -> bool {
+    let own = std::env::current_exe().ok();
+    let file = || fs::read_link(format!("/proc/{pid}/exe")).ok();
+    pid == std::process::id() || (own.is_some() && file() == own)
 }
 
 /// What a process runs. Its command line is read only if that is asked for, or says more than its
@@ -346,6 +401,51 @@ mod tests {
         ] {
             assert_eq!(is_new(pid, before, now), new, "{pid} {before:?} {now:?}");
         }
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_process() {
+        let status = "Name:\tPPid: 9\nPPid:\t5\nRssAnon:\t  300 kB\nRssFile:\t\n";
+        assert_eq!(number_in(status, "PPid:"), Some(5));
+        assert_eq!(number_in(status, "RssAnon:"), Some(300));
+        assert_eq!(number_in(status, "RssFile:"), None);
+        assert_eq!(number_in(status, "VmSwap:"), None);
+        let user = "0::/user.slice/user-1000.slice/user@1000.service";
+        for (group, service) in [
+            (format!("{user}/session.slice/pipewire.service\n"), true),
+            (
+                format!("{user}/app.slice/app-gnome-blender-7.scope\n"),
+                false,
+            ),
+            (
+                format!("{user}/app.slice/app-gnome-blender.service\n"),
+                false,
+            ),
+            (format!("{user}/app.slice/gvfs-daemon.service\n"), true),
+            (
+                "0::/user.slice/user-1000.slice/session-2.scope\n".to_owned(),
+                false,
+            ),
+            // A container, and a kernel without groups.
+            ("0::/\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_service(&group), service, "{group}");
+        }
+        assert_eq!(uses_gpu(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_device_that_is_open_tells_who_uses_the_gpu() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, to: &str| {
+            std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+        };
+        open("0", "/dev/null");
+        open("1", "socket:[5]");
+        assert_eq!(uses_gpu(folder.path()), Some(false));
+        open("2", "/dev/dri/renderD128");
+        assert_eq!(uses_gpu(folder.path()), Some(true));
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! Buses of the tests' own, with services on them that say what a test wants.
 
 #![expect(
+    clippy::needless_pass_by_value,
     clippy::unused_self,
-    reason = "some of what services say is always the same"
+    reason = "so the bus calls what it is served"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use infera_surroundings::{Input, Network, Observers, Places, Power, Seen, Session, Wanted};
+use infera_surroundings::{
+    Input, Network, Observers, Places, Power, Seen, Session, Wanted, network,
+};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use zbus::object_server::{Interface, InterfaceRef, SignalEmitter};
-use zbus::zvariant::{OwnedFd, OwnedObjectPath};
+use zbus::zvariant::{OwnedFd, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, interface};
 
 use crate::around::{PATIENCE, nowhere, until};
@@ -234,10 +238,11 @@ async fn the_network_by_its_service() {
     let manager = serve(&service, path, NetworkManager { metered: 4 }).await;
     service.request_name(NAME).await.unwrap();
     let mut observers = Observers::start_at(bus.system(), Wanted::default());
-    until(&mut observers, |seen| {
-        seen.network == Some(Network::Unmetered)
-    })
-    .await;
+    // Who asks before anything was seen waits for it.
+    let mut first = observers.seen.clone();
+    assert_eq!(first.borrow().network, None);
+    let told = network(&mut first, PATIENCE).await;
+    assert_eq!(told, Some(Network::Unmetered));
     manager.get_mut().await.metered = 1;
     let told = manager.get().await;
     told.metered_changed(manager.signal_emitter())
@@ -249,6 +254,10 @@ async fn the_network_by_its_service() {
     .await;
     service.release_name(NAME).await.unwrap();
     until(&mut observers, |seen| seen.network.is_none()).await;
+    // Where nothing tells, nobody waits for long, nor for observers that have ended.
+    assert_eq!(network(&mut first, Duration::from_millis(1)).await, None);
+    drop(observers);
+    assert_eq!(network(&mut first, PATIENCE).await, None);
 }
 
 struct Login {
@@ -460,6 +469,152 @@ async fn the_machine_is_kept_awake() {
     drop(observers);
     lock.released().await;
     of_sleep.released().await;
+}
+
+/// What was asked of a desktop's services: a name, and what it was told.
+type Asked = mpsc::UnboundedSender<(&'static str, String)>;
+
+struct GnomeSession(Asked);
+
+#[interface(name = "org.gnome.SessionManager")]
+impl GnomeSession {
+    fn inhibit(&self, who: &str, window: u32, why: &str, flags: u32) -> u32 {
+        assert!(!why.is_empty());
+        self.0
+            .send(("session", format!("{who} {window} {flags}")))
+            .ok();
+        7
+    }
+
+    fn uninhibit(&self, cookie: u32) {
+        self.0.send(("session ends", cookie.to_string())).ok();
+    }
+}
+
+struct ScreenSaver(Asked);
+
+#[interface(name = "org.freedesktop.ScreenSaver")]
+impl ScreenSaver {
+    fn inhibit(&self, who: &str, why: &str) -> u32 {
+        assert!(!why.is_empty());
+        self.0.send(("screen saver", who.to_owned())).ok();
+        8
+    }
+
+    #[zbus(name = "UnInhibit")]
+    fn un_inhibit(&self, cookie: u32) {
+        self.0.send(("screen saver ends", cookie.to_string())).ok();
+    }
+}
+
+struct Portal(Asked);
+
+#[interface(name = "org.freedesktop.portal.Inhibit")]
+impl Portal {
+    fn inhibit(
+        &self,
+        window: &str,
+        flags: u32,
+        options: HashMap<String, OwnedValue>,
+    ) -> OwnedObjectPath {
+        assert!(options.contains_key("reason"));
+        self.0.send(("portal", format!("{window:?} {flags}"))).ok();
+        path("/request")
+    }
+}
+
+struct PortalRequest(Asked);
+
+#[interface(name = "org.freedesktop.portal.Request")]
+impl PortalRequest {
+    fn close(&self) {
+        self.0.send(("portal ends", String::new())).ok();
+    }
+}
+
+/// Each desktop's way, and nothing else than the one that stands first among those that are there.
+#[tokio::test]
+async fn a_desktop_does_not_fall_idle_while_a_job_runs() {
+    const SESSION: &str = "org.gnome.SessionManager";
+    const SAVER: &str = "org.freedesktop.ScreenSaver";
+    const PORTAL: &str = "org.freedesktop.portal.Desktop";
+    let bus = Bus::start();
+    let service = bus.service().await;
+    let (asked, mut told) = mpsc::unbounded_channel();
+    serve(
+        &service,
+        "/org/gnome/SessionManager",
+        GnomeSession(asked.clone()),
+    )
+    .await;
+    serve(
+        &service,
+        "/org/freedesktop/ScreenSaver",
+        ScreenSaver(asked.clone()),
+    )
+    .await;
+    serve(
+        &service,
+        "/org/freedesktop/portal/desktop",
+        Portal(asked.clone()),
+    )
+    .await;
+    serve(&service, "/request", PortalRequest(asked.clone())).await;
+    let mut next = async || {
+        let word = tokio::time::timeout(PATIENCE, told.recv()).await;
+        word.unwrap().unwrap()
+    };
+    let observers = Observers::start_at(bus.session(), Wanted::default());
+    for (name, begins, ends) in [
+        (PORTAL, ("portal", "\"\" 8"), ("portal ends", "")),
+        (
+            SAVER,
+            ("screen saver", "Infera Node"),
+            ("screen saver ends", "8"),
+        ),
+        (
+            SESSION,
+            ("session", "Infera Node 0 8"),
+            ("session ends", "7"),
+        ),
+    ] {
+        // The ones before stay: the better one goes before them.
+        service.request_name(name).await.unwrap();
+        for _ in 0..2 {
+            observers.wanted.send_replace(awake(true));
+            let (what, how) = next().await;
+            assert_eq!((what, &*how), begins);
+            observers.wanted.send_replace(awake(false));
+            let (what, how) = next().await;
+            assert_eq!((what, &*how), ends);
+        }
+    }
+    // The service ends while a job runs: the next best is asked.
+    observers.wanted.send_replace(awake(true));
+    assert_eq!(next().await.0, "session");
+    service.release_name(SESSION).await.unwrap();
+    assert_eq!(next().await.0, "screen saver");
+    // One that comes late is asked, too.
+    service.request_name(SESSION).await.unwrap();
+    assert_eq!(next().await.0, "screen saver ends");
+    assert_eq!(next().await.0, "session");
+}
+
+/// The first try finds nobody.
+#[tokio::test]
+async fn a_desktop_whose_service_comes_late_does_not_fall_idle() {
+    let bus = Bus::start();
+    let service = bus.service().await;
+    let (asked, mut told) = mpsc::unbounded_channel();
+    serve(&service, "/org/freedesktop/ScreenSaver", ScreenSaver(asked)).await;
+    let observers = Observers::start_at(bus.session(), awake(true));
+    service
+        .request_name("org.freedesktop.ScreenSaver")
+        .await
+        .unwrap();
+    let word = tokio::time::timeout(PATIENCE, told.recv()).await;
+    assert_eq!(word.unwrap().unwrap().0, "screen saver");
+    drop(observers);
 }
 
 #[derive(Default)]

@@ -1,10 +1,11 @@
 //! Real processes, out of folders like those of game libraries.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
-use infera_surroundings::{Observers, Seen, Wanted, running_programs};
+use infera_surroundings::{MOST_RUNNING, Observers, Seen, Wanted, running_programs};
 
 use crate::around::{nowhere, programs, until};
 
@@ -125,26 +126,38 @@ async fn a_wanted_program_with_a_long_name() {
     .await;
 }
 
-#[test]
-fn programs_to_choose_from() {
+/// What this process starts is this program's own; a program that is started by init is not.
+#[tokio::test]
+async fn programs_to_choose_from() {
     let home = tempfile::tempdir().unwrap();
-    for name in ["zeBRA-of-tests", "Zebra-of-tests-2"] {
-        install(&home.path().join(name));
-    }
     let zebra = home.path().join("zeBRA-of-tests");
-    let _running = [
-        Running::start(&zebra),
-        Running::start(&zebra),
-        Running::start(&home.path().join("Zebra-of-tests-2")),
-    ];
-    let names = running_programs();
-    let zebras = names
-        .iter()
-        .filter(|name| name.to_lowercase().starts_with("zebra-of-tests"));
-    assert_eq!(
-        zebras.collect::<Vec<_>>(),
-        ["zeBRA-of-tests", "Zebra-of-tests-2"]
-    );
+    fs::copy("/usr/bin/python3", &zebra).unwrap();
+    let takes_memory = "import sys\nkept = bytearray(b'x' * (200 << 20))\nprint('up', flush=True)\nsys.stdin.read()";
+    let mut command = Command::new("setsid");
+    command
+        .args(["--fork"])
+        .arg(&zebra)
+        .args(["-c", takes_memory]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let input = child.stdin.take();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    child.wait().unwrap();
+    assert_eq!(line, "up\n");
+    let own_child = Running::start(Path::new("/bin/sleep"));
+    let programs = running_programs().unwrap();
+    // It ends with what it reads.
+    drop(input);
+    drop(own_child);
+    let found = programs.iter().find(|one| one.name == "zeBRA-of-tests");
+    let memory = found.and_then(|one| one.memory_bytes);
+    assert!(memory >= Some(200 << 20), "{programs:?}");
+    assert!(programs.len() <= MOST_RUNNING);
+    for name in ["sleep", "bash"] {
+        assert!(programs.iter().all(|one| one.name != name), "{programs:?}");
+    }
 }
 
 #[tokio::test]

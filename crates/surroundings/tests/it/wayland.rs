@@ -1,16 +1,21 @@
-//! A Wayland compositor that counts the time since the last input, or does not.
+//! A Wayland compositor that counts the time since the last input and tells of its windows, or does
+//! not.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use infera_surroundings::{Input, Observers, Wanted};
+use infera_surroundings::{Input, Observers, Seen, Wanted};
 use wayland_protocols::ext::idle_notify::v1::server::ext_idle_notification_v1::ExtIdleNotificationV1;
 use wayland_protocols::ext::idle_notify::v1::server::ext_idle_notifier_v1::{
     self as notifier, ExtIdleNotifierV1,
+};
+use wayland_protocols_wlr::foreign_toplevel::v1::server::{
+    self as wlr, zwlr_foreign_toplevel_handle_v1::ZwlrForeignToplevelHandleV1,
+    zwlr_foreign_toplevel_manager_v1::ZwlrForeignToplevelManagerV1,
 };
 use wayland_server::protocol::wl_seat::{self, WlSeat};
 use wayland_server::{
@@ -23,12 +28,36 @@ use crate::around::{nowhere, until};
 enum Order {
     SayIdle,
     SayUsed,
+    /// Name, title, and numbers of the protocol's states, of the window with that number.
+    Show(usize, &'static str, &'static str, &'static [u32]),
+    Close(usize),
+    /// It tells of no window any more.
+    Finish,
     End,
 }
+
+/// What a compositor knows.
+#[derive(Clone, Copy)]
+struct Knows {
+    idle: bool,
+    /// The version of the protocol about windows.
+    windows: Option<u32>,
+}
+
+const IDLE: Knows = Knows {
+    idle: true,
+    windows: None,
+};
+const NOTHING: Knows = Knows {
+    idle: false,
+    windows: None,
+};
 
 #[derive(Default)]
 struct State {
     notifications: Vec<ExtIdleNotificationV1>,
+    manager: Option<ZwlrForeignToplevelManagerV1>,
+    windows: HashMap<usize, ZwlrForeignToplevelHandleV1>,
 }
 
 /// Ends when it is told to, or with the test.
@@ -38,12 +67,12 @@ struct Compositor {
 }
 
 impl Compositor {
-    fn start(socket: &Path, knows_idle: bool) -> Self {
+    fn start(socket: &Path, knows: Knows) -> Self {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
         listener.set_nonblocking(true).unwrap();
         let (orders, ordered) = mpsc::channel();
-        let thread = Some(thread::spawn(move || run(&listener, &ordered, knows_idle)));
+        let thread = Some(thread::spawn(move || run(&listener, &ordered, knows)));
         Self { orders, thread }
     }
 
@@ -65,12 +94,15 @@ impl Drop for Compositor {
     }
 }
 
-fn run(listener: &UnixListener, ordered: &mpsc::Receiver<Order>, knows_idle: bool) {
+fn run(listener: &UnixListener, ordered: &mpsc::Receiver<Order>, knows: Knows) {
     let mut display = Display::<State>::new().unwrap();
     let mut handle = display.handle();
     handle.create_global::<State, WlSeat, ()>(7, ());
-    if knows_idle {
+    if knows.idle {
         handle.create_global::<State, ExtIdleNotifierV1, ()>(2, ());
+    }
+    if let Some(version) = knows.windows {
+        handle.create_global::<State, ZwlrForeignToplevelManagerV1, ()>(version, ());
     }
     let mut state = State::default();
     let mut waiting = VecDeque::new();
@@ -87,17 +119,89 @@ fn run(listener: &UnixListener, ordered: &mpsc::Receiver<Order>, knows_idle: boo
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         // An order before anybody listens waits for that.
-        while !state.notifications.is_empty()
+        while (!state.notifications.is_empty() || state.manager.is_some())
             && let Some(order) = waiting.pop_front()
         {
-            for notification in &state.notifications {
-                match order {
-                    Order::SayIdle => notification.idled(),
-                    _ => notification.resumed(),
-                }
-            }
+            state.obey(&handle, &order);
         }
         display.flush_clients().unwrap();
+    }
+}
+
+impl State {
+    fn obey(&mut self, handle: &DisplayHandle, order: &Order) {
+        match order {
+            Order::SayIdle => self
+                .notifications
+                .iter()
+                .for_each(ExtIdleNotificationV1::idled),
+            Order::SayUsed => self
+                .notifications
+                .iter()
+                .for_each(ExtIdleNotificationV1::resumed),
+            Order::Show(number, app, title, states) => {
+                let manager = self.manager.as_ref().unwrap();
+                let window = self.windows.entry(*number).or_insert_with(|| {
+                    let client = manager.client().unwrap();
+                    let window = client
+                        .create_resource::<ZwlrForeignToplevelHandleV1, (), Self>(
+                            handle,
+                            manager.version(),
+                            (),
+                        )
+                        .unwrap();
+                    manager.toplevel(&window);
+                    window
+                });
+                window.app_id((*app).to_owned());
+                window.title((*title).to_owned());
+                let states = states.iter().flat_map(|number| number.to_ne_bytes());
+                window.state(states.collect());
+                window.done();
+            }
+            Order::Close(number) => self.windows.remove(number).unwrap().closed(),
+            Order::Finish => self.manager.take().unwrap().finished(),
+            Order::End => {}
+        }
+    }
+}
+
+impl GlobalDispatch<ZwlrForeignToplevelManagerV1, ()> for State {
+    fn bind(
+        state: &mut Self,
+        _: &DisplayHandle,
+        _: &Client,
+        manager: New<ZwlrForeignToplevelManagerV1>,
+        (): &(),
+        data: &mut DataInit<'_, Self>,
+    ) {
+        state.manager = Some(data.init(manager, ()));
+    }
+}
+
+impl Dispatch<ZwlrForeignToplevelManagerV1, ()> for State {
+    fn request(
+        _: &mut Self,
+        _: &Client,
+        _: &ZwlrForeignToplevelManagerV1,
+        _: wlr::zwlr_foreign_toplevel_manager_v1::Request,
+        (): &(),
+        _: &DisplayHandle,
+        _: &mut DataInit<'_, Self>,
+    ) {
+    }
+}
+
+impl Dispatch<ZwlrForeignToplevelHandleV1, ()> for State {
+    fn request(
+        _: &mut Self,
+        _: &Client,
+        _: &ZwlrForeignToplevelHandleV1,
+        _: wlr::zwlr_foreign_toplevel_handle_v1::Request,
+        (): &(),
+        _: &DisplayHandle,
+        _: &mut DataInit<'_, Self>,
+    ) {
     }
 }
 
@@ -182,7 +286,7 @@ async fn a_compositor_counts_the_time_without_input() {
     until(&mut observers, |seen| seen.power.is_some()).await;
     assert_eq!(observers.seen.borrow().input, None);
     for _ in 0..2 {
-        let mut compositor = Compositor::start(&socket, true);
+        let mut compositor = Compositor::start(&socket, IDLE);
         until(&mut observers, |seen| seen.input == Some(Input::Recent)).await;
         compositor.order(Order::SayIdle);
         until(&mut observers, |seen| {
@@ -203,7 +307,7 @@ async fn a_compositor_does_not_count() {
     let mut places = nowhere();
     let socket = folder.path().join("wayland-0");
     places.wayland = Some(socket.clone());
-    let mut compositor = Compositor::start(&socket, false);
+    let mut compositor = Compositor::start(&socket, NOTHING);
     let mut observers = Observers::start_at(places, Wanted::default());
     until(&mut observers, |seen| {
         seen.games.is_some() && seen.power.is_some()
@@ -211,6 +315,61 @@ async fn a_compositor_does_not_count() {
     .await;
     assert_eq!(observers.seen.borrow().input, None);
     compositor.end();
-    let _compositor = Compositor::start(&socket, true);
+    let _compositor = Compositor::start(&socket, IDLE);
     until(&mut observers, |seen| seen.input == Some(Input::Recent)).await;
+}
+
+#[tokio::test]
+async fn a_compositor_tells_what_fills_the_screen() {
+    const ACTIVATED: u32 = 2;
+    const FULL: u32 = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let mut places = nowhere();
+    let socket = folder.path().join("wayland-0");
+    places.wayland = Some(socket.clone());
+    let mut observers = Observers::start_at(places, Wanted::default());
+    let knows = Knows {
+        idle: false,
+        windows: Some(3),
+    };
+    for _ in 0..2 {
+        let mut compositor = Compositor::start(&socket, knows);
+        let mut sees = async |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let seen = Some(Seen { names });
+            until(&mut observers, |all| all.full_screen == seen).await;
+        };
+        sees(&[]).await;
+        let show = |window, app, title, states| {
+            compositor.order(Order::Show(window, app, title, states));
+        };
+        show(1, "org.mozilla.firefox", "A film", &[ACTIVATED]);
+        show(2, "steam_app_7", "Hades", &[ACTIVATED, FULL]);
+        sees(&["Hades"]).await;
+        // In full screen behind another one.
+        show(2, "steam_app_7", "Hades", &[FULL]);
+        sees(&[]).await;
+        show(1, "org.mozilla.firefox", "A film", &[FULL, ACTIVATED]);
+        sees(&["firefox"]).await;
+        // This program's own window.
+        show(1, "org.mozilla.firefox", "A film", &[]);
+        show(3, "infera-node", "Infera Node", &[FULL, ACTIVATED]);
+        sees(&[]).await;
+        show(3, "infera-node", "Infera Node", &[]);
+        show(2, "steam_app_7", "Hades", &[ACTIVATED, FULL]);
+        sees(&["Hades"]).await;
+        compositor.order(Order::Close(2));
+        sees(&[]).await;
+        compositor.order(Order::Finish);
+        until(&mut observers, |seen| seen.full_screen.is_none()).await;
+        compositor.end();
+    }
+    // An old one does not tell of full screen, and so says nothing of it.
+    let old = Knows {
+        idle: true,
+        windows: Some(1),
+    };
+    let _compositor = Compositor::start(&socket, old);
+    until(&mut observers, |seen| seen.input == Some(Input::Recent)).await;
+    assert_eq!(observers.seen.borrow().full_screen, None);
 }

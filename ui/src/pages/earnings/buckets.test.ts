@@ -26,26 +26,35 @@ const earnings: Earnings = {
       points: { confirmed: 1_000_001, pending: 0, forfeited: 40 },
       jobs: 3,
       output_tokens: 900,
+      energy: { kilowatt_hours: 0.2, cost_nano: 64_000_000 },
     },
     {
       start_ms: at(2026, 10, 16),
       points: { confirmed: 0, pending: 0, forfeited: 0 },
       jobs: 0,
       output_tokens: 0,
+      energy: null,
     },
   ],
   unlisted: { confirmed: 2_500_000, pending: 0, forfeited: 0 },
   estimate: null,
+  consumption: {
+    unmeasured: null,
+    tariff: { price_per_kwh: "0.32", currency: "EUR" },
+    today: null,
+    week: null,
+    month: null,
+  },
 };
 
 describe("the earnings' CSV", () => {
   it("is the table with all digits, the newest first", () => {
     expect(earningsCsv(earnings, "week")).toBe(
       [
-        "from,until,jobs,output_tokens,confirmed_points,pending_points,forfeited_points",
-        "2026-11-16,2026-11-22,0,0,0.000000,0.000000,0.000000",
-        "2026-11-09,2026-11-15,3,900,1.000001,0.000000,0.000040",
-        "earlier or elsewhere,,,,2.500000,0.000000,0.000000",
+        "from,until,jobs,output_tokens,confirmed_points,pending_points,forfeited_points,electricity_kwh,electricity_cost,currency",
+        "2026-11-16,2026-11-22,0,0,0.000000,0.000000,0.000000,,,",
+        "2026-11-09,2026-11-15,3,900,1.000001,0.000000,0.000040,0.200000,0.064000,EUR",
+        "earlier or elsewhere,,,,2.500000,0.000000,0.000000,,,",
         "",
       ].join("\r\n"),
     );
@@ -116,6 +125,7 @@ describe("names and scales", () => {
       unlisted: few(0),
       total: few(48_000),
       estimate: null,
+      consumption: earnings.consumption,
     });
     expect(digits.confirmed).toBe(2);
   });

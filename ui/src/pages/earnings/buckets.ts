@@ -2,7 +2,13 @@
 
 import { locale } from "../../i18n/index.svelte";
 import { decimals, pointsIn } from "../../lib/format";
-import type { Earnings, EarningsBucket, Period, PointSums } from "../../platform/types";
+import type {
+  Earnings,
+  EarningsBucket,
+  Electricity,
+  Period,
+  PointSums,
+} from "../../platform/types";
 
 export const PARTS = ["confirmed", "pending", "forfeited"] as const;
 export type Part = (typeof PARTS)[number];
@@ -86,9 +92,9 @@ export function ceiling(value: number): number {
  * The table as a file, with all digits there are. It has no line of sums: a spreadsheet makes its
  * own, and they are the totals.
  */
-export function earningsCsv({ buckets, unlisted }: Earnings, period: Period): string {
+export function earningsCsv({ buckets, unlisted, consumption }: Earnings, period: Period): string {
   const rows = [
-    "from,until,jobs,output_tokens,confirmed_points,pending_points,forfeited_points",
+    "from,until,jobs,output_tokens,confirmed_points,pending_points,forfeited_points,electricity_kwh,electricity_cost,currency",
     ...newestFirst(buckets).map((bucket) =>
       [
         isoDate(bucket.start_ms),
@@ -96,14 +102,22 @@ export function earningsCsv({ buckets, unlisted }: Earnings, period: Period): st
         bucket.jobs,
         bucket.output_tokens,
         ...PARTS.map((part) => decimal(bucket.points[part])),
+        ...electricity(bucket, consumption.tariff),
       ].join(","),
     ),
   ];
   if (!isNothing(unlisted)) {
     rows.push(
-      ["earlier or elsewhere", "", "", "", ...PARTS.map((part) => decimal(unlisted[part]))].join(
-        ",",
-      ),
+      [
+        "earlier or elsewhere",
+        "",
+        "",
+        "",
+        ...PARTS.map((part) => decimal(unlisted[part])),
+        "",
+        "",
+        "",
+      ].join(","),
     );
   }
   return rows.map((row) => `${row}\r\n`).join("");
@@ -118,6 +132,14 @@ export function isoDate(at: number): string {
   const date = new Date(at);
   const two = (value: number) => String(value).padStart(2, "0");
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+/** Energy, cost and currency; what is not known is empty. */
+function electricity({ energy }: EarningsBucket, tariff: Electricity): string[] {
+  if (energy === null) return ["", "", ""];
+  const hours = energy.kilowatt_hours.toFixed(6);
+  const cost = energy.cost_nano;
+  return cost === null ? [hours, "", ""] : [hours, (cost / 1e9).toFixed(6), tariff.currency];
 }
 
 /** Without a detour over binary fractions. */

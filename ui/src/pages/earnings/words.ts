@@ -56,6 +56,52 @@ export const en = {
   "earnings.unlisted_about":
     "The network counts these for your node, and this machine has no record of them: an earlier installation, say.",
   "earnings.sum": "All together",
+  "earnings.cost": "What the work costs",
+  "earnings.cost.span": "Of",
+  "earnings.cost.span.today": "Today",
+  "earnings.cost.span.week": "7 days",
+  "earnings.cost.span.month": "30 days",
+  "earnings.cost.today": "Cost today",
+  "earnings.cost.today_note": "So far.",
+  "earnings.cost.a_day": "Cost per day",
+  "earnings.cost.a_day_note": {
+    one: "{cost} since midnight.",
+    other: "{cost} in {count} days.",
+  },
+  "earnings.cost.tokens": "Per 1,000 tokens",
+  "earnings.cost.tokens_note": "By what was written for jobs. Reading and checks are in the cost.",
+  "earnings.cost.tokens_none": "No job was answered in this time.",
+  "earnings.cost.points": "Per 100 points",
+  "earnings.cost.points_note": "By what was earned, pending points included.",
+  "earnings.cost.points_none": "No points were earned in this time.",
+  "earnings.cost.energy": "Electricity",
+  "earnings.cost.energy_about":
+    "What the GPU itself draws while there is work, less what it draws at rest. Processor, screen and the losses of the power supply are not in it.",
+  "earnings.cost.energy_note":
+    "{time} of work at {watts}. At rest your GPU draws {rest}, which does not count.",
+  "earnings.cost.energy_note_all":
+    "{time} of work at {watts}. Your GPU was not seen at rest yet: all that it draws counts.",
+  "earnings.cost.no_span": "No work was measured in this time.",
+  "earnings.cost.price": "A kilowatt-hour costs",
+  "earnings.cost.price_about":
+    "Counted with what you pay for a kilowatt-hour. The price stays on this machine.",
+  "earnings.cost.price_ask": "Tell what a kilowatt-hour costs, and the money will stand here.",
+  "earnings.cost.price_where": "It is on your electricity bill, and stays on this machine.",
+  "earnings.cost.price_wrong": "Write a price such as {example}, or leave it empty.",
+  "earnings.cost.currency": "Currency",
+  "earnings.cost.silent": "Not reported by this driver",
+  "earnings.cost.silent_text":
+    "The driver of {adapters} does not tell how much power it draws, so what the work costs is not known.",
+  "earnings.cost.silent_part":
+    "The driver of {adapters} does not tell how much power it draws: that is not in these figures.",
+  "earnings.cost.processor": "Not measured here",
+  "earnings.cost.processor_text":
+    "Your processor computes, and nothing reports what it draws for that. With a GPU whose driver reports its power, what the work costs will stand here.",
+  "earnings.cost.processor_now":
+    "Your processor computes now, and nothing reports what it draws: that is not in these figures.",
+  "earnings.cost.none": "No work measured yet",
+  "earnings.cost.none_text":
+    "From your first job on, what your GPU draws for it will stand here, and what that costs by day, by 1,000 tokens and by 100 points.",
   "earnings.none": "No points yet",
   "earnings.none_text":
     "Each answered job earns points by the tokens it read and wrote. Bars for days, weeks and months will stand here from your first job on, and a table of the same numbers.",
@@ -117,6 +163,55 @@ export const de: Same<typeof en> = {
   "earnings.unlisted_about":
     "Das Netzwerk zählt diese für Ihren Knoten, und dieser Rechner weiß nichts von ihnen: etwa von einer früheren Installation.",
   "earnings.sum": "Zusammen",
+  "earnings.cost": "Was die Arbeit kostet",
+  "earnings.cost.span": "Von",
+  "earnings.cost.span.today": "Heute",
+  "earnings.cost.span.week": "7 Tage",
+  "earnings.cost.span.month": "30 Tage",
+  "earnings.cost.today": "Kosten heute",
+  "earnings.cost.today_note": "Bis jetzt.",
+  "earnings.cost.a_day": "Kosten am Tag",
+  "earnings.cost.a_day_note": {
+    one: "{cost} seit Mitternacht.",
+    other: "{cost} in {count} Tagen.",
+  },
+  "earnings.cost.tokens": "Je 1.000 Token",
+  "earnings.cost.tokens_note":
+    "Nach dem, was für Aufträge geschrieben wurde. Lesen und Prüfungen sind in den Kosten.",
+  "earnings.cost.tokens_none": "In dieser Zeit wurde kein Auftrag beantwortet.",
+  "earnings.cost.points": "Je 100 Punkte",
+  "earnings.cost.points_note": "Nach dem, was verdient wurde, mit ausstehenden Punkten.",
+  "earnings.cost.points_none": "In dieser Zeit wurden keine Punkte verdient.",
+  "earnings.cost.energy": "Strom",
+  "earnings.cost.energy_about":
+    "Was die Grafikkarte selbst während der Arbeit zieht, ohne das, was sie in Ruhe zieht. Prozessor, Bildschirm und die Verluste des Netzteils sind nicht dabei.",
+  "earnings.cost.energy_note":
+    "{time} Arbeit mit {watts}. In Ruhe zieht die Grafikkarte {rest}, die nicht zählen.",
+  "earnings.cost.energy_note_all":
+    "{time} Arbeit mit {watts}. In Ruhe war die Grafikkarte noch nicht zu sehen: Alles, was sie zieht, zählt.",
+  "earnings.cost.no_span": "In dieser Zeit wurde keine Arbeit gemessen.",
+  "earnings.cost.price": "Eine Kilowattstunde kostet",
+  "earnings.cost.price_about":
+    "Gerechnet mit dem, was Sie für eine Kilowattstunde zahlen. Der Preis bleibt auf diesem Rechner.",
+  "earnings.cost.price_ask":
+    "Sagen Sie, was eine Kilowattstunde kostet, und die Beträge stehen hier.",
+  "earnings.cost.price_where": "Es steht auf Ihrer Stromrechnung und bleibt auf diesem Rechner.",
+  "earnings.cost.price_wrong":
+    "Schreiben Sie einen Preis wie {example}, oder lassen Sie das Feld leer.",
+  "earnings.cost.currency": "Währung",
+  "earnings.cost.silent": "Von diesem Treiber nicht gemeldet",
+  "earnings.cost.silent_text":
+    "Der Treiber von {adapters} meldet nicht, wie viel Leistung sie zieht. Was die Arbeit kostet, ist deshalb nicht bekannt.",
+  "earnings.cost.silent_part":
+    "Der Treiber von {adapters} meldet nicht, wie viel Leistung sie zieht: Das ist nicht in diesen Zahlen.",
+  "earnings.cost.processor": "Hier nicht gemessen",
+  "earnings.cost.processor_text":
+    "Ihr Prozessor rechnet, und nichts meldet, was er dafür zieht. Mit einer Grafikkarte, deren Treiber die Leistung meldet, steht hier, was die Arbeit kostet.",
+  "earnings.cost.processor_now":
+    "Jetzt rechnet Ihr Prozessor, und nichts meldet, was er zieht: Das ist nicht in diesen Zahlen.",
+  "earnings.cost.none": "Noch keine Arbeit gemessen",
+  "earnings.cost.none_text":
+    "Ab Ihrem ersten Auftrag steht hier, was Ihre Grafikkarte dafür zieht und was das am Tag, je 1.000 Token und je 100 Punkte kostet.",
   "earnings.none": "Noch keine Punkte",
   "earnings.none_text":
     "Jeder beantwortete Auftrag bringt Punkte, je nachdem, wie viele Token er gelesen und geschrieben hat. Ab dem ersten stehen hier Balken für Tage, Wochen und Monate und darunter eine Tabelle mit denselben Zahlen.",

@@ -38,7 +38,7 @@ export function isDone(step: Step, state: AppState, choices: Choices): boolean {
     }
     case "gpu":
       return (
-        state.settings.device.device === "cpu" ||
+        state.settings.devices.some(({ device }) => device === "cpu") ||
         state.adapters.some(({ standing }) => standing.standing === "chosen")
       );
     case "model":

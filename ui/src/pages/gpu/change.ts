@@ -1,19 +1,21 @@
-// A change of the device: at once, and said in words.
+// A change of the devices: at once, and said in words.
 
-import { t } from "../../i18n/index.svelte";
+import { locale, t } from "../../i18n/index.svelte";
 import { attempt, commands } from "../../lib/commands";
 import { toasts } from "../../lib/toasts.svelte";
-import type { AppState, DeviceSetting } from "../../platform/types";
-import { choiceOf, excluding, using } from "./choice";
+import type { AppState } from "../../platform/types";
+import { deviceName, excluding, keyOf, type Devices } from "./choice";
 
 /** True if it went well. */
-export async function choose(state: AppState, device: DeviceSetting): Promise<boolean> {
-  if (choiceOf(device) === choiceOf(state.settings.device)) return true;
+export async function choose(state: AppState, chosen: Devices): Promise<boolean> {
+  const keys = ({ devices }: Devices) => devices.map(keyOf).join();
+  if (keys(chosen) === keys(state.settings)) return true;
   const jobs = state.node?.work.length ?? 0;
-  const done = await attempt(() => commands.change_settings(using(state.settings, device)));
+  const { devices, excluded_adapters } = chosen;
+  const done = await attempt(() => commands.change_settings({ devices, excluded_adapters }));
   if (done) {
     toasts.show({
-      title: sentence(state, device),
+      title: sentence(state, chosen),
       text: jobs === 0 ? null : t("gpu.changed_back", { count: jobs }),
     });
   }
@@ -32,9 +34,9 @@ export async function exclude(state: AppState, id: string, never: boolean): Prom
   }
 }
 
-function sentence(state: AppState, device: DeviceSetting): string {
-  if (device.device === "cpu") return t("gpu.changed", { name: t("gpu.choice.cpu") });
-  if (device.device !== "adapter") return t("gpu.changed_auto");
-  const adapter = state.adapters.find(({ id }) => id === device.id);
-  return t("gpu.changed", { name: adapter?.name ?? device.id });
+function sentence(state: AppState, { devices }: Devices): string {
+  const names = devices.map((device) => deviceName(state, device));
+  if (names.length === 0) return t("gpu.changed_auto");
+  const list = new Intl.ListFormat(locale.tag, { type: "conjunction" }).format(names);
+  return t("gpu.changed", { count: names.length, name: list });
 }

@@ -4,8 +4,9 @@ import { app } from "../../lib/state.svelte";
 import { toasts } from "../../lib/toasts.svelte";
 import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import { firstState } from "../../platform/fake-data";
-import type { GpuReading, Platform } from "../../platform/types";
-import { choosable, excluding, forgetting, using } from "./choice";
+import type { DeviceStatus, GpuReading, ModelFault, Platform } from "../../platform/types";
+import { adding, choosable, excluding, forgetting, ticking } from "./choice";
+import { doing, markOf } from "./device";
 import { ceiling, memory, reported } from "./figures";
 import Gpu from "./Gpu.svelte";
 
@@ -33,13 +34,20 @@ async function open(scenario: Scenario) {
 }
 
 const text = () => document.body.textContent ?? "";
-const radios = () => [...document.querySelectorAll<HTMLInputElement>("input[type=radio]")];
-const chosen = () => radios().find((radio) => radio.checked)?.value;
+const ticks = () => [
+  ...document.querySelectorAll<HTMLInputElement>("[role=group] input[type=checkbox]"),
+];
+const ticked = () =>
+  ticks()
+    .filter((tick) => tick.checked)
+    .map(({ value }) => value);
 
 const reading = (figures: Partial<GpuReading>): GpuReading => ({
   adapter: RTX,
   load_percent: null,
+  load_others_percent: null,
   vram_ours_bytes: null,
+  vram_others_bytes: null,
   vram_used_bytes: null,
   vram_total_bytes: null,
   temperature_celsius: null,
@@ -58,20 +66,68 @@ describe("the choice of a device", () => {
   it("lifts an exclusion by choosing, and a choice by excluding", () => {
     const excluded = excluding(settings, UHD, true);
     expect(excluded.excluded_adapters).toEqual([UHD]);
-    const used = using(excluded, { device: "adapter", id: UHD });
-    expect([used.device, used.excluded_adapters]).toEqual([{ device: "adapter", id: UHD }, []]);
-    expect(excluding(used, UHD, true).device).toEqual({ device: "auto" });
-    expect(excluding(used, RTX, true).device).toEqual({ device: "adapter", id: UHD });
+    const used = ticking(excluded, { device: "adapter", id: UHD }, true);
+    expect([used.devices, used.excluded_adapters]).toEqual([[{ device: "adapter", id: UHD }], []]);
+    expect(excluding(used, UHD, true).devices).toEqual([]);
+    expect(excluding(used, RTX, true).devices).toEqual([{ device: "adapter", id: UHD }]);
     expect({ ...settings, ...excluding(excluded, UHD, false) }).toEqual(settings);
+  });
+
+  it("ticks devices beside each other, each once, and takes the best where none is left", () => {
+    const cpu = { device: "cpu" } as const;
+    const uhd = { device: "adapter", id: UHD } as const;
+    const both = ticking(ticking(settings, uhd, true), cpu, true);
+    expect(both.devices).toEqual([uhd, cpu]);
+    expect(ticking(both, uhd, true).devices).toEqual([cpu, uhd]);
+    expect(ticking(ticking(both, uhd, false), cpu, false).devices).toEqual([]);
+    // Who adds one to what was chosen automatically keeps that.
+    expect(adding(firstState(0), UHD).devices).toEqual([{ device: "adapter", id: RTX }, uhd]);
   });
 
   it("forgets a GPU that is gone, and offers it while it is chosen", () => {
     const state = structuredClone(firstState(0));
     state.adapters[1]!.standing = { standing: "missing" };
     expect(choosable(state).map(({ id }) => id)).toEqual([RTX]);
-    state.settings = { ...settings, ...using(settings, { device: "adapter", id: UHD }) };
+    const chosen = ticking(settings, { device: "adapter", id: UHD }, true);
+    state.settings = { ...settings, ...chosen };
     expect(choosable(state).map(({ id }) => id)).toEqual([RTX, UHD]);
     expect({ ...settings, ...forgetting(state.settings, UHD) }).toEqual(settings);
+  });
+});
+
+describe("what a device does", () => {
+  const device: DeviceStatus = {
+    id: RTX,
+    name: "Card",
+    missing: false,
+    paused: false,
+    mode: "run",
+    reason: null,
+    models: [{ name: "tiny", engine: { state: "ready" } }],
+    jobs: 0,
+    audits: 0,
+    tokens_per_second: null,
+  };
+  const off = [{ name: "tiny", engine: { state: "off" } }] as const;
+  const fault = { cause: "other", message: "No" } as unknown as ModelFault;
+  const broken = [{ name: "tiny", engine: { state: "broken", fault } }] as const;
+
+  it.each([
+    [{}, "waiting", "Waiting for jobs"],
+    [{ jobs: 2 }, "working", "Working on 2 jobs"],
+    [{ audits: 1 }, "working", "Checking an answer"],
+    [{ models: [...off] }, "waiting", "Loading"],
+    [{ models: [...broken] }, "needs_you", "Cannot load tiny"],
+    [{ missing: true, models: [] }, "needs_you", "Not found"],
+    [
+      { paused: true, reason: { reason: "paused", until_ms: null, finishing: false } },
+      "paused",
+      "Paused by you",
+    ],
+    [{ reason: { reason: "own_use" } }, "paused", "Resting"],
+  ] as [Partial<DeviceStatus>, string, string][])("%j", (change, mark, words) => {
+    const now = { ...device, ...change };
+    expect([markOf(now), doing(now, 0)]).toEqual([mark, words]);
   });
 });
 
@@ -115,30 +171,47 @@ describe("the page", () => {
     expect(text()).toContain("1.0\u00a0GB are kept for other programs.");
   });
 
-  it("changes the device at once and tells what became of the job", async () => {
+  it("changes the devices at once and tells what became of the job", async () => {
     await open("working");
-    expect(chosen()).toBe("auto");
+    expect(ticked()).toEqual(["auto"]);
     expect(text()).toContain("The job in progress goes back to the network");
-    screen.getByText("Use this one").closest("button")!.click();
-    await vi.waitFor(() => expect(chosen()).toBe(`adapter ${UHD}`));
+    screen.getByText("Use this one too").closest("button")!.click();
+    await vi.waitFor(() => expect(ticked()).toEqual([`adapter ${RTX}`, `adapter ${UHD}`]));
     expect(toasts.shown.at(-1)).toMatchObject({
-      title: "Intel UHD Graphics 770 does the work now",
+      title: "NVIDIA GeForce RTX 4070 and Intel UHD Graphics 770 do the work now",
       text: "The job in progress went back to the network.",
     });
-    radios().at(-1)!.click();
-    await vi.waitFor(() => expect(app.state!.settings.device).toEqual({ device: "cpu" }));
+    ticks().at(-1)!.click();
+    await vi.waitFor(() => expect(app.state!.settings.devices).toHaveLength(3));
+    ticks()[0]!.click();
+    await vi.waitFor(() => expect(app.state!.settings.devices).toEqual([]));
+    // Something has to work: the last tick stays.
+    ticks()[0]!.click();
+    await vi.waitFor(() => expect(ticked()).toEqual(["auto"]));
   });
 
-  it("puts the dot back when a change fails", async () => {
+  it("pauses one of two devices, and the other goes on", async () => {
+    await open("two-gpus");
+    const pause = screen.getAllByText("Pause this one");
+    expect(pause).toHaveLength(2);
+    pause[1]!.closest("button")!.click();
+    await vi.waitFor(() => expect(text()).toContain("Resume this one"));
+    const paused = () => app.state!.node!.devices.map(({ paused }) => paused);
+    expect(paused()).toEqual([false, true]);
+    screen.getByText("Resume this one").closest("button")!.click();
+    await vi.waitFor(() => expect(paused()).toEqual([false, false]));
+  });
+
+  it("puts the tick back when a change fails", async () => {
     await open("waiting");
     vi.spyOn(platform, "call").mockRejectedValue(
       refused({ why: "settings_not_kept", detail: "Disk full" }),
     );
-    radios().at(-1)!.click();
+    ticks().at(-1)!.click();
     await vi.waitFor(() =>
       expect(toasts.shown.at(-1)?.title).toBe("The settings could not be saved"),
     );
-    expect(chosen()).toBe("auto");
+    expect(ticked()).toEqual(["auto"]);
   });
 
   it("speaks German", async () => {

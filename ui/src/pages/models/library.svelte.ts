@@ -19,7 +19,7 @@ export function catalogueKey(state: AppState): string {
   const chosen = state.adapters.filter(({ standing }) => standing.standing === "chosen");
   return JSON.stringify([
     chosen.map(({ id, vram_bytes }) => [id, vram_bytes]),
-    state.settings.device,
+    state.settings.devices,
     state.settings.vram_reserve_bytes,
     state.installed.map(({ path }) => path),
   ]);
@@ -91,7 +91,7 @@ class Imports {
     const same = (app.state?.downloads ?? []).filter(
       ({ id, url, state }) =>
         (id === entry?.id || fileName(url) === name) &&
-        ["queued", "stalled", "paused", "failed"].includes(state.state),
+        ["queued", "stalled", "paused", "metered", "failed"].includes(state.state),
     );
     for (const { id } of same) await commands.cancel_download({ id });
   }

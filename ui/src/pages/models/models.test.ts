@@ -64,6 +64,10 @@ describe("a download in words", () => {
     ],
     [download({ state: "paused" }), "Paused. What has come is kept, even over a restart"],
     [
+      download({ state: "metered", message: "" }),
+      "Waits: this connection is metered. It goes on by itself over another",
+    ],
+    [
       download({ state: "verifying", done_bytes: 2.435e9 }),
       "Checking that the file is whole: 50 %",
     ],
@@ -211,6 +215,15 @@ describe("the page", () => {
     // Next to nothing has come: it is not asked about.
     button("Cancel: Qwen2.5 7B Instruct")!.click();
     await vi.waitFor(() => expect(app.state!.downloads).toEqual([]));
+  });
+
+  it("goes on over a metered connection for the one that is wanted anyway", async () => {
+    await open("metered");
+    const state = (id: string) => app.state!.downloads.find((one) => one.id === id)!.state.state;
+    button("Download anyway: Llama 3.2 1B Instruct")!.click();
+    await vi.waitFor(() => expect(state("llama-3.2-1b-instruct-q4_1")).toBe("running"));
+    expect(state("qwen2.5-7b-instruct-q4_1")).toBe("metered");
+    expect(button("Pause: Qwen2.5 7B Instruct")).toBeDefined();
   });
 
   it("keeps the switch where the program has it", async () => {

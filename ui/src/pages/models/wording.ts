@@ -16,9 +16,10 @@ import type { AppState, CatalogueEntry, DiskUse, Download, Fit, Price } from "..
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 
-/** Of the device that would run a model; null for the processor and where the driver is silent. */
+/** Of the largest device that would run a model; null for the processor and where no driver tells. */
 export function deviceMemory(state: AppState): number | null {
-  return state.adapters.find(({ standing }) => standing.standing === "chosen")?.vram_bytes ?? null;
+  const chosen = state.adapters.filter(({ standing }) => standing.standing === "chosen");
+  return Math.max(0, ...chosen.map(({ vram_bytes: size }) => size ?? 0)) || null;
 }
 
 export function fitWords(fit: Fit, memory: number | null): string {
@@ -89,6 +90,8 @@ export function downloadWords(download: Download, now: number): string {
     }
     case "paused":
       return t("models.download.paused");
+    case "metered":
+      return t("models.download.metered");
     case "verifying":
       return download.total_bytes === null || download.total_bytes === 0
         ? t("models.download.verifying")

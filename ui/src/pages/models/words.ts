@@ -23,6 +23,7 @@ export const en = {
   "models.download.stalled": "Nothing is coming; tries again in {seconds} s. What has come is kept",
   "models.download.stalled_now": "Nothing is coming; trying again. What has come is kept",
   "models.download.paused": "Paused. What has come is kept, even over a restart",
+  "models.download.metered": "Waits: this connection is metered. It goes on by itself over another",
   "models.download.verifying": "Checking that the file is whole",
   "models.download.verifying_at": "Checking that the file is whole: {percent}",
   "models.download.progress": "Download of {name}",
@@ -172,6 +173,8 @@ export const de: Same<typeof en> = {
     "Es kommt nichts an; neuer Versuch in {seconds} s. Was da ist, bleibt erhalten",
   "models.download.stalled_now": "Es kommt nichts an; neuer Versuch. Was da ist, bleibt erhalten",
   "models.download.paused": "Pausiert. Was da ist, bleibt erhalten, auch nach einem Neustart",
+  "models.download.metered":
+    "Wartet: Diese Verbindung ist getaktet. Über eine andere geht es weiter",
   "models.download.verifying": "Prüft, ob die Datei vollständig ist",
   "models.download.verifying_at": "Prüft, ob die Datei vollständig ist: {percent}",
   "models.download.progress": "Download von {name}",

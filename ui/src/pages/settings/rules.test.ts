@@ -4,9 +4,25 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { locale } from "../../i18n/index.svelte";
 import { app } from "../../lib/state.svelte";
 import { fakePlatform, refused, type Scenario } from "../../platform/fake";
-import { rules as someRules, surroundings, unseen } from "../../platform/fake-data";
+import {
+  rules as someRules,
+  seenGpu,
+  surroundings,
+  unseen,
+  unseenGpu,
+} from "../../platform/fake-data";
 import type { Platform } from "../../platform/types";
-import { clockOf, hoursNote, minutesOf, presetWords, programName, sees, weekdays } from "./rules";
+import {
+  clockOf,
+  hoursNote,
+  minutesOf,
+  presetWords,
+  programName,
+  sees,
+  seesOnGpus,
+  suggested,
+  weekdays,
+} from "./rules";
 import Settings from "./Settings.svelte";
 
 let stop = () => {};
@@ -58,6 +74,16 @@ describe("words and times", () => {
     expect(programName("/usr/bin/")).toBeNull();
   });
 
+  it("suggest what runs and is not named", () => {
+    const program = (name: string) => ({ name, uses_gpu: null, memory_bytes: null });
+    const running = ["Blender", "photoshop.EXE", "obs"].map(program);
+    const names = (named: string[]) => suggested(running, named).map(({ name }) => name);
+    expect(names([])).toEqual(["Blender", "photoshop.EXE", "obs"]);
+    expect(names(["blender.exe", " Photoshop "])).toEqual(["obs"]);
+    const many = Array.from({ length: 20 }, (_, at) => program(`p${at}`));
+    expect(suggested(many, []).length).toBe(8);
+  });
+
   it("of the night's preset follow the hours", () => {
     locale.choose("en", []);
     expect(presetWords("nights", someRules)).toContain("22:00 to 07:00");
@@ -81,9 +107,39 @@ describe("words and times", () => {
     expect(sees("away", { ...seen, session: "locked", input: null }, now)).toBe(
       "Sees: a locked screen",
     );
+    expect(sees("network", seen, now)).toBe("Sees: a connection that is not metered");
+    expect(sees("network", { ...seen, network: "metered" }, now)).toBe(
+      "Sees: a metered connection",
+    );
+    expect(sees("network", { ...seen, network: "offline" }, now)).toBe("Sees: no network");
     expect(sees("memory", seen, now)).toBe("Sees: 13\u00a0GB free");
-    for (const rule of ["games", "full_screen", "programs", "memory", "battery", "away"] as const) {
+    const all = ["games", "full_screen", "programs", "memory", "battery", "away"] as const;
+    for (const rule of [...all, "network"] as const) {
       expect(sees(rule, unseen, now)).toBe("Not reported here");
+    }
+    const plugged = { ...seen, power: { on_battery: false, battery_percent: null } };
+    expect(sees("battery", seen, now)).toBe("Sees: mains power, 87\u00a0% in the battery");
+    expect(sees("battery", plugged, now)).toBe("Sees: mains power");
+  });
+
+  it("say of each GPU what is seen of it", () => {
+    locale.choose("en", []);
+    const one = { id: "a", name: "RTX 4070", seen: seenGpu };
+    const other = { id: "b", name: "UHD 770", seen: { ...unseenGpu, temperature_celsius: 45 } };
+    const cpu = { id: "cpu", name: "Processor", seen: null };
+    expect(seesOnGpus("gpu_load", [one])).toBe("Sees: 5\u00a0% by other programs");
+    expect(seesOnGpus("gpu_memory", [one])).toBe(
+      "Sees: 7.8\u00a0GB free, other programs hold 0.8\u00a0GB",
+    );
+    expect(seesOnGpus("gpu_heat", [one])).toBe("Sees: 61\u00a0°C, limit 90\u00a0°C");
+    expect(seesOnGpus("gpu_heat", [other])).toBe("Sees: 45\u00a0°C");
+    expect(seesOnGpus("gpu_load", [one, other])).toBe(
+      "Sees: RTX 4070: 5\u00a0% by other programs; UHD 770: not reported here",
+    );
+    for (const rule of ["gpu_load", "gpu_memory", "gpu_heat"] as const) {
+      expect(seesOnGpus(rule, [])).toBe("Not reported here");
+      expect(seesOnGpus(rule, [cpu])).toBe("Not reported here");
+      expect(seesOnGpus(rule, [{ ...one, seen: unseenGpu }])).toBe("Not reported here");
     }
   });
 });
@@ -146,6 +202,70 @@ describe("each rule", () => {
     await vi.waitFor(() => expect(rules().memory.bytes).toBe(2.5 * 2 ** 30));
     toggle("Keep the machine awake for a job").click();
     await vi.waitFor(() => expect(rules().keep_awake).toBe(true));
+    toggle("No downloads over a metered connection").click();
+    await vi.waitFor(() => expect(rules().metered_downloads).toBe(false));
+  });
+
+  it("about a GPU is kept by its path", async () => {
+    await open("waiting");
+    toggle("Not while other programs use the GPU").click();
+    await vi.waitFor(() => expect(rules().gpu.load.on).toBe(false));
+    toggle("Not while other programs need the GPU’s memory").click();
+    await vi.waitFor(() => expect(rules().gpu.memory.on).toBe(false));
+    toggle("Not while the GPU is hot").click();
+    await vi.waitFor(() => expect(rules().gpu.heat.on).toBe(false));
+  });
+
+  it("about a GPU has numbers within bounds", async () => {
+    await open("waiting");
+    const heat = screen.getByLabelText<HTMLInputElement>("Too hot above");
+    expect([heat.value, heat.placeholder]).toEqual(["", "80"]);
+    const type = async (name: string, value: string) => {
+      const field = screen.getByLabelText<HTMLInputElement>(name);
+      await fireEvent.input(field, { target: { value } });
+      await fireEvent.change(field);
+    };
+    await type("Too hot above", "39");
+    await vi.waitFor(() =>
+      expect(document.body.textContent).toContain("a whole number from 40 to 110, or leave it"),
+    );
+    await type("Too hot above", "75");
+    await vi.waitFor(() => expect(rules().gpu.heat.celsius).toBe(75));
+    await type("Too hot above", "");
+    await vi.waitFor(() => expect(rules().gpu.heat.celsius).toBeNull());
+    await type("From this load on", "50");
+    await type("For", "20");
+    await vi.waitFor(() =>
+      expect(rules().gpu.load).toEqual({ on: true, percent: 50, seconds: 20 }),
+    );
+    await type("Compute at most", "9");
+    await vi.waitFor(() =>
+      expect(document.body.textContent).toContain("Write a whole number from 10 to 100."),
+    );
+    await type("Compute at most", "60");
+    await vi.waitFor(() => expect(rules().gpu.duty_percent).toBe(60));
+    await type("Nor with less in it than", "20");
+    await vi.waitFor(() => expect(rules().battery_percent).toBe(20));
+  });
+
+  it("about a GPU says what it sees there, and when it holds", async () => {
+    const words = (name: string) => row(name).textContent?.replace(/\s+/g, " ");
+    await open("gpu-busy");
+    expect(words("Not while other programs use the GPU")).toContain(
+      "Sees: 85 % by other programs · keeps the node from working",
+    );
+    expect(words("Not while the GPU is hot")).not.toContain("keeps the node");
+    cleanup();
+    stop();
+    await open("two-gpus");
+    expect(words("Not while the GPU is hot")).toContain(
+      "GeForce RTX 4070: 61 °C, limit 90 °C; UHD Graphics 770: not reported here",
+    );
+    cleanup();
+    stop();
+    await open("unseen");
+    expect(words("Not while other programs need the GPU’s memory")).toContain("Not reported here");
+    expect(screen.getByLabelText<HTMLInputElement>("Too hot above").placeholder).toBe("limit − 10");
   });
 
   it("says what it sees, and when it holds", async () => {
@@ -170,6 +290,36 @@ describe("each rule", () => {
     button("Remove blender").click();
     button("Remove obs").click();
     await vi.waitFor(() => expect(rules().programs).toEqual(["doom"]));
+  });
+
+  it("suggests what runs once it is looked at, and takes it with one click", async () => {
+    await open("waiting");
+    const call = vi.spyOn(platform, "call");
+    const asked = () => call.mock.calls.filter(([name]) => name === "running_programs").length;
+    expect(screen.queryByText("Running now")).toBeNull();
+    fine().open = true;
+    await fireEvent(fine(), new Event("toggle"));
+    await screen.findByText("Running now");
+    expect(asked()).toBe(1);
+    // Blender is named already.
+    const named = () =>
+      screen.getAllByRole("button", { name: /^Add ./, hidden: true }).map((one) => one.ariaLabel);
+    expect(screen.queryByRole("button", { name: "Add blender", hidden: true })).toBeNull();
+    expect(named().length).toBeGreaterThan(2);
+    button("Add firefox").click();
+    await vi.waitFor(() => expect(rules().programs).toEqual(["blender", "obs", "firefox"]));
+    await vi.waitFor(() =>
+      expect(screen.queryByRole("button", { name: "Add firefox", hidden: true })).toBeNull(),
+    );
+    await fireEvent.focus(window);
+    await vi.waitFor(() => expect(asked()).toBe(2));
+  });
+
+  it("says so where the system does not tell what runs", async () => {
+    await open("unseen");
+    fine().open = true;
+    await fireEvent(fine(), new Event("toggle"));
+    await screen.findByText("What runs now is not reported here.");
   });
 });
 

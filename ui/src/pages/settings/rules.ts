@@ -1,12 +1,27 @@
 // What each rule is held against, in words, and how hours are written.
 
 import { locale, t } from "../../i18n/index.svelte";
-import { percent, roundMemory, timeOfDay } from "../../lib/format";
-import type { Hours, Preset, Rule, Rules, Seen, Surroundings } from "../../platform/types";
+import { number, percent, roundMemory, timeOfDay } from "../../lib/format";
+import type {
+  DeviceStatus,
+  GpuSeen,
+  Hours,
+  Preset,
+  Rule,
+  Rules,
+  RunningProgram,
+  Seen,
+  Surroundings,
+} from "../../platform/types";
+
+/** Each GPU is seen for itself. */
+export type GpuRule = "gpu_load" | "gpu_memory" | "gpu_heat";
+export type SystemRule = Exclude<Rule, GpuRule | "sleep" | "schedule">;
 
 export const PRESETS: readonly Preset[] = ["not_playing", "away", "nights", "always"];
 
 const DAY = 24 * 60;
+const MOST_SUGGESTED = 8;
 
 /** What a preset does, in one line. */
 export function presetWords(preset: Preset, rules: Rules): string {
@@ -27,18 +42,14 @@ export function presetWords(preset: Preset, rules: Rules): string {
 }
 
 /** What a rule looks at now. */
-export function sees(
-  rule: Exclude<Rule, "sleep" | "schedule">,
-  seen: Surroundings,
-  now: number,
-): string {
+export function sees(rule: SystemRule | "network", seen: Surroundings, now: number): string {
   const what = seenBy(rule, seen, now);
   return what === null ? t("rules.unseen") : t("rules.sees", { what });
 }
 
 /** Null where this machine does not tell. */
 function seenBy(
-  rule: Exclude<Rule, "sleep" | "schedule">,
+  rule: SystemRule | "network",
   seen: Surroundings,
   now: number,
 ): string | null {
@@ -58,11 +69,17 @@ function seenBy(
     case "battery": {
       if (seen.power === null) return null;
       const { on_battery, battery_percent: left } = seen.power;
-      if (!on_battery) return t("rules.sees.mains");
+      if (!on_battery) {
+        return left === null
+          ? t("rules.sees.mains")
+          : t("rules.sees.mains_left", { left: percent(left) });
+      }
       return left === null
         ? t("rules.sees.battery")
         : t("rules.sees.battery_left", { left: percent(left) });
     }
+    case "network":
+      return seen.network === null ? null : t(`rules.sees.${seen.network}`);
     case "away": {
       if (seen.session === "locked") return t("rules.sees.locked");
       if (seen.input === null) return null;
@@ -70,6 +87,47 @@ function seenBy(
       return seen.input.input === "recent"
         ? t("rules.sees.somebody")
         : t("rules.sees.nobody", { time: timeOfDay(seen.input.since_ms, now) });
+    }
+  }
+}
+
+/** The same on each GPU, with its name where there are several. */
+export function seesOnGpus(rule: GpuRule, devices: readonly Pick<DeviceStatus, "name" | "seen">[]): string {
+  const seen = devices.map(({ name, seen }) => ({
+    name,
+    what: seen === null ? null : seenOnGpu(rule, seen),
+  }));
+  if (seen.every(({ what }) => what === null)) return t("rules.unseen");
+  const [first, ...more] = seen;
+  if (first !== undefined && more.length === 0) {
+    return t("rules.sees", { what: first.what ?? "" });
+  }
+  const each = seen.map(({ name, what }) =>
+    t("rules.sees.gpu", { name, what: what ?? t("rules.sees.gpu_unseen") }),
+  );
+  return t("rules.sees", { what: each.join("; ") });
+}
+
+/** Null where its driver does not tell. */
+function seenOnGpu(rule: GpuRule, seen: GpuSeen): string | null {
+  switch (rule) {
+    case "gpu_load": {
+      const load = seen.load_others_percent;
+      return load === null ? null : t("rules.sees.gpu_load", { percent: percent(load) });
+    }
+    case "gpu_memory": {
+      const { vram_total_bytes: all, vram_others_bytes: others, vram_ours_bytes: ours } = seen;
+      if (all === null || others === null || ours === null) return null;
+      const free = roundMemory(Math.max(0, all - others - ours));
+      return t("rules.sees.gpu_memory", { free, others: roundMemory(others) });
+    }
+    case "gpu_heat": {
+      const { temperature_celsius: now, temperature_limit_celsius: limit } = seen;
+      if (now === null) return null;
+      const celsius = number(now);
+      return limit === null
+        ? t("rules.sees.gpu_heat_alone", { celsius })
+        : t("rules.sees.gpu_heat", { celsius, limit: number(limit) });
     }
   }
 }
@@ -114,4 +172,15 @@ export function newHours(): Hours {
 /** A program's name as it is kept: without its folder. Null where nothing is left. */
 export function programName(typed: string): string | null {
   return typed.trim().split(/[\\/]/).at(-1)?.trim() || null;
+}
+
+/** Those that run and are not named yet; names are compared as the program does. */
+export function suggested(running: RunningProgram[], names: string[]): RunningProgram[] {
+  const plain = (name: string) =>
+    name
+      .trim()
+      .toLowerCase()
+      .replace(/\.exe$/, "");
+  const named = new Set(names.map(plain));
+  return running.filter(({ name }) => !named.has(plain(name))).slice(0, MOST_SUGGESTED);
 }

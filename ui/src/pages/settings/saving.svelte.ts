@@ -27,14 +27,18 @@ export type Kept = Settings &
   Parts<"rules", Rules> &
   Parts<"rules.away", Rules["away"]> &
   Parts<"rules.memory", Rules["memory"]> &
+  Parts<"rules.gpu", Rules["gpu"]> &
+  Parts<"rules.gpu.load", Rules["gpu"]["load"]> &
+  Parts<"rules.gpu.memory", Rules["gpu"]["memory"]> &
+  Parts<"rules.gpu.heat", Rules["gpu"]["heat"]> &
   Parts<"rules.schedule", Rules["schedule"]>;
 
 const SHOWN_MS = 2500;
 
 /** What is wrong with one part of a rule may be mended by another. */
 const areOfOneRule = (one: string, other: string) => {
-  const [, , part] = one.split(".");
-  return part !== undefined && other.startsWith(one.slice(0, -part.length));
+  const whole = (part: string) => part.split(".").slice(0, -1).join(".");
+  return whole(one).includes(".") && whole(one) === whole(other);
 };
 
 export class Saving {

@@ -331,6 +331,57 @@ fn a_job_that_is_nearly_done_is_finished_where_nothing_hurries() {
     assert_eq!(mode(game), Mode::ReleaseGpu);
 }
 
+#[test]
+fn a_battery_that_is_nearly_empty_is_charged_first() {
+    let rules = Rules {
+        battery: false,
+        battery_percent: Some(20),
+        ..Rules::default()
+    };
+    let with = |on_battery, battery_percent| Surroundings {
+        power: Some(Power {
+            on_battery,
+            battery_percent,
+        }),
+        ..Surroundings::default()
+    };
+    let low = || Why::LowBattery { resume_percent: 25 };
+    for (on_battery, percent, expected) in [
+        (true, Some(20), None),
+        (true, Some(19), Some(low())),
+        (false, Some(19), Some(low())),
+        (false, Some(100), None),
+        // A machine without one, or one that does not tell.
+        (false, None, None),
+        (true, None, None),
+    ] {
+        let decision = decide(&rules, &guest(with(on_battery, percent)), NOW);
+        assert_eq!(why(&decision), expected, "{on_battery} {percent:?}");
+    }
+    let decision = decide(&rules, &guest(with(false, Some(19))), NOW);
+    let later = decide(
+        &rules,
+        &after(decision, with(false, Some(24))),
+        NOW + MINUTE,
+    );
+    assert_eq!(why(&later), Some(low()), "it goes up and down by one");
+    let charged = decide(
+        &rules,
+        &after(later, with(false, Some(25))),
+        NOW + 2 * MINUTE,
+    );
+    assert_eq!(charged.ask_again_ms, Some(NOW + 2 * MINUTE + 30_000));
+    // Where both count, a plug is enough above the number.
+    let both = Rules {
+        battery: true,
+        ..rules
+    };
+    let decision = decide(&both, &guest(with(true, Some(22))), NOW);
+    assert_eq!(why(&decision), Some(Why::Battery { percent: Some(22) }));
+    let plugged = decide(&both, &after(decision, with(false, Some(22))), NOW + MINUTE);
+    assert!(plugged.held[0].ended_ms.is_some(), "{plugged:?}");
+}
+
 /// The model that was unloaded made the room: without knowing that, it would come and go.
 #[test]
 fn memory_that_the_node_gave_back_is_not_free() {
@@ -419,6 +470,11 @@ fn presets_are_told_from_rules_and_keep_what_they_are_not_about() {
     let mine = Rules {
         programs: vec!["blender".to_owned()],
         battery: false,
+        battery_percent: Some(20),
+        gpu: GpuRules {
+            duty_percent: 50,
+            ..GpuRules::default()
+        },
         away: super::Away {
             on: false,
             minutes: 3,
@@ -429,6 +485,7 @@ fn presets_are_told_from_rules_and_keep_what_they_are_not_about() {
         let rules = mine.clone().with(preset);
         assert_eq!(rules.preset(), Some(preset));
         assert_eq!((&rules.programs, rules.away.minutes), (&mine.programs, 3));
+        assert_eq!((rules.gpu, rules.battery_percent), (mine.gpu, Some(20)));
     }
     let own = Rules {
         full_screen: false,

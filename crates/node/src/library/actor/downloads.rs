@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ use crate::library::partial::{Hold, Promise, Record};
 use crate::library::{
     Catalogue, Download, DownloadFault, DownloadRequest, DownloadState, LibraryError, names,
 };
+
+const METERED: &str = "Waits: this connection is metered. It goes on by itself over another one";
 
 impl Actor {
     pub(super) async fn enqueue(
@@ -90,6 +93,29 @@ impl Actor {
         Ok(())
     }
 
+    pub(super) async fn resume_anyway(&mut self, id: &str) -> Result<(), LibraryError> {
+        self.known(id)?;
+        for record in self.queue.iter_mut().filter(|record| record.id == id) {
+            record.anyway = true;
+        }
+        // Saves it.
+        self.resume(id).await
+    }
+
+    /// What runs ends where it may not go on; what it has is kept. A file that is being checked needs
+    /// no connection.
+    pub(super) async fn set_metered(&mut self, metered: bool) {
+        self.metered = Some(metered);
+        self.shared.metered.store(metered, Ordering::Relaxed);
+        let Some(running) = &self.running else { return };
+        let is_checked = matches!(running.view.borrow().phase, Phase::Verifying { .. });
+        let mut queue = self.queue.iter();
+        let is_let = queue.any(|record| record.id == running.id && self.shared.lets(record));
+        if !is_let && !is_checked {
+            self.stop_running().await;
+        }
+    }
+
     pub(super) async fn cancel(&mut self, id: &str) -> Result<(), LibraryError> {
         self.known(id)?;
         self.stop_if_running(id).await;
@@ -115,7 +141,9 @@ impl Actor {
         if self.running.is_some() {
             return;
         }
-        let Some(record) = self.queue.iter().find(|record| record.hold.is_none()) else {
+        let mut queue = self.queue.iter();
+        let waits = |record: &&Record| record.hold.is_none() && self.shared.lets(record);
+        let Some(record) = queue.find(waits) else {
             return;
         };
         let (signal, signal_seen) = watch::channel(Signal::default());
@@ -159,7 +187,9 @@ impl Actor {
             return;
         };
         let outcome = match ended {
-            Some((record, outcome)) => {
+            Some((mut record, outcome)) => {
+                // Asked for while it ran.
+                record.anyway |= self.queue[index].anyway;
                 self.queue[index] = record;
                 outcome
             }
@@ -228,6 +258,11 @@ impl Actor {
                     code: *code,
                     message: message.clone(),
                 },
+                (None, _) if !is_running && self.metered == Some(true) && !record.anyway => {
+                    DownloadState::Metered {
+                        message: METERED.to_owned(),
+                    }
+                }
                 (None, _) if !is_running => DownloadState::Queued,
                 (None, Phase::Running) => {
                     speed = self.speed.sample(view.received, now);

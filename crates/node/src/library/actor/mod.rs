@@ -79,6 +79,7 @@ impl Library {
             used_elsewhere: AtomicU64::new(0),
             bucket: Mutex::new(Bucket::new(Instant::now())),
             imports: watch::Sender::default(),
+            metered: AtomicBool::new(config.metered != Some(false)),
         });
         let (models, partials) = (&shared.models_folder, &shared.partials_folder);
         for folder in [models, partials] {
@@ -112,6 +113,7 @@ impl Library {
             installed: Vec::new(),
             queue,
             running: None,
+            metered: config.metered,
         };
         actor
             .scan()
@@ -154,6 +156,17 @@ impl Library {
     pub async fn resume(&self, id: &str) -> Result<(), LibraryError> {
         let id = id.to_owned();
         self.ask(|reply| Command::Resume(id, reply)).await
+    }
+
+    /// Goes on with a download though it costs by the byte, until it is done.
+    pub async fn resume_anyway(&self, id: &str) -> Result<(), LibraryError> {
+        let id = id.to_owned();
+        self.ask(|reply| Command::Anyway(id, reply)).await
+    }
+
+    /// Lets downloads wait because it costs by the byte, or go on.
+    pub async fn set_metered(&self, metered: bool) -> Result<(), LibraryError> {
+        self.ask(|reply| Command::Metered(metered, reply)).await
     }
 
     /// Deletes what is there.
@@ -263,6 +276,8 @@ enum Command {
     Download(DownloadRequest, Reply<String>),
     Pause(String, Reply<()>),
     Resume(String, Reply<()>),
+    Anyway(String, Reply<()>),
+    Metered(bool, Reply<()>),
     Cancel(String, Reply<()>),
     Adopt(PathBuf, Provenance, Reply<()>),
     Delete(PathBuf, Reply<()>),
@@ -284,6 +299,8 @@ struct Actor {
     running: Option<Running>,
     speed: Speed,
     free: Option<(Instant, Option<u64>)>,
+    /// None while it is not known, which is as good as metered for what waits.
+    metered: Option<bool>,
 }
 
 struct Running {
@@ -336,6 +353,14 @@ impl Actor {
             Command::Resume(id, reply) => {
                 let done = self.resume(&id).await;
                 self.answer(reply, done).await;
+            }
+            Command::Anyway(id, reply) => {
+                let done = self.resume_anyway(&id).await;
+                self.answer(reply, done).await;
+            }
+            Command::Metered(metered, reply) => {
+                self.set_metered(metered).await;
+                self.answer(reply, Ok(())).await;
             }
             Command::Cancel(id, reply) => {
                 let done = self.cancel(&id).await;

@@ -1,25 +1,71 @@
-//! The one window: made when it is wanted, hidden when it is closed, gone when it stays hidden.
+//! The one window, as the tray's program has it: a process of its own, which is there when it is
+//! wanted, hidden when it is closed, and gone when it stays hidden. A web view leaves a hundred
+//! megabytes behind in its process; so that one ends.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod child;
+mod link;
+mod message;
+mod page;
+mod process;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use infera_node::app::settings::Theme as ThemeSetting;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use infera_node::app::api::{ApiError, AppEvent};
+use infera_node::app::settings::Theme;
 use infera_node::state::StateKind;
-use serde_json::json;
-use tauri::webview::{Color, PageLoadEvent};
-use tauri::{AppHandle, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder};
+use serde_json::{Value, json};
+use tauri::{AppHandle, Manager};
 use tauri_plugin_opener::OpenerExt;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::main_window::{self, main_window};
+pub use self::child::{WindowOptions, WindowTheme, run_window};
+use self::link::{Answered, Order, Program};
+pub(crate) use self::message::Question;
+use self::process::ThisProgram;
 use crate::words::{self, Dialog, Language};
-use crate::{Shell, dialogs, quit, surroundings};
+use crate::{Shell, commands, dialogs, quit, surroundings};
 
-/// A page that does not load is shown all the same, so that the person sees something.
-const SHOW_ANYWAY: Duration = Duration::from_secs(3);
+/// What carries out orders about the window, whether there is one or not.
+pub(crate) struct Window(mpsc::UnboundedSender<Order>);
 
-/// Which closing of the window a timer belongs to.
-#[derive(Default)]
-pub(crate) struct Closings(AtomicU64);
+impl Window {
+    /// None yet. It keeps its files in `folder`, and is gone when it was hidden for `release_after`.
+    pub(crate) fn new(app: &AppHandle, folder: PathBuf, release_after: Duration) -> Self {
+        let (orders, to_obey) = mpsc::unbounded_channel();
+        let launcher = ThisProgram { folder };
+        let program = TrayProgram(app.clone());
+        tauri::async_runtime::spawn(link::keep(launcher, program, to_obey, release_after));
+        Self(orders)
+    }
+
+    pub(crate) fn set_theme(&self, theme: Theme) {
+        self.order(Order::Theme(theme));
+    }
+
+    /// Above the window if the person sees it.
+    pub(crate) fn ask(&self, app: &AppHandle, question: Question, answered: Answered) {
+        let order = Order::Ask(question, answered);
+        if let Err(mpsc::error::SendError(Order::Ask(question, answered))) = self.0.send(order) {
+            dialogs::put(app, question, None, answered);
+        }
+    }
+
+    /// Ends it, if there is one.
+    pub(crate) async fn end(&self) {
+        let (ended, end) = oneshot::channel();
+        self.order(Order::End(ended));
+        // Without an answer there is nothing left that could end.
+        let _ = end.await;
+    }
+
+    fn order(&self, order: Order) {
+        if self.0.send(order).is_err() {
+            tracing::error!("nothing looks after the window any more");
+        }
+    }
+}
 
 /// What the window's close button does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,26 +88,69 @@ pub(crate) fn close_button(tray_is_shown: bool, explained: bool) -> Close {
 /// Brings the window to the front; makes it if there is none.
 pub(crate) fn open(app: &AppHandle) {
     // A program that could not start shows nothing but why.
-    let Some(shell) = app.try_state::<Shell>() else {
-        return;
-    };
-    shell.closings.0.fetch_add(1, Ordering::Relaxed);
-    let result = match main_window(app) {
-        Some(window) => reveal(app, &window),
-        None => build(app).map(drop),
-    };
-    if let Err(error) = result {
-        tracing::error!(%error, "the window cannot be shown");
-        say_why_not(app, &error);
+    if let Some(shell) = app.try_state::<Shell>() {
+        shell.window.order(Order::Show);
+    }
+}
+
+/// The program in the tray, as its window sees it.
+#[derive(Clone)]
+struct TrayProgram(AppHandle);
+
+impl Program for TrayProgram {
+    async fn call(&self, name: &str, request: Value) -> Result<Value, ApiError> {
+        commands::call(&self.0, name, request).await
+    }
+
+    fn events(&self) -> BoxStream<'static, AppEvent> {
+        let events = self.0.state::<Shell>().backend.events();
+        stream::unfold(events, async |mut events| {
+            Some((events.next().await?, events))
+        })
+        .boxed()
+    }
+
+    fn open(&self, target: &str) -> Result<(), ApiError> {
+        commands::open(&self.0, target)
+    }
+
+    fn ask(&self, question: Question, answered: Answered) {
+        dialogs::put(&self.0, question, None, answered);
+    }
+
+    fn close_pressed(&self) {
+        close(&self.0);
+    }
+
+    fn quit_chosen(&self) {
+        quit::request(&self.0);
+    }
+
+    fn cannot_show(&self, fault: &str) {
+        say_why_not(&self.0, fault);
+    }
+
+    fn lost(&self) {
+        let dialog = {
+            let states = self.0.state::<Shell>().backend.states();
+            let state = states.borrow();
+            lost(Language::of(&state), state.state.kind)
+        };
+        let asked = self.0.clone();
+        dialogs::show(&self.0, dialog, move |again| {
+            if again {
+                open(&asked);
+            }
+        });
     }
 }
 
 /// The node goes on, and the tray is there; but a click on it must not seem to do nothing.
-fn say_why_not(app: &AppHandle, error: &tauri::Error) {
+fn say_why_not(app: &AppHandle, fault: &str) {
     let language = Language::of(&app.state::<Shell>().backend.states().borrow());
     // On Windows the web view is a part of the system that some lack.
     let lacks_web_view = cfg!(windows) && tauri::webview_version().is_err();
-    let dialog = words::no_window(language, lacks_web_view, &error.to_string());
+    let dialog = words::no_window(language, lacks_web_view, fault);
     let asked = app.clone();
     dialogs::show(app, dialog, move |yes| {
         if yes && lacks_web_view {
@@ -75,76 +164,8 @@ fn say_why_not(app: &AppHandle, error: &tauri::Error) {
     });
 }
 
-fn reveal(app: &AppHandle, window: &WebviewWindow) -> tauri::Result<()> {
-    app.state::<Shell>().subscription.go_on(app);
-    show_in_dock(app, true);
-    window.unminimize()?;
-    window.show()?;
-    window.set_focus()
-}
-
-fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
-    let shell = app.state::<Shell>();
-    let theme = theme(shell.backend.states().borrow().settings.theme);
-    let window = WebviewWindowBuilder::new(
-        app,
-        main_window::LABEL,
-        WebviewUrl::App("index.html".into()),
-    )
-    .title("Infera Node")
-    .inner_size(1120.0, 760.0)
-    .min_inner_size(640.0, 480.0)
-    .center()
-    // Shown once there is something to see.
-    .visible(false)
-    .theme(theme)
-    .data_directory(shell.data.join("window"))
-    .zoom_hotkeys_enabled(true)
-    .on_navigation(is_own_page)
-    .on_page_load(|window, load| {
-        if load.event() == PageLoadEvent::Finished {
-            match reveal(window.app_handle(), &window) {
-                Ok(()) => tracing::info!("the window is shown"),
-                Err(error) => tracing::error!(%error, "the window cannot be shown"),
-            }
-        }
-    })
-    .build()?;
-    let dark = window.theme().is_ok_and(|theme| theme == Theme::Dark);
-    let background = if dark {
-        Color(24, 25, 27, 255)
-    } else {
-        Color(255, 255, 255, 255)
-    };
-    window.set_background_color(Some(background))?;
-    let late = window.clone();
-    tauri::async_runtime::spawn(async move {
-        tokio::time::sleep(SHOW_ANYWAY).await;
-        if late.is_visible().is_ok_and(|is_visible| !is_visible) {
-            tracing::warn!("the page did not load in time");
-            show_in_dock(late.app_handle(), true);
-            let _ = late.show();
-        }
-    });
-    Ok(window)
-}
-
-/// Also at run time, when the setting changes.
-pub(crate) fn theme(setting: ThemeSetting) -> Option<Theme> {
-    match setting {
-        ThemeSetting::System => None,
-        ThemeSetting::Light => Some(Theme::Light),
-        ThemeSetting::Dark => Some(Theme::Dark),
-    }
-}
-
-/// The window goes nowhere else.
-fn is_own_page(address: &tauri::Url) -> bool {
-    address.scheme() == "tauri" || address.host_str() == Some("tauri.localhost")
-}
-
 /// The close button was pressed. The program goes on.
-pub(crate) fn close(app: &AppHandle) {
+fn close(app: &AppHandle) {
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
         let shell = app.state::<Shell>();
@@ -232,6 +253,22 @@ fn no_tray(language: Language, kind: StateKind) -> Dialog {
     }
 }
 
+fn lost(language: Language, kind: StateKind) -> Dialog {
+    let meanwhile = meanwhile(language, kind);
+    Dialog {
+        title: language.pick(
+            "The window has closed by itself",
+            "Das Fenster hat sich von selbst geschlossen",
+        ),
+        text: language.pick(
+            format!("What draws it has failed. The program is still there: {meanwhile}."),
+            format!("Was es zeichnet, ist ausgefallen. Das Programm ist noch da: {meanwhile}."),
+        ),
+        yes: language.pick("Open it again", "Wieder öffnen"),
+        no: Some(language.pick("Close", "Schließen")),
+    }
+}
+
 async fn remember_explained(app: AppHandle) {
     let shell = app.state::<Shell>();
     let change = json!({ "closing_explained": true });
@@ -241,56 +278,12 @@ async fn remember_explained(app: AppHandle) {
 }
 
 fn minimise(app: &AppHandle) {
-    if let Some(window) = main_window(app) {
-        app.state::<Shell>().subscription.rest();
-        if let Err(error) = window.minimize() {
-            tracing::error!(%error, "the window cannot be minimised");
-        }
-    }
+    app.state::<Shell>().window.order(Order::Minimise);
 }
 
 /// Hides the window now, and frees its memory and GPU if it stays hidden.
 fn hide(app: &AppHandle) {
-    let Some(window) = main_window(app) else {
-        return;
-    };
-    let shell = app.state::<Shell>();
-    shell.subscription.rest();
-    if let Err(error) = window.hide() {
-        tracing::error!(%error, "the window cannot be hidden");
-        return;
-    }
-    show_in_dock(app, false);
-    let closing = shell.closings.0.fetch_add(1, Ordering::Relaxed) + 1;
-    let release_after = shell.release_window_after;
-    let app = app.clone();
-    tauri::async_runtime::spawn(async move {
-        tokio::time::sleep(release_after).await;
-        let shell = app.state::<Shell>();
-        if shell.closings.0.load(Ordering::Relaxed) != closing {
-            return;
-        }
-        shell.subscription.forget();
-        if let Err(error) = window.destroy() {
-            tracing::error!(%error, "the hidden window cannot be freed");
-        }
-    });
-}
-
-#[cfg_attr(
-    not(target_os = "macos"),
-    expect(unused_variables, reason = "only macOS has a dock")
-)]
-fn show_in_dock(app: &AppHandle, is_shown: bool) {
-    #[cfg(target_os = "macos")]
-    {
-        let policy = if is_shown {
-            tauri::ActivationPolicy::Regular
-        } else {
-            tauri::ActivationPolicy::Accessory
-        };
-        let _ = app.set_activation_policy(policy);
-    }
+    app.state::<Shell>().window.order(Order::Hide);
 }
 
 #[cfg(test)]
@@ -317,21 +310,10 @@ mod tests {
                 "geteilt wird nichts",
             ),
         ] {
-            for dialog in [explanation, no_tray] {
+            for dialog in [explanation, no_tray, lost] {
                 assert!(dialog(Language::English, kind).text.contains(english));
                 assert!(dialog(Language::German, kind).text.contains(german));
             }
         }
-    }
-
-    #[test]
-    fn the_window_stays_on_its_own_pages() {
-        let goes = |address: &str| is_own_page(&address.parse().unwrap());
-        assert!(goes("tauri://localhost/index.html"));
-        assert!(goes("http://tauri.localhost/"));
-        assert!(!goes("https://example.com/"));
-        assert!(!goes("https://tauri.localhost.evil.example/"));
-        assert!(!goes("data:text/html,hello"));
-        assert!(!goes("file:///etc/passwd"));
     }
 }

@@ -1,0 +1,226 @@
+//! A node that computes on several devices.
+
+use infera_engine::message::DeviceChoice;
+use infera_node::governor::{Mode, Reason};
+use infera_node::state::{DeviceStatus, EngineStatus, StateKind};
+use infera_protocol::requirements::{Gpu, GpuKind};
+
+use crate::fakes::{FakeBalancer, FakeEngine, Rig};
+
+const FIRST: &str = "0000:01:00.0";
+const SECOND: &str = "0000:02:00.0";
+
+fn card(pci_id: &str) -> Gpu {
+    Gpu {
+        name: "Card".to_owned(),
+        kind: GpuKind::Discrete,
+        api: "Vulkan".to_owned(),
+        driver: String::new(),
+        pci_id: Some(pci_id.to_owned()),
+        vram_bytes: Some(8 << 30),
+    }
+}
+
+fn exactly(id: &str) -> DeviceChoice {
+    DeviceChoice::Adapter(id.to_owned())
+}
+
+impl Rig {
+    /// Two cards of one name, each with the model.
+    async fn with_two_cards() -> Self {
+        let rig = Self::start_on(
+            vec![exactly(FIRST), exactly(SECOND)],
+            vec![card(FIRST), card(SECOND)],
+            FakeBalancer::default(),
+            FakeEngine::default(),
+        )
+        .await;
+        rig.until_slots(4).await;
+        rig
+    }
+
+    async fn until_slots(&self, slots: u32) {
+        self.until("so many jobs may come", || {
+            let books = self.balancer.books();
+            books.states.last().is_some_and(|state| state.free_slots == slots)
+        })
+        .await;
+    }
+
+    /// Waits until a device is shown so.
+    async fn until_device(&self, id: &str, what: &str, is_so: impl Fn(&DeviceStatus) -> bool) {
+        let snapshots = self.node.snapshots();
+        self.until(what, || {
+            let snapshot = snapshots.borrow();
+            let mut devices = snapshot.devices.iter();
+            devices.any(|device| device.id == id && is_so(device))
+        })
+        .await;
+    }
+
+    /// What engines were told to load their models on.
+    fn loaded_on(&self) -> Vec<DeviceChoice> {
+        let mut devices = self.engine.script().devices.clone();
+        devices.sort_by_key(|device| format!("{device:?}"));
+        devices
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_spread_over_the_devices() {
+    let rig = Rig::with_two_cards().await;
+    assert_eq!(rig.loaded_on(), [exactly(FIRST), exactly(SECOND)]);
+    assert_eq!(
+        rig.engine.script().memory_bytes,
+        [Some(8 << 30), Some(8 << 30)]
+    );
+    // The model is one, however many engines have it.
+    assert_eq!(rig.balancer.books().states.last().unwrap().models.len(), 1);
+    assert_eq!(rig.node.snapshots().borrow().models.len(), 1);
+    let jobs = [1, 2].map(|number| rig.balancer.book(number, 200));
+    jobs.iter().for_each(|job| rig.balancer.offer(*job));
+    for device in [FIRST, SECOND] {
+        rig.until_device(device, "it has one", |device| device.jobs == 1)
+            .await;
+    }
+    for job in jobs {
+        rig.until_finished(job).await;
+    }
+    for device in [FIRST, SECOND] {
+        rig.until_device(device, "it is done", |device| device.jobs == 0)
+            .await;
+    }
+    let mut devices: Vec<_> = rig
+        .history()
+        .await
+        .into_iter()
+        .filter_map(|row| row.device)
+        .collect();
+    devices.sort();
+    assert_eq!(devices, [FIRST, SECOND]);
+}
+
+#[tokio::test]
+async fn one_device_is_left_alone_and_the_other_goes_on() {
+    let rig = Rig::with_two_cards().await;
+    let jobs = [1, 2].map(|number| rig.balancer.book(number, 1000));
+    for job in jobs {
+        rig.balancer.offer(job);
+        rig.until_tokens(job, 5).await;
+    }
+    let snapshot = rig.node.pause_device(FIRST.to_owned(), true).await.unwrap();
+    assert_eq!(snapshot.decision.mode, Mode::Run);
+    assert_eq!(snapshot.state.kind, StateKind::Working);
+    rig.until("its engine is gone", || rig.engine.script().running == 1)
+        .await;
+    rig.until_device(FIRST, "it rests", |device| {
+        let reason = matches!(device.reason, Some(Reason::Paused { .. }));
+        reason && device.paused && device.mode == Mode::ReleaseGpu && device.jobs == 0
+    })
+    .await;
+    let released = |job| rig.balancer.books().jobs[&job].released.clone();
+    rig.until("its job is somebody else's", || {
+        jobs.into_iter().filter_map(released).count() == 1
+    })
+    .await;
+    rig.until_device(SECOND, "it works on", |device| device.jobs == 1)
+        .await;
+    // All of them paused is the node paused.
+    let snapshot = rig.node.pause_device(SECOND.to_owned(), true).await.unwrap();
+    assert!(matches!(
+        snapshot.decision.reason,
+        Some(Reason::Paused { .. })
+    ));
+    assert_eq!(snapshot.state.kind, StateKind::Paused);
+    rig.until("the GPUs are free", || rig.engine.script().running == 0)
+        .await;
+    // To resume the node is to resume them.
+    let snapshot = rig.node.resume().await.unwrap();
+    assert_eq!(snapshot.decision.mode, Mode::Run);
+    rig.until_slots(4).await;
+    for device in [FIRST, SECOND] {
+        rig.node.pause_device(device.to_owned(), true).await.unwrap();
+    }
+    // It outlives the program.
+    let rig = rig.crash_and_restart().await;
+    for device in [FIRST, SECOND] {
+        rig.until_device(device, "it is paused still", |device| device.paused)
+            .await;
+    }
+    rig.node.pause_device(SECOND.to_owned(), false).await.unwrap();
+    rig.until_slots(2).await;
+    assert_eq!(rig.loaded_on(), [exactly(SECOND)]);
+}
+
+#[tokio::test]
+async fn a_device_that_vanishes_leaves_the_others_at_work() {
+    let rig = Rig::with_two_cards().await;
+    let jobs = [1, 2].map(|number| rig.balancer.book(number, 400));
+    for job in jobs {
+        rig.balancer.offer(job);
+        rig.until_tokens(job, 5).await;
+    }
+    rig.machine.0.lock().unwrap().gpus.remove(1);
+    rig.engine.script().gone.push(exactly(SECOND));
+    rig.until_device(SECOND, "it is missing", |device| device.missing)
+        .await;
+    let released = |job| rig.balancer.books().jobs[&job].released.clone();
+    rig.until("its job is somebody else's", || {
+        jobs.into_iter().filter_map(released).count() == 1
+    })
+    .await;
+    rig.until("the other is done", || {
+        let finished = |job| rig.balancer.books().jobs[&job].finish.is_some();
+        jobs.into_iter().any(finished)
+    })
+    .await;
+    rig.until_slots(2).await;
+    let snapshot = rig.node.snapshot().await.unwrap();
+    assert_eq!(snapshot.models[0].engine, EngineStatus::Ready);
+    assert_eq!(snapshot.state.kind, StateKind::Waiting);
+    // It is plugged in again.
+    rig.machine.0.lock().unwrap().gpus.push(card(SECOND));
+    rig.engine.script().gone.clear();
+    rig.node.check().await.unwrap();
+    rig.until_slots(4).await;
+    rig.until_device(SECOND, "it is back", |device| !device.missing)
+        .await;
+}
+
+#[tokio::test]
+async fn a_device_that_was_never_there_is_shown_and_the_others_work() {
+    let rig = Rig::start_on(
+        vec![exactly("0000:05:00.0"), exactly(FIRST), DeviceChoice::Named("card".to_owned())],
+        vec![card(FIRST)],
+        FakeBalancer::default(),
+        FakeEngine::default(),
+    )
+    .await;
+    rig.until_slots(2).await;
+    rig.until_device(FIRST, "it is shown", |device| !device.missing)
+        .await;
+    // What names the same card twice is one device.
+    let devices = rig.node.snapshots().borrow().devices.clone();
+    let shown: Vec<_> = devices
+        .iter()
+        .map(|device| (&*device.id, device.missing))
+        .collect();
+    assert_eq!(shown, [("0000:05:00.0", true), (FIRST, false)]);
+    assert_eq!(rig.loaded_on(), [exactly(FIRST)]);
+}
+
+#[tokio::test]
+async fn where_no_device_is_there_the_engine_says_so() {
+    let engine = FakeEngine::default();
+    engine.script().gone.push(exactly(FIRST));
+    let rig = Rig::start_on(
+        vec![exactly(FIRST)],
+        Vec::new(),
+        FakeBalancer::default(),
+        engine,
+    )
+    .await;
+    let snapshot = rig.until_sentence("It is not there").await;
+    assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
+    assert!(snapshot.devices[0].missing);
+}
