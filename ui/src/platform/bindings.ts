@@ -163,6 +163,88 @@ on: boolean,
  * So much must be free.
  */
 bytes: number, };
+export type Consumption = { 
+/**
+ * Why there is no measurement now. Figures of earlier days stay.
+ */
+unmeasured: Unmeasured | null, 
+/**
+ * What its money is counted with.
+ */
+tariff: Electricity, 
+/**
+ * Since midnight. None where nothing was measured.
+ */
+today: EnergySpan | null, 
+/**
+ * Today and the six days before.
+ */
+week: EnergySpan | null, 
+/**
+ * Today and the 29 days before.
+ */
+month: EnergySpan | null, };
+export type Electricity = { 
+/**
+ * None until the owner has told it: then nothing is said of money.
+ */
+price_per_kwh: string | null, 
+/**
+ * What the price is in.
+ */
+currency: string, };
+export type Energy = { 
+/**
+ * Never less than nothing.
+ */
+kilowatt_hours: number, 
+/**
+ * In billionths of the currency's unit. None without a price.
+ */
+cost_nano: number | null, };
+export type EnergySpan = { 
+/**
+ * From the first of them on which something was measured to today: what a day's mean is of.
+ */
+days: number, 
+/**
+ * For so long work was measured, on all GPUs together.
+ */
+working_seconds: number, 
+/**
+ * The mean of a GPU at work.
+ */
+working_watts: number, 
+/**
+ * The mean of a GPU at rest, which does not count. None where one was never seen at rest: then
+ * all that it draws counts.
+ */
+rest_watts: number | null, 
+/**
+ * What counts.
+ */
+kilowatt_hours: number, 
+/**
+ * Of all of it.
+ */
+cost_nano: number | null, 
+/**
+ * The mean of a day.
+ */
+cost_nano_per_day: number | null, 
+/**
+ * By what was written for jobs; none where nothing was.
+ */
+cost_nano_per_1000_tokens: number | null, 
+/**
+ * By what was earned, pending points included; none where nothing was.
+ */
+cost_nano_per_100_points: number | null, };
+export type Unmeasured = { "why": "processor" } | { "why": "driver", 
+/**
+ * Names of the GPUs that they drive.
+ */
+adapters: Array<string>, };
 export type Network = "offline" | "metered" | "unmetered";
 export type Power = { 
 /**
@@ -870,6 +952,14 @@ mode: Mode,
  */
 reason: Reason | null, 
 /**
+ * The owner's rules about GPUs that hold on it, whether or not one of them is the reason.
+ */
+held: Array<Held>, 
+/**
+ * What those look at; none while nobody looks, and for what is no GPU.
+ */
+seen: GpuSeen | null, 
+/**
  * The models that are to be on it.
  */
 models: Array<DeviceModel>, 
@@ -914,7 +1004,11 @@ unlisted: PointSums,
 /**
  * None until the node has worked for five of the last fifteen minutes.
  */
-estimate: Estimate | null, };
+estimate: Estimate | null, 
+/**
+ * What the work of the last days took from the wall.
+ */
+consumption: Consumption, };
 export type EarningsBucket = { 
 /**
  * Unix time in milliseconds of its first moment.
@@ -931,7 +1025,11 @@ jobs: number,
 /**
  * Written for jobs.
  */
-output_tokens: number, };
+output_tokens: number, 
+/**
+ * What the work of its days took. None where nothing was measured.
+ */
+energy: Energy | null, };
 export type EarningsQuery = { 
 /**
  * How long each bucket is.
@@ -1831,6 +1929,10 @@ models: Array<string>,
  * When the node leaves the machine to its owner.
  */
 rules: Rules, 
+/**
+ * What electricity costs here, for what the work costs.
+ */
+electricity: Electricity, 
 /**
  * What all downloads may take of the line together; none for no limit.
  */

@@ -87,7 +87,7 @@ impl App {
             let busy = own_use.borrow_and_update().busy;
             let (activity, adapters) = {
                 let state = states.borrow_and_update();
-                let ids = chosen(&state).map(|adapter| adapter.id.clone());
+                let ids = busy_adapters(&state).map(|adapter| adapter.id.clone());
                 (activity(&state, busy), ids.collect())
             };
             let mut meter = self.0.meter.lock().await;
@@ -137,6 +137,14 @@ impl App {
             .collect();
         (!adapters.is_empty()).then_some(Unmeasured::Driver { adapters })
     }
+}
+
+/// While there is work, those of them that do it: what the others draw is not for it.
+fn busy_adapters(state: &AppState) -> impl Iterator<Item = &Adapter> {
+    let work = state.node.as_ref().map_or(&[][..], |node| &node.work);
+    chosen(state).filter(|adapter| {
+        work.is_empty() || work.iter().any(|item| item.device == adapter.id)
+    })
 }
 
 /// Those that the node computes on.

@@ -145,9 +145,9 @@ pub(super) async fn rules(show: &Show, preset: Option<PresetName>) -> Result<Exi
     let shown = Shown {
         preset: state.preset,
         rules: state.settings.rules,
-        seen: node.surroundings,
         gpus: node.devices.iter().map(SeenGpu::from).collect(),
         held: held_anywhere(&node),
+        seen: node.surroundings,
     };
     let sentence = node.state.sentence;
     output(show, &shown, |shown| describe(shown, &sentence))

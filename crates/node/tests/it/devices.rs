@@ -1,9 +1,14 @@
 //! A node that computes on several devices.
 
+use std::time::Duration;
+
 use infera_engine::message::DeviceChoice;
+use infera_node::governor::rules::{Rule, Why};
 use infera_node::governor::{Mode, Reason};
 use infera_node::state::{DeviceStatus, EngineStatus, StateKind};
 use infera_protocol::requirements::{Gpu, GpuKind};
+
+use infera_node::gpu::GpuSeen;
 
 use crate::fakes::{FakeBalancer, FakeEngine, Rig};
 
@@ -141,7 +146,8 @@ async fn one_device_is_left_alone_and_the_other_goes_on() {
     for device in [FIRST, SECOND] {
         rig.node.pause_device(device.to_owned(), true).await.unwrap();
     }
-    // It outlives the program.
+    // It outlives the program, once it is written.
+    rig.after(Duration::from_secs(1)).await;
     let rig = rig.crash_and_restart().await;
     for device in [FIRST, SECOND] {
         rig.until_device(device, "it is paused still", |device| device.paused)
@@ -223,4 +229,48 @@ async fn where_no_device_is_there_the_engine_says_so() {
     let snapshot = rig.until_sentence("It is not there").await;
     assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
     assert!(snapshot.devices[0].missing);
+}
+
+#[tokio::test]
+async fn other_programs_take_one_gpu_and_the_other_goes_on() {
+    let rig = Rig::with_two_cards().await;
+    let seen = |load| GpuSeen {
+        adapter: FIRST.to_owned(),
+        load_others_percent: Some(load),
+        ..GpuSeen::default()
+    };
+    rig.gpus.send_replace(vec![seen(90)]);
+    rig.until_device(FIRST, "it is left to them", |device| {
+        let reason = matches!(&device.reason, Some(Reason::Rule { why: Why::GpuBusy, .. }));
+        reason && device.mode == Mode::ReleaseGpu
+    })
+    .await;
+    rig.until("its engine is gone", || rig.engine.script().running == 1)
+        .await;
+    let snapshot = rig.node.snapshot().await.unwrap();
+    assert_eq!(snapshot.decision.mode, Mode::Run);
+    assert_eq!(snapshot.state.kind, StateKind::Waiting);
+    // On both of them it is the node's own reason, and the rule is still looked at.
+    let second = GpuSeen {
+        adapter: SECOND.to_owned(),
+        ..seen(90)
+    };
+    rig.gpus.send_replace(vec![seen(90), second]);
+    let snapshot = rig.until_sentence("other programs use the GPU").await;
+    assert!(snapshot.decision.held.iter().any(|held| held.rule == Rule::GpuLoad));
+    rig.node.work_anyway(Duration::from_hours(1)).await.unwrap();
+    rig.until_slots(4).await;
+    rig.node.work_anyway(Duration::ZERO).await.unwrap();
+    rig.until_sentence("other programs use the GPU").await;
+    rig.gpus.send_replace(Vec::new());
+    rig.until_slots(4).await;
+}
+
+#[tokio::test]
+async fn the_owners_duty_reaches_engines_that_run() {
+    let rig = Rig::ready().await;
+    assert_eq!(rig.engine.script().duties, [100]);
+    rig.rules.send_modify(|rules| rules.gpu.duty_percent = 40);
+    rig.until("the engine is told", || rig.engine.script().duties == [100, 40])
+        .await;
 }

@@ -139,6 +139,8 @@ pub(crate) struct EngineScript {
     pub(crate) memory_bytes: Vec<Option<u64>>,
     /// What each was told to load its model on.
     pub(crate) devices: Vec<DeviceChoice>,
+    /// The share of their time that engines were told to keep to.
+    pub(crate) duties: Vec<u8>,
     /// Devices that vanish under whoever computes on them, and cannot be opened again.
     pub(crate) gone: Vec<DeviceChoice>,
     pub(crate) cancels: u32,
@@ -278,12 +280,8 @@ async fn run_engine(
                         let _ = events.send(finished(id, FinishReason::Cancelled));
                     }
                 }
-                Some(
-                    Command::Adapters
-                    | Command::Duty { .. }
-                    | Command::Stats
-                    | Command::ReadBandwidth { .. },
-                ) => {}
+                Some(Command::Duty { percent }) => script.lock().unwrap().duties.push(percent),
+                Some(Command::Adapters | Command::Stats | Command::ReadBandwidth { .. }) => {}
             },
             () = tokio::time::sleep_until(prefilling.front().map_or_else(Instant::now, |next| next.0)), if !prefilling.is_empty() => {
                 if let Some((_, id, tokens)) = prefilling.pop_front() {

@@ -472,7 +472,8 @@ async fn a_window_that_has_ended_is_gone_whoever_else_holds_its_pipe() {
     window.end.send_replace(Some("exit status: 1".to_owned()));
     window.say(&FromWindow::Failed { detail }).await;
     let begun = Instant::now();
-    // Opened meanwhile: another one comes.
+    // Opened when its end is known, and what it said last is still waited for: another one comes.
+    settle().await;
     world.order(Order::Show);
     world.window().await;
     assert_eq!(begun.elapsed().as_millis(), LAST_WORDS.as_millis());

@@ -48,11 +48,7 @@ export function sees(rule: SystemRule | "network", seen: Surroundings, now: numb
 }
 
 /** Null where this machine does not tell. */
-function seenBy(
-  rule: SystemRule | "network",
-  seen: Surroundings,
-  now: number,
-): string | null {
+function seenBy(rule: SystemRule | "network", seen: Surroundings, now: number): string | null {
   const named = (found: Seen | null, none: string) =>
     found === null ? null : found.names.join(", ") || none;
   switch (rule) {
@@ -92,7 +88,10 @@ function seenBy(
 }
 
 /** The same on each GPU, with its name where there are several. */
-export function seesOnGpus(rule: GpuRule, devices: readonly Pick<DeviceStatus, "name" | "seen">[]): string {
+export function seesOnGpus(
+  rule: GpuRule,
+  devices: readonly Pick<DeviceStatus, "name" | "seen">[],
+): string {
   const seen = devices.map(({ name, seen }) => ({
     name,
     what: seen === null ? null : seenOnGpu(rule, seen),
