@@ -42,8 +42,15 @@ fn two_devices_work_side_by_side() -> Result<()> {
     };
     let status = until_both_are_ready(node)?;
     assert_eq!(status["devices"][0]["id"], "cpu", "{status}");
-    let vulkan = status["devices"][1]["id"].as_str().ok_or("no id")?.to_owned();
-    assert_eq!(status["models"].as_array().map(Vec::len), Some(1), "{status}");
+    let vulkan = status["devices"][1]["id"]
+        .as_str()
+        .ok_or("no id")?
+        .to_owned();
+    assert_eq!(
+        status["models"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
 
     // One job at once on each: two at the same time have both.
     let mut first = world.stream(&story(1, 200))?;
@@ -88,7 +95,9 @@ fn two_devices_work_side_by_side() -> Result<()> {
 
     // One engine dies: the node goes on.
     for engine in children_of(pid)?.iter().take(1) {
-        Command::new("kill").args(["-9", &engine.to_string()]).status()?;
+        Command::new("kill")
+            .args(["-9", &engine.to_string()])
+            .status()?;
     }
     let answer = world.chat(&story(4, 8))?;
     assert_eq!(answer["infera"]["verdict"], "verified", "{answer}");

@@ -444,7 +444,12 @@ impl Node {
         let mut command = self.command(&["run", "--control", "127.0.0.1:0"]);
         command
             .args(["--balancer", &self.balancer_url])
-            .args(self.options.device.split(',').flat_map(|device| ["--device", device]))
+            .args(
+                self.options
+                    .device
+                    .split(',')
+                    .flat_map(|device| ["--device", device]),
+            )
             .arg("--model")
             .arg(&self.options.model)
             .arg("--key-file")

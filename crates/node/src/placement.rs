@@ -43,7 +43,10 @@ pub(crate) fn place(devices: &[Device], models: &[Model]) -> Vec<Vec<bool>> {
             .filter(|device| has_room(devices[*device], &placed[*device], models, model))
             .min_by_key(|device| {
                 let others = placed[*device].iter().filter(|here| **here).count();
-                let Device { memory_bytes, is_cpu } = devices[*device];
+                let Device {
+                    memory_bytes,
+                    is_cpu,
+                } = devices[*device];
                 (is_cpu, others, std::cmp::Reverse(memory_bytes))
             })
             .or_else(|| (0..devices.len()).max_by_key(|device| devices[*device].memory_bytes));
@@ -119,8 +122,18 @@ mod tests {
             ..model(4)
         };
         let cases = [
-            ("one device has them all", vec![8], vec![model(4), model(40)], "ab"),
-            ("one model is everywhere", vec![8, 24], vec![model(4)], "a a"),
+            (
+                "one device has them all",
+                vec![8],
+                vec![model(4), model(40)],
+                "ab",
+            ),
+            (
+                "one model is everywhere",
+                vec![8, 24],
+                vec![model(4)],
+                "a a",
+            ),
             ("where it fits", vec![8, 24], vec![model(20)], " a"),
             (
                 "the large one has the large card for itself",
@@ -184,7 +197,10 @@ mod tests {
             served: false,
             ..model(gigabytes)
         };
-        let placed = place(&[processor, gpu(8)], &[unserved(3), unserved(4), unserved(20)]);
+        let placed = place(
+            &[processor, gpu(8)],
+            &[unserved(3), unserved(4), unserved(20)],
+        );
         assert_eq!(placed, [[false, false, true], [true, true, false]]);
     }
 

@@ -76,7 +76,12 @@ impl App {
 
     async fn leave_device(&self, device: String, pause: bool) -> Result<AppState, ApiError> {
         let node = self.node().await?;
-        let known = node.snapshots().borrow().devices.iter().any(|one| one.id == device);
+        let known = node
+            .snapshots()
+            .borrow()
+            .devices
+            .iter()
+            .any(|one| one.id == device);
         if !known {
             return Err(Refusal::NoSuchDevice.into());
         }

@@ -142,9 +142,8 @@ impl App {
 /// While there is work, those of them that do it: what the others draw is not for it.
 fn busy_adapters(state: &AppState) -> impl Iterator<Item = &Adapter> {
     let work = state.node.as_ref().map_or(&[][..], |node| &node.work);
-    chosen(state).filter(|adapter| {
-        work.is_empty() || work.iter().any(|item| item.device == adapter.id)
-    })
+    chosen(state)
+        .filter(|adapter| work.is_empty() || work.iter().any(|item| item.device == adapter.id))
 }
 
 /// Those that the node computes on.

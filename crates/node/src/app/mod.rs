@@ -714,9 +714,7 @@ impl Overrides {
             models: text("INFERA_MODEL").map(|path| vec![path.into()]),
             devices: text("INFERA_DEVICE").map(|names| {
                 let names = names.split(',').map(str::trim);
-                names
-                    .filter_map(settings::DeviceSetting::parse)
-                    .collect()
+                names.filter_map(settings::DeviceSetting::parse).collect()
             }),
             jobs_at_once: None,
             web_control: text("INFERA_WEB_CONTROL").map(|text| text == "1"),

@@ -73,7 +73,10 @@ async fn leave_device(show: &Show, device: &str, command: &str) -> Result<ExitCo
     let id = device_named(&devices, device)
         .ok_or_else(|| {
             Fault::with_advice(
-                &format!("no device that computes is called `{}`", shown::line(device)),
+                &format!(
+                    "no device that computes is called `{}`",
+                    shown::line(device)
+                ),
                 "nothing was changed",
                 "name one by its id or its number in `infera status`",
             )
@@ -98,7 +101,11 @@ fn device_named<'a>(devices: &'a [DeviceStatus], named: &str) -> Option<&'a Devi
 /// One line for each device: its number, what it is, what it does.
 fn device_rows(devices: &[DeviceStatus], summary: &Summary) -> Vec<String> {
     let rows = devices.iter().enumerate().map(|(number, device)| {
-        let what = format!("{number}  {} ({})", shown::line(&device.name), shown::line(&device.id));
+        let what = format!(
+            "{number}  {} ({})",
+            shown::line(&device.name),
+            shown::line(&device.id)
+        );
         vec![what, device_state(device, summary)]
     });
     let rows: Vec<_> = rows.collect();
@@ -355,7 +362,11 @@ fn describe(snapshot: &NodeSnapshot) -> String {
     }
     if snapshot.devices.len() > 1 {
         let devices = device_rows(&snapshot.devices, &snapshot.state.summary);
-        rows.extend(devices.into_iter().map(|device| vec!["Device".to_owned(), device]));
+        rows.extend(
+            devices
+                .into_iter()
+                .map(|device| vec!["Device".to_owned(), device]),
+        );
     }
     for work in &snapshot.work {
         let kind = match work.kind {

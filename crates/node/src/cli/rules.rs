@@ -212,7 +212,12 @@ impl From<&DeviceStatus> for SeenGpu {
 /// By the node, or by one of its devices.
 fn held_anywhere(node: &NodeSnapshot) -> Vec<Held> {
     let on_devices = node.devices.iter().flat_map(|device| &device.held);
-    node.decision.held.iter().chain(on_devices).cloned().collect()
+    node.decision
+        .held
+        .iter()
+        .chain(on_devices)
+        .cloned()
+        .collect()
 }
 
 /// Those with a switch.

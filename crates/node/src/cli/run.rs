@@ -63,8 +63,13 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
             agreed: (!arguments.web || arguments.agree).then_some(true),
             balancer: arguments.balancer,
             models: (!models.is_empty()).then_some(models),
-            devices: (!arguments.devices.is_empty())
-                .then(|| arguments.devices.into_iter().filter_map(device_setting).collect()),
+            devices: (!arguments.devices.is_empty()).then(|| {
+                arguments
+                    .devices
+                    .into_iter()
+                    .filter_map(device_setting)
+                    .collect()
+            }),
             jobs_at_once: arguments.sequences,
             web_control: None,
         },

@@ -211,7 +211,10 @@ impl Controller {
         if changed {
             self.placement.changed = Some(now);
             // What was asked for long ago counts ever less.
-            self.placement.asked.values_mut().for_each(|asked| *asked /= 2);
+            self.placement
+                .asked
+                .values_mut()
+                .for_each(|asked| *asked /= 2);
         }
     }
 
@@ -224,25 +227,30 @@ impl Controller {
 
     fn models_to_place(&self) -> Vec<placement::Model> {
         let served = self.network.served.as_deref();
-        let to_place = self.config.models.iter().enumerate().map(|(model, config)| {
-            let ids = (0..self.devices.len())
-                .filter_map(|device| self.slots[self.slot_of(device, model)].model());
-            let ids: Vec<_> = ids.collect();
-            placement::Model {
-                needed_bytes: config.needed_bytes,
-                // What is not known yet may be.
-                served: ids.is_empty()
-                    || served.is_none_or(|served| {
-                        served.iter().any(|offer| ids.contains(&offer.model))
-                    }),
-                asked: ids
-                    .iter()
-                    .filter_map(|id| self.placement.asked.get(id))
-                    .max()
-                    .copied()
-                    .unwrap_or(0),
-            }
-        });
+        let to_place = self
+            .config
+            .models
+            .iter()
+            .enumerate()
+            .map(|(model, config)| {
+                let ids = (0..self.devices.len())
+                    .filter_map(|device| self.slots[self.slot_of(device, model)].model());
+                let ids: Vec<_> = ids.collect();
+                placement::Model {
+                    needed_bytes: config.needed_bytes,
+                    // What is not known yet may be.
+                    served: ids.is_empty()
+                        || served.is_none_or(|served| {
+                            served.iter().any(|offer| ids.contains(&offer.model))
+                        }),
+                    asked: ids
+                        .iter()
+                        .filter_map(|id| self.placement.asked.get(id))
+                        .max()
+                        .copied()
+                        .unwrap_or(0),
+                }
+            });
         to_place.collect()
     }
 
@@ -303,7 +311,9 @@ impl Controller {
     /// What those decide that can compute.
     pub(super) fn decisions_of_devices(&self) -> Vec<Decision> {
         let devices = self.usable_devices().into_iter();
-        devices.map(|device| self.devices[device].decision.clone()).collect()
+        devices
+            .map(|device| self.devices[device].decision.clone())
+            .collect()
     }
 
     /// Jobs, audits and claims in progress on a device.
@@ -444,7 +454,10 @@ mod tests {
                 vec![("0000:05:00.0", Standing::Missing), (second, Standing::Gpu)],
             ),
             (
-                vec![DeviceChoice::AutoExcept(vec![first.to_owned(), second.to_owned()])],
+                vec![DeviceChoice::AutoExcept(vec![
+                    first.to_owned(),
+                    second.to_owned(),
+                ])],
                 vec![("cpu", Standing::Cpu)],
             ),
         ];

@@ -266,11 +266,7 @@ impl Slot {
 
 impl Controller {
     /// Not before the hardware is known: how much memory a model may have depends on it.
-    pub(super) fn start_engines(
-        &mut self,
-        now: Instant,
-        wanted: impl Fn(usize, &Slot) -> bool,
-    ) {
+    pub(super) fn start_engines(&mut self, now: Instant, wanted: impl Fn(usize, &Slot) -> bool) {
         if self.hardware.is_none() {
             return;
         }

@@ -191,14 +191,20 @@ impl Controller {
     ) -> Result<(Self, watch::Receiver<NodeSnapshot>), StoreError> {
         let pauses = watch::Sender::new(Pauses {
             node: store.setting(PAUSE_SETTING).await?.flatten(),
-            devices: store.setting(DEVICE_PAUSES_SETTING).await?.unwrap_or_default(),
+            devices: store
+                .setting(DEVICE_PAUSES_SETTING)
+                .await?
+                .unwrap_or_default(),
         });
         let speed = store.setting(network::SPEED_SETTING).await?;
         let key = Arc::new(key);
         let (input, inputs) = mpsc::unbounded_channel();
         let (session_out, session_events) = mpsc::unbounded_channel();
-        let pause_keeper =
-            tokio::spawn(keep_pauses(store.clone(), pauses.subscribe(), input.clone()));
+        let pause_keeper = tokio::spawn(keep_pauses(
+            store.clone(),
+            pauses.subscribe(),
+            input.clone(),
+        ));
         let (token, session) = watch::channel(None);
         let (expired, expired_tokens) = mpsc::unbounded_channel();
         let (hardware_out, hardware_in) = watch::channel(Hardware::default());

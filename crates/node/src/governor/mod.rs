@@ -374,7 +374,12 @@ mod tests {
                 Mode::ReleaseGpu,
                 Some(by_owner(None)),
             ),
-            (&runs, Some(pause(60_000, Some(NOW), false)), Mode::Run, None),
+            (
+                &runs,
+                Some(pause(60_000, Some(NOW), false)),
+                Mode::Run,
+                None,
+            ),
             (
                 &runs,
                 Some(pause(100, None, false)),

@@ -307,7 +307,12 @@ mod tests {
             (laptop(), vec![DeviceSetting::Cpu, id(first)], vec![], "ACU"),
             (laptop(), vec![id("llvmpipe")], vec![], "AAC"),
             (laptop(), vec![id("0000:05:00.0")], vec![], "AAUM"),
-            (laptop(), vec![id("0000:05:00.0"), id(first)], vec![], "ACUM"),
+            (
+                laptop(),
+                vec![id("0000:05:00.0"), id(first)],
+                vec![],
+                "ACUM",
+            ),
             (laptop(), vec![], vec!["0000:05:00.0"], "ACUM"),
             // Excluded goes before chosen.
             (laptop(), vec![id(first)], vec![first], "CEU"),
@@ -330,7 +335,11 @@ mod tests {
         let except = DeviceChoice::AutoExcept(excluded.clone());
         let cases = [
             (vec![], &[][..], vec![DeviceChoice::Auto]),
-            (vec![DeviceSetting::Cpu], &excluded[..], vec![DeviceChoice::Cpu]),
+            (
+                vec![DeviceSetting::Cpu],
+                &excluded[..],
+                vec![DeviceChoice::Cpu],
+            ),
             (vec![], &excluded[..], vec![except.clone()]),
             (
                 vec![id("x"), DeviceSetting::Cpu],

@@ -47,7 +47,10 @@ impl Rig {
     async fn until_slots(&self, slots: u32) {
         self.until("so many jobs may come", || {
             let books = self.balancer.books();
-            books.states.last().is_some_and(|state| state.free_slots == slots)
+            books
+                .states
+                .last()
+                .is_some_and(|state| state.free_slots == slots)
         })
         .await;
     }
@@ -131,7 +134,11 @@ async fn one_device_is_left_alone_and_the_other_goes_on() {
     rig.until_device(SECOND, "it works on", |device| device.jobs == 1)
         .await;
     // All of them paused is the node paused.
-    let snapshot = rig.node.pause_device(SECOND.to_owned(), true).await.unwrap();
+    let snapshot = rig
+        .node
+        .pause_device(SECOND.to_owned(), true)
+        .await
+        .unwrap();
     assert!(matches!(
         snapshot.decision.reason,
         Some(Reason::Paused { .. })
@@ -144,7 +151,10 @@ async fn one_device_is_left_alone_and_the_other_goes_on() {
     assert_eq!(snapshot.decision.mode, Mode::Run);
     rig.until_slots(4).await;
     for device in [FIRST, SECOND] {
-        rig.node.pause_device(device.to_owned(), true).await.unwrap();
+        rig.node
+            .pause_device(device.to_owned(), true)
+            .await
+            .unwrap();
     }
     // It outlives the program, once it is written.
     rig.after(Duration::from_secs(1)).await;
@@ -153,7 +163,10 @@ async fn one_device_is_left_alone_and_the_other_goes_on() {
         rig.until_device(device, "it is paused still", |device| device.paused)
             .await;
     }
-    rig.node.pause_device(SECOND.to_owned(), false).await.unwrap();
+    rig.node
+        .pause_device(SECOND.to_owned(), false)
+        .await
+        .unwrap();
     rig.until_slots(2).await;
     assert_eq!(rig.loaded_on(), [exactly(SECOND)]);
 }
@@ -196,7 +209,11 @@ async fn a_device_that_vanishes_leaves_the_others_at_work() {
 #[tokio::test]
 async fn a_device_that_was_never_there_is_shown_and_the_others_work() {
     let rig = Rig::start_on(
-        vec![exactly("0000:05:00.0"), exactly(FIRST), DeviceChoice::Named("card".to_owned())],
+        vec![
+            exactly("0000:05:00.0"),
+            exactly(FIRST),
+            DeviceChoice::Named("card".to_owned()),
+        ],
         vec![card(FIRST)],
         FakeBalancer::default(),
         FakeEngine::default(),
@@ -241,7 +258,13 @@ async fn other_programs_take_one_gpu_and_the_other_goes_on() {
     };
     rig.gpus.send_replace(vec![seen(90)]);
     rig.until_device(FIRST, "it is left to them", |device| {
-        let reason = matches!(&device.reason, Some(Reason::Rule { why: Why::GpuBusy, .. }));
+        let reason = matches!(
+            &device.reason,
+            Some(Reason::Rule {
+                why: Why::GpuBusy,
+                ..
+            })
+        );
         reason && device.mode == Mode::ReleaseGpu
     })
     .await;
@@ -257,7 +280,13 @@ async fn other_programs_take_one_gpu_and_the_other_goes_on() {
     };
     rig.gpus.send_replace(vec![seen(90), second]);
     let snapshot = rig.until_sentence("other programs use the GPU").await;
-    assert!(snapshot.decision.held.iter().any(|held| held.rule == Rule::GpuLoad));
+    assert!(
+        snapshot
+            .decision
+            .held
+            .iter()
+            .any(|held| held.rule == Rule::GpuLoad)
+    );
     rig.node.work_anyway(Duration::from_hours(1)).await.unwrap();
     rig.until_slots(4).await;
     rig.node.work_anyway(Duration::ZERO).await.unwrap();
@@ -271,6 +300,8 @@ async fn the_owners_duty_reaches_engines_that_run() {
     let rig = Rig::ready().await;
     assert_eq!(rig.engine.script().duties, [100]);
     rig.rules.send_modify(|rules| rules.gpu.duty_percent = 40);
-    rig.until("the engine is told", || rig.engine.script().duties == [100, 40])
-        .await;
+    rig.until("the engine is told", || {
+        rig.engine.script().duties == [100, 40]
+    })
+    .await;
 }

@@ -103,6 +103,8 @@ describe("what a device does", () => {
     paused: false,
     mode: "run",
     reason: null,
+    held: [],
+    seen: null,
     models: [{ name: "tiny", engine: { state: "ready" } }],
     jobs: 0,
     audits: 0,

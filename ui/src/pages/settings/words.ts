@@ -148,7 +148,6 @@ export const en = {
   "settings.device": "Device",
   "settings.device_about": "Now: {device}. GPUs are chosen and excluded on their own page.",
   "settings.device.auto": "automatic",
-  "settings.device.cpu": "the processor",
   "settings.device_open": "Open GPU",
 
   "settings.models": "Models",
@@ -440,7 +439,6 @@ export const de: Same<typeof en> = {
   "settings.device_about":
     "Zurzeit: {device}. Auf einer eigenen Seite wählen Sie GPUs oder schließen sie aus.",
   "settings.device.auto": "automatisch",
-  "settings.device.cpu": "der Prozessor",
   "settings.device_open": "GPU öffnen",
 
   "settings.models": "Modelle",
