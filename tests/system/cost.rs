@@ -144,9 +144,9 @@ async fn start(world: &World, data: &Path, driver: &Driver) -> Result<App> {
             agreed: Some(true),
             balancer: Some(world.balancer.url().to_owned()),
             models: Some(vec![tiny_model()]),
-            device: Some(DeviceSetting::Named {
+            devices: Some(vec![DeviceSetting::Named {
                 name: "llvmpipe".to_owned(),
-            }),
+            }]),
             ..Overrides::default()
         },
         engine: ChildEngine {

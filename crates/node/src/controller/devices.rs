@@ -300,7 +300,7 @@ impl Controller {
             let by_rules = decide_gpu(&rules, &device.guest, now_ms);
             device.guest.held.clone_from(&by_rules.held);
             let policy = &self.config.governor;
-            let decision = decide_device(node, pause, by_rules, running, policy, now_ms);
+            let decision = decide_device(node, pause, &by_rules, running, policy, now_ms);
             if device.decision.mode != decision.mode {
                 tracing::debug!(device = device.id(), mode = ?decision.mode, "a device's mode changes");
             }

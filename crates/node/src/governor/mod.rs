@@ -189,7 +189,7 @@ pub fn decide(observations: &Observations, policy: &GovernorPolicy, now_ms: i64)
 pub fn decide_device(
     node: &Decision,
     pause: Option<Pause>,
-    by_rules: Decision,
+    by_rules: &Decision,
     running: usize,
     policy: &GovernorPolicy,
     now_ms: i64,
@@ -198,7 +198,7 @@ pub fn decide_device(
         .filter(|pause| pause.until_ms.is_none_or(|until| until > now_ms))
         .map(|pause| paused(pause, running, policy, now_ms));
     // What keeps the whole node is told before what keeps one of its devices.
-    let all: Vec<_> = [Some(node), by_owner.as_ref(), Some(&by_rules)]
+    let all: Vec<_> = [Some(node), by_owner.as_ref(), Some(by_rules)]
         .into_iter()
         .flatten()
         .collect();
@@ -396,7 +396,7 @@ mod tests {
             (&rests(soon), None, Mode::ReleaseGpu, Some(by_owner(soon))),
         ];
         for (node, own, mode, reason) in cases {
-            let decision = decide_device(node, own, runs.clone(), 0, &policy, NOW);
+            let decision = decide_device(node, own, &runs, 0, &policy, NOW);
             assert_eq!((decision.mode, decision.reason), (mode, reason), "{own:?}");
         }
     }
@@ -406,10 +406,10 @@ mod tests {
         let policy = GovernorPolicy::default();
         let node = decide(&Observations::default(), &policy, NOW);
         let free = decide(&Observations::default(), &policy, NOW);
-        let runs = decide_device(&node, None, free.clone(), 0, &policy, NOW);
+        let runs = decide_device(&node, None, &free, 0, &policy, NOW);
         let rests = |until_ms| {
             let own = Some(pause(60_000, Some(until_ms), false));
-            decide_device(&node, own, free.clone(), 0, &policy, NOW)
+            decide_device(&node, own, &free, 0, &policy, NOW)
         };
         let both = sum_up(node.clone(), &[runs, rests(NOW + 5)]);
         assert_eq!((both.mode, both.reason), (Mode::Run, None));

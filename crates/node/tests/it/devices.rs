@@ -86,7 +86,9 @@ async fn jobs_are_spread_over_the_devices() {
     assert_eq!(rig.balancer.books().states.last().unwrap().models.len(), 1);
     assert_eq!(rig.node.snapshots().borrow().models.len(), 1);
     let jobs = [1, 2].map(|number| rig.balancer.book(number, 200));
-    jobs.iter().for_each(|job| rig.balancer.offer(*job));
+    for job in jobs {
+        rig.balancer.offer(job);
+    }
     for device in [FIRST, SECOND] {
         rig.until_device(device, "it has one", |device| device.jobs == 1)
             .await;

@@ -1078,8 +1078,8 @@ impl Rig {
             folder,
             devices,
             around,
-            gpus,
             rules,
+            gpus,
             ready_to_sleep,
         }
     }
