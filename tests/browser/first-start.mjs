@@ -50,9 +50,9 @@ await run(async () => {
     await next(page, "Which GPU may work");
   });
   await step("choose the processor", async () => {
-    await page.getByRole("radio", { name: "Processor, no GPU" }).check();
+    await page.getByRole("checkbox", { name: "Processor, no GPU" }).check();
     await until("the processor is chosen", async () => {
-      return (await call("state")).settings.device.device === "cpu";
+      return (await call("state")).settings.devices[0]?.device === "cpu";
     });
     await accessible(page, "the choice of a GPU");
     await next(page, "Which model answers");

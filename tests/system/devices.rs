@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::thread;
 
-use infera_system_tests::{Streamed, World, story, tiny_model};
+use infera_system_tests::{World, story, tiny_model};
 use serde_json::Value;
+use xtask::http::Client;
 use xtask::network::{BalancerOptions, Node, NodeOptions, START_LIMIT};
 use xtask::process::children_of;
 use xtask::{Result, wait};
@@ -27,6 +29,22 @@ fn devices_in_history(node: &Node) -> Result<BTreeSet<String>> {
         .iter()
         .filter_map(|row| row["device"].as_str().map(str::to_owned))
         .collect())
+}
+
+/// The job that answers a request.
+fn ask(client: &Client, seed: u64) -> Result<String> {
+    let answer = client.post("/v1/chat/completions", &story(seed, 100))?;
+    let answer = answer.success()?;
+    let job = answer["infera"]["job_id"].as_str();
+    Ok(job.ok_or("the answer names no job")?.to_owned())
+}
+
+fn is_verified(world: &World, job: &str) -> Result<()> {
+    let receipt = world.receipt(job)?;
+    if receipt["verdict"] != "verified" {
+        return Err(format!("it is not verified: {receipt}").into());
+    }
+    Ok(())
 }
 
 #[test]
@@ -52,28 +70,22 @@ fn two_devices_work_side_by_side() -> Result<()> {
         "{status}"
     );
 
-    // One job at once on each: two at the same time have both.
-    let mut first = world.stream(&story(1, 200))?;
-    let mut second = world.stream(&story(2, 200))?;
-    let (mut one, mut other) = (Streamed::default(), Streamed::default());
-    loop {
-        let pieces = (first.next().transpose()?, second.next().transpose()?);
-        if let Some(piece) = &pieces.0 {
-            one.take(piece)?;
-        }
-        if let Some(piece) = &pieces.1 {
-            other.take(piece)?;
-        }
-        if pieces == (None, None) {
-            break;
-        }
-    }
-    for streamed in [&one, &other] {
-        let receipt = world.receipt(streamed.job()?)?;
-        assert_eq!(receipt["verdict"], "verified", "{receipt}");
-    }
-    let both = BTreeSet::from(["cpu".to_owned(), vulkan.clone()]);
-    wait::until("both have done a job", START_LIMIT, || {
+    // One job at once on each: of four at the same time both have some.
+    let both = BTreeSet::from(["cpu".to_owned(), vulkan]);
+    wait::until("both have done a job", 4 * START_LIMIT, || {
+        thread::scope(|scope| -> Result<()> {
+            let asked: Vec<_> = (0..4)
+                .map(|seed| {
+                    let client = world.client();
+                    scope.spawn(move || ask(&client, seed).map_err(|error| error.to_string()))
+                })
+                .collect();
+            for one in asked {
+                let job = one.join().map_err(|_| "a request panicked")??;
+                is_verified(&world, &job)?;
+            }
+            Ok(())
+        })?;
         Ok((devices_in_history(node)? == both).then_some(()))
     })?;
 
@@ -85,8 +97,7 @@ fn two_devices_work_side_by_side() -> Result<()> {
     wait::until("the paused device's engine is gone", START_LIMIT, || {
         Ok((children_of(pid)?.len() < engines).then_some(()))
     })?;
-    let answer = world.chat(&story(3, 8))?;
-    assert_eq!(answer["infera"]["verdict"], "verified", "{answer}");
+    is_verified(&world, &ask(&world.client(), 5)?)?;
     assert_eq!(node.status()?["decision"]["mode"], "run");
     let unknown = node.run(&["pause", "--device", "7"]);
     assert!(unknown.is_err_and(|error| error.to_string().contains("is called `7`")));
@@ -99,8 +110,7 @@ fn two_devices_work_side_by_side() -> Result<()> {
             .args(["-9", &engine.to_string()])
             .status()?;
     }
-    let answer = world.chat(&story(4, 8))?;
-    assert_eq!(answer["infera"]["verdict"], "verified", "{answer}");
+    is_verified(&world, &ask(&world.client(), 6)?)?;
     until_both_are_ready(node)?;
     Ok(())
 }

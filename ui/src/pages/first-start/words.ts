@@ -81,7 +81,8 @@ export const en = {
     "Until then no job can come. You can still choose a model and try it.",
 
   "first.gpu.title": "Which GPU may work",
-  "first.gpu.text": "Only the one that you choose is used. You can change it at any time.",
+  "first.gpu.text":
+    "Only what you choose is used, and it may be more than one. You can change it at any time.",
   "first.gpu.auto": "Choose for me",
   "first.gpu.auto_text": "The strongest one that can be used. Now: {name}",
   "first.gpu.auto_none": "The strongest one that can be used. There is none now.",
@@ -242,7 +243,8 @@ export const de: Same<typeof en> = {
     "Bis dahin kann kein Auftrag kommen. Ein Modell wählen und ausprobieren können Sie trotzdem.",
 
   "first.gpu.title": "Welche GPU arbeiten darf",
-  "first.gpu.text": "Nur die gewählte wird benutzt. Sie können das jederzeit ändern.",
+  "first.gpu.text":
+    "Benutzt wird nur, was Sie wählen, und es dürfen mehrere sein. Sie können das jederzeit ändern.",
   "first.gpu.auto": "Für mich wählen",
   "first.gpu.auto_text": "Die stärkste, die sich nutzen lässt. Jetzt: {name}",
   "first.gpu.auto_none": "Die stärkste, die sich nutzen lässt. Zurzeit gibt es keine.",
