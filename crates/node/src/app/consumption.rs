@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Zoned;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::App;
@@ -55,7 +56,7 @@ impl App {
     }
 
     /// Measures until the program ends.
-    pub(super) async fn keep_consumption(self) {
+    pub(super) async fn keep_consumption(self, _writes: mpsc::Sender<()>) {
         let mut states = self.states();
         states.mark_changed();
         let mut own_use = self.0.owner.use_now();

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_surroundings::{Network, Observers, Wanted};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use self::supervisor::KeySource;
@@ -224,12 +224,14 @@ impl App {
                 ready_to_sleep: config.observers.ready_to_sleep.clone(),
             },
         };
+        let (writer, writers) = mpsc::channel(1);
         let supervising = tokio::spawn(supervisor.run(
             preferences.subscribe(),
             running_out,
             store_out,
             Arc::clone(&try_again),
             ending.subscribe(),
+            writers,
         ));
         let first = AppState {
             state: State::new(Summary::ReadingHardware, &*config.clock),
@@ -278,8 +280,8 @@ impl App {
         app.publish(None);
         tokio::spawn(app.clone().follow());
         tokio::spawn(app.clone().count_today());
-        tokio::spawn(app.clone().keep_timeline());
-        tokio::spawn(app.clone().keep_consumption());
+        tokio::spawn(app.clone().keep_timeline(writer.clone()));
+        tokio::spawn(app.clone().keep_consumption(writer));
         tokio::spawn(app.clone().spare_metered_network());
         app.look_for_cards();
         app.look_at_files_outside();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use infera_engine::message::DeviceChoice;
 use infera_protocol::NodeKey;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::settings::Preferences;
 use crate::balancer_link::BalancerLink;
@@ -73,6 +73,7 @@ struct Wish {
 }
 
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+const LAST_PAGE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Runs until `ending` becomes true, then ends the node.
@@ -83,6 +84,7 @@ impl Supervisor {
         stores: watch::Sender<Option<Store>>,
         try_again: Arc<Notify>,
         mut ending: watch::Receiver<bool>,
+        mut writers: mpsc::Receiver<()>,
     ) {
         let mut key = None;
         loop {
@@ -125,6 +127,8 @@ impl Supervisor {
         }
         let store = stores.borrow().clone();
         if let Some(store) = store {
+            // Who keeps books writes its last page first; a disk that hangs keeps nobody.
+            let _ = tokio::time::timeout(LAST_PAGE, writers.recv()).await;
             store.close().await;
         }
     }

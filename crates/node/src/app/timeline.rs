@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::App;
@@ -33,7 +34,7 @@ impl App {
     }
 
     /// Writes down what happens until the program ends.
-    pub(super) async fn keep_timeline(self) {
+    pub(super) async fn keep_timeline(self, _writes: mpsc::Sender<()>) {
         let mut stores = self.0.store.clone();
         let open = stores.wait_for(Option::is_some).await;
         let Ok(Some(store)) = open.map(|store| store.clone()) else {
