@@ -2,6 +2,8 @@
 
 #![deny(missing_docs)]
 
+#[cfg(test)]
+mod days;
 pub mod gpu_rules;
 pub mod rules;
 pub mod schedule;

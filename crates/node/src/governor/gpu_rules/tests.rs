@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::governor::Reason;
-use crate::governor::rules::GOES_ON_AFTER_MS;
+use crate::governor::days::{Chance, Outcome, starts_are_apart};
 
 const NOW: i64 = 1_700_000_000_000;
 const SECOND: i64 = 1_000;
@@ -376,19 +376,6 @@ fn nothing_has_to_be_looked_at_for_rules_that_are_off() {
     assert!(with_heat(None).look());
 }
 
-/// Numbers that are the same in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: i64) -> i64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        ((self.0 >> 33) as i64) % limit
-    }
-}
-
 /// What the owner does.
 #[derive(Debug, Clone, Copy)]
 enum Change {
@@ -454,14 +441,6 @@ impl Gpu {
     }
 }
 
-/// What came of a run.
-#[derive(Debug, Default)]
-struct Outcome {
-    allowed_ms: i64,
-    worked_ms: i64,
-    starts: Vec<i64>,
-}
-
 /// Plays changes, in their order of time. What is seen is held against each rule by itself: none may
 /// say no while the node works.
 fn play(rules: &GpuRules, changes: &[(i64, Change)], end_ms: i64) -> Outcome {
@@ -511,13 +490,6 @@ fn play(rules: &GpuRules, changes: &[(i64, Change)], end_ms: i64) -> Outcome {
         now_ms += LOOK;
     }
     outcome
-}
-
-fn starts_are_apart(outcome: &Outcome) -> bool {
-    outcome
-        .starts
-        .windows(2)
-        .all(|two| two[1] - two[0] >= GOES_ON_AFTER_MS)
 }
 
 /// Renders and games, a browser that plays a film now and then, a hot afternoon, a driver that

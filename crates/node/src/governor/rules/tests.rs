@@ -4,6 +4,7 @@ use infera_surroundings::Power;
 use proptest::prelude::*;
 
 use super::*;
+use crate::governor::days::{Chance, Outcome, starts_are_apart};
 use crate::governor::{GovernorPolicy, Observations, Pause, Reason};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -494,19 +495,6 @@ fn presets_are_told_from_rules_and_keep_what_they_are_not_about() {
     assert_eq!(own.preset(), None);
 }
 
-/// Numbers that are the same in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: i64) -> i64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        ((self.0 >> 33) as i64) % limit
-    }
-}
-
 /// One thing that changes.
 #[derive(Debug, Clone)]
 enum Change {
@@ -540,14 +528,6 @@ impl Change {
             Self::Sleep(on) => surroundings.going_to_sleep = Some(*on),
         }
     }
-}
-
-/// What came of a run.
-#[derive(Debug, Default)]
-struct Outcome {
-    allowed_ms: i64,
-    worked_ms: i64,
-    starts: Vec<i64>,
 }
 
 /// Plays changes, in their order of time, and decides when something changes or was to be asked
@@ -598,13 +578,6 @@ fn play(rules: &Rules, changes: &[(i64, Change)], end_ms: i64) -> Outcome {
         now_ms = next_ms;
     }
     outcome
-}
-
-fn starts_are_apart(outcome: &Outcome) -> bool {
-    outcome
-        .starts
-        .windows(2)
-        .all(|two| two[1] - two[0] >= GOES_ON_AFTER_MS)
 }
 
 /// Work and games, films and nights, a plug that is pulled now and then, memory that runs short.
