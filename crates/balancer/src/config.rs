@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infera_model::rendering::Limits;
+use infera_protocol::node_api::AdmissionRule;
 use infera_protocol::requirements::Policy;
 use serde::{Deserialize, Deserializer};
-
-use crate::joining::AdmissionRule;
 
 /// Name of the optional settings file inside the data folder.
 pub(crate) const FILE_NAME: &str = "balancer.toml";

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use infera_protocol::digest::Digest;
-use infera_protocol::node_api::{Refusal, RefusalCode, SessionRequest, work_is_done};
+use infera_protocol::node_api::{
+    AdmissionRule, Refusal, RefusalCode, SessionRequest, work_is_done,
+};
 use infera_protocol::{Hash, NodeId};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -22,18 +23,6 @@ const CHALLENGE_LIFE: Duration = Duration::from_mins(1);
 /// reverse proxy that names no addresses brings everybody's from here.
 const NODES_FROM_HERE: usize = 4096;
 const STAMP_BYTES: usize = 7;
-
-/// Who may join with an identity that has no verified job yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdmissionRule {
-    /// Everybody.
-    Open,
-    /// Everybody who has done some work for it.
-    Work,
-    /// Nobody yet: there are no invitations.
-    Invitation,
-}
 
 /// Challenges that are known again without being kept: each carries when it was made and what it
 /// asks, under a key that only this run of the balancer has. So no flood of them takes memory, or

@@ -41,7 +41,7 @@ pub use config::{Config, ConfigError, policy};
 pub use db::{Database, DbError};
 pub use dispatch::Balancer;
 pub use edges::Edges;
-pub use joining::AdmissionRule;
+pub use infera_protocol::node_api::AdmissionRule;
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use server::{Address, ServeError, Server, Tls};

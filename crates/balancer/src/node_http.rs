@@ -225,6 +225,8 @@ async fn network(State(core): Shared) -> Json<Network> {
         name: name.unwrap_or(&core.policy.name).clone(),
         policy: core.policy.clone(),
         models: offers(&core),
+        admission: core.config.admission,
+        ..Network::default()
     })
 }
 

@@ -261,8 +261,11 @@ impl Foreign for Network {
     fn shown(self) -> Self {
         Self {
             name: self.name.shown(),
+            operator: self.operator.map(Foreign::shown),
+            rules: self.rules.map(Foreign::shown),
             policy: self.policy.shown(),
             models: self.models.shown(),
+            ..self
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod digest;
 pub mod finite;
 pub mod frame;
 pub mod ids;
+pub mod invitation;
 pub mod job;
 pub mod log_probabilities;
 pub mod node_api;
@@ -23,6 +24,7 @@ pub mod vector;
 
 pub use audit::{AuditReport, AuditSpec, Mismatch};
 pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
+pub use invitation::{Fingerprint, Invitation, InvitationToken};
 pub use job::{FinishReason, JobSpec};
 pub use log_probabilities::LogProbabilities;
 pub use output::{ChunkChain, ChunkCommit, Finish, OutputBatch, TokenOutput};

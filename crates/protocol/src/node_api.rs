@@ -3,6 +3,8 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST /node/v1/challenge` | [`ChallengeRequest`] | [`Challenge`] |
+//! | `POST /node/v1/invitation` | [`InvitationRequest`] | [`Invited`] |
+//! | `POST /node/v1/join` | [`JoinRequest`] | [`Joined`] |
 //! | `POST /node/v1/session` | [`SessionRequest`] | [`Session`] |
 //! | `POST /node/v1/state` | [`NodeState`] | 204 |
 //! | `GET /node/v1/events` | – | server-sent events of [`NodeEvent`], resumed by `Last-Event-ID` |
@@ -19,7 +21,7 @@
 //! | `GET /node/v1/points` | – | [`Points`] |
 //! | `GET /node/v1/history?limit=N` | – | list of [`WorkRecord`], newest first |
 //!
-//! All but the first two and the network carry `Authorization: Bearer <session token>`.
+//! All but the first four and the network carry `Authorization: Bearer <session token>`.
 //! A refused call answers with [`Refusal`].
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ use ts_rs::TS;
 use crate::audit::AuditReport;
 use crate::digest::Digest;
 use crate::ids::{AuditId, Hash, JobId, ModelId, NodeId};
+use crate::invitation::InvitationToken;
 use crate::requirements::{Hardware, Policy, Requirement};
 use crate::signature::Signature;
 
@@ -113,6 +116,74 @@ pub fn session_digest(node: &NodeId, challenge: &Hash) -> Hash {
         .finish()
 }
 
+/// Asks what an invitation is worth, before anybody joins by it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InvitationRequest {
+    /// [`crate::VERSION`] of the node.
+    pub version: u16,
+    /// The invitation's.
+    pub token: InvitationToken,
+}
+
+/// What an invitation lets its bearer become, and what the network is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Invited {
+    /// What anybody may know of the network.
+    pub network: Network,
+    /// What those who join by it become.
+    pub standing: Standing,
+    /// How many more may join by it; none for any number.
+    #[serde(default)]
+    pub uses_left: Option<u32>,
+    /// Unix time in milliseconds; none for no end.
+    #[serde(default)]
+    pub expires_ms: Option<i64>,
+}
+
+/// What the operator lets a node be, beside an ordinary one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Standing {
+    /// Its answers may be given unchecked, and it is given what may go to trusted nodes only.
+    #[serde(default)]
+    pub trusted: bool,
+    /// It checks other nodes' outputs in place of taking jobs.
+    #[serde(default)]
+    pub reference: bool,
+}
+
+/// A node joins by an invitation. The same node may send it again, which counts no further use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// [`crate::VERSION`] of the node.
+    pub version: u16,
+    /// Who joins.
+    pub node: NodeId,
+    /// The one that the balancer gave; no work is asked for it.
+    pub challenge: Hash,
+    /// Over [`join_digest`].
+    pub signature: Signature,
+    /// The invitation's.
+    pub token: InvitationToken,
+    /// Name and version of the program, for example `infera 0.1.0`.
+    pub software: String,
+}
+
+/// What a node signs to join by an invitation.
+pub fn join_digest(node: &NodeId, challenge: &Hash, token: &InvitationToken) -> Hash {
+    Digest::new("infera/join/v1")
+        .fixed(node.as_bytes())
+        .fixed(challenge.as_bytes())
+        .fixed(token.hash().as_bytes())
+        .finish()
+}
+
+/// The node is in, and opens sessions from now on as any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// What it is now.
+    pub standing: Standing,
+}
+
 /// What a node gets for a good answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Session {
@@ -146,14 +217,59 @@ pub struct NodeState {
 }
 
 /// What a network tells of itself before a node joins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     /// By the operator, for people.
     pub name: String,
+    /// Who runs it, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// What the operator asks of those who join, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// What a node's machine must have.
     pub policy: Policy,
     /// What clients can ask for now.
     pub models: Vec<ModelOffer>,
+    /// Whether answers are checked.
+    #[serde(default)]
+    pub checking: Checking,
+    /// Who may join.
+    #[serde(default)]
+    pub admission: AdmissionRule,
+    /// Nodes that are here now.
+    #[serde(default)]
+    pub nodes: u32,
+    /// How many of them check the others.
+    #[serde(default)]
+    pub references: u32,
+    /// How many must, for an answer to be checked.
+    #[serde(default)]
+    pub references_needed: u32,
+}
+
+/// Whether a network checks its nodes' answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Checking {
+    /// Not at all: the operator trusts every node, and answers say "not checked".
+    None,
+    /// By reference nodes.
+    #[default]
+    Always,
+}
+
+/// Who may join a network with an identity that has no verified job yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum AdmissionRule {
+    /// Everybody.
+    Open,
+    /// Everybody who has done some work for it.
+    #[default]
+    Work,
+    /// Whoever has an invitation.
+    Invitation,
 }
 
 /// A model the network serves.
@@ -458,6 +574,16 @@ pub enum RefusalCode {
     WorkMissing,
     /// More calls or nodes from this address, or more text, than the balancer takes.
     TooMuch,
+    /// The network takes new nodes by invitation only.
+    InvitationNeeded,
+    /// The network never gave this invitation out.
+    InvitationUnknown,
+    /// As many have joined by it as may.
+    InvitationUsedUp,
+    /// Its time is over.
+    InvitationExpired,
+    /// Its operator took it back.
+    InvitationRevoked,
 }
 
 impl RefusalCode {
@@ -467,14 +593,17 @@ impl RefusalCode {
             Self::UnknownVersion => 426,
             Self::Malformed => 400,
             Self::BadSignature | Self::NoSession | Self::BadChallenge | Self::WorkMissing => 401,
-            Self::NotEligible | Self::NotYours => 403,
-            Self::UnknownJob | Self::UnknownAudit => 404,
+            Self::NotEligible | Self::NotYours | Self::InvitationNeeded => 403,
+            Self::UnknownJob | Self::UnknownAudit | Self::InvitationUnknown => 404,
             Self::Taken
             | Self::Replayed
             | Self::OutOfOrder
             | Self::WrongStep
             | Self::IdentityInUse => 409,
-            Self::LeaseEnded => 410,
+            Self::LeaseEnded
+            | Self::InvitationUsedUp
+            | Self::InvitationExpired
+            | Self::InvitationRevoked => 410,
             Self::BadOutput | Self::BadCommitment => 422,
             Self::TooMuch => 429,
             Self::Unavailable => 503,

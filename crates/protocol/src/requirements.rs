@@ -9,7 +9,7 @@ const GIB: u64 = 1 << 30;
 const MB: u64 = 1_000_000;
 
 /// What a network asks of a node. A field that is absent asks for nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// `public`, `practice`, or a name by the operator.

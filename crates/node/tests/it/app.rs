@@ -149,7 +149,7 @@ async fn a_chosen_network_is_asked_for_its_rules_before_anything_is_shared() {
             ram_bytes: Some(1 << 50),
             ..Policy::practice()
         },
-        models: Vec::new(),
+        ..Network::default()
     };
     let asked = network.clone();
     let url = serve(Router::new().route("/node/v1/network", get(|| async { Json(asked) }))).await;

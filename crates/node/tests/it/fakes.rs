@@ -698,7 +698,7 @@ impl BalancerLink for FakeBalancer {
             Ok(Network {
                 name: "fake".to_owned(),
                 policy: books.policy.clone().unwrap_or_else(Policy::practice),
-                models: Vec::new(),
+                ..Network::default()
             })
         })
     }

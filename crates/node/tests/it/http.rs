@@ -50,7 +50,7 @@ fn network() -> Network {
     Network {
         name: "here".to_owned(),
         policy: Policy::public(),
-        models: Vec::new(),
+        ..Network::default()
     }
 }
 
