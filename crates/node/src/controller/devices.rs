@@ -59,10 +59,10 @@ pub(super) struct Pauses {
     pub(super) devices: BTreeMap<String, Pause>,
 }
 
-/// Which models are where, and when that may change again.
+/// When it was last decided which models are where, and on what grounds.
 #[derive(Default)]
 pub(super) struct Placement {
-    changed: Option<Instant>,
+    decided: Option<Instant>,
     /// How often the network offered jobs for each model lately.
     asked: HashMap<ModelId, u32>,
 }
@@ -150,7 +150,7 @@ impl Controller {
             let was_missing = device.standing() == Some(Standing::Missing);
             device.found = Some(found);
             // Models go to where they can be computed at once.
-            self.placement.changed = None;
+            self.placement.decided = None;
             if was_missing {
                 let slots = self.slots.iter_mut().filter(|slot| slot.device == index);
                 slots.for_each(Slot::try_again);
@@ -184,8 +184,8 @@ impl Controller {
     pub(super) fn place_models(&mut self, now: Instant) {
         let settled = self
             .placement
-            .changed
-            .is_some_and(|changed| now < changed + MOVE_EVERY);
+            .decided
+            .is_some_and(|decided| now < decided + MOVE_EVERY);
         if settled || self.hardware.is_none() {
             return;
         }
@@ -203,19 +203,20 @@ impl Controller {
                 placed[self.slot_of(device, model)] = *is_placed;
             }
         }
-        let mut changed = self.placement.changed.is_none();
+        let mut changed = vec![false; self.devices.len()];
         for (slot, is_placed) in self.slots.iter_mut().zip(placed) {
-            changed |= slot.placed != is_placed;
+            changed[slot.device] |= slot.placed != is_placed;
             slot.placed = is_placed;
         }
-        if changed {
-            self.placement.changed = Some(now);
-            // What was asked for long ago counts ever less.
-            self.placement
-                .asked
-                .values_mut()
-                .for_each(|asked| *asked /= 2);
-        }
+        // What did not fit may, where the shares are others.
+        let moved = self.slots.iter_mut().filter(|slot| changed[slot.device]);
+        moved.for_each(Slot::try_again);
+        self.placement.decided = Some(now);
+        // What was asked for long ago counts ever less, and what never is any more not at all.
+        self.placement.asked.retain(|_, asked| {
+            *asked /= 2;
+            *asked > 0
+        });
     }
 
     fn for_placement(&self, device: usize) -> placement::Device {
@@ -327,18 +328,26 @@ impl Controller {
     /// Brings each device in line with its decision.
     pub(super) fn act_on_devices(&mut self, now: Instant) {
         self.follow_offers();
-        let busy: Vec<_> = (0..self.slots.len())
+        let all = 0..self.slots.len();
+        let busy: Vec<_> = all
+            .clone()
             .map(|slot| self.work.load_of(slot) > 0)
             .collect();
+        for index in all.filter(|slot| !busy[*slot]) {
+            if !self.slots[index].placed || self.has_outdated_share(index) {
+                self.slots[index].stop();
+            }
+        }
         for device in 0..self.devices.len() {
             let decision = &self.devices[device].decision;
             let (mode, reason) = (decision.mode, hand_back_reason(decision.reason.as_ref()));
             if mode >= Mode::StopNow {
                 self.hand_back_from(device, reason);
             }
+            let gives_way = self.waits_for_memory(device);
             match mode {
                 Mode::Run => self.start_engines(now, |index, slot| {
-                    slot.device == device && (slot.placed || busy[index])
+                    slot.device == device && (busy[index] || slot.placed && !gives_way)
                 }),
                 Mode::Drain => {
                     self.start_engines(now, |index, slot| slot.device == device && busy[index]);
@@ -347,12 +356,14 @@ impl Controller {
                 Mode::ReleaseGpu => self.stop_engines(device),
             }
         }
-        // A model that moved away is freed once nothing is computed on it.
-        for (slot, busy) in self.slots.iter_mut().zip(busy) {
-            if !slot.placed && !busy {
-                slot.stop();
-            }
-        }
+    }
+
+    /// Whether memory of a device is still held that is for others.
+    fn waits_for_memory(&self, device: usize) -> bool {
+        (0..self.slots.len()).any(|index| {
+            let slot = &self.slots[index];
+            slot.device == device && (slot.is_ending() || self.has_outdated_share(index))
+        })
     }
 
     /// The devices as they are shown.

@@ -32,6 +32,8 @@ pub(super) struct Slot {
     /// Counts engines: what an earlier one still says is ignored.
     epoch: u64,
     commands: Option<mpsc::UnboundedSender<Command>>,
+    /// By how many models its device's memory was divided when its engine was told to load.
+    sharing: usize,
     /// What the last successful load told; the name outlives the engine.
     loaded: Option<Loaded>,
     /// Deaths since it last did something useful.
@@ -75,6 +77,7 @@ impl Slot {
             phase: Phase::Off,
             epoch: 0,
             commands: None,
+            sharing: 1,
             loaded: None,
             deaths: 0,
             last_words: None,
@@ -129,6 +132,11 @@ impl Slot {
             self.phase,
             Phase::Off | Phase::Broken { .. } | Phase::Waiting { .. }
         )
+    }
+
+    /// Whether its engine is still there after it was told to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase == Phase::Ending
     }
 
     /// Why its last engine did not load the model; none where it did.
@@ -346,8 +354,14 @@ impl Controller {
     }
 
     fn on_engine_started(&mut self, index: usize, epoch: u64, mut engine: Engine) {
-        let memory_bytes = self.memory_for(index);
+        let device = self.slots[index].device;
+        let sharing = self.models_on(device);
+        // An even share of what the device has for models.
+        let memory_bytes = self
+            .free_memory_of(device)
+            .map(|bytes| bytes / sharing as u64);
         let slot = &mut self.slots[index];
+        slot.sharing = sharing;
         slot.commands = Some(engine.commands);
         slot.send(Command::Load(Load {
             path: slot.config.path.clone(),
@@ -376,12 +390,20 @@ impl Controller {
         });
     }
 
-    /// What one model may take of its device: an even share of what that has for models.
-    fn memory_for(&self, index: usize) -> Option<u64> {
-        let device = self.slots[index].device;
-        let beside = self.slots.iter().filter(|slot| slot.device == device);
-        let sharing = beside.filter(|slot| slot.placed).count().max(1);
-        Some(self.free_memory_of(device)? / sharing as u64)
+    /// By how many models a device's memory is divided.
+    fn models_on(&self, device: usize) -> usize {
+        let here = self.slots.iter().filter(|slot| slot.device == device);
+        here.filter(|slot| slot.placed).count().max(1)
+    }
+
+    /// Whether a slot's engine holds another share of its device's memory than it is to have: its
+    /// model moved away, or others came or went. It takes nothing new, and is loaded again, if at
+    /// all, once nothing is computed on it.
+    pub(super) fn has_outdated_share(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        let is_even = || slot.sharing == self.models_on(slot.device);
+        slot.commands.is_some()
+            && !(slot.placed && (is_even() || self.memory_of(slot.device).is_none()))
     }
 
     fn on_engine_ended(&mut self, index: usize) {
@@ -546,10 +568,11 @@ impl Controller {
         }
     }
 
-    /// Whether a slot may be given work now: its model is to stay, and its device may work.
+    /// Whether a slot may be given work now: its engine is to stay, and its device may work.
     pub(super) fn may_work(&self, index: usize) -> bool {
         let slot = &self.slots[index];
-        slot.placed && self.devices[slot.device].decision.mode == Mode::Run
+        let may_run = self.devices[slot.device].decision.mode == Mode::Run;
+        may_run && slot.placed && !self.has_outdated_share(index)
     }
 
     /// Whether a slot may be given so many tokens of a model to compute.

@@ -10,7 +10,7 @@ use infera_protocol::requirements::{Gpu, GpuKind};
 
 use infera_node::gpu::GpuSeen;
 
-use crate::fakes::{FakeBalancer, FakeEngine, Rig};
+use crate::fakes::{FakeBalancer, FakeEngine, MODEL, Rig, model_config, model_in};
 
 const FIRST: &str = "0000:01:00.0";
 const SECOND: &str = "0000:02:00.0";
@@ -36,6 +36,7 @@ impl Rig {
         let rig = Self::start_on(
             vec![exactly(FIRST), exactly(SECOND)],
             vec![card(FIRST), card(SECOND)],
+            vec![model_config("tiny.gguf", None)],
             FakeBalancer::default(),
             FakeEngine::default(),
         )
@@ -64,6 +65,31 @@ impl Rig {
             devices.any(|device| device.id == id && is_so(device))
         })
         .await;
+    }
+
+    /// What runs, as words of device and file, and what each was told that it may take of its
+    /// device, in GiB.
+    fn runs(&self) -> Vec<(String, u64)> {
+        let script = self.engine.script();
+        let loads = script.loads.values().map(|load| {
+            let device = match &load.device {
+                DeviceChoice::Adapter(id) => id.clone(),
+                other => format!("{other:?}"),
+            };
+            let place = format!("{device} {}", load.path.display());
+            (place, load.memory_bytes.unwrap() >> 30)
+        });
+        let mut loads: Vec<_> = loads.collect();
+        loads.sort();
+        loads
+    }
+
+    async fn until_runs(&self, what: &str, expected: &[(&str, &str, u64)]) {
+        let words = expected.iter();
+        let expected: Vec<_> = words
+            .map(|(device, file, memory)| (format!("{device} {file}"), *memory))
+            .collect();
+        self.until(what, || self.runs() == expected).await;
     }
 
     /// What engines were told to load their models on.
@@ -217,6 +243,7 @@ async fn a_device_that_was_never_there_is_shown_and_the_others_work() {
             DeviceChoice::Named("card".to_owned()),
         ],
         vec![card(FIRST)],
+        vec![model_config("tiny.gguf", None)],
         FakeBalancer::default(),
         FakeEngine::default(),
     )
@@ -241,6 +268,7 @@ async fn where_no_device_is_there_the_engine_says_so() {
     let rig = Rig::start_on(
         vec![exactly(FIRST)],
         Vec::new(),
+        vec![model_config("tiny.gguf", None)],
         FakeBalancer::default(),
         engine,
     )
@@ -305,5 +333,106 @@ async fn the_owners_duty_reaches_engines_that_run() {
     rig.until("the engine is told", || {
         rig.engine.script().duties == [100, 40]
     })
+    .await;
+}
+
+#[tokio::test]
+async fn a_model_that_comes_beside_another_takes_half_of_its_memory() {
+    let rig = Rig::start_on(
+        vec![exactly(FIRST), exactly(SECOND)],
+        vec![card(FIRST), card(SECOND)],
+        vec![
+            model_config("tiny.gguf", Some(3 << 30)),
+            model_config("other.gguf", Some(3 << 30)),
+        ],
+        FakeBalancer::default(),
+        FakeEngine::default(),
+    )
+    .await;
+    rig.until_runs(
+        "only the one that the network serves has a copy",
+        &[
+            (FIRST, "tiny.gguf", 8),
+            (SECOND, "other.gguf", 4),
+            (SECOND, "tiny.gguf", 4),
+        ],
+    )
+    .await;
+    // Its prompt takes longer than it takes until models are placed anew.
+    rig.engine.script().prefill = vec![(3, Duration::from_mins(8))];
+    let job = rig.balancer.book(1, 20);
+    rig.balancer.offer(job);
+    rig.until_device(FIRST, "the first has it", |device| device.jobs == 1)
+        .await;
+    rig.balancer.books().served = Some(vec![MODEL, model_in("other.gguf".as_ref())]);
+    rig.until_device(FIRST, "the other is to come", |device| {
+        device.models.len() == 2
+    })
+    .await;
+    // What is computed keeps its memory, and nothing comes beside it or after it before.
+    rig.engine.script().prefill.clear();
+    assert_eq!(rig.runs()[0], (format!("{FIRST} tiny.gguf"), 8));
+    let next = rig.balancer.book(2, 20);
+    rig.balancer.offer(next);
+    rig.until_finished(next).await;
+    let done = rig.history().await;
+    assert_eq!(done[0].device.as_deref(), Some(SECOND));
+    assert!(rig.balancer.books().jobs[&job].finish.is_none());
+    assert_eq!(rig.runs().len(), 3);
+    rig.until_finished(job).await;
+    rig.until_runs(
+        "they share it",
+        &[
+            (FIRST, "other.gguf", 4),
+            (FIRST, "tiny.gguf", 4),
+            (SECOND, "other.gguf", 4),
+            (SECOND, "tiny.gguf", 4),
+        ],
+    )
+    .await;
+}
+
+/// Three cards for two models that do not fit beside each other: the third is for the one that the
+/// network asks for.
+#[tokio::test]
+async fn a_copy_moves_to_what_the_network_asks_for() {
+    const THIRD: &str = "0000:03:00.0";
+    let balancer = FakeBalancer::default();
+    let other = model_in("other.gguf".as_ref());
+    balancer.books().served = Some(vec![MODEL, other]);
+    let rig = Rig::start_on(
+        [FIRST, SECOND, THIRD].map(exactly).to_vec(),
+        [FIRST, SECOND, THIRD].map(card).to_vec(),
+        vec![
+            model_config("tiny.gguf", Some(5 << 30)),
+            model_config("other.gguf", Some(5 << 30)),
+        ],
+        balancer,
+        FakeEngine::default(),
+    )
+    .await;
+    rig.until_runs(
+        "nothing is asked for yet",
+        &[
+            (FIRST, "tiny.gguf", 8),
+            (SECOND, "other.gguf", 8),
+            (THIRD, "tiny.gguf", 8),
+        ],
+    )
+    .await;
+    rig.until_slots(6).await;
+    for number in 1..=4 {
+        let job = rig.balancer.book_of(number, 50, other);
+        rig.balancer.offer(job);
+        rig.until_finished(job).await;
+    }
+    rig.until_runs(
+        "the third goes to it",
+        &[
+            (FIRST, "tiny.gguf", 8),
+            (SECOND, "other.gguf", 8),
+            (THIRD, "other.gguf", 8),
+        ],
+    )
     .await;
 }

@@ -1,7 +1,7 @@
 //! A balancer that keeps books, an engine that produces tokens by rule, a machine, a clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use infera_engine::message::{
     Command, DeviceChoice, DeviceInfo, Embedded, Event, Failure, FailureCode, Finished, Generate,
-    Loaded, Score, Scored,
+    Load, Loaded, Score, Scored,
 };
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
@@ -46,9 +46,30 @@ use tokio::time::Instant;
 pub(crate) const MODEL: ModelId = ModelId::from_bytes([7; 32]);
 /// The same in profile P16.
 pub(crate) const MODEL_P16: ModelId = ModelId::from_bytes([16; 32]);
+const TINY: &str = "tiny.gguf";
 pub(crate) const SECRET: [u8; 32] = [5; 32];
 const TOKEN_TIME: Duration = Duration::from_millis(10);
 const PROBE_TIME: Duration = Duration::from_millis(10);
+
+/// What the fake engine finds in a file.
+pub(crate) fn model_in(path: &Path) -> ModelId {
+    match path.to_str() {
+        Some(TINY) | None => MODEL,
+        Some(other) => ModelId::from_bytes([other.as_bytes()[0]; 32]),
+    }
+}
+
+/// A model that needs so much of a device.
+pub(crate) fn model_config(path: &str, needed_bytes: Option<u64>) -> ModelConfig {
+    ModelConfig {
+        path: PathBuf::from(path),
+        needed_bytes,
+        context_tokens: None,
+        sequences: 2,
+        reserve_bytes: 0,
+        tunings: None,
+    }
+}
 
 /// What the fake engine produces at an output position.
 pub(crate) fn token_at(position: u32) -> u32 {
@@ -139,6 +160,8 @@ pub(crate) struct EngineScript {
     pub(crate) memory_bytes: Vec<Option<u64>>,
     /// What each was told to load its model on.
     pub(crate) devices: Vec<DeviceChoice>,
+    /// What those were told that run, by their numbers.
+    pub(crate) loads: BTreeMap<u32, Load>,
     /// The share of their time that engines were told to keep to.
     pub(crate) duties: Vec<u8>,
     /// Devices that vanish under whoever computes on them, and cannot be opened again.
@@ -177,14 +200,17 @@ impl EngineLink for FakeEngine {
         Box::pin(async move {
             let (commands, incoming) = mpsc::unbounded_channel();
             let (outgoing, events) = mpsc::unbounded_channel();
-            {
+            let number = {
                 let mut script = script.lock().unwrap();
                 script.started += 1;
                 script.running += 1;
-            }
+                script.started
+            };
             tokio::spawn(async move {
-                run_engine(&script, incoming, outgoing).await;
-                script.lock().unwrap().running -= 1;
+                run_engine(number, &script, incoming, outgoing).await;
+                let mut script = script.lock().unwrap();
+                script.running -= 1;
+                script.loads.remove(&number);
             });
             Ok(Engine { commands, events })
         })
@@ -196,6 +222,7 @@ impl EngineLink for FakeEngine {
 }
 
 async fn run_engine(
+    number: u32,
     script: &Mutex<EngineScript>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedSender<Event>,
@@ -217,12 +244,13 @@ async fn run_engine(
                     script.profiles.push(load.profile);
                     script.memory_bytes.push(load.memory_bytes);
                     script.devices.push(load.device.clone());
-                    device = load.device;
+                    script.loads.insert(number, load.clone());
+                    device = load.device.clone();
                     let is_gone = script.gone.contains(&device);
                     let gone = is_gone.then(|| failure(FailureCode::NoDevice, "It is not there"));
                     let _ = events.send(match gone.or_else(|| script.load_failure.clone()) {
                         Some(error) => Event::Failed { id: None, error },
-                        None => Event::Loaded(loaded(load.profile, &script)),
+                        None => Event::Loaded(loaded(&load, &script)),
                     });
                 }
                 Some(
@@ -336,16 +364,17 @@ async fn run_engine(
     }
 }
 
-fn loaded(profile: Profile, script: &EngineScript) -> Loaded {
+fn loaded(load: &Load, script: &EngineScript) -> Loaded {
     let embeds = script.embeds;
-    let ids = vec![(Profile::P32, MODEL), (Profile::P16, MODEL_P16)];
+    let model = model_in(&load.path);
+    let ids = vec![(Profile::P32, model), (Profile::P16, MODEL_P16)];
     Loaded {
-        model: if profile == Profile::P32 {
-            MODEL
+        model: if load.profile == Profile::P32 {
+            model
         } else {
             MODEL_P16
         },
-        profile,
+        profile: load.profile,
         ids,
         name: "tiny".to_owned(),
         architecture: if embeds { "bert" } else { "llama" }.to_owned(),
@@ -501,6 +530,14 @@ impl FakeBalancer {
 
     pub(crate) fn book(&self, number: u8, max_tokens: u32) -> JobId {
         self.book_attempt(number, max_tokens, 1, &[])
+    }
+
+    /// A job for another model than the first.
+    pub(crate) fn book_of(&self, number: u8, max_tokens: u32, model: ModelId) -> JobId {
+        let job = self.book(number, max_tokens);
+        let mut books = self.books();
+        books.jobs.get_mut(&job).unwrap().spec.task.model = model;
+        job
     }
 
     pub(crate) fn book_attempt(
@@ -974,8 +1011,9 @@ pub(crate) struct Rig {
     pub(crate) store: Store,
     pub(crate) node: Node,
     pub(crate) folder: Arc<tempfile::TempDir>,
-    /// What computes.
+    /// What computes, and what.
     devices: Vec<DeviceChoice>,
+    models: Vec<ModelConfig>,
     /// What the node sees around it.
     pub(crate) around: watch::Sender<Surroundings>,
     pub(crate) rules: watch::Sender<Rules>,
@@ -994,25 +1032,35 @@ impl Rig {
 
     /// Pauses the clock, then starts a node.
     pub(crate) async fn start(balancer: FakeBalancer, engine: FakeEngine) -> Self {
-        Self::start_on(vec![DeviceChoice::Auto], Vec::new(), balancer, engine).await
+        let models = vec![model_config(TINY, None)];
+        Self::start_on(
+            vec![DeviceChoice::Auto],
+            Vec::new(),
+            models,
+            balancer,
+            engine,
+        )
+        .await
     }
 
-    /// The same with several devices.
+    /// The same with several devices or models.
     pub(crate) async fn start_on(
         devices: Vec<DeviceChoice>,
         gpus: Vec<Gpu>,
+        models: Vec<ModelConfig>,
         balancer: FakeBalancer,
         engine: FakeEngine,
     ) -> Self {
         tokio::time::pause();
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::start_in(folder, devices, gpus, balancer, engine).await
+        Self::start_in(folder, devices, gpus, models, balancer, engine).await
     }
 
     async fn start_in(
         folder: Arc<tempfile::TempDir>,
         devices: Vec<DeviceChoice>,
         gpus: Vec<Gpu>,
+        models: Vec<ModelConfig>,
         balancer: FakeBalancer,
         engine: FakeEngine,
     ) -> Self {
@@ -1038,14 +1086,7 @@ impl Rig {
         let (ready_out, ready_to_sleep) = mpsc::unbounded_channel();
         let node = Node::start(
             NodeConfig {
-                models: vec![ModelConfig {
-                    path: PathBuf::from("tiny.gguf"),
-                    needed_bytes: None,
-                    context_tokens: None,
-                    sequences: 2,
-                    reserve_bytes: 0,
-                    tunings: None,
-                }],
+                models: models.clone(),
                 devices: devices.clone(),
                 governor: GovernorPolicy::default(),
                 hold: None,
@@ -1077,6 +1118,7 @@ impl Rig {
             node,
             folder,
             devices,
+            models,
             around,
             rules,
             gpus,
@@ -1091,12 +1133,14 @@ impl Rig {
             folder,
             store,
             devices,
+            models,
             machine,
             ..
         } = self.kill();
         while_time_stands(async move { store.close().await }).await;
         let gpus = machine.0.lock().unwrap().gpus.clone();
-        Self::start_in(folder, devices, gpus, balancer, FakeEngine::default()).await
+        let engine = FakeEngine::default();
+        Self::start_in(folder, devices, gpus, models, balancer, engine).await
     }
 
     /// Cuts the node off from the balancer first, so that its ending is as silent as a crash.
