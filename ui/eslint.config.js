@@ -11,7 +11,7 @@ const tauriOnlyAtTheBorder = {
 };
 
 export default ts.config(
-  { ignores: ["dist", "node_modules", "src/platform/bindings.ts"] },
+  { ignores: ["dist", "dist-balancer", "node_modules", "src/platform/bindings.ts"] },
   ...ts.configs.recommended,
   ...svelte.configs.recommended,
   {

@@ -9,7 +9,7 @@ export default defineConfig(({ mode }) => ({
   base: "./",
   plugins: [svelte(), mode === "test" ? svelteTesting({ autoCleanup: false }) : tailwindcss()],
   define: {
-    __FAKE__: JSON.stringify(mode !== "production" || process.env["VITE_FAKE"] === "1"),
+    __FAKE__: JSON.stringify(!["production", "balancer"].includes(mode) || process.env["VITE_FAKE"] === "1"),
   },
   resolve: {
     alias: {
@@ -21,6 +21,11 @@ export default defineConfig(({ mode }) => ({
   },
   server: { port: 1420, strictPort: true },
   build: {
+    // The balancer's own page is a second program from the same workshop.
+    ...(mode === "balancer" && {
+      outDir: "dist-balancer",
+      rolldownOptions: { input: "balancer.html" },
+    }),
     target: "safari16",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

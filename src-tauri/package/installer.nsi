@@ -23,6 +23,7 @@ RequestExecutionLevel user
 
 !define NAME "Infera Node"
 !define PROGRAM "infera-node.exe"
+!define LINKS_KEY "Software\Classes\infera"
 !define UNINSTALL_KEY "Software\Microsoft\Windows\CurrentVersion\Uninstall\${NAME}"
 !define RUN_KEY "Software\Microsoft\Windows\CurrentVersion\Run"
 !define APPROVED_KEY "Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run"
@@ -167,6 +168,11 @@ Section
   File "/oname=user-guide.md" "${GUIDE}"
   WriteUninstaller "$INSTDIR\uninstall.exe"
   CreateShortcut "$SMPROGRAMS\${NAME}.lnk" "$INSTDIR\${PROGRAM}"
+  ; A click on an invitation opens the program.
+  WriteRegStr HKCU "${LINKS_KEY}" "" "URL:Infera invitation"
+  WriteRegStr HKCU "${LINKS_KEY}" "URL Protocol" ""
+  WriteRegStr HKCU "${LINKS_KEY}\DefaultIcon" "" "$INSTDIR\${PROGRAM},0"
+  WriteRegStr HKCU "${LINKS_KEY}\shell\open\command" "" '"$INSTDIR\${PROGRAM}" -- "%1"'
   WriteRegStr HKCU "${UNINSTALL_KEY}" "DisplayName" "${NAME}"
   WriteRegStr HKCU "${UNINSTALL_KEY}" "DisplayVersion" "${VERSION}"
   WriteRegStr HKCU "${UNINSTALL_KEY}" "Publisher" "${PUBLISHER}"
@@ -199,6 +205,7 @@ Section Uninstall
   RMDir "$INSTDIR"
   Delete "$SMPROGRAMS\${NAME}.lnk"
   DeleteRegKey HKCU "${UNINSTALL_KEY}"
+  DeleteRegKey HKCU "${LINKS_KEY}"
   ; Starting with the system, and what the task manager says of it.
   DeleteRegValue HKCU "${RUN_KEY}" "${NAME}"
   DeleteRegValue HKCU "${APPROVED_KEY}" "${NAME}"

@@ -7,6 +7,7 @@ mod dialogs;
 #[cfg(test)]
 mod fixtures;
 mod follow;
+mod links;
 mod menu;
 mod notifications;
 mod quit;
@@ -49,6 +50,8 @@ pub struct Options {
     /// Certificates to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     pub hidden: bool,
+    /// An invitation that was clicked.
+    pub link: Option<String>,
     /// Only end the program that is running.
     pub quit: bool,
     /// How long a closed window is kept in memory.
@@ -86,6 +89,8 @@ pub fn run(options: Options) -> ExitCode {
             let has = |name: &str| arguments.iter().any(|argument| argument == name);
             if has(QUIT) {
                 quit::leave(app);
+            } else if let Some(link) = links::among(&arguments) {
+                links::open(app, link);
             } else if !has(HIDDEN) {
                 window::open(app);
             }
@@ -194,7 +199,9 @@ fn set_up(app: &AppHandle, backend: App, options: &Options) {
     tauri::async_runtime::spawn(follow::follow(app.clone()));
     tauri::async_runtime::spawn(updates::look_daily(app.clone()));
     tauri::async_runtime::spawn(leave_when_told(app.clone()));
-    if !options.hidden {
+    if let Some(link) = &options.link {
+        links::open(app, link);
+    } else if !options.hidden {
         window::open(app);
     }
 }
@@ -211,6 +218,12 @@ fn on_event(app: &AppHandle, event: RunEvent) {
         }
         #[cfg(target_os = "macos")]
         RunEvent::Reopen { .. } => window::open(app),
+        #[cfg(target_os = "macos")]
+        RunEvent::Opened { urls } => {
+            for url in urls {
+                links::open(app, url.as_str());
+            }
+        }
         _ => {}
     }
 }

@@ -21,6 +21,8 @@ static MEMORY: LimitedMemory = LimitedMemory;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    /// An invitation to a network: `infera://join?…`
+    link: Option<String>,
     /// Start in the tray, with the window closed
     #[arg(long)]
     hidden: bool,
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
             key_file: arguments.key_file,
             ca_file: arguments.ca_file,
             hidden: arguments.hidden,
+            link: arguments.link,
             quit: arguments.quit,
             release_window_after: Duration::from_secs(arguments.release_window_after),
         }),

@@ -11,7 +11,10 @@ use xtask::{Result, network, process};
 use crate::cargo::cargo;
 use crate::report;
 
-/// Makes `ui/dist`, which the programs are built with.
+/// What a build makes: the window, and the balancer's own page.
+const PAGES: [&str; 2] = ["dist/index.html", "dist-balancer/balancer.html"];
+
+/// Makes `ui/dist` and `ui/dist-balancer`, which the programs are built with.
 pub(crate) fn build() -> Result<()> {
     let folder = folder();
     if is_up_to_date(&folder)? {
@@ -78,19 +81,23 @@ pub(crate) fn install(folder: &Path) -> Result<()> {
 
 /// Whether nothing has changed since the last build.
 fn is_up_to_date(folder: &Path) -> Result<bool> {
-    let Ok(built) = fs::metadata(folder.join("dist/index.html")) else {
-        return Ok(false);
-    };
+    let mut oldest = SystemTime::now();
+    for page in PAGES {
+        let Ok(built) = fs::metadata(folder.join(page)) else {
+            return Ok(false);
+        };
+        oldest = built.modified()?.min(oldest);
+    }
     let mut newest = SystemTime::UNIX_EPOCH;
     collect_newest(folder, &mut newest)?;
-    Ok(newest <= built.modified()?)
+    Ok(newest <= oldest)
 }
 
 fn collect_newest(folder: &Path, newest: &mut SystemTime) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name == "node_modules" || name == "dist" {
+        if name == "node_modules" || name.to_string_lossy().starts_with("dist") {
             continue;
         }
         let metadata = entry.metadata()?;

@@ -71,6 +71,11 @@ fn the_bundle_says_what_tauri_does_not_say_by_itself() {
     ] {
         assert!(!info.contains_key(own), "{own}");
     }
+    // Its command line writes the scheme of invitations into every bundle from here.
+    let text = fs::read_to_string(file("tauri.conf.json")).unwrap();
+    let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let schemes = &settings["plugins"]["deep-link"]["desktop"]["schemes"];
+    assert_eq!(*schemes, serde_json::json!(["infera"]));
     // Tauri would merge this file too, from the folder of its settings.
     assert!(!file("Info.plist").exists());
 }

@@ -24,6 +24,7 @@ mod metrics;
 mod node_http;
 mod nodes;
 mod openai;
+mod page;
 mod private;
 mod prompts;
 mod queues;

@@ -396,7 +396,7 @@ async fn files(uri: Uri) -> Response {
     };
     let headers = [
         (header::CONTENT_TYPE, file.content_type),
-        (header::CONTENT_SECURITY_POLICY, web_files::POLICY),
+        (header::CONTENT_SECURITY_POLICY, infera_web_files::POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),

@@ -324,16 +324,20 @@ impl Serialize for InvitationToken {
     }
 }
 
+/// Also as it stands in a link, with its checksum: a page has nothing to take it apart with.
 impl<'de> Deserialize<'de> for InvitationToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let bytes = URL_SAFE_NO_PAD
             .decode(text.as_bytes())
             .map_err(serde::de::Error::custom)?;
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| serde::de::Error::custom("an invitation's token has 16 bytes"))?;
-        Ok(Self(bytes))
+        match bytes.split_first_chunk() {
+            Some((secret, [])) => Ok(Self(*secret)),
+            Some((secret, check)) if check.len() == CHECK_BYTES => Ok(Self(*secret)),
+            _ => Err(serde::de::Error::custom(
+                "an invitation's token has 16 bytes, or 21 with its checksum",
+            )),
+        }
     }
 }
 
@@ -387,6 +391,26 @@ mod tests {
                 .page()
                 .starts_with("https://net.example/join#token=")
         );
+    }
+
+    #[test]
+    fn a_token_is_read_with_its_checksum_and_without() {
+        let token = invitation("https://a", true).token;
+        let bare = serde_json::to_string(&token).unwrap();
+        assert_eq!(bare, "\"CQkJCQkJCQkJCQkJCQkJCQ\"");
+        let of_a_link = format!("\"{}\"", token.sealed(None));
+        for text in [bare, of_a_link.clone()] {
+            assert_eq!(
+                serde_json::from_str::<InvitationToken>(&text).unwrap(),
+                token
+            );
+        }
+        for bad in [&of_a_link[..20], "\"CQkJ\"", "\"\"", "7"] {
+            assert!(
+                serde_json::from_str::<InvitationToken>(bad).is_err(),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

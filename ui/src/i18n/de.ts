@@ -6,9 +6,11 @@ import { de as gpu } from "../pages/gpu/words";
 import { de as home } from "../pages/home/words";
 import { de as jobs } from "../pages/jobs/words";
 import { de as models } from "../pages/models/words";
+import { de as networks } from "../pages/networks/words";
 import { de as requirements } from "../pages/requirements/words";
 import { de as settings } from "../pages/settings/words";
 import { de as tryIt } from "../pages/try-it/words";
+import { de as pub } from "../public/words";
 import type { SharedWords, Words } from "./en";
 import type { Same } from "./words";
 
@@ -450,6 +452,8 @@ export const de: Same<Words> = {
   ...earnings,
   ...jobs,
   ...models,
+  ...networks,
   ...tryIt,
   ...settings,
+  ...pub,
 };

@@ -6,9 +6,11 @@ import { en as gpu } from "../pages/gpu/words";
 import { en as home } from "../pages/home/words";
 import { en as jobs } from "../pages/jobs/words";
 import { en as models } from "../pages/models/words";
+import { en as networks } from "../pages/networks/words";
 import { en as requirements } from "../pages/requirements/words";
 import { en as settings } from "../pages/settings/words";
 import { en as tryIt } from "../pages/try-it/words";
+import { en as pub } from "../public/words";
 
 const shared = {
   "app.name": "Infera Node",
@@ -422,8 +424,10 @@ export const en = {
   ...earnings,
   ...jobs,
   ...models,
+  ...networks,
   ...tryIt,
   ...settings,
+  ...pub,
 } as const;
 
 export type SharedWords = typeof shared;

@@ -722,8 +722,18 @@ export function firstState(now: number): AppState {
     },
     preset: "not_playing",
     setup: { agreed: true, finished: true },
+    invitation: null,
     settings: {
       balancer: "https://balancer.example.org",
+      networks: [
+        {
+          address: "https://balancer.example.org",
+          name: "Example network",
+          fingerprint: null,
+          standing: { trusted: false, reference: false },
+          joined_ms: now - 40 * 86_400_000,
+        },
+      ],
       devices: [],
       excluded_adapters: [],
       vram_reserve_bytes: 2 ** 30,

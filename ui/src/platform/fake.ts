@@ -99,6 +99,8 @@ export const SCENARIOS = [
   "chat-fails",
   "first-start",
   "first-no-network",
+  "first-invited",
+  "invited",
   "first-no-gpu",
   "first-faults",
   "first-locked",
@@ -119,6 +121,10 @@ export const SCENARIOS = [
   "lost",
   "unauthorised",
 ] as const;
+/** A link that was opened outside the window. */
+const INVITATION =
+  "infera://join?to=192.168.1.5:8431&pin=BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc&token=CQkJCQkJCQkJCQkJCQkJCf7oeMKz";
+
 export type Scenario = (typeof SCENARIOS)[number];
 
 export function isScenario(text: string | null): text is Scenario {
@@ -240,21 +246,37 @@ class Fake implements Platform {
     agree: () => this.#change((state) => (state.setup.agreed = true)),
     withdraw: () => this.#change((state) => (state.setup.agreed = false)),
     keep_key_in_file: () => this.#state,
-    look_up_network: ({ address }) => {
-      const whole = address.includes("://") ? address : `https://${address}`;
-      const url = whole.replace(/\/+$/, "");
-      if (this.#scenario === "offline" || address.includes("nowhere")) {
-        return { answer: "unreachable", url, reason: { why: "host_not_found" } };
-      }
-      const offer = this.#state.node?.offers?.[0];
-      return {
-        answer: "network",
-        url,
-        name: "Example network",
-        requirements: this.#state.node?.requirements ?? [],
-        models: offer === undefined ? [] : [offer],
-      };
+    look_up_network: ({ address }) => this.#lookUp(address.trim()),
+    join_network: ({ address }) => {
+      const found = this.#lookUp(address.trim());
+      if (found.answer !== "network") throw refused({ why: "not_started", fault: null as never });
+      return this.#change((state) => {
+        const { networks } = state.settings;
+        state.settings.networks = [
+          ...networks.filter((network) => network.address !== found.url),
+          {
+            address: found.url,
+            name: found.name,
+            fingerprint: found.fingerprint,
+            standing: found.invitation?.standing ?? { trusted: false, reference: false },
+            joined_ms: Date.now(),
+          },
+        ];
+        state.settings.balancer = found.url;
+        state.invitation = null;
+      });
     },
+    choose_network: ({ address }) =>
+      this.#change((state) => (state.settings.balancer = address)),
+    leave_network: ({ address }) =>
+      this.#change(({ settings }) => {
+        settings.networks = settings.networks.filter((network) => network.address !== address);
+        if (settings.balancer === address) {
+          settings.balancer = settings.networks[0]?.address ?? null;
+        }
+      }),
+    offer_invitation: ({ address }) => this.#change((state) => (state.invitation = address)),
+    put_invitation_away: () => this.#change((state) => (state.invitation = null)),
     finish_setup: (finished) => this.#change((state) => (state.setup.finished = finished)),
     pause: ({ seconds, until_tomorrow, finish_first }) =>
       this.#change((state) => {
@@ -436,6 +458,62 @@ class Fake implements Platform {
     remove_everything: () => null,
   };
 
+  #lookUp(text: string): LookedUp {
+    const invited = text.includes("token=");
+    if (text.startsWith("infera:") && text.length < 80) {
+      return {
+        answer: "bad_invitation",
+        fault: "cut_off",
+        message: "The invitation is cut off: its last characters are missing.",
+      };
+    }
+    const host = /(?:to=|:\/\/)?([\w.:-]+)/.exec(text.replace(/^infera:\/\/join\?to=/, ""))?.[1];
+    const url = `https://${host ?? ""}`;
+    if (this.#scenario === "offline" || text.includes("nowhere")) {
+      return { answer: "unreachable", url, reason: { why: "host_not_found" } };
+    }
+    const offer = this.#state.node?.offers?.[0];
+    const shared = { answer: "network" as const, url };
+    const models = offer === undefined ? [] : [offer];
+    const requirements = this.#state.node?.requirements ?? [];
+    if (!invited) {
+      return {
+        ...shared,
+        name: "Example network",
+        operator: "Example Ltd",
+        rules: null,
+        checking: "always",
+        admission: text.includes("closed") ? "invitation" : "work",
+        nodes: 214,
+        references: 12,
+        references_needed: 2,
+        fingerprint: null,
+        invitation: null,
+        requirements,
+        models,
+      };
+    }
+    return {
+      ...shared,
+      name: "Anna’s GPUs",
+      operator: "Anna, anna@example.org",
+      rules: "For the four of us. Leave it on over night if you can.",
+      checking: "always",
+      admission: "invitation",
+      nodes: 2,
+      references: 1,
+      references_needed: 2,
+      fingerprint: "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+      invitation: {
+        standing: { trusted: true, reference: text.includes("reference") },
+        uses_left: 9,
+        expires_ms: Date.now() + 6 * 86_400_000,
+      },
+      requirements,
+      models,
+    };
+  }
+
   /** Makes the state into what the scenario is about. */
   #arrange(now: number): void {
     const state = this.#state;
@@ -547,7 +625,11 @@ class Fake implements Platform {
         state.settings.closing_explained = false;
         state.disk.models_bytes = state.installed.reduce((sum, model) => sum + model.bytes, 0);
         node.models = [];
-        if (this.#scenario === "first-no-network") state.settings.balancer = null;
+        if (["first-no-network", "first-invited"].includes(this.#scenario)) {
+          state.settings.balancer = null;
+          state.settings.networks = [];
+        }
+        if (this.#scenario === "first-invited") state.invitation = INVITATION;
         if (this.#scenario === "first-no-gpu") {
           state.adapters = state.adapters.slice(2);
           node.hardware = { ...node.hardware!, gpus: [] };
@@ -574,8 +656,12 @@ class Fake implements Platform {
       case "empty":
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };
         break;
+      case "invited":
+        state.invitation = INVITATION;
+        break;
       case "no-network":
         state.settings.balancer = null;
+        state.settings.networks = [];
         node.connection = { state: "connecting" };
         break;
       case "no-model":

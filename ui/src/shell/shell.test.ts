@@ -33,6 +33,45 @@ async function open(scenario: Scenario) {
   await vi.waitFor(() => expect(sentence()).toBeTruthy());
 }
 
+describe("a link that was opened outside", () => {
+  beforeEach(() => {
+    // jsdom has no dialogs.
+    HTMLDialogElement.prototype.showModal = function () {
+      this.open = true;
+    };
+    HTMLDialogElement.prototype.close = function () {
+      this.open = false;
+      this.dispatchEvent(new Event("close"));
+    };
+  });
+  const dialog = () => document.querySelector<HTMLDialogElement>("dialog[open]");
+  const press = (words: string) =>
+    [...dialog()!.querySelectorAll("button")]
+      .find((button) => button.textContent?.trim() === words)!
+      .click();
+
+  it("is shown with what it leads to, and joins nothing where it is put away", async () => {
+    await open("invited");
+    await vi.waitFor(() => expect(dialog()?.textContent).toContain("This is Anna’s GPUs"));
+    expect(dialog()!.textContent).toContain("Run by Anna");
+    press("Cancel");
+    await vi.waitFor(() => expect(app.state!.invitation).toBeNull());
+    expect(dialog()).toBeNull();
+    expect(app.state!.settings.networks).toHaveLength(1);
+    // Another one comes while the window is open.
+    await app.call("offer_invitation", { address: "infera://join?to=192.168.1.5:8431&pin=BwcHB" });
+    await vi.waitFor(() => expect(dialog()?.textContent).toContain("The invitation is cut off"));
+  });
+
+  it("joins with one click", async () => {
+    await open("invited");
+    await vi.waitFor(() => expect(dialog()?.textContent).toContain("This is Anna’s GPUs"));
+    press("Join");
+    await vi.waitFor(() => expect(app.state!.settings.balancer).toBe("https://192.168.1.5:8431"));
+    await vi.waitFor(() => expect(dialog()).toBeNull());
+  });
+});
+
 describe("the state bar", () => {
   it("pauses and resumes, and speaks each change once without what moves", async () => {
     await open("waiting");

@@ -6,7 +6,7 @@ import { toasts } from "../../lib/toasts.svelte";
 import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type { Platform } from "../../platform/types";
 import { path } from "./path.svelte";
-import { isDone, lacks, modelToTry, networkAddress, STEPS } from "./steps";
+import { isDone, lacks, modelToTry, STEPS } from "./steps";
 
 let stop = () => {};
 let platform: Platform;
@@ -73,7 +73,7 @@ describe("the path", () => {
   it("does not go on without the person's word or an address", async () => {
     await open("first-no-network");
     button("Continue").click();
-    await vi.waitFor(() => expect(document.body.textContent).toContain("Enter the address"));
+    await vi.waitFor(() => expect(document.body.textContent).toContain("Paste an invitation"));
     const field = document.querySelector<HTMLInputElement>("input[type=text]")!;
     field.value = "balancer.example/";
     field.dispatchEvent(new Event("input", { bubbles: true }));
@@ -108,9 +108,43 @@ describe("the path", () => {
     type("nowhere.example");
     await shows("No machine has the network’s name");
     expect(document.body.textContent).not.toContain("This is Example network");
+    // A link, whole and cut off, and a network that takes only those who have one.
+    type("infera://join?to=192.168.1.5:8431&pin=BwcHBwcHBw");
+    await shows("The invitation is cut off");
+    type("closed.example");
+    await shows("by invitation only");
+    await press("Continue").catch(() => undefined);
+    expect(step()).toBe("agree");
+    type("nowhere.example");
+    await shows("No machine has the network’s name");
     // Who insists is offline, perhaps, and may go on.
     await press("Continue");
     expect(app.state!.settings.balancer).toBe("https://nowhere.example");
+  });
+});
+
+describe("an invitation that was opened", () => {
+  it("stands in the first step, and Continue joins by it", async () => {
+    await open("first-invited");
+    const shows = (text: string) =>
+      vi.waitFor(() => expect(document.body.textContent).toContain(text));
+    await shows("This is Anna’s GPUs");
+    await shows("Run by Anna, anna@example.org");
+    await shows("1 of 2 is here");
+    await shows("A trusted node");
+    await shows("9 more machines may join by it");
+    expect(app.state!.settings.networks).toEqual([]);
+    box().click();
+    await press("Continue");
+    expect(step()).toBe("check");
+    expect(app.state!.settings.balancer).toBe("https://192.168.1.5:8431");
+    expect(app.state!.settings.networks[0]?.name).toBe("Anna’s GPUs");
+    expect(app.state!.invitation).toBeNull();
+    await press("Back");
+    await shows("This machine is in Anna’s GPUs");
+    // Nothing is to be typed again.
+    await press("Continue");
+    expect(step()).toBe("check");
   });
 });
 
@@ -221,15 +255,4 @@ describe("what is done and what is missing", () => {
     }));
     expect(modelToTry({ ...state, installed: large }, nothing)).toBeNull();
   });
-
-  it.each([
-    ["https://net.example/", { url: "https://net.example" }],
-    ["net.example", { url: "https://net.example" }],
-    ["http://127.0.0.1:8080", { url: "http://127.0.0.1:8080" }],
-    ["http://localhost:8080/", { url: "http://localhost:8080" }],
-    ["http://net.example", { wrong: "first.network.plain" }],
-    ["ftp://net.example", { wrong: "first.network.not_url" }],
-    ["two words", { wrong: "first.network.not_url" }],
-    [" ", { wrong: "first.network.empty" }],
-  ])("the address %j", (text, expected) => expect(networkAddress(text)).toEqual(expected));
 });

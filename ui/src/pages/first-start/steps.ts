@@ -63,22 +63,3 @@ export function lacks(state: AppState, choices: Choices): { lack: Lack; step: St
   if (modelToTry(state, choices) === null) found.push({ lack: "model", step: "model" });
   return found;
 }
-
-/** What is wrong with an address. */
-export type BadAddress = `first.network.${"empty" | "not_url" | "plain"}`;
-
-/** A network's address as it is kept, or what is wrong with it. */
-export function networkAddress(text: string): { url: string } | { wrong: BadAddress } {
-  const trimmed = text.trim();
-  if (trimmed === "") return { wrong: "first.network.empty" };
-  let url: URL;
-  try {
-    url = new URL(/^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed) ? trimmed : `https://${trimmed}`);
-  } catch {
-    return { wrong: "first.network.not_url" };
-  }
-  const local = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname);
-  if (url.protocol === "http:" && !local) return { wrong: "first.network.plain" };
-  if (!/^https?:$/.test(url.protocol)) return { wrong: "first.network.not_url" };
-  return { url: (url.origin + url.pathname).replace(/\/+$/, "") };
-}

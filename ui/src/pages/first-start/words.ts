@@ -37,18 +37,13 @@ export const en = {
   "first.agree.stop": "How it stops",
   "first.agree.stop_text":
     "Pause is on every page and acts at once. It also pauses while you play, on battery, and while you chat with a model yourself. “Remove everything” in the settings deletes models, history, key and settings.",
-  "first.network": "Address of your network",
-  "first.network.about": "Whoever runs the network tells it to you. You can change it later.",
-  "first.network.asking": "Asking the network…",
-  "first.network.found": "This is {name}",
-  "first.network.met": "This machine meets its rules.",
-  "first.network.unmet": "This machine does not meet all its rules: the next step shows them.",
-  "first.network.no_models": "It serves no model now.",
+  "first.network": "Your network: invitation or address",
+  "first.network.other": "Another network: invitation or address",
+  "first.network.joined": "This machine is in {name}",
+  "first.network.about":
+    "Whoever runs the network gives it to you. Continue joins it; you can leave it at any time.",
   "first.network.anyway": "Press Continue again to keep this address all the same.",
-  "first.network.empty": "Enter the address, or skip: you can look around without a network.",
-  "first.network.not_url": "This is no address. It looks like https://network.example.",
-  "first.network.plain":
-    "Plain HTTP is only taken for this machine. Use the same address with https://.",
+  "first.network.empty": "Paste an invitation or an address, or skip: you can look around without a network.",
   "first.consent":
     "I have read this, and this machine may answer jobs once I start sharing in the last step.",
   "first.consent.missing": "Tick the box to go on, or skip: nothing is shared then.",
@@ -195,21 +190,15 @@ export const de: Same<typeof en> = {
   "first.agree.stop": "Wie es aufhört",
   "first.agree.stop_text":
     "Pausieren steht auf jeder Seite und wirkt sofort. Pausiert wird auch, während Sie spielen, im Akkubetrieb und während Sie selbst chatten. „Alles entfernen“ in den Einstellungen löscht Modelle, Verlauf, Schlüssel und Einstellungen.",
-  "first.network": "Adresse Ihres Netzwerks",
+  "first.network": "Ihr Netzwerk: Einladung oder Adresse",
+  "first.network.other": "Ein anderes Netzwerk: Einladung oder Adresse",
+  "first.network.joined": "Dieser Rechner ist in {name}",
   "first.network.about":
-    "Wer das Netzwerk betreibt, nennt sie Ihnen. Sie lässt sich später ändern.",
-  "first.network.asking": "Das Netzwerk wird gefragt…",
-  "first.network.found": "Das ist {name}",
-  "first.network.met": "Dieser Rechner erfüllt die Regeln.",
-  "first.network.unmet": "Dieser Rechner erfüllt nicht alle Regeln: Der nächste Schritt zeigt sie.",
-  "first.network.no_models": "Zurzeit bietet es kein Modell an.",
+    "Wer das Netzwerk betreibt, gibt sie Ihnen. Mit Weiter treten Sie bei; verlassen können Sie es jederzeit.",
   "first.network.anyway":
     "Drücken Sie noch einmal auf Weiter, um die Adresse trotzdem zu behalten.",
   "first.network.empty":
-    "Tragen Sie die Adresse ein oder überspringen Sie: Umsehen geht auch ohne Netzwerk.",
-  "first.network.not_url": "Das ist keine Adresse. Sie sieht aus wie https://network.example.",
-  "first.network.plain":
-    "Einfaches HTTP geht nur für diesen Rechner. Nehmen Sie dieselbe Adresse mit https://.",
+    "Fügen Sie eine Einladung oder Adresse ein oder überspringen Sie: Umsehen geht auch ohne Netzwerk.",
   "first.consent":
     "Ich habe das gelesen, und dieser Rechner darf Aufträge beantworten, sobald ich im letzten Schritt das Teilen starte.",
   "first.consent.missing":

@@ -2,28 +2,6 @@
 
 import { locale } from "../../i18n/index.svelte";
 
-export type AddressFault = "malformed" | "plain" | "secret";
-
-/** The node's own rule: https, or http to this machine; no name and password. */
-export function checkAddress(text: string): { address: string | null } | { fault: AddressFault } {
-  const typed = text.trim().replace(/\/+$/, "");
-  if (typed === "") return { address: null };
-  let url: URL;
-  try {
-    url = new URL(typed);
-  } catch {
-    return { fault: "malformed" };
-  }
-  if (!/^https?:\/\//i.test(typed) || url.hostname === "") return { fault: "malformed" };
-  if (url.username !== "" || url.password !== "") return { fault: "secret" };
-  if (url.protocol === "http:" && !isLoopback(url.hostname)) return { fault: "plain" };
-  return { address: typed };
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
 export interface Bounds {
   min: number;
   max: number;

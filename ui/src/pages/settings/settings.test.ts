@@ -7,7 +7,7 @@ import { toasts } from "../../lib/toasts.svelte";
 import { fakePlatform, refused, type Scenario } from "../../platform/fake";
 import type { Platform, Settings as AllSettings } from "../../platform/types";
 import { bundleName, bundleText } from "./bundle";
-import { checkAddress, parseNumber, withoutKey, writeNumber } from "./fields";
+import { parseNumber, withoutKey, writeNumber } from "./fields";
 import Settings from "./Settings.svelte";
 
 let stop = () => {};
@@ -51,21 +51,6 @@ async function type(label: string, words: string) {
 }
 
 describe("an address", () => {
-  it.each([
-    ["", { address: null }],
-    [" https://balancer.example.org/ ", { address: "https://balancer.example.org" }],
-    ["https://example.org:8443/net", { address: "https://example.org:8443/net" }],
-    ["http://127.0.0.1:7447", { address: "http://127.0.0.1:7447" }],
-    ["http://localhost", { address: "http://localhost" }],
-    ["http://[::1]:80", { address: "http://[::1]:80" }],
-    ["http://balancer.example.org", { fault: "plain" }],
-    ["http://127.0.0.1.example.org", { fault: "plain" }],
-    ["balancer.example.org", { fault: "malformed" }],
-    ["https:balancer", { fault: "malformed" }],
-    ["ftp://example.org", { fault: "malformed" }],
-    ["https://me:secret@example.org", { fault: "secret" }],
-  ])("%j", (typed, result) => expect(checkAddress(typed)).toEqual(result));
-
   it("is shown without its key", () => {
     expect(withoutKey("http://127.0.0.1:1/#token=abc&x=1")).toBe(
       "http://127.0.0.1:1/#token=••••••••&x=1",
@@ -146,20 +131,37 @@ describe("the page", () => {
     await vi.waitFor(() => expect(field("Theme").value).toBe("system"));
   });
 
-  it("moves to another network only when told to", async () => {
+  it("joins a network only when told to, changes between two and leaves one", async () => {
     await open("working");
     const user = userEvent.setup();
-    const address = field("Address of the network");
-    await user.clear(address);
-    await user.type(address, "http://other.example.org");
-    expect(text()).toContain("The job in progress goes back to the network.");
-    button("Use this address").click();
-    await vi.waitFor(() => expect(text()).toContain("Plain http://"));
+    button("Join").click();
+    await vi.waitFor(() => expect(dialog()).not.toBeNull());
+    const inDialog = (words: string) =>
+      [...dialog()!.querySelectorAll("button")].find(
+        (button) => button.textContent?.trim() === words,
+      )!;
+    const link = field("Invitation or address");
+    expect(inDialog("Join").disabled).toBe(true);
+    await user.type(link, "closed.example.org{Tab}");
+    await vi.waitFor(() => expect(dialog()!.textContent).toContain("by invitation only"));
+    expect(inDialog("Join").disabled).toBe(true);
+    await user.clear(link);
+    await user.type(link, "other.example.org{Tab}");
+    await vi.waitFor(() => expect(dialog()!.textContent).toContain("This is Example network"));
+    expect(dialog()!.textContent).toContain("The job in progress goes back to the network.");
     expect(app.state!.settings.balancer).toBe(before.balancer);
-    await user.clear(address);
-    await user.type(address, "https://other.example.org/{Enter}");
-    await vi.waitFor(() => expect(app.state!.settings.balancer).toBe("https://other.example.org"));
-    expect(toasts.shown.at(-1)?.title).toContain("connects to https://other.example.org");
+    inDialog("Join").click();
+    await vi.waitFor(() => expect(dialog()).toBeNull());
+    expect(app.state!.settings.balancer).toBe("https://other.example.org");
+    // Two of one name are told apart by their addresses.
+    expect(text()).toContain("Example network (other.example.org)");
+    button("Use").click();
+    await vi.waitFor(() => expect(app.state!.settings.balancer).toBe(before.balancer));
+    button("Leave").click();
+    await vi.waitFor(() => expect(dialog()?.textContent).toContain("Leave Example network"));
+    inDialog("Leave").click();
+    await vi.waitFor(() => expect(app.state!.settings.networks).toHaveLength(1));
+    expect(app.state!.settings.balancer).toBe("https://other.example.org");
   });
 
   it("shows the browser's address without its key until asked", async () => {

@@ -5,25 +5,8 @@ export const en = {
   "settings.saved": "Saved",
   "settings.not_saved": "Not saved: {message}",
 
-  "settings.network": "Network",
+  "settings.network": "Networks",
   "settings.network_about": "Whose jobs your GPU works on.",
-  "settings.address": "Address of the network",
-  "settings.address_about":
-    "The node leaves this network and connects to the new one as soon as you confirm.",
-  "settings.address_busy": {
-    one: "The job in progress goes back to the network.",
-    other: "The {count} jobs in progress go back to the network.",
-  },
-  "settings.address_none": "No network is chosen: no job can come.",
-  "settings.address_use": "Use this address",
-  "settings.address_leave": "Leave the network",
-  "settings.address_undo": "Keep the old one",
-  "settings.address_used": "The node connects to {address}",
-  "settings.address_left": "No network is chosen any more",
-  "settings.address.malformed": "Write it like https://network.example",
-  "settings.address.plain":
-    "Plain http:// can be read and changed on the way. Use https://; only a network on this machine may do without.",
-  "settings.address.secret": "Leave out the name and the password: they would show up in logs.",
 
   "settings.rules": "When to work",
   "settings.rules_about":
@@ -286,26 +269,8 @@ export const de: Same<typeof en> = {
   "settings.saved": "Gespeichert",
   "settings.not_saved": "Nicht gespeichert: {message}",
 
-  "settings.network": "Netzwerk",
+  "settings.network": "Netzwerke",
   "settings.network_about": "Für wen Ihre GPU arbeitet.",
-  "settings.address": "Adresse des Netzwerks",
-  "settings.address_about":
-    "Sobald Sie bestätigen, verlässt der Knoten dieses Netzwerk und verbindet sich mit dem neuen.",
-  "settings.address_busy": {
-    one: "Der laufende Auftrag geht an das Netzwerk zurück.",
-    other: "Die {count} laufenden Aufträge gehen an das Netzwerk zurück.",
-  },
-  "settings.address_none": "Es ist kein Netzwerk gewählt: Es kann kein Auftrag kommen.",
-  "settings.address_use": "Diese Adresse verwenden",
-  "settings.address_leave": "Netzwerk verlassen",
-  "settings.address_undo": "Alte behalten",
-  "settings.address_used": "Der Knoten verbindet sich mit {address}",
-  "settings.address_left": "Es ist kein Netzwerk mehr gewählt",
-  "settings.address.malformed": "Schreiben Sie sie wie https://network.example",
-  "settings.address.plain":
-    "Einfaches http:// lässt sich unterwegs lesen und verändern. Nehmen Sie https://; nur ein Netzwerk auf diesem Rechner kommt ohne aus.",
-  "settings.address.secret":
-    "Lassen Sie Namen und Passwort weg: Sie würden in Protokollen auftauchen.",
 
   "settings.rules": "Wann gearbeitet wird",
   "settings.rules_about":
