@@ -25,7 +25,6 @@ pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
         .route("/", get(|| file(PAGE.to_owned())))
         .route("/join", get(|| file(PAGE.to_owned())))
-        .route("/join/", get(|| file(PAGE.to_owned())))
         .route(
             "/assets/{name}",
             get(|uri: Uri| file(uri.path().to_owned())),
