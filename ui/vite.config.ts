@@ -9,7 +9,9 @@ export default defineConfig(({ mode }) => ({
   base: "./",
   plugins: [svelte(), mode === "test" ? svelteTesting({ autoCleanup: false }) : tailwindcss()],
   define: {
-    __FAKE__: JSON.stringify(!["production", "balancer"].includes(mode) || process.env["VITE_FAKE"] === "1"),
+    __FAKE__: JSON.stringify(
+      !["production", "balancer"].includes(mode) || process.env["VITE_FAKE"] === "1",
+    ),
   },
   resolve: {
     alias: {

@@ -119,6 +119,8 @@ const shared: Same<SharedWords> = {
   "summary.unreachable_now": "{balancer} ist nicht erreichbar; neuer Versuch läuft",
   "summary.turned_away.identity_in_use":
     "Keine Aufträge: Ein anderes Programm arbeitet unter der Identität dieses Knotens",
+  "summary.turned_away.invitation_needed":
+    "Keine Aufträge: Das Netzwerk nimmt neue Rechner nur auf Einladung",
   "summary.turned_away.too_much":
     "Keine Aufträge: Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
   "summary.loading": "{model} wird geladen: {percent}\u00a0%",
@@ -219,9 +221,13 @@ const shared: Same<SharedWords> = {
     "Schreiben Sie http:// für ein Netzwerk auf diesem Rechner; bei einem anderen bitten Sie den Betreiber um TLS",
   "remedy.offline.certificate":
     "Bitten Sie den Betreiber um das Zertifikat, und starten Sie Infera Node mit --ca-file DATEI",
+  "remedy.offline.certificate_changed":
+    "Fragen Sie den Betreiber, ob das stimmt, und bitten Sie um eine neue Einladung",
   "remedy.offline.failing": "Nichts zu tun: Der Knoten versucht es von selbst wieder",
   "remedy.turned_away.identity_in_use":
     "Beenden Sie das andere, oder geben Sie einem von beiden einen eigenen Datenordner und Schlüssel. Nach einem Absturz ist nichts zu tun: Es wird von selbst wieder versucht",
+  "remedy.turned_away.invitation_needed":
+    "Bitten Sie den Betreiber um eine Einladung, und treten Sie damit in den Einstellungen bei",
   "remedy.turned_away.too_much":
     "Nichts zu tun: Es wird von selbst wieder versucht. Wenn hier viele Knoten laufen, beenden Sie einige",
   "remedy.model_loading": "Nichts zu tun: Sobald es geladen ist, kommen Aufträge",
@@ -255,6 +261,8 @@ const shared: Same<SharedWords> = {
   "unreachable.plain_http":
     "Unter der Adresse des Netzwerks wird nur HTTP gesprochen, verlangt ist https://",
   "unreachable.certificate": "Dem Zertifikat des Netzwerks wird nicht vertraut",
+  "unreachable.certificate_changed":
+    "Das Netzwerk zeigt ein anderes Zertifikat, als Ihre Einladung nennt",
   "unreachable.failing": "Das Netzwerk hat selbst eine Störung (Status {status})",
   "unreachable.not_a_network": "Dort antwortet etwas anderes als ein Netzwerk (Status {status})",
   "unreachable.other": "Das Netzwerk ist nicht erreichbar",
@@ -293,6 +301,9 @@ const shared: Same<SharedWords> = {
   "refused.no_hours": "Ohne einen gewählten Tag würde der Knoten nie arbeiten",
   "refused.library.folder": "Der Modellordner ist nicht benutzbar",
   "refused.library.not_in_catalogue": "Dieses Modell steht nicht mehr im Katalog",
+  "refused.not_joined": "Diesem Netzwerk sind Sie nicht beigetreten",
+  "refused.too_many_networks":
+    "Sie sind {most} Netzwerken beigetreten, mehr gehen nicht: Verlassen Sie erst eines",
   "refused.library.not_url": "Das ist keine Webadresse",
   "refused.library.plain_http":
     "Was über einfaches HTTP kommt, könnte jeder unterwegs ändern: Nehmen Sie https://",
@@ -363,6 +374,7 @@ const shared: Same<SharedWords> = {
   "obstacle.rule.hours_never": "Ihr Zeitplan schließt alle Stunden aus",
   "obstacle.turned_away.identity_in_use":
     "Ein anderes Programm arbeitet unter der Identität dieses Knotens",
+  "obstacle.turned_away.invitation_needed": "Das Netzwerk nimmt neue Rechner nur auf Einladung",
   "obstacle.turned_away.too_much":
     "Das Netzwerk nimmt von Ihrer Internetadresse gerade nichts mehr an",
   "obstacle.outdated": "Das Netzwerk verlangt eine andere Version von Infera Node",

@@ -110,6 +110,8 @@ const shared = {
   "summary.unreachable_now": "Cannot reach {balancer}; trying again",
   "summary.turned_away.identity_in_use":
     "Not getting jobs: another program works under this node’s identity",
+  "summary.turned_away.invitation_needed":
+    "Not getting jobs: the network takes new machines by invitation only",
   "summary.turned_away.too_much":
     "Not getting jobs: the network takes no more from your internet address now",
   "summary.loading": "Loading {model}: {percent}\u00a0%",
@@ -202,9 +204,13 @@ const shared = {
     "Write http:// for a network on this machine; of another, ask whoever runs it for TLS",
   "remedy.offline.certificate":
     "Ask whoever runs the network for its certificate, and start Infera Node with --ca-file FILE",
+  "remedy.offline.certificate_changed":
+    "Ask whoever runs the network whether that is right, and for a new invitation",
   "remedy.offline.failing": "Nothing to do: the node tries again by itself",
   "remedy.turned_away.identity_in_use":
     "End the other one, or give one of them a data folder and a key of its own. After a crash there is nothing to do: it tries again by itself",
+  "remedy.turned_away.invitation_needed":
+    "Ask whoever runs the network for an invitation, and join by it in the settings",
   "remedy.turned_away.too_much":
     "Nothing to do: it tries again by itself. If you run many nodes here, end some",
   "remedy.model_loading": "Nothing to do: jobs come once it is loaded",
@@ -236,6 +242,8 @@ const shared = {
   "unreachable.broken": "The connection to the network broke off",
   "unreachable.plain_http": "The network’s address speaks plain HTTP, and https:// is asked of it",
   "unreachable.certificate": "The network’s certificate is not trusted",
+  "unreachable.certificate_changed":
+    "The network’s certificate is another than your invitation named",
   "unreachable.failing": "The network has a fault of its own (status {status})",
   "unreachable.not_a_network": "Something else than a network answers there (status {status})",
   "unreachable.other": "The network cannot be reached",
@@ -272,6 +280,9 @@ const shared = {
   "refused.no_hours": "With no day chosen the node would never work",
   "refused.library.folder": "The models folder cannot be used",
   "refused.library.not_in_catalogue": "This model is not in the catalogue any more",
+  "refused.not_joined": "You have not joined this network",
+  "refused.too_many_networks":
+    "You have joined {most} networks, which is the most: leave one first",
   "refused.library.not_url": "This is not a web address",
   "refused.library.plain_http":
     "Anyone on the way could change what comes over plain HTTP: use https://",
@@ -340,6 +351,7 @@ const shared = {
   "obstacle.rule.hours": "Your schedule keeps the node paused until {time}",
   "obstacle.rule.hours_never": "Your schedule excludes all hours",
   "obstacle.turned_away.identity_in_use": "Another program works under this node’s identity",
+  "obstacle.turned_away.invitation_needed": "The network takes new machines by invitation only",
   "obstacle.turned_away.too_much": "The network takes no more from your internet address now",
   "obstacle.outdated": "The network asks for another version of Infera Node",
   "obstacle.requirement": "{title}: found {found}, this network asks for {need}",

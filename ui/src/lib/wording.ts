@@ -72,6 +72,12 @@ function refusalSentence(refusal: CallError["refusal"]): string {
       return t(`refused.library.${refusal.cause}`);
     case "network_address":
       return t(`refused.address.${refusal.fault}`);
+    case "invitation":
+      return t(`invitation.${refusal.fault}`);
+    case "network_silent":
+      return unreachableSentence(refusal.reason);
+    case "too_many_networks":
+      return t("refused.too_many_networks", { most: refusal.most });
     case "model_broken":
       return t("obstacle.model_broken", {
         model: modelName(refusal.model),
@@ -406,6 +412,7 @@ const offlineRemedies: Partial<Record<Unreachable["why"], Key>> = {
   not_a_network: "remedy.offline.address",
   plain_http: "remedy.offline.plain_http",
   certificate: "remedy.offline.certificate",
+  certificate_changed: "remedy.offline.certificate_changed",
   failing: "remedy.offline.failing",
 };
 

@@ -508,7 +508,7 @@ id: string,
  * What is new of it.
  */
 update: ChatEvent, };
-export type AppState = { 
+export type AppState = { invitation: string | null, 
 /**
  * What the window's bar, the tray and the command line say first.
  */
@@ -1150,7 +1150,7 @@ cause: HistoryFault,
 /**
  * What the database says, and what to do.
  */
-detail: string, } | { "why": "model_broken", 
+detail: string, } | { "why": "invitation", fault: InvitationFault, detail: string } | { "why": "network_silent", url: string, reason: Unreachable } | { "why": "not_joined" } | { "why": "too_many_networks", most: number } | { "why": "model_broken", 
 /**
  * Its name, as in `InstalledModel.name`.
  */
@@ -1566,7 +1566,7 @@ url: string,
 /**
  * The name that its owner gave it.
  */
-name: string, 
+name: string, operator: string | null, rules: string | null, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number, fingerprint: string | null, invitation: InvitationTerms | null,
 /**
  * This machine against the network's rules, as far as it is known.
  */
@@ -1582,7 +1582,7 @@ fault: AddressFault,
 /**
  * The same with the address and its way out, in English.
  */
-message: string, } | { "answer": "unreachable", 
+message: string, } | { "answer": "bad_invitation", fault: InvitationFault, message: string, } | { "answer": "unreachable", 
 /**
  * The whole address that was tried, with its scheme.
  */
@@ -1903,7 +1903,7 @@ export type Settings = {
 /**
  * The network's address; none until one is chosen.
  */
-balancer: string | null, 
+networks: Array<NetworkSetting>, balancer: string | null, 
 /**
  * What computes, each device beside the others. Without any: the best GPU there is, else the
  * processor.
@@ -2133,7 +2133,7 @@ failed: number,
  * The same by what computed them, as far as this program saw it.
  */
 devices: Array<DeviceToday>, };
-export type TurnedAway = "identity_in_use" | "too_much";
+export type TurnedAway = "identity_in_use" | "too_much" | "invitation_needed";
 export type UseModel = { 
 /**
  * `InstalledModel.path`.
@@ -2143,9 +2143,9 @@ path: string,
  * `InstalledModel.in_use`, as it is to be.
  */
 in_use: boolean, };
-export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
+export type VerdictStatus = "verified" | "sampled_out" | "not_checked" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
-export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", 
+export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate_changed" } | { "why": "certificate", 
 /**
  * What is wrong with it, in the words of the TLS library.
  */
@@ -2298,6 +2298,11 @@ export type Commands = {
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */
+  join_network: { request: ByAddress; answer: AppState };
+  choose_network: { request: ByAddress; answer: AppState };
+  leave_network: { request: ByAddress; answer: AppState };
+  offer_invitation: { request: ByAddress; answer: AppState };
+  put_invitation_away: { request: null; answer: AppState };
   look_up_network: { request: ByAddress; answer: LookedUp };
   /** Sets what is named; the other settings stay as they are. */
   change_settings: { request: Partial<Settings>; answer: AppState };
@@ -2348,3 +2353,14 @@ export type Commands = {
   /** Deletes all data of this program and ends it. */
   remove_everything: { request: null; answer: null };
 };
+
+export type Standing = { trusted: boolean, reference: boolean, };
+export type Checking = "none" | "always";
+export type AdmissionRule = "open" | "work" | "invitation";
+export type InvitationFault = "not_one" | "cut_off" | "changed" | "plain_http" | "unknown" | "used_up" | "expired" | "revoked";
+export type InvitationTerms = { standing: Standing, uses_left: number | null, expires_ms: number | null, };
+export type NetworkSetting = { address: string, name: string, fingerprint: string | null, standing: Standing, joined_ms: number, };
+export type GpuNeed = { own_vram_bytes: number, apple_silicon_is_enough: boolean };
+export type Policy = { name: string, ram_bytes?: number, free_disk_bytes?: number, network_bytes_per_second?: number, gpu?: GpuNeed };
+export type PublicNetwork = { name: string, operator?: string, rules?: string, policy: Policy, models: Array<ModelOffer>, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number };
+export type Invited = { network: PublicNetwork, standing: Standing, uses_left: number | null, expires_ms: number | null };

@@ -40,6 +40,7 @@ import type {
   JobRow,
   JobsPage,
   JobsQuery,
+  LookedUp,
   ModelFault,
   NodeSnapshot,
   Obstacle,
@@ -249,7 +250,12 @@ class Fake implements Platform {
     look_up_network: ({ address }) => this.#lookUp(address.trim()),
     join_network: ({ address }) => {
       const found = this.#lookUp(address.trim());
-      if (found.answer !== "network") throw refused({ why: "not_started", fault: null as never });
+      if (found.answer === "bad_invitation") {
+        throw refused({ why: "invitation", fault: found.fault, detail: found.message });
+      }
+      if (found.answer !== "network") {
+        throw refused({ why: "network_address", fault: "not_url", detail: "" });
+      }
       return this.#change((state) => {
         const { networks } = state.settings;
         state.settings.networks = [
@@ -266,13 +272,12 @@ class Fake implements Platform {
         state.invitation = null;
       });
     },
-    choose_network: ({ address }) =>
-      this.#change((state) => (state.settings.balancer = address)),
+    choose_network: ({ address }) => this.#change((state) => (state.settings.balancer = address)),
     leave_network: ({ address }) =>
       this.#change(({ settings }) => {
         settings.networks = settings.networks.filter((network) => network.address !== address);
         if (settings.balancer === address) {
-          settings.balancer = settings.networks[0]?.address ?? null;
+          settings.balancer = null;
         }
       }),
     offer_invitation: ({ address }) => this.#change((state) => (state.invitation = address)),
@@ -615,6 +620,7 @@ class Fake implements Platform {
       case "first-faults":
       case "first-locked":
       case "first-measured":
+      case "first-invited":
       case "not-agreed":
         state.setup = { agreed: false, finished: this.#scenario === "not-agreed" };
         node.points = { confirmed: 0, pending: 0, forfeited: 0 };

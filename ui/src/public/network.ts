@@ -1,6 +1,6 @@
 // What the balancer behind this page says of its network, and of an invitation.
 
-import type { Invited, Network } from "../platform/types";
+import type { Invited, PublicNetwork } from "../platform/types";
 
 /** The balancer's address: where this page is, without its name. */
 export function baseOf(address: URL): string {
@@ -15,10 +15,10 @@ export function linkOf(address: URL): string | null {
   return `infera://join?to=${base.replace(/^https:\/\//, "")}&${credentials}`;
 }
 
-export async function readNetwork(base: string): Promise<Network> {
+export async function readNetwork(base: string): Promise<PublicNetwork> {
   const answer = await fetch(`${base}/node/v1/network`);
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-  return (await answer.json()) as Network;
+  return (await answer.json()) as PublicNetwork;
 }
 
 /** Of the protocol between nodes and balancer. */

@@ -80,7 +80,6 @@ export const de: Same<typeof en> = {
   "public.needs.disk": "{size} freien Speicherplatz",
   "public.needs.rate": "Eine Leitung mit {rate}",
   "public.needs.gpu": "Eine GPU mit {size} eigenem Speicher",
-  "public.needs.gpu_or_apple":
-    "Eine GPU mit {size} eigenem Speicher, oder einen Mac mit M-Chip",
+  "public.needs.gpu_or_apple": "Eine GPU mit {size} eigenem Speicher, oder einen Mac mit M-Chip",
   "public.rules": "Was von denen erbeten wird, die beitreten",
 };

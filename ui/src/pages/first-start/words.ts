@@ -43,7 +43,8 @@ export const en = {
   "first.network.about":
     "Whoever runs the network gives it to you. Continue joins it; you can leave it at any time.",
   "first.network.anyway": "Press Continue again to keep this address all the same.",
-  "first.network.empty": "Paste an invitation or an address, or skip: you can look around without a network.",
+  "first.network.empty":
+    "Paste an invitation or an address, or skip: you can look around without a network.",
   "first.consent":
     "I have read this, and this machine may answer jobs once I start sharing in the last step.",
   "first.consent.missing": "Tick the box to go on, or skip: nothing is shared then.",

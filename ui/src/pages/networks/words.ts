@@ -68,8 +68,7 @@ export const en = {
     "The invitation leads to an address without encryption. Ask for one with https",
   "invitation.unknown":
     "The network never gave this invitation out. Ask for a new one, and check that it is this network’s",
-  "invitation.used_up":
-    "As many machines have joined by this invitation as may. Ask for a new one",
+  "invitation.used_up": "As many machines have joined by this invitation as may. Ask for a new one",
   "invitation.expired": "The invitation’s time is over. Ask for a new one",
   "invitation.revoked": "The invitation was taken back. Ask for a new one",
 } as const;
@@ -87,12 +86,14 @@ export const de: Same<typeof en> = {
   },
   "networks.checking.waiting": {
     one: "Von Referenzknoten: {here} von {count} ist da, darum warten Antworten auf ihre Prüfung",
-    other: "Von Referenzknoten: {here} von {count} sind da, darum warten Antworten auf ihre Prüfung",
+    other:
+      "Von Referenzknoten: {here} von {count} sind da, darum warten Antworten auf ihre Prüfung",
   },
   "networks.checking.none": "Gar nicht: Wer es betreibt, vertraut allen Knoten",
   "networks.invitation": "Was die Einladung aus diesem Rechner macht",
   "networks.standing.ordinary": "Einen Knoten wie jeden anderen",
-  "networks.standing.trusted": "Einen vertrauten Knoten: Er bekommt auch, was zu keinem Fremden darf",
+  "networks.standing.trusted":
+    "Einen vertrauten Knoten: Er bekommt auch, was zu keinem Fremden darf",
   "networks.standing.reference":
     "Einen Referenzknoten: Er prüft Antworten anderer, statt Aufträge zu bekommen",
   "networks.uses": {
