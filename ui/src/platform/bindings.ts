@@ -2143,7 +2143,7 @@ path: string,
  * `InstalledModel.in_use`, as it is to be.
  */
 in_use: boolean, };
-export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
+export type VerdictStatus = "verified" | "sampled_out" | "not_checked" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
 export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", 
 /**
