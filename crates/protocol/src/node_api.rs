@@ -513,6 +513,8 @@ pub enum VerdictStatus {
     Verified,
     /// The lottery chose no audit.
     SampledOut,
+    /// The network has nothing checked: its operator trusts the nodes.
+    NotChecked,
     /// No verdict yet.
     Pending,
     /// The references agree that the output is another one than the model writes.

@@ -424,6 +424,7 @@ const shared: Same<SharedWords> = {
 
   "verdict.verified": "Bestätigt",
   "verdict.sampled_out": "Nicht zur Prüfung gezogen",
+  "verdict.not_checked": "Nicht geprüft",
   "verdict.pending": "In Prüfung",
   "verdict.failed": "Prüfung nicht bestanden",
   "kind.audit": "Prüfung",
@@ -436,6 +437,8 @@ const shared: Same<SharedWords> = {
     "Vergleichsknoten haben die Antwort nachgerechnet und keinen Unterschied gefunden.",
   "explain.sampled_out":
     "Nicht jeder Auftrag wird nachgerechnet: Das Los entscheidet. Nicht gezogene werden voll bezahlt.",
+  "explain.not_checked":
+    "Dieses Netz prüft keine Antworten: Sein Betreiber vertraut den Knoten. Bezahlt wird sofort und voll.",
   "explain.points":
     "Was ein Auftrag einbringt. Bestätigt sind sie, sobald der Auftrag geprüft worden ist.",
 

@@ -400,6 +400,7 @@ const shared = {
 
   "verdict.verified": "Verified",
   "verdict.sampled_out": "Not drawn for a check",
+  "verdict.not_checked": "Not checked",
   "verdict.pending": "Being checked",
   "verdict.failed": "Failed the check",
   "kind.audit": "Check",
@@ -409,6 +410,8 @@ const shared = {
   "explain.verified": "Reference nodes computed the same answer again and found no difference.",
   "explain.sampled_out":
     "Not every job is checked again: a lottery draws some. Those not drawn are paid in full.",
+  "explain.not_checked":
+    "This network checks no answers: its operator trusts the nodes. They are paid in full at once.",
   "explain.points": "What a job earns. They count as confirmed once the job has been checked.",
 
   "error.details": "Details",

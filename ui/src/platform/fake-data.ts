@@ -371,6 +371,7 @@ export function judged(job: JobRow, verdict: VerdictStatus): JobRow {
   const reasons: Record<VerdictStatus, string> = {
     verified: `2 reference nodes agree on all ${job.output_tokens} tokens.`,
     sampled_out: "The lottery chose no audit for this job.",
+    not_checked: "This network checks nothing: its operator trusts the nodes that answer.",
     pending: "",
     failed: `2 of 2 reference nodes find that this model did not write this: 38 of ${job.output_tokens} tokens differ by more than rounding can explain.`,
   };

@@ -452,6 +452,7 @@ fn history_table(entries: &[JobRow]) -> String {
             match record.verdict {
                 VerdictStatus::Verified => "verified",
                 VerdictStatus::SampledOut => "not drawn",
+                VerdictStatus::NotChecked => "not checked",
                 VerdictStatus::Pending => "pending",
                 VerdictStatus::Failed => "failed",
             }
