@@ -12,7 +12,7 @@ export function checkingWords({
 }: Pick<NetworkSeen, "checking" | "references" | "references_needed">): string {
   if (checking === "none") return t("networks.checking.none");
   return references < needed
-    ? t("networks.checking.waiting", { here: references, count: needed })
+    ? t("networks.checking.waiting", { count: references, needed })
     : t("networks.checking.always", { count: references });
 }
 

@@ -12,8 +12,8 @@ export const en = {
     other: "By {count} reference nodes",
   },
   "networks.checking.waiting": {
-    one: "By reference nodes: {here} of {count} is here, so that answers wait to be checked",
-    other: "By reference nodes: {here} of {count} are here, so that answers wait to be checked",
+    one: "By reference nodes: {count} of {needed} is here, so that answers wait to be checked",
+    other: "By reference nodes: {count} of {needed} are here, so that answers wait to be checked",
   },
   "networks.checking.none": "Not at all: whoever runs it trusts every node",
   "networks.invitation": "What the invitation makes of this machine",
@@ -85,9 +85,9 @@ export const de: Same<typeof en> = {
     other: "Von {count} Referenzknoten",
   },
   "networks.checking.waiting": {
-    one: "Von Referenzknoten: {here} von {count} ist da, darum warten Antworten auf ihre Prüfung",
+    one: "Von Referenzknoten: {count} von {needed} ist da, darum warten Antworten auf ihre Prüfung",
     other:
-      "Von Referenzknoten: {here} von {count} sind da, darum warten Antworten auf ihre Prüfung",
+      "Von Referenzknoten: {count} von {needed} sind da, darum warten Antworten auf ihre Prüfung",
   },
   "networks.checking.none": "Gar nicht: Wer es betreibt, vertraut allen Knoten",
   "networks.invitation": "Was die Einladung aus diesem Rechner macht",

@@ -161,7 +161,8 @@ describe("the page", () => {
     await vi.waitFor(() => expect(dialog()?.textContent).toContain("Leave Example network"));
     inDialog("Leave").click();
     await vi.waitFor(() => expect(app.state!.settings.networks).toHaveLength(1));
-    expect(app.state!.settings.balancer).toBe("https://other.example.org");
+    expect(app.state!.settings.balancer).toBeNull();
+    await vi.waitFor(() => expect(text()).toContain("No network is chosen"));
   });
 
   it("shows the browser's address without its key until asked", async () => {
