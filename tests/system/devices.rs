@@ -1,4 +1,6 @@
-//! A node that computes on two devices: the CPU, and Mesa's software Vulkan.
+//! A node that computes on two devices: the CPU, and Mesa's software Vulkan. Which engines run is
+//! read from Linux's files about processes.
+#![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -86,6 +86,7 @@ const FOR_TESTS: [Package; 7] = [
 ];
 
 /// What makes programs for Windows, and tries them.
+#[cfg(target_os = "linux")]
 const FOR_WINDOWS: [Package; 4] = [
     Package {
         name: "gcc-mingw-w64-x86-64",
@@ -137,6 +138,7 @@ pub(crate) fn for_tests() -> Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 pub(crate) fn for_windows() -> Result<()> {
     install(&FOR_WINDOWS)
 }
