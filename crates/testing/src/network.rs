@@ -304,7 +304,11 @@ impl Network {
     }
 
     pub async fn trust(&self, node: NodeId) {
-        infera_balancer::set_reference(&self.database, node, true)
+        let standing = infera_balancer::Standing {
+            reference: true,
+            ..infera_balancer::Standing::default()
+        };
+        infera_balancer::trust(&self.database, node, standing)
             .await
             .unwrap();
     }
