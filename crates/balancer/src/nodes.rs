@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use infera_protocol::digest::Digest;
-use infera_protocol::node_api::{
-    NodeEvent, NodeState, Offer, Refusal, RefusalCode, Standing,
-};
+use infera_protocol::node_api::{NodeEvent, NodeState, Offer, Refusal, RefusalCode, Standing};
 use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -212,6 +210,19 @@ impl Nodes {
         now: Instant,
     ) -> Result<(), Refusal> {
         self.lock().may_open(node, opening, now, self.timeout)
+    }
+
+    /// Counts an identity that is new and joins, or says why it may not.
+    pub(crate) fn count_newcomer(
+        &self,
+        address: Option<IpAddr>,
+        most: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.may_come(address, most, now)?;
+        inner.newcomers(address, now).1 += 1;
+        Ok(())
     }
 
     /// Opens a session in place of the node's earlier one.
@@ -668,6 +679,7 @@ impl Nodes {
             inner.lost_role.insert(node);
             if let Some(live) = inner.nodes.get_mut(&node) {
                 live.reference = false;
+                live.trusted = false;
             }
         }
         self.end_session(node);
@@ -840,16 +852,28 @@ impl Inner {
                 ),
             ));
         }
-        if opening.is_new && self.newcomers(opening.address, now).1 >= opening.most_new {
-            return Err(refusal(
-                RefusalCode::TooMuch,
-                format!(
-                    "{} new nodes have joined from this address within an hour, which is as many as this network takes. Try again later",
-                    opening.most_new
-                ),
-            ));
+        if opening.is_new {
+            self.may_come(opening.address, opening.most_new, now)?;
         }
         Ok(())
+    }
+
+    /// Whether one more identity that is new may come from an address.
+    fn may_come(
+        &mut self,
+        address: Option<IpAddr>,
+        most: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if self.newcomers(address, now).1 < most {
+            return Ok(());
+        }
+        Err(refusal(
+            RefusalCode::TooMuch,
+            format!(
+                "{most} new nodes have joined from this address within an hour, which is as many as this network takes. Try again later"
+            ),
+        ))
     }
 
     fn newcomers(&mut self, address: Option<IpAddr>, now: Instant) -> &mut (Instant, usize) {
@@ -1121,9 +1145,13 @@ mod tests {
         let _new = join(&nodes, 2, new(false), state(4));
         assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(1)]);
         let first = nodes.take_place(id(1));
-        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(1)], "more at once");
+        assert_eq!(
+            found(&nodes, 1, &[], Newcomers::No),
+            [id(1)],
+            "more at once"
+        );
         drop(first);
-        assert_eq!([1, 2].map(|number| nodes.record(id(number))), [1.0, 0.0]);
+        assert!(nodes.record(id(1)) > 0.99 && nodes.record(id(2)) < 0.01);
         for _ in 0..20 {
             nodes.measure(id(1), fast(0.1));
         }
@@ -1131,7 +1159,10 @@ mod tests {
         nodes.sweep(&HashMap::new(), Instant::now());
         assert!(nodes.subscribe(id(1), None).is_some());
         let token = Some(hash(1));
-        assert!(nodes.authenticate(token, Instant::now()).is_err(), "its trust has ended");
+        assert!(
+            nodes.authenticate(token, Instant::now()).is_err(),
+            "its trust has ended"
+        );
     }
 
     #[tokio::test]

@@ -96,6 +96,33 @@ pub struct NodeRow {
     pub role_lost: Option<String>,
 }
 
+#[cfg(test)]
+impl NodeRow {
+    /// A node of which nothing is known but its id.
+    pub(crate) fn unknown(node: NodeId) -> Self {
+        Self {
+            node,
+            reference: false,
+            trusted: false,
+            joined_ms: None,
+            software: String::new(),
+            first_seen_ms: None,
+            last_seen_ms: None,
+            verified: 0,
+            failures: 0,
+            banned_until_ms: 0,
+            tokens_per_second: None,
+            prefill_tokens_per_second: None,
+            lapses: 0,
+            audits: 0,
+            outvoted: 0,
+            canaries_met: 0,
+            canaries_missed: 0,
+            role_lost: None,
+        }
+    }
+}
+
 /// How a run's output ended, for the job's row.
 pub(crate) struct JobEnd<'a> {
     /// None: without an answer.
