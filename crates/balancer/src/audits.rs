@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal, RefusalCode,
-    VerdictStatus,
+    AuditCommit, AuditReveal, Checking, NodeEvent, ReferenceFigures, ReferenceFinding, Refusal,
+    RefusalCode, VerdictStatus,
 };
 use infera_protocol::{AuditId, AuditReport, AuditSpec, LogProbabilities, NodeId, VERSION, Work};
 use infera_verify::{
@@ -23,7 +23,8 @@ use crate::canaries;
 use crate::db::DbError;
 use crate::dispatch::{Core, Pause, unavailable};
 use crate::job::{
-    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Stage, VerdictView, refusal,
+    Audit, AuditStep, Audits, Job, LiveJob, PastAttempt, Progress, Stage, VerdictView, WaitingFor,
+    refusal,
 };
 use crate::ledger::{self, Account, Earning, Settlement};
 use crate::metrics;
@@ -43,6 +44,17 @@ struct Judgment {
     references: Vec<ReferenceResult>,
     /// Reports that the others contradict: they are not paid.
     outvoted: Vec<AuditId>,
+}
+
+/// Why a job is not audited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoAudit {
+    /// The network has nothing checked.
+    NotChecked,
+    Empty,
+    NotDrawn,
+    /// It should have been.
+    NobodyCame,
 }
 
 struct JudgedAttempt {
@@ -201,12 +213,12 @@ impl Core {
         job: &mut Job,
         now: Instant,
     ) -> Result<Option<Pause>, DbError> {
-        if let Some((reason, unchecked)) = self.not_audited(live, job, now) {
+        if let Some(no_audit) = self.not_audited(live, job, now) {
             if job.canary.is_some() {
                 self.settle_canary(live, job, true).await?;
                 return Ok(None);
             }
-            let judgment = Judgment::unaudited(job, reason, unchecked);
+            let judgment = Judgment::unaudited(job, no_audit);
             self.settle(live, job, judgment).await?;
             return Ok(None);
         }
@@ -341,31 +353,25 @@ impl Core {
         }
     }
 
-    /// The lottery, once for each run. Gives the reason when there is no audit, or no longer one, and
-    /// whether there should have been one.
-    fn not_audited(
-        &self,
-        live: &LiveJob,
-        job: &mut Job,
-        now: Instant,
-    ) -> Option<(&'static str, bool)> {
+    /// The lottery, once for each run. Gives why there is no audit, or no longer one.
+    fn not_audited(&self, live: &LiveJob, job: &mut Job, now: Instant) -> Option<NoAudit> {
         let empty = job.received() == 0;
+        if self.config.checking == Checking::None && !empty {
+            return Some(NoAudit::NotChecked);
+        }
         let Stage::Auditing(audits) = &mut job.stage else {
             return None;
         };
         if audits.needed > 0 {
             let given_up = audits.give_up.is_some_and(|at| at <= now);
             let crowded_out = live.crowded_out.load(Ordering::Relaxed);
-            return (given_up || crowded_out).then_some((
-                "No reference nodes could check it in time, so it is not paid as checked work.",
-                true,
-            ));
+            return (given_up || crowded_out).then_some(NoAudit::NobodyCame);
         }
         if empty {
-            return Some(("There was no output to check.", false));
+            return Some(NoAudit::Empty);
         }
         if self.edges.chance() >= self.config.audit_rate {
-            return Some(("The lottery chose no audit for this job.", false));
+            return Some(NoAudit::NotDrawn);
         }
         audits.give_up = Some(now + self.config.keep_text);
         audits.needed = self.config.references;
@@ -398,10 +404,11 @@ impl Core {
             return Ok(());
         }
         let reason = if scarce {
-            format!(
-                "It waits for reference nodes: {} have to check it, and of those with this model {here} are online.",
-                audits.needed
-            )
+            let waiting = WaitingFor {
+                references_needed: audits.needed,
+                references_here: here,
+            };
+            waiting.reason()
         } else {
             VerdictView::pending().reason
         };
@@ -617,7 +624,7 @@ impl Core {
                         store::add_failure(&mut write, node, ban, self.edges.steady_ms()).await?;
                     bans.push((node, until));
                 }
-                VerdictStatus::SampledOut | VerdictStatus::Pending => {}
+                VerdictStatus::SampledOut | VerdictStatus::NotChecked | VerdictStatus::Pending => {}
             }
         }
         for ((id, node, report), (_, pay)) in audits.iter().zip(&settlement.references) {
@@ -783,18 +790,41 @@ impl Core {
     }
 }
 
+impl NoAudit {
+    fn verdict(self) -> VerdictStatus {
+        match self {
+            Self::NotChecked => VerdictStatus::NotChecked,
+            Self::Empty | Self::NotDrawn | Self::NobodyCame => VerdictStatus::SampledOut,
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotChecked => {
+                "This network checks no answers: its operator trusts the nodes that write them."
+            }
+            Self::Empty => "There was no output to check.",
+            Self::NotDrawn => "The lottery chose no audit for this job.",
+            Self::NobodyCame => {
+                "No reference nodes could check it in time, so it is not paid as checked work."
+            }
+        }
+    }
+}
+
 impl Judgment {
-    fn unaudited(job: &Job, reason: &str, unchecked: bool) -> Self {
+    fn unaudited(job: &Job, no_audit: NoAudit) -> Self {
+        let (verdict, reason) = (no_audit.verdict(), no_audit.reason());
         let judged = |past: &PastAttempt| JudgedAttempt {
             past: *past,
-            verdict: VerdictStatus::SampledOut,
+            verdict,
             reason: reason.to_owned(),
             references: Vec::new(),
         };
         Self {
-            verdict: VerdictStatus::SampledOut,
+            verdict,
             reason: reason.to_owned(),
-            unchecked,
+            unchecked: no_audit == NoAudit::NobodyCame,
             attempts: job.past.iter().map(judged).collect(),
             references: Vec::new(),
             outvoted: Vec::new(),

@@ -3,7 +3,8 @@
 
 use infera_protocol::OutputBatch;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, ChallengeRequest, Claim, Decline, NodeState, Release, SessionRequest,
+    AuditCommit, AuditReveal, ChallengeRequest, Claim, Decline, InvitationRequest, JoinRequest,
+    NodeState, Release, SessionRequest,
 };
 use infera_protocol::requirements::Hardware;
 
@@ -34,6 +35,7 @@ pub(crate) trait Bounded {
 }
 
 impl Bounded for ChallengeRequest {}
+impl Bounded for InvitationRequest {}
 impl Bounded for Claim {}
 impl Bounded for AuditCommit {}
 
@@ -47,6 +49,12 @@ impl Bounded for AuditReveal {
 
     fn excess(&self) -> Option<&'static str> {
         (self.report.backend.len() > MAX_NAME).then_some("backend")
+    }
+}
+
+impl Bounded for JoinRequest {
+    fn excess(&self) -> Option<&'static str> {
+        (self.software.len() > MAX_NAME).then_some("software")
     }
 }
 

@@ -1,9 +1,13 @@
 //! The commands of `infera-balancer`.
 
+mod invite;
+mod next_steps;
+mod up;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -12,7 +16,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use infera_model::rendering::{self, Limits, RenderError, Renderer};
 use infera_model::{ChatMessage, Gguf, Head, Kind, ModelError};
-use infera_protocol::node_api::{ModelOffer, Price};
+use infera_protocol::node_api::{Checking, ModelOffer, Price, Standing};
+use infera_protocol::requirements::Policy;
 use infera_protocol::{MICRO_POINTS, NodeId, Profile, shown};
 use infera_terminal::{end_asked, has_colour};
 use serde::Serialize;
@@ -20,15 +25,18 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use crate::catalog::{self, Catalog, CatalogError, UnusableModel};
+use crate::certificate::CertificateError;
 use crate::config::{self, Config, ConfigError};
 use crate::db::{Database, DbError};
 use crate::dispatch::Balancer;
 use crate::edges::Edges;
+use crate::invitations::InvitationError;
 use crate::keys::{self, KeyError};
 use crate::ledger;
 use crate::private;
-use crate::server::{Address, ServeError, Server, Tls};
-use crate::store;
+use crate::server::{self, ServeError, Server, Tls};
+use crate::store::{self, NodeRow};
+use next_steps::{Standpoint, next_steps};
 
 /// The load balancer of an Infera network
 #[derive(Parser)]
@@ -43,8 +51,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the balancer
+    /// Begin a network and run it; later, run it as its folder says
+    Up(Box<up::Up>),
+    /// Run the balancer, for those who set everything themselves
     Serve(Serve),
+    /// Make, list and take back invitations to join
+    #[command(subcommand)]
+    Invite(invite::InviteCommand),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -68,12 +81,12 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Serve {
-    /// Address and port; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8431")]
-    listen: SocketAddr,
-    /// What nodes must have: `public`, `practice`, or a JSON file
-    #[arg(long, default_value = "public")]
-    policy: String,
+    /// Address and port; port 0 takes a free one [default: the settings', or 127.0.0.1:8431]
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// What nodes must have: `public`, `practice`, or a JSON file [default: the settings', or public]
+    #[arg(long)]
+    policy: Option<String>,
     /// Certificate chain as a PEM file
     #[arg(long, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -162,14 +175,14 @@ enum ModelCommand {
 
 #[derive(Subcommand)]
 enum NodeCommand {
-    /// Let a node check other nodes' outputs
+    /// Trust a node: its answers may go out unchecked
     Trust {
         node: NodeId,
-        /// As a reference node
-        #[arg(long, required = true)]
+        /// Let it check other nodes' outputs, as a reference node, instead
+        #[arg(long)]
         reference: bool,
     },
-    /// Make it an ordinary node again
+    /// Make it an ordinary node again, neither trusted nor a reference
     Untrust { node: NodeId },
     /// Show all nodes that have joined, with their records
     List {
@@ -197,9 +210,30 @@ enum CliError {
     Template(#[source] RenderError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    #[error("No invitation can be made before it is known how others reach the balancer. Add a line like address = \"https://HOST:PORT\" to {}", .0.display())]
+    NoAddress(PathBuf),
+    #[error(
+        "This machine has no address on a network. Name one that others reach it by with --address, or keep to this machine with --listen 127.0.0.1:8431"
+    )]
+    NoNetworkAddress,
+    #[error(
+        "`up` encrypts all connections, and {0} is without. Name an address that begins with https://"
+    )]
+    PlainAddress(String),
+    #[error("--{option} `{given}` is not what this network has: {} sets {set}. Change it there, or leave the option out", file.display())]
+    Contradicts {
+        option: &'static str,
+        given: String,
+        set: String,
+        file: PathBuf,
+    },
     #[error("No data folder is known for this user. Name one with --data")]
     NoDataFolder,
-    #[error("There is no network in {} yet. `model add`, `key create` and `serve` begin one; or name another folder with --data", .0.display())]
+    #[error("There is no network in {} yet. `up` begins one; or name another folder with --data", .0.display())]
     NoNetwork(PathBuf),
     #[error("Another balancer runs on the data folder {}. End it, or choose another with --data", .0.display())]
     AlreadyRunning(PathBuf),
@@ -249,7 +283,9 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
             .to_owned(),
     };
     match arguments.command {
+        Command::Up(up) => up::run(&folder, *up, &data_option).await,
         Command::Serve(serve) => run_server(&folder, serve, &data_option).await,
+        Command::Invite(command) => invite::run(&folder, command).await,
         Command::Key(command) => run_key(&folder, command).await,
         Command::Model(command) => run_model(&folder, command).await,
         Command::Node(command) => run_node(&folder, command).await,
@@ -265,27 +301,74 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-async fn run_server(folder: &Path, serve: Serve, data_option: &str) -> Result<(), CliError> {
-    start_logs(serve.log_format);
-    let policy = config::policy(&serve.policy)?;
+async fn run_server(folder: &Path, options: Serve, data_option: &str) -> Result<(), CliError> {
+    start_logs(options.log_format);
     let mut config = Config::load(folder)?;
-    if let Some(lease_ms) = serve.lease_ms {
+    if let Some(lease_ms) = options.lease_ms {
         config.lease = Duration::from_millis(lease_ms);
     }
+    let policy = config::policy(options.policy.as_deref().unwrap_or(&config.requirements))?;
+    let tls = options.tls_cert.zip(options.tls_key);
+    let tls = tls.map(|(certificate, key)| Tls { certificate, key });
     let database = Database::open(folder).await?;
-    let _lock = lock(folder)?;
+    let lock = lock(folder)?;
+    let listening = Listening {
+        listener: server::listen(options.listen.unwrap_or(config.listen))?,
+        tls: tls.or_else(|| config.tls()),
+        config,
+        policy,
+        intro: String::new(),
+        key: None,
+        own_certificate: None,
+    };
+    serve(database, lock, listening, data_option).await
+}
+
+/// A network that is ready to be run.
+struct Listening {
+    config: Config,
+    policy: Policy,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    /// What is said before what to do next.
+    intro: String,
+    /// A key that was just made, to be shown this one time.
+    key: Option<String>,
+    /// A certificate that no authority signed.
+    own_certificate: Option<PathBuf>,
+}
+
+/// Runs a network until its process is asked to end.
+async fn serve(
+    database: Database,
+    _lock: File,
+    listening: Listening,
+    data_option: &str,
+) -> Result<(), CliError> {
+    let Listening {
+        config,
+        policy,
+        listener,
+        tls,
+        intro,
+        key,
+        own_certificate,
+    } = listening;
     let renderer = Renderer::of_this_program(config.templates())?;
     let edges = Edges::system().with_renderer(renderer);
-    let balancer = Balancer::start(database.clone(), config, policy, edges).await?;
-    let tls = serve
-        .tls_cert
-        .zip(serve.tls_key)
-        .map(|(certificate, key)| Tls { certificate, key });
-    let server = Server::bind(balancer, serve.listen, tls).await?;
+    let balancer = Balancer::start(database.clone(), config.clone(), policy, edges).await?;
+    let server = Server::on(balancer, listener, tls).await?;
     let end = end_asked();
     let address = server.address()?;
-    let next = next_steps(&database, address, data_option).await?;
-    print(&format!("Listening on {address}\n{next}"))?;
+    let here = Standpoint {
+        config: &config,
+        address,
+        data_option,
+        key: key.as_deref(),
+        own_certificate: own_certificate.as_deref(),
+    };
+    let next = next_steps(&database, &here).await?;
+    print(&format!("Listening on {address}\n{intro}{next}"))?;
     if !address.tls && !address.socket.ip().is_loopback() {
         tracing::warn!(
             "prompts, answers and keys cross the network unencrypted: give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a reverse proxy with TLS"
@@ -297,68 +380,6 @@ async fn run_server(folder: &Path, serve: Serve, data_option: &str) -> Result<()
     Ok(())
 }
 
-/// What an operator does next: what the network lacks, how nodes join, and a first request.
-async fn next_steps(
-    database: &Database,
-    address: Address,
-    data_option: &str,
-) -> Result<String, CliError> {
-    let catalog = Catalog::default();
-    catalog.refresh(database).await?;
-    let model = catalog.list().first().map(|model| model.name.clone());
-    let keys = keys::list(database).await?;
-    let has_key = keys.iter().any(|key| key.revoked_ms.is_none());
-    let nodes = store::nodes(database).await?;
-    let references = nodes.iter().filter(|node| node.reference).count();
-    let call = |command: &str| format!("infera-balancer{data_option} {command}");
-    let url = reachable(address);
-    let mut steps = Vec::new();
-    if model.is_none() {
-        steps.push((
-            "Serve a model",
-            call("model add FILE.gguf --name NAME --input-price 100 --output-price 400"),
-        ));
-    }
-    if !has_key {
-        steps.push(("Make an API key", call("key create ME")));
-    }
-    steps.push((
-        "Let nodes join, each on its machine",
-        format!("infera run --balancer {url} --model FILE.gguf"),
-    ));
-    if references < 2 {
-        steps.push((
-            "Have answers checked by two nodes or more (`infera id` there prints NODE)",
-            call("node trust NODE --reference"),
-        ));
-    }
-    let name = quoted_json(model.as_deref().unwrap_or("NAME"));
-    let body =
-        format!(r#"{{"model": {name}, "messages": [{{"role": "user", "content": "Hello"}}]}}"#);
-    steps.push((
-        "Ask something",
-        format!(
-            "curl {url}/v1/chat/completions -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d {}",
-            quoted(&body)
-        ),
-    ));
-    let mut text = "What to do next, in another terminal:\n".to_owned();
-    for (number, (what, command)) in (1..).zip(steps) {
-        let _: std::fmt::Result = writeln!(text, "{number}. {what}:\n   {command}");
-    }
-    Ok(text)
-}
-
-/// Where others find the server: its own name stands for all of a machine's addresses.
-fn reachable(address: Address) -> String {
-    let scheme = if address.tls { "https" } else { "http" };
-    if address.socket.ip().is_unspecified() {
-        format!("{scheme}://THIS-MACHINE:{}", address.socket.port())
-    } else {
-        address.to_string()
-    }
-}
-
 /// As one word of a shell's command line.
 fn quoted(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
@@ -366,10 +387,6 @@ fn quoted(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-fn quoted_json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
@@ -519,32 +536,49 @@ async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
     let database = open(folder, begins).await?;
     match command {
         NodeCommand::Trust { node, reference } => {
-            Ok(crate::set_reference(&database, node, reference).await?)
+            let standing = Standing {
+                trusted: !reference,
+                reference,
+            };
+            Ok(crate::trust(&database, node, standing).await?)
         }
-        NodeCommand::Untrust { node } => Ok(crate::set_reference(&database, node, false).await?),
+        NodeCommand::Untrust { node } => Ok(crate::untrust(&database, node).await?),
         NodeCommand::List { json } => {
+            let checking = Config::load(folder)?.checking;
             let rows = store::nodes(&database).await?;
-            print_list(json, &rows, |row| {
-                let role = if row.reference { "reference" } else { "worker" };
-                let mut line = format!(
-                    "{} {role:<10} {} verified, {} failed",
-                    row.node, row.verified, row.failures
-                );
-                if row.audits > 0 {
-                    let (all, met) = (row.canaries_met + row.canaries_missed, row.canaries_met);
-                    let _ = write!(
-                        line,
-                        "; {} audits, {} contradicted, {met} of {all} canaries met",
-                        row.audits, row.outvoted
-                    );
-                }
-                if let Some(why) = &row.role_lost {
-                    let _ = write!(line, "; no reference any more: {why}");
-                }
-                line
-            })
+            print_list(json, &rows, |row| node_line(row, checking))
         }
     }
+}
+
+fn node_line(row: &NodeRow, checking: Checking) -> String {
+    let role = match (row.reference, row.trusted) {
+        (true, false) => "reference",
+        (true, true) => "reference, trusted",
+        (false, true) => "trusted",
+        (false, false) => "worker",
+    };
+    let mut line = format!(
+        "{} {role:<10} {} verified, {} failed",
+        row.node, row.verified, row.failures
+    );
+    if row.audits > 0 {
+        let (all, met) = (row.canaries_met + row.canaries_missed, row.canaries_met);
+        let _ = write!(
+            line,
+            "; {} audits, {} contradicted, {met} of {all} canaries met",
+            row.audits, row.outvoted
+        );
+    }
+    if let Some(why) = &row.role_lost {
+        let _ = write!(line, "; no reference any more: {why}");
+    }
+    if checking == Checking::None && !row.trusted {
+        line.push_str(
+            "; gets no jobs, because this network checks none and it is not trusted (`node trust`)",
+        );
+    }
+    line
 }
 
 async fn show_ledger(folder: &Path, json: bool) -> Result<(), CliError> {
@@ -679,32 +713,17 @@ mod tests {
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 
-    #[tokio::test]
-    async fn a_new_network_is_told_what_it_lacks() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(folder.path()).await.unwrap();
-        let address = |listen: &str, tls| Address {
-            socket: listen.parse().unwrap(),
-            tls,
-        };
-        let here = address("127.0.0.1:8431", false);
-        let text = next_steps(&database, here, " --data x").await.unwrap();
-        for step in [
-            "infera-balancer --data x model add",
-            "infera-balancer --data x key create",
-            "infera run --balancer http://127.0.0.1:8431",
-            "node trust",
-            "curl http://127.0.0.1:8431/v1/chat/completions",
-        ] {
-            assert!(text.contains(step), "{text}");
-        }
-        keys::create(&database, &Edges::system(), "ann", None)
-            .await
-            .unwrap();
-        let everywhere = address("0.0.0.0:443", true);
-        let text = next_steps(&database, everywhere, "").await.unwrap();
-        assert!(!text.contains("key create"), "{text}");
-        assert!(text.contains("https://THIS-MACHINE:443"), "{text}");
+    #[test]
+    fn why_a_node_gets_no_jobs_is_in_its_line() {
+        let mut row = NodeRow::unknown(NodeId::from_bytes([1; 32]));
+        assert!(!node_line(&row, Checking::Always).contains("no jobs"));
+        assert!(node_line(&row, Checking::None).contains("no jobs"));
+        row.trusted = true;
+        let line = node_line(&row, Checking::None);
+        assert!(
+            line.contains(" trusted ") && !line.contains("no jobs"),
+            "{line}"
+        );
     }
 
     #[test]

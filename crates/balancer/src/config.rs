@@ -1,16 +1,24 @@
 //! What can be set about a balancer, as data, with the defaults.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infera_model::rendering::Limits;
-use infera_protocol::node_api::AdmissionRule;
+use infera_protocol::node_api::{AdmissionRule, Checking};
 use infera_protocol::requirements::Policy;
+use infera_protocol::{Invitation, InvitationToken};
 use serde::{Deserialize, Deserializer};
+
+use crate::server::Tls;
 
 /// Name of the optional settings file inside the data folder.
 pub(crate) const FILE_NAME: &str = "balancer.toml";
+/// Where `serve` listens unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8431));
+/// Characters of the network's and the operator's name, and of the rules.
+const LONGEST_NAME: usize = 100;
+const LONGEST_RULES: usize = 4000;
 /// Name of the optional file of prompts for canaries, beside it.
 const PROMPTS_NAME: &str = "canaries.txt";
 
@@ -20,6 +28,23 @@ const PROMPTS_NAME: &str = "canaries.txt";
 pub struct Config {
     /// What the network is called before people who think of joining; its policy's name without one.
     pub name: Option<String>,
+    /// Who runs it, in the operator's words.
+    pub operator: Option<String>,
+    /// What the operator asks of those who join, in words.
+    pub rules: Option<String>,
+    /// What a node's machine must have: `public`, `practice`, or a JSON file.
+    pub requirements: String,
+    /// Whether answers are checked: `always` by reference nodes, or `none`, and then only nodes
+    /// that the operator trusts get jobs.
+    pub checking: Checking,
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// How others reach the balancer, for invitations: `https://HOST:PORT`.
+    pub address: Option<String>,
+    /// Certificate chain and private key as PEM files; without them, connections are not encrypted
+    /// here.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     /// How long a node may go without sending output before its job goes to another.
     #[serde(deserialize_with = "milliseconds")]
     pub lease: Duration,
@@ -118,7 +143,7 @@ pub struct Config {
     /// Output tokens when the client names no limit.
     pub default_max_tokens: u32,
     /// Who may join with an identity that has no verified job yet: `open` for everybody, `work`
-    /// for everybody who has done some work for it, `invitation` for nobody yet.
+    /// for everybody who has done some work for it, `invitation` for whoever has one.
     pub admission: AdmissionRule,
     /// How much work: about 2 to the power of this many digests, a second for 20 of them at most.
     pub work_bits: u8,
@@ -160,6 +185,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: None,
+            operator: None,
+            rules: None,
+            requirements: "public".to_owned(),
+            checking: Checking::Always,
+            listen: LISTEN,
+            address: None,
+            tls_cert: None,
+            tls_key: None,
             lease: Duration::from_secs(15),
             lease_per_prompt_token: Duration::from_millis(20),
             least_tokens_per_second: 0.5,
@@ -232,9 +265,14 @@ pub enum ConfigError {
 impl Config {
     /// Reads the settings file in `folder`; without one, the defaults.
     pub fn load(folder: &Path) -> Result<Self, ConfigError> {
+        let text = read(&folder.join(FILE_NAME))?.unwrap_or_default();
+        Self::read(folder, &text)
+    }
+
+    /// Reads the text of a settings file. Files that it names are beside it.
+    pub(crate) fn read(folder: &Path, text: &str) -> Result<Self, ConfigError> {
         let path = folder.join(FILE_NAME);
-        let text = read(&path)?.unwrap_or_default();
-        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Settings {
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Settings {
             path: path.clone(),
             message: error.message().to_owned(),
         })?;
@@ -244,7 +282,22 @@ impl Config {
         config
             .check()
             .map_err(|message| ConfigError::Settings { path, message })?;
+        for file in [&mut config.tls_cert, &mut config.tls_key] {
+            if let Some(file) = file {
+                *file = folder.join(&*file);
+            }
+        }
+        if !is_named_policy(&config.requirements) {
+            let file = folder.join(&config.requirements);
+            config.requirements = file.to_string_lossy().into_owned();
+        }
         Ok(config)
+    }
+
+    /// The certificate and its key that the settings name.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(Tls { certificate, key })
     }
 
     pub(crate) fn templates(&self) -> Limits {
@@ -256,6 +309,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_network()?;
         if !(0.0..=1.0).contains(&self.audit_rate) {
             return Err("`audit_rate` must be from 0 to 1".to_owned());
         }
@@ -334,6 +388,52 @@ impl Config {
         }
         Ok(())
     }
+
+    /// What others are told of the network, and how they reach it.
+    fn check_network(&self) -> Result<(), String> {
+        for (name, text, most) in [
+            ("name", &self.name, LONGEST_NAME),
+            ("operator", &self.operator, LONGEST_NAME),
+            ("rules", &self.rules, LONGEST_RULES),
+        ] {
+            let Some(text) = text else { continue };
+            let odd = |letter: char| letter.is_control() && !(name == "rules" && letter == '\n');
+            if text.trim().is_empty() || text.chars().count() > most || text.contains(odd) {
+                return Err(format!(
+                    "`{name}` must have 1 to {most} characters, and none that is invisible; or leave it out"
+                ));
+            }
+        }
+        if let Some(address) = &self.address
+            && !is_address(address)
+        {
+            return Err(
+                "`address` must be like `https://192.168.1.5:8431`, without a slash at its end; `http://` only on this machine"
+                    .to_owned(),
+            );
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err("`tls_cert` and `tls_key` go together: set both, or none".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether an address can stand in an invitation, and is read from it as it was meant.
+fn is_address(address: &str) -> bool {
+    let invitation = Invitation {
+        address: address.to_owned(),
+        fingerprint: None,
+        token: InvitationToken::from_bytes([0; 16]),
+    };
+    let links = [invitation.link(), invitation.page()];
+    links
+        .iter()
+        .all(|link| link.parse() == Ok(invitation.clone()))
+}
+
+fn is_named_policy(name: &str) -> bool {
+    matches!(name, "public" | "practice")
 }
 
 fn is_origin(text: &str) -> bool {
@@ -368,7 +468,7 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The requirements policy that `--policy` names: `public`, `practice`, or a JSON file.
+/// The requirements policy that a name stands for: `public`, `practice`, or a JSON file.
 pub fn policy(name: &str) -> Result<Policy, ConfigError> {
     match name {
         "public" => Ok(Policy::public()),
@@ -425,6 +525,29 @@ mod tests {
     }
 
     #[test]
+    fn files_that_the_settings_name_are_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "tls_cert = 'a.pem'\ntls_key = '/b.pem'\nrequirements = 'rules.json'";
+        let config = Config::read(folder.path(), text).unwrap();
+        let tls = config.tls().unwrap();
+        assert_eq!(tls.certificate, folder.path().join("a.pem"));
+        assert_eq!(tls.key, Path::new("/b.pem"));
+        assert_eq!(
+            Path::new(&config.requirements),
+            folder.path().join("rules.json")
+        );
+        assert_eq!(load("").unwrap().requirements, "public");
+        for address in [
+            "https://net.example/infera",
+            "https://[fd00::1]:1",
+            "http://localhost:1",
+        ] {
+            let text = format!("address = '{address}'");
+            assert_eq!(load(&text).unwrap().address.as_deref(), Some(address));
+        }
+    }
+
+    #[test]
     fn the_operators_own_prompts_replace_the_built_in_ones() {
         let folder = tempfile::tempdir().unwrap();
         let prompts = || Config::load(folder.path()).unwrap().canary_prompts;
@@ -453,6 +576,18 @@ mod tests {
             ("canary_rate = 0.6", "canary_rate"),
             ("canary_rate = -0.1", "canary_rate"),
             ("most_outvoted = 0", "most_outvoted"),
+            ("name = ' '", "name"),
+            ("name = \"a\\u0007\"", "name"),
+            (&format!("operator = '{}'", "x".repeat(101)), "operator"),
+            (&format!("rules = '{}'", "x".repeat(4001)), "rules"),
+            ("checking = 'sometimes'", "sometimes"),
+            ("listen = 'here'", "socket address"),
+            ("address = '192.168.1.5'", "address"),
+            ("address = 'http://192.168.1.5:8431'", "address"),
+            ("address = 'https://'", "address"),
+            ("address = 'https://a b'", "address"),
+            ("address = 'https://net.example/'", "address"),
+            ("tls_cert = 'a.pem'", "tls_key"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{
-    AdmissionRule, Refusal, RefusalCode, SessionRequest, work_is_done,
+    AdmissionRule, Checking, Refusal, RefusalCode, SessionRequest, Standing, work_is_done,
 };
 use infera_protocol::{Hash, NodeId};
 use tokio::time::Instant;
@@ -119,7 +119,7 @@ impl Challenges {
 /// How much work a node has to do for a session.
 pub(crate) fn work_bits(config: &Config, known: Option<&NodeRow>) -> u8 {
     match config.admission {
-        AdmissionRule::Work if !is_trusted(known) => config.work_bits,
+        AdmissionRule::Work if !is_known_well(known) => config.work_bits,
         AdmissionRule::Work | AdmissionRule::Open | AdmissionRule::Invitation => 0,
     }
 }
@@ -143,30 +143,52 @@ pub(crate) fn admit(
             "The work that a new identity costs is missing or wrong. Ask for a new challenge, or update the node",
         ));
     }
-    // Invitations will be looked at here.
-    if config.admission == AdmissionRule::Invitation && !is_trusted(known) {
+    if config.admission == AdmissionRule::Invitation && !is_known_well(known) {
         return Err(refusal(
-            RefusalCode::NotEligible,
-            "This network takes new nodes by invitation only. Ask its operator",
+            RefusalCode::InvitationNeeded,
+            "This network takes new nodes by invitation only. Ask its operator for an invitation, and join by its link",
         ));
     }
-    let (most, most_new) = match address {
-        Some(_) => (config.nodes_per_address, config.new_nodes_per_address),
-        None => (NODES_FROM_HERE, NODES_FROM_HERE),
-    };
+    if config.checking == Checking::None && !known.is_some_and(|node| node.trusted) {
+        return Err(refusal(
+            RefusalCode::NotEligible,
+            format!(
+                "This network checks no answers and gives jobs only to nodes that its operator trusts. Ask its operator to trust this one: `infera-balancer node trust {}`",
+                request.node
+            ),
+        ));
+    }
     Ok(Opening {
         made: stamp.made,
         instance: request.instance,
         address,
         is_new: known.is_none(),
-        most,
-        most_new,
+        most: match address {
+            Some(_) => config.nodes_per_address,
+            None => NODES_FROM_HERE,
+        },
+        most_new: most_new(config, address),
     })
 }
 
-/// A reference node was named by the operator, and another has shown that it works.
-fn is_trusted(known: Option<&NodeRow>) -> bool {
-    known.is_some_and(|node| node.reference || node.verified > 0)
+/// How many identities that are new may join from an address in an hour.
+pub(crate) fn most_new(config: &Config, address: Option<IpAddr>) -> usize {
+    address.map_or(NODES_FROM_HERE, |_| config.new_nodes_per_address)
+}
+
+/// What the operator lets a node be while nothing is checked: then nobody is a reference.
+pub(crate) fn standing(config: &Config, node: Standing) -> Standing {
+    Standing {
+        reference: node.reference && config.checking == Checking::Always,
+        ..node
+    }
+}
+
+/// The operator has named or invited it, or it has shown that it works.
+fn is_known_well(known: Option<&NodeRow>) -> bool {
+    known.is_some_and(|node| {
+        node.reference || node.trusted || node.joined_ms.is_some() || node.verified > 0
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +216,75 @@ mod tests {
             bytes[at] ^= 1;
             let changed = Hash::from_bytes(bytes);
             assert_eq!(challenges.read(&id(1), &changed, now), None, "byte {at}");
+        }
+    }
+
+    /// Who opens a session, by the rule and by what is known of the node.
+    #[test]
+    fn who_comes_in_as_a_table() {
+        type Known = fn(&mut NodeRow);
+        let plain: Known = |_| {};
+        let member: Known = |node| node.joined_ms = Some(1);
+        let trusted: Known = |node| node.trusted = true;
+        let reference: Known = |node| node.reference = true;
+        let verified: Known = |node| node.verified = 1;
+        let (open, work) = (AdmissionRule::Open, AdmissionRule::Work);
+        let invitation = AdmissionRule::Invitation;
+        let (always, none) = (Checking::Always, Checking::None);
+        let needed = Some(RefusalCode::InvitationNeeded);
+        let not_eligible = Some(RefusalCode::NotEligible);
+        for (admission, checking, known, bits, refused) in [
+            (open, always, None, 0, None),
+            (work, always, None, 9, None),
+            (work, always, Some(plain), 9, None),
+            (work, always, Some(member), 0, None),
+            (work, always, Some(trusted), 0, None),
+            (work, always, Some(verified), 0, None),
+            (invitation, always, None, 0, needed),
+            (invitation, always, Some(plain), 0, needed),
+            (invitation, always, Some(member), 0, None),
+            (invitation, always, Some(reference), 0, None),
+            (invitation, always, Some(verified), 0, None),
+            (open, none, None, 0, not_eligible),
+            (open, none, Some(verified), 0, not_eligible),
+            (open, none, Some(reference), 0, not_eligible),
+            (invitation, none, Some(member), 0, not_eligible),
+            (invitation, none, Some(trusted), 0, None),
+        ] {
+            let config = Config {
+                admission,
+                checking,
+                work_bits: 9,
+                ..Config::default()
+            };
+            let known = known.map(|change| {
+                let mut node = NodeRow::unknown(id(1));
+                change(&mut node);
+                node
+            });
+            let case = format!("{admission:?} {checking:?} {known:?}");
+            assert_eq!(work_bits(&config, known.as_ref()), bits, "{case}");
+            let request = SessionRequest {
+                version: infera_protocol::VERSION,
+                node: id(1),
+                challenge: Hash::from_bytes([1; 32]),
+                signature: infera_protocol::NodeKey::from_secret(&[1; 32])
+                    .sign(Hash::from_bytes([1; 32])),
+                software: String::new(),
+                hardware: infera_protocol::requirements::Hardware::default(),
+                work: 0,
+                instance: None,
+            };
+            let stamp = Stamp {
+                made: 1,
+                work_bits: 0,
+            };
+            let admitted = admit(&config, &request, stamp, known.as_ref(), None);
+            assert_eq!(
+                admitted.err().map(|refusal| refusal.code),
+                refused,
+                "{case}"
+            );
         }
     }
 

@@ -7,6 +7,7 @@ mod body;
 mod bounds;
 mod canaries;
 mod catalog;
+mod certificate;
 pub mod cli;
 mod client_http;
 mod config;
@@ -14,6 +15,7 @@ mod connections;
 mod db;
 mod dispatch;
 mod edges;
+mod invitations;
 mod job;
 mod joining;
 mod keys;
@@ -42,19 +44,29 @@ pub use config::{Config, ConfigError, policy};
 pub use db::{Database, DbError};
 pub use dispatch::Balancer;
 pub use edges::Edges;
-pub use infera_protocol::node_api::AdmissionRule;
+pub use infera_protocol::node_api::{AdmissionRule, Checking, Standing};
+pub use invitations::{
+    InvitationError, Terms, create as create_invitation, revoke as revoke_invitation,
+};
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use server::{Address, ServeError, Server, Tls};
 pub use store::{NodeRow, nodes as list_nodes};
 
-/// Makes a node a reference node, or an ordinary one again.
-pub async fn set_reference(
+/// Lets a node be what the operator says, beside what it is.
+pub async fn trust(
     database: &Database,
     node: infera_protocol::NodeId,
-    reference: bool,
+    standing: Standing,
 ) -> Result<(), DbError> {
     let mut write = database.write().await?;
-    store::set_reference(&mut write, node, reference).await?;
+    store::trust(&mut write, node, standing).await?;
+    write.commit().await
+}
+
+/// Makes it an ordinary node again.
+pub async fn untrust(database: &Database, node: infera_protocol::NodeId) -> Result<(), DbError> {
+    let mut write = database.write().await?;
+    store::untrust(&mut write, node).await?;
     write.commit().await
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use infera_model::{Gguf, Head};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Claim, NodeState, Price, Refusal, Release, claim_digest,
+    AuditCommit, AuditReveal, Claim, NodeState, Price, Refusal, Release, Standing, claim_digest,
 };
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
@@ -408,7 +408,10 @@ fn join(core: &Arc<Core>) -> Vec<Subscription> {
     let mut streams = Vec::new();
     for number in WORKERS.into_iter().chain(REFERENCES) {
         let admission = Admission {
-            reference: REFERENCES.contains(&number),
+            standing: Standing {
+                trusted: false,
+                reference: REFERENCES.contains(&number),
+            },
             meets_requirements: true,
             banned_until_ms: 0,
             verified: 100,

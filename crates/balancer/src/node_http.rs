@@ -17,9 +17,10 @@ use axum::{Json, Router};
 use futures_util::stream::{self, Stream};
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
-    NodeEvent, NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest,
-    WorkRecord, session_digest,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Checking, Claim, Decline,
+    InvitationRequest, Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState,
+    Points, Refusal, RefusalCode, Release, Session, SessionRequest, Standing, WorkRecord,
+    join_digest, session_digest,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{check, met};
@@ -33,6 +34,7 @@ use crate::body::{BodyFault, Caller, Received, discard};
 use crate::bounds::Bounded;
 use crate::db::DbError;
 use crate::dispatch::{Core, check_version, to_the_end, unavailable};
+use crate::invitations;
 use crate::job::{Speeds, refusal};
 use crate::joining;
 use crate::ledger::{self, Account};
@@ -49,6 +51,8 @@ type Shared = State<Arc<Core>>;
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
         .route("/node/v1/challenge", post(challenge))
+        .route("/node/v1/invitation", post(invitation))
+        .route("/node/v1/join", post(join))
         .route("/node/v1/session", post(session))
         .route("/node/v1/state", post(state))
         .route("/node/v1/events", get(events))
@@ -101,6 +105,64 @@ async fn challenge(
     }))
 }
 
+async fn invitation(
+    State(core): Shared,
+    Message {
+        message: request, ..
+    }: Message<InvitationRequest>,
+) -> Result<Json<Invited>, Refused> {
+    check_version(request.version)?;
+    let now_ms = core.edges.now_ms();
+    let row = invitations::look(&core.database, &request.token, now_ms).await?;
+    core.read_models().await;
+    Ok(Json(Invited {
+        network: describe(&core),
+        standing: row.standing,
+        uses_left: row.uses_left(),
+        expires_ms: row.expires_ms,
+    }))
+}
+
+/// Whoever may not join is told so before anything is written.
+async fn join(
+    State(core): Shared,
+    Message {
+        message: request,
+        address,
+    }: Message<JoinRequest>,
+) -> Result<Json<Joined>, Refused> {
+    check_version(request.version)?;
+    let (node, token) = (request.node, request.token);
+    let now = Instant::now();
+    core.challenges
+        .read(&node, &request.challenge, now)
+        .ok_or_else(bad_challenge)?;
+    request
+        .signature
+        .verify(&node, join_digest(&node, &request.challenge, &token))
+        .map_err(|fault| refusal(RefusalCode::BadSignature, fault.to_string()))?;
+    let (database, now_ms) = (&core.database, core.edges.now_ms());
+    let joined = invitations::has_joined(database, &token, node).await;
+    if !joined.map_err(unavailable)? {
+        invitations::look(database, &token, now_ms).await?;
+        let known = store::node(database, node).await.map_err(unavailable)?;
+        if known.is_none() {
+            let address = address::counted(address);
+            let most = joining::most_new(&core.config, address);
+            core.nodes.count_newcomer(address, most, now)?;
+        }
+    }
+    let standing = to_the_end(async move {
+        invitations::join(&core.database, &token, node, &request.software, now_ms).await
+    });
+    let standing = standing.await?;
+    tracing::info!(
+        node = %node.short(), trusted = standing.trusted, reference = standing.reference,
+        "joined by an invitation"
+    );
+    Ok(Json(Joined { standing }))
+}
+
 async fn session(
     State(core): Shared,
     Message {
@@ -135,11 +197,16 @@ async fn session(
     };
     let known = known.await.map_err(unavailable)?;
     let token = hex::encode(core.edges.random::<32>());
+    let standing = Standing {
+        trusted: known.trusted,
+        reference: known.reference,
+    };
+    let standing = joining::standing(&core.config, standing);
     core.nodes.open_session(
         node,
         token_hash(&token),
         Admission {
-            reference: known.reference,
+            standing,
             meets_requirements: met(&rows),
             banned_until_ms: known.banned_until_ms,
             verified: u32::try_from(known.verified).unwrap_or(0),
@@ -151,10 +218,10 @@ async fn session(
         &opening,
         Instant::now(),
     )?;
-    tracing::info!(node = %node.short(), reference = known.reference, meets = met(&rows), "session opened");
+    tracing::info!(node = %node.short(), reference = standing.reference, meets = met(&rows), "session opened");
     Ok(Json(Session {
         token,
-        reference: known.reference,
+        reference: standing.reference,
         policy: core.policy.clone(),
         requirements: rows,
         timeout_ms: core.config.node_timeout.as_millis() as u64,
@@ -220,14 +287,29 @@ async fn models(State(core): Shared, _: Sender) -> Json<Vec<ModelOffer>> {
 }
 
 async fn network(State(core): Shared) -> Json<Network> {
-    let name = core.config.name.as_ref();
-    Json(Network {
-        name: name.unwrap_or(&core.policy.name).clone(),
+    Json(describe(&core))
+}
+
+/// What anybody may know of the network.
+fn describe(core: &Core) -> Network {
+    let config = &core.config;
+    let (workers, references) = core.nodes.count(Instant::now());
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Network {
+        name: config.name.as_ref().unwrap_or(&core.policy.name).clone(),
+        operator: config.operator.clone(),
+        rules: config.rules.clone(),
         policy: core.policy.clone(),
-        models: offers(&core),
-        admission: core.config.admission,
-        ..Network::default()
-    })
+        models: offers(core),
+        checking: config.checking,
+        admission: config.admission,
+        nodes: number(workers + references),
+        references: number(references),
+        references_needed: match config.checking {
+            Checking::None => 0,
+            Checking::Always => number(config.references),
+        },
+    }
 }
 
 fn offers(core: &Core) -> Vec<ModelOffer> {

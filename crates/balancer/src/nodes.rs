@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use infera_protocol::digest::Digest;
-use infera_protocol::node_api::{NodeEvent, NodeState, Offer, Refusal, RefusalCode};
+use infera_protocol::node_api::{NodeEvent, NodeState, Offer, Refusal, RefusalCode, Standing};
 use infera_protocol::{Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -66,6 +66,8 @@ struct LiveNode {
     instance: Option<Hash>,
     address: Option<IpAddr>,
     reference: bool,
+    /// By the operator, whatever it has shown so far.
+    trusted: bool,
     meets_requirements: bool,
     state: Option<NodeState>,
     /// Jobs and audits given since the node last told its free slots.
@@ -99,7 +101,7 @@ struct EventLog {
 /// What opens a session, besides the proof of the key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admission {
-    pub reference: bool,
+    pub standing: Standing,
     pub meets_requirements: bool,
     pub banned_until_ms: i64,
     pub verified: u32,
@@ -210,6 +212,19 @@ impl Nodes {
         self.lock().may_open(node, opening, now, self.timeout)
     }
 
+    /// Counts an identity that is new and joins, or says why it may not.
+    pub(crate) fn count_newcomer(
+        &self,
+        address: Option<IpAddr>,
+        most: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        inner.may_come(address, most, now)?;
+        inner.newcomers(address, now).1 += 1;
+        Ok(())
+    }
+
     /// Opens a session in place of the node's earlier one.
     pub(crate) fn open_session(
         &self,
@@ -231,6 +246,7 @@ impl Nodes {
             instance: None,
             address: None,
             reference: false,
+            trusted: false,
             meets_requirements: false,
             state: None,
             taken: 0,
@@ -255,7 +271,8 @@ impl Nodes {
         live.instance = opening.instance;
         live.address = opening.address;
         let earlier = live.session.replace(token);
-        live.reference = admission.reference;
+        live.reference = admission.standing.reference;
+        live.trusted = admission.standing.trusted;
         live.meets_requirements = admission.meets_requirements;
         live.banned_until_ms = admission.banned_until_ms;
         live.verified = admission.verified;
@@ -270,7 +287,7 @@ impl Nodes {
             inner.sessions.remove(&earlier);
         }
         inner.sessions.insert(token, node);
-        if admission.reference {
+        if admission.standing.reference {
             inner.lost_role.remove(&node);
         }
         drop(inner);
@@ -491,9 +508,15 @@ impl Nodes {
     }
 
     /// How far a node's work is trusted unchecked, from 0 to 1: half of the way with as many
-    /// verified jobs as make it known.
+    /// verified jobs as make it known, and wholly where the operator says so.
     pub(crate) fn record(&self, node: NodeId) -> f64 {
-        let verified = self.lock().nodes.get(&node).map_or(0, |live| live.verified);
+        let (verified, trusted) = match self.lock().nodes.get(&node) {
+            Some(live) => (live.verified, live.trusted),
+            None => (0, false),
+        };
+        if trusted {
+            return 1.0;
+        }
         let known = f64::from(self.trust.newcomer_jobs.max(1));
         f64::from(verified) / (f64::from(verified) + known)
     }
@@ -656,6 +679,7 @@ impl Nodes {
             inner.lost_role.insert(node);
             if let Some(live) = inner.nodes.get_mut(&node) {
                 live.reference = false;
+                live.trusted = false;
             }
         }
         self.end_session(node);
@@ -757,9 +781,9 @@ impl Nodes {
         (here().count() - references, references)
     }
 
-    /// Ends long silent sessions, and those whose node became a reference or stopped being one,
-    /// and forgets nodes that have had no session for long.
-    pub(crate) fn sweep(&self, references: &HashSet<NodeId>, now: Instant) {
+    /// Ends long silent sessions, and those whose node is trusted with more or less than when it
+    /// began, and forgets nodes that have had no session for long.
+    pub(crate) fn sweep(&self, standings: &HashMap<NodeId, Standing>, now: Instant) {
         let ended: Vec<_> = {
             let mut inner = self.lock();
             inner.forget(now);
@@ -769,7 +793,7 @@ impl Nodes {
                 .filter(|(node, live)| {
                     live.session.is_some()
                         && (now.duration_since(live.last_heard) > SESSION_LIFE
-                            || live.reference != references.contains(node))
+                            || live.standing() != standings.get(node).copied().unwrap_or_default())
                 })
                 .map(|(node, _)| *node)
                 .collect()
@@ -828,16 +852,28 @@ impl Inner {
                 ),
             ));
         }
-        if opening.is_new && self.newcomers(opening.address, now).1 >= opening.most_new {
-            return Err(refusal(
-                RefusalCode::TooMuch,
-                format!(
-                    "{} new nodes have joined from this address within an hour, which is as many as this network takes. Try again later",
-                    opening.most_new
-                ),
-            ));
+        if opening.is_new {
+            self.may_come(opening.address, opening.most_new, now)?;
         }
         Ok(())
+    }
+
+    /// Whether one more identity that is new may come from an address.
+    fn may_come(
+        &mut self,
+        address: Option<IpAddr>,
+        most: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if self.newcomers(address, now).1 < most {
+            return Ok(());
+        }
+        Err(refusal(
+            RefusalCode::TooMuch,
+            format!(
+                "{most} new nodes have joined from this address within an hour, which is as many as this network takes. Try again later"
+            ),
+        ))
     }
 
     fn newcomers(&mut self, address: Option<IpAddr>, now: Instant) -> &mut (Instant, usize) {
@@ -911,10 +947,18 @@ impl LiveNode {
         self.banned_until_ms > steady_ms
     }
 
-    /// What it has proved to be is not yet enough to rely on.
+    fn standing(&self) -> Standing {
+        Standing {
+            trusted: self.trusted,
+            reference: self.reference,
+        }
+    }
+
+    /// What it has proved to be is not yet enough to rely on, and the operator has not said so.
     fn is_newcomer(&self, trust: Trust) -> bool {
         let slow = |speed: f64| speed < trust.least_tokens_per_second;
-        self.verified < trust.newcomer_jobs || self.speeds.decode.is_some_and(slow)
+        let known = self.trusted || self.verified >= trust.newcomer_jobs;
+        !known || self.speeds.decode.is_some_and(slow)
     }
 
     /// How many jobs it may have at once, whatever it says.
@@ -923,6 +967,8 @@ impl LiveNode {
             u32::MAX
         } else if self.is_newcomer(trust) {
             1
+        } else if self.trusted {
+            u32::MAX
         } else {
             self.verified.max(1)
         }
@@ -969,6 +1015,10 @@ mod tests {
     use super::*;
 
     const MODEL: ModelId = ModelId::from_bytes([9; 32]);
+    const REFERENCE: Standing = Standing {
+        trusted: false,
+        reference: true,
+    };
 
     fn id(number: u8) -> NodeId {
         NodeId::from_bytes([number; 32])
@@ -988,7 +1038,7 @@ mod tests {
 
     fn admission() -> Admission {
         Admission {
-            reference: false,
+            standing: Standing::default(),
             meets_requirements: true,
             banned_until_ms: 0,
             verified: 10,
@@ -1081,6 +1131,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_that_the_operator_trusts_is_no_newcomer_until_it_is_slow() {
+        let nodes = nodes();
+        let new = |trusted| Admission {
+            verified: 0,
+            standing: Standing {
+                trusted,
+                reference: false,
+            },
+            ..admission()
+        };
+        let _trusted = join(&nodes, 1, new(true), state(4));
+        let _new = join(&nodes, 2, new(false), state(4));
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No), [id(1)]);
+        let first = nodes.take_place(id(1));
+        assert_eq!(
+            found(&nodes, 1, &[], Newcomers::No),
+            [id(1)],
+            "more at once"
+        );
+        drop(first);
+        assert!(nodes.record(id(1)) > 0.99 && nodes.record(id(2)) < 0.01);
+        for _ in 0..20 {
+            nodes.measure(id(1), fast(0.1));
+        }
+        assert_eq!(found(&nodes, 1, &[], Newcomers::No).len(), 2);
+        nodes.sweep(&HashMap::new(), Instant::now());
+        assert!(nodes.subscribe(id(1), None).is_some());
+        let token = Some(hash(1));
+        assert!(
+            nodes.authenticate(token, Instant::now()).is_err(),
+            "its trust has ended"
+        );
+    }
+
+    #[tokio::test]
     async fn a_challenge_opens_one_session() {
         let nodes = nodes();
         let now = Instant::now();
@@ -1163,9 +1248,9 @@ mod tests {
             nodes.send(id(1), &NodeEvent::Reset);
         }
         let later = Instant::now() + SESSION_LIFE + Duration::from_secs(1);
-        nodes.sweep(&HashSet::new(), later);
+        nodes.sweep(&HashMap::new(), later);
         assert_eq!(nodes.lock().nodes.len(), 1, "its session has only ended");
-        nodes.sweep(&HashSet::new(), later);
+        nodes.sweep(&HashMap::new(), later);
         let (here, sessions) = {
             let inner = nodes.lock();
             (inner.nodes.len(), inner.sessions.len())
@@ -1214,7 +1299,7 @@ mod tests {
         let availability = || nodes.availability(MODEL, 100, Instant::now(), 0);
         assert_eq!(availability(), Availability::Nobody);
         let reference = Admission {
-            reference: true,
+            standing: REFERENCE,
             ..admission()
         };
         join(&nodes, 1, reference, state(1));
@@ -1404,7 +1489,7 @@ mod tests {
     async fn references_are_drawn_by_lot_alone() {
         let nodes = nodes();
         let reference = Admission {
-            reference: true,
+            standing: REFERENCE,
             ..admission()
         };
         for number in 1..=4 {
@@ -1432,7 +1517,7 @@ mod tests {
     async fn a_node_that_lost_its_role_is_drawn_no_more_until_it_has_it_again() {
         let nodes = nodes();
         let reference = Admission {
-            reference: true,
+            standing: REFERENCE,
             ..admission()
         };
         let rejoin = |made, admission| {
@@ -1459,9 +1544,9 @@ mod tests {
     async fn becoming_a_reference_ends_the_session() {
         let nodes = nodes();
         let mut stream = join(&nodes, 1, admission(), state(1));
-        nodes.sweep(&HashSet::new(), Instant::now());
+        nodes.sweep(&HashMap::new(), Instant::now());
         assert!(nodes.authenticate(Some(hash(1)), Instant::now()).is_ok());
-        nodes.sweep(&HashSet::from([id(1)]), Instant::now());
+        nodes.sweep(&HashMap::from([(id(1), REFERENCE)]), Instant::now());
         let refusal = nodes
             .authenticate(Some(hash(1)), Instant::now())
             .unwrap_err();

@@ -92,7 +92,7 @@ pub(crate) async fn miss_canary(write: &mut Write<'_>, node: NodeId) -> Result<(
     Ok(())
 }
 
-/// Makes it an ordinary node for a reason, and forfeits what was held.
+/// Makes it an ordinary node, that is not trusted either, for a reason, and forfeits what was held.
 pub(crate) async fn lose_role(
     write: &mut Write<'_>,
     node: NodeId,
@@ -106,7 +106,7 @@ pub(crate) async fn lose_role(
         .post(write, now_ms)
         .await?;
     sqlx::query(
-        "UPDATE nodes SET reference = 0, role_lost = ?1, role_lost_ms = ?2, held_since_ms = NULL,
+        "UPDATE nodes SET reference = 0, trusted = 0, role_lost = ?1, role_lost_ms = ?2, held_since_ms = NULL,
              held_forfeited = held_forfeited + ?3
          WHERE id = ?4",
     )

@@ -73,9 +73,15 @@ impl Server {
         address: SocketAddr,
         tls: Option<Tls>,
     ) -> Result<Self, ServeError> {
-        let fault = |source| ServeError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(fault)?;
-        listener.set_nonblocking(true).map_err(fault)?;
+        Self::on(balancer, listen(address)?, tls).await
+    }
+
+    /// Takes a port that was got by [`listen`].
+    pub(crate) async fn on(
+        balancer: Balancer,
+        listener: TcpListener,
+        tls: Option<Tls>,
+    ) -> Result<Self, ServeError> {
         let tls = match tls {
             None => None,
             Some(Tls { certificate, key }) => {
@@ -149,6 +155,14 @@ impl Server {
         ending.abort();
         outcome.map_err(ServeError::Ended)
     }
+}
+
+/// Takes a port. Nobody is answered before there is a server on it.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let fault = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(fault)?;
+    listener.set_nonblocking(true).map_err(fault)?;
+    Ok(listener)
 }
 
 fn with_limits<A>(

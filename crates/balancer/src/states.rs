@@ -96,6 +96,7 @@ words! {
     VerdictStatus {
         Verified = "verified",
         SampledOut = "sampled_out",
+        NotChecked = "not_checked",
         Pending = "pending",
         Failed = "failed",
     }

@@ -1,8 +1,11 @@
 //! Jobs, attempts, audits and nodes in the database.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use infera_protocol::node_api::{Price, ReferenceFigures, VerdictStatus, WorkKind, WorkRecord};
+use infera_protocol::node_api::{
+    Price, ReferenceFigures, Standing, VerdictStatus, WorkKind, WorkRecord,
+};
 use infera_protocol::{AuditId, AuditReport, Finish, FinishReason, Hash, JobId, NodeId, Task};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,6 +73,10 @@ pub(crate) struct AttemptState {
 pub struct NodeRow {
     pub node: NodeId,
     pub reference: bool,
+    /// The operator trusts it: its answers may go out unchecked.
+    pub trusted: bool,
+    /// When it first joined by an invitation.
+    pub joined_ms: Option<i64>,
     pub software: String,
     pub first_seen_ms: Option<i64>,
     pub last_seen_ms: Option<i64>,
@@ -87,6 +94,33 @@ pub struct NodeRow {
     pub canaries_missed: i64,
     /// Why the balancer made it an ordinary node.
     pub role_lost: Option<String>,
+}
+
+#[cfg(test)]
+impl NodeRow {
+    /// A node of which nothing is known but its id.
+    pub(crate) fn unknown(node: NodeId) -> Self {
+        Self {
+            node,
+            reference: false,
+            trusted: false,
+            joined_ms: None,
+            software: String::new(),
+            first_seen_ms: None,
+            last_seen_ms: None,
+            verified: 0,
+            failures: 0,
+            banned_until_ms: 0,
+            tokens_per_second: None,
+            prefill_tokens_per_second: None,
+            lapses: 0,
+            audits: 0,
+            outvoted: 0,
+            canaries_met: 0,
+            canaries_missed: 0,
+            role_lost: None,
+        }
+    }
 }
 
 /// How a run's output ended, for the job's row.
@@ -698,21 +732,70 @@ pub(crate) async fn see_node(
     node_row(&row)
 }
 
-pub(crate) async fn set_reference(
+/// The operator lets a node be more than it was.
+pub(crate) async fn trust(
     write: &mut Write<'_>,
     node: NodeId,
-    reference: bool,
+    standing: Standing,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO nodes (id, reference) VALUES (?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET reference = ?2, role_lost = NULL, role_lost_ms = NULL,
-             outvoted_lately = 0",
+        "INSERT INTO nodes (id, trusted, reference) VALUES (?1, ?2, ?3)
+         ON CONFLICT (id) DO UPDATE SET trusted = max(trusted, ?2), reference = max(reference, ?3),
+             role_lost = iif(?3, NULL, role_lost), role_lost_ms = iif(?3, NULL, role_lost_ms),
+             outvoted_lately = iif(?3, 0, outvoted_lately)",
     )
     .bind(node.to_string())
-    .bind(reference)
+    .bind(standing.trusted)
+    .bind(standing.reference)
     .execute(&mut **write)
     .await?;
     Ok(())
+}
+
+/// The operator makes it an ordinary node again.
+pub(crate) async fn untrust(write: &mut Write<'_>, node: NodeId) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO nodes (id) VALUES (?1)
+         ON CONFLICT (id) DO UPDATE SET trusted = 0, reference = 0, role_lost = NULL,
+             role_lost_ms = NULL, outvoted_lately = 0",
+    )
+    .bind(node.to_string())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// A node has joined by an invitation. What a failed check or its own reports took from it, only the
+/// operator gives back.
+pub(crate) async fn add_member(
+    write: &mut Write<'_>,
+    node: NodeId,
+    standing: Standing,
+    software: &str,
+    now_ms: i64,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO nodes (id, trusted, reference, software, joined_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET software = ?4, joined_ms = coalesce(joined_ms, ?5),
+             trusted = max(trusted, iif(failures = 0 AND role_lost_ms IS NULL, ?2, 0)),
+             reference = max(reference, iif(failures = 0 AND role_lost_ms IS NULL, ?3, 0))",
+    )
+    .bind(node.to_string())
+    .bind(standing.trusted)
+    .bind(standing.reference)
+    .bind(software.chars().take(100).collect::<String>())
+    .bind(now_ms)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn standing(write: &mut Write<'_>, node: NodeId) -> Result<Standing, DbError> {
+    let row = sqlx::query("SELECT trusted, reference FROM nodes WHERE id = ?")
+        .bind(node.to_string())
+        .fetch_optional(&mut **write)
+        .await?;
+    row.map_or(Ok(Standing::default()), |row| read_standing(&row))
 }
 
 pub(crate) async fn node(database: &Database, node: NodeId) -> Result<Option<NodeRow>, DbError> {
@@ -731,11 +814,15 @@ pub async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
     rows.iter().map(node_row).collect()
 }
 
-pub(crate) async fn references(database: &Database) -> Result<Vec<NodeId>, DbError> {
-    let rows = sqlx::query("SELECT id FROM nodes WHERE reference = 1")
-        .fetch_all(database.read())
-        .await?;
-    rows.iter().map(|row| parse(row, "id")).collect()
+/// The nodes that are more than ordinary ones.
+pub(crate) async fn standings(database: &Database) -> Result<HashMap<NodeId, Standing>, DbError> {
+    let rows =
+        sqlx::query("SELECT id, trusted, reference FROM nodes WHERE trusted = 1 OR reference = 1")
+            .fetch_all(database.read())
+            .await?;
+    rows.iter()
+        .map(|row| Ok((parse(row, "id")?, read_standing(row)?)))
+        .collect()
 }
 
 /// Nodes that the balancer took the role of a reference from.
@@ -779,7 +866,8 @@ pub(crate) async fn add_lapse(
     Ok(until.unwrap_or(steady_ms))
 }
 
-/// An output of this node failed: it is kept from jobs, twice as long each time. Gives until when.
+/// An output of this node failed: it is trusted no more, and kept from jobs, twice as long each time.
+/// Gives until when.
 pub(crate) async fn add_failure(
     write: &mut Write<'_>,
     node: NodeId,
@@ -787,7 +875,7 @@ pub(crate) async fn add_failure(
     steady_ms: i64,
 ) -> Result<i64, DbError> {
     let until: Option<i64> = sqlx::query_scalar(
-        "UPDATE nodes SET failures = failures + 1,
+        "UPDATE nodes SET failures = failures + 1, trusted = 0,
              banned_until_ms = ?1 + (?2 << min(failures, 10)),
              banned_ms = ?2 << min(failures, 10)
          WHERE id = ?3 RETURNING banned_until_ms",
@@ -981,10 +1069,19 @@ fn stored_audit(row: &SqliteRow) -> Result<StoredAudit, DbError> {
     })
 }
 
+fn read_standing(row: &SqliteRow) -> Result<Standing, DbError> {
+    Ok(Standing {
+        trusted: row.try_get("trusted")?,
+        reference: row.try_get("reference")?,
+    })
+}
+
 fn node_row(row: &SqliteRow) -> Result<NodeRow, DbError> {
     Ok(NodeRow {
         node: parse(row, "id")?,
         reference: row.try_get("reference")?,
+        trusted: row.try_get("trusted")?,
+        joined_ms: row.try_get("joined_ms")?,
         software: row.try_get("software")?,
         first_seen_ms: row.try_get("first_seen_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,

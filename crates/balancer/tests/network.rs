@@ -12,6 +12,8 @@ mod conduct;
 mod edge;
 #[path = "network/embeddings.rs"]
 mod embeddings;
+#[path = "network/invitations.rs"]
+mod invitations;
 #[path = "network/nodes.rs"]
 mod nodes;
 #[path = "network/program.rs"]

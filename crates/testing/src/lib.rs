@@ -16,6 +16,7 @@ pub use network::{
     EMBEDDER, MODEL, Network, PRICE, Streamed, chat_body, hasty, patient, read_stream, until,
 };
 pub use node::{
-    SimNode, answer, challenge, code, hardware, http, key, open_session, session_request,
+    SimNode, answer, challenge, code, hardware, http, join_by, join_request, key, open_session,
+    session_request,
 };
 pub use work::{Answer, Work, embedded};

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use infera_balancer::{Balancer, Config, Database, Edges, Server, add_model, create_key};
+use infera_balancer::{
+    Balancer, Config, Database, Edges, Server, Terms, add_model, create_invitation, create_key,
+};
 use infera_model::Head;
 use infera_protocol::node_api::Price;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{NodeId, Profile};
+use infera_protocol::{InvitationToken, NodeId, Profile};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -304,9 +306,20 @@ impl Network {
     }
 
     pub async fn trust(&self, node: NodeId) {
-        infera_balancer::set_reference(&self.database, node, true)
+        let standing = infera_balancer::Standing {
+            reference: true,
+            ..infera_balancer::Standing::default()
+        };
+        infera_balancer::trust(&self.database, node, standing)
             .await
             .unwrap();
+    }
+
+    /// An invitation on these terms.
+    pub async fn invite(&self, terms: &Terms) -> (i64, InvitationToken) {
+        create_invitation(&self.database, &(self.edges)(), terms)
+            .await
+            .unwrap()
     }
 
     /// Two reference nodes that do their work.

@@ -6,15 +6,15 @@ use std::time::Duration;
 use infera_balancer::Edges;
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, NodeEvent, NodeState, Offer,
-    Points, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord, claim_digest,
-    do_work, session_digest,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, JoinRequest, Joined, NodeEvent,
+    NodeState, Offer, Points, Refusal, RefusalCode, Release, Session, SessionRequest, Standing,
+    WorkRecord, claim_digest, do_work, join_digest, session_digest,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Hardware;
 use infera_protocol::{
-    AuditId, AuditReport, AuditSpec, Hash, JobId, JobSpec, ModelId, NodeId, NodeKey, OutputBatch,
-    Profile, VERSION,
+    AuditId, AuditReport, AuditSpec, Hash, InvitationToken, JobId, JobSpec, ModelId, NodeId,
+    NodeKey, OutputBatch, Profile, VERSION,
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Serialize;
@@ -391,6 +391,31 @@ pub fn session_request(key: &NodeKey, challenge: Hash, hardware: Hardware) -> Se
         work: 0,
         instance: None,
     }
+}
+
+/// What a node sends to join by an invitation.
+pub fn join_request(key: &NodeKey, challenge: Hash, token: InvitationToken) -> JoinRequest {
+    JoinRequest {
+        version: VERSION,
+        node: key.id(),
+        challenge,
+        signature: key.sign(join_digest(&key.id(), &challenge, &token)),
+        token,
+        software: "simulated 1".to_owned(),
+    }
+}
+
+/// Joins by an invitation.
+pub async fn join_by(
+    http: &Client,
+    base: &str,
+    key: &NodeKey,
+    token: InvitationToken,
+) -> Result<Standing, Refusal> {
+    let challenge = challenge(http, base, key.id()).await?.challenge;
+    let request = join_request(key, challenge, token);
+    let joined: Joined = answer(http.post(format!("{base}/node/v1/join")).json(&request)).await?;
+    Ok(joined.standing)
 }
 
 pub async fn open_session(

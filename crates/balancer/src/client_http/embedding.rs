@@ -69,7 +69,7 @@ pub(super) async fn embed(
         vectors,
         request.base64,
         prompt_tokens,
-        verdicts(&clients),
+        verdicts(core, &clients),
     ))
 }
 

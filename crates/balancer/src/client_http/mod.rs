@@ -127,6 +127,7 @@ async fn job(
         }
     };
     let mut summary = view.summary();
+    note_waiting(&core, id, &mut summary);
     if let Some(output) = &view.output
         && let Ok(Some(model)) = core.catalog.find(&core.database, view.task.model).await
     {
@@ -147,8 +148,22 @@ async fn receipt(
 ) -> Result<Json<Value>, ApiError> {
     let client = authenticate(&core, &headers).await?;
     let (id, view) = owned_job(&core, &client, &id).await?;
-    let receipt = receipts::receipt(&core.database, id, &view).await;
-    Ok(Json(receipt?))
+    let mut receipt = receipts::receipt(&core.database, id, &view).await?;
+    note_waiting(&core, id, &mut receipt);
+    Ok(Json(receipt))
+}
+
+/// Says of a job whose answer is there what its verdict waits for.
+fn note_waiting(core: &Core, id: JobId, job: &mut Value) {
+    if job["finished_ms"].is_null() {
+        return;
+    }
+    if let Some(live) = core.job(id)
+        && let Some(waiting_for) = core.waiting_for(live.model, &live.verdict.borrow())
+    {
+        job["reason"] = json!(waiting_for.reason());
+        job["waiting_for"] = json!(waiting_for);
+    }
 }
 
 async fn health(State(core): Shared) -> Response {

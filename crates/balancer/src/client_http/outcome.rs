@@ -88,34 +88,41 @@ pub(super) async fn known_verdict(
 }
 
 /// The `infera` object: the worst verdict stands for all jobs of a request.
-pub(super) fn verdicts(clients: &[JobClient]) -> Value {
-    let views: Vec<_> = clients
-        .iter()
-        .map(|client| (client.job.id, client.verdict.borrow().clone()))
-        .collect();
-    let rank = |verdict: VerdictStatus| match verdict {
+pub(super) fn verdicts(core: &Core, clients: &[JobClient]) -> Value {
+    let rank = |view: &VerdictView| match view.verdict {
         VerdictStatus::Failed => 0,
         VerdictStatus::Pending => 1,
-        VerdictStatus::SampledOut => 2,
-        VerdictStatus::Verified => 3,
+        VerdictStatus::NotChecked => 2,
+        VerdictStatus::SampledOut => 3,
+        VerdictStatus::Verified => 4,
     };
-    let Some((_, worst)) = views.iter().min_by_key(|(_, view)| rank(view.verdict)) else {
+    let mut views: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let view = client.verdict.borrow().clone();
+            (rank(&view), of_job(core, client, &view))
+        })
+        .collect();
+    let Some((_, worst)) = views.iter().min_by_key(|(rank, _)| *rank) else {
         return Value::Null;
     };
-    let mut object = json!({
-        "job_id": views.first().map(|(id, _)| *id),
-        "verdict": worst.verdict.word(),
-        "reason": worst.reason,
-    });
+    let mut object = worst.clone();
+    object["job_id"] = views[0].1["job_id"].clone();
     if views.len() > 1 {
-        let jobs = views.iter().map(|(id, view)| {
-            json!({
-                "job_id": id,
-                "verdict": view.verdict.word(),
-                "reason": view.reason,
-            })
-        });
-        object["jobs"] = Value::Array(jobs.collect());
+        object["jobs"] = views.drain(..).map(|(_, view)| view).collect();
+    }
+    object
+}
+
+fn of_job(core: &Core, client: &JobClient, view: &VerdictView) -> Value {
+    let mut object = json!({
+        "job_id": client.job.id,
+        "verdict": view.verdict.word(),
+        "reason": view.reason,
+    });
+    if let Some(waiting_for) = core.waiting_for(client.job.model, view) {
+        object["reason"] = json!(waiting_for.reason());
+        object["waiting_for"] = json!(waiting_for);
     }
     object
 }

@@ -137,7 +137,7 @@ pub(super) async fn generate(
         answering.stream(clients, core).await
     } else {
         tokio::select! {
-            whole = answering.whole(clients) => Ok(Json(whole?).into_response()),
+            whole = answering.whole(&core, clients) => Ok(Json(whole?).into_response()),
             () = core.ending() => Err(shutting_down()),
         }
     }
@@ -145,7 +145,7 @@ pub(super) async fn generate(
 
 impl Answering {
     /// Collects all choices into one answer.
-    async fn whole(mut self, mut clients: Vec<JobClient>) -> Result<Value, ApiError> {
+    async fn whole(mut self, core: &Core, mut clients: Vec<JobClient>) -> Result<Value, ApiError> {
         let until = Instant::now() + self.verdict_wait;
         let collected = clients
             .iter_mut()
@@ -165,7 +165,7 @@ impl Answering {
             })
             .collect();
         let mut whole = self.envelope.whole(&choices, tokens);
-        whole["infera"] = verdicts(&clients);
+        whole["infera"] = verdicts(core, &clients);
         Ok(whole)
     }
 
@@ -192,7 +192,7 @@ impl Answering {
             tokio::select! {
                 // The client has hung up: dropping its jobs tells the nodes.
                 () = sender.closed() => {}
-                _ = self.send_all(&sender, clients) => {}
+                _ = self.send_all(&core, &sender, clients) => {}
                 () = core.ending() => {
                     // A full channel means that the client does not read.
                     let _ = sender.try_send(shutting_down().body().to_string());
@@ -210,6 +210,7 @@ impl Answering {
     /// Sends every chunk. Ends early when the client has gone.
     async fn send_all(
         &mut self,
+        core: &Core,
         sender: &mpsc::Sender<String>,
         mut clients: Vec<JobClient>,
     ) -> Result<(), mpsc::error::SendError<String>> {
@@ -251,7 +252,7 @@ impl Answering {
                     self.send_text(sender, index, "", &logprobs).await?;
                     let mut chunk = self.envelope.chunk(Some((index, Delta::End(reason))));
                     if !open.contains(&true) && !self.wait {
-                        chunk["infera"] = verdicts(&clients);
+                        chunk["infera"] = verdicts(core, &clients);
                     }
                     sender.send(chunk.to_string()).await?;
                 }
@@ -275,7 +276,7 @@ impl Answering {
                 let _ = timeout_at(until, verdict).await;
             }
             let mut chunk = self.envelope.chunk(None);
-            chunk["infera"] = verdicts(&clients);
+            chunk["infera"] = verdicts(core, &clients);
             sender.send(chunk.to_string()).await?;
         }
         sender.send("[DONE]".to_owned()).await

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use infera_protocol::node_api::{Refusal, RefusalCode};
+use infera_protocol::node_api::{Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::requirements::Policy;
 use infera_protocol::{AuditId, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, mpsc, watch};
@@ -24,8 +24,10 @@ use crate::catalog::{Catalog, CatalogError, ServedModel};
 use crate::config::Config;
 use crate::db::{Database, DbError};
 use crate::edges::Edges;
-use crate::job::{Job, LiveJob, Place, Progress, Seeking, Stage, Submission, VerdictView, refusal};
-use crate::joining::Challenges;
+use crate::job::{
+    Job, LiveJob, Place, Progress, Seeking, Stage, Submission, VerdictView, WaitingFor, refusal,
+};
+use crate::joining::{self, Challenges};
 use crate::keys::Client;
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Nodes, Trust};
@@ -179,12 +181,14 @@ impl Balancer {
         let mut round = 0u64;
         loop {
             self.0.read_models().await;
-            match store::references(&self.0.database).await {
-                Ok(references) => {
-                    let references: HashSet<_> = references.into_iter().collect();
-                    self.0.nodes.sweep(&references, Instant::now());
+            match store::standings(&self.0.database).await {
+                Ok(mut standings) => {
+                    for standing in standings.values_mut() {
+                        *standing = joining::standing(&self.0.config, *standing);
+                    }
+                    self.0.nodes.sweep(&standings, Instant::now());
                 }
-                Err(error) => tracing::warn!(%error, "the reference nodes could not be read again"),
+                Err(error) => tracing::warn!(%error, "who is trusted could not be read again"),
             }
             if round.is_multiple_of(120)
                 && let Err(error) = self.0.delete_old_text().await
@@ -282,6 +286,19 @@ impl Core {
         } else if !scarce && models.remove(&model.id) {
             tracing::info!(model = model.name, "there are enough reference nodes again");
         }
+    }
+
+    /// What a job of a model waits for, if its verdict is pending and too few references are here.
+    pub(crate) fn waiting_for(&self, model: ModelId, view: &VerdictView) -> Option<WaitingFor> {
+        let needed = self.config.references;
+        let here = self.nodes.references_here(model, Instant::now()).len();
+        // Until the lottery has drawn it, nobody knows whether it will be checked at all.
+        let drawn = view.stalled || self.config.audit_rate >= 1.0;
+        let waits = view.verdict == VerdictStatus::Pending && drawn && here < needed;
+        waits.then_some(WaitingFor {
+            references_needed: needed,
+            references_here: here,
+        })
     }
 
     pub(crate) fn seeking(&self, now: Instant, patience: Duration) -> Seeking {

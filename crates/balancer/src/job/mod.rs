@@ -78,6 +78,14 @@ pub(crate) struct VerdictView {
     pub stalled: bool,
 }
 
+/// The references that a verdict waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct WaitingFor {
+    pub references_needed: usize,
+    /// Online, with the job's model.
+    pub references_here: usize,
+}
+
 /// A job that the balancer works on, shared by its driver, its nodes' calls and its client.
 pub(crate) struct LiveJob {
     pub id: JobId,
@@ -374,6 +382,15 @@ impl Audits {
 
     pub(crate) fn find(&mut self, id: AuditId) -> Option<&mut Audit> {
         self.drawn.iter_mut().find(|audit| audit.id == id)
+    }
+}
+
+impl WaitingFor {
+    pub(crate) fn reason(&self) -> String {
+        format!(
+            "It waits for reference nodes: {} have to check it, and of those with this model {} are online.",
+            self.references_needed, self.references_here
+        )
     }
 }
 

@@ -305,7 +305,7 @@ async fn by_invitation_nobody_new_comes_in() {
     .await;
     let opened = open_session(&network.http, &network.base, &key(1), hardware()).await;
     let refusal = opened.unwrap_err();
-    assert_eq!(refusal.code, RefusalCode::NotEligible);
+    assert_eq!(refusal.code, RefusalCode::InvitationNeeded);
     assert!(refusal.message.contains("invitation"), "{refusal}");
     SimNode::reference(&network, 2).await;
 }

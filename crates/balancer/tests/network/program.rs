@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use infera_balancer::{Balancer, Config, Database, Edges, Server, Tls};
+use infera_protocol::Invitation;
 use infera_protocol::requirements::Policy;
 use infera_testing::{SimNode, Work, chat_body, hardware, http, key, read_stream, until};
 use serde_json::{Value, json};
@@ -317,4 +318,187 @@ async fn tls_with_certificate_files() {
     let health: Value = client.get(url).send().await.unwrap().json().await.unwrap();
     assert_eq!(health["status"], "ok");
     running.abort();
+}
+
+/// `up` on a free port; what it said until its last step, and its address.
+fn up(folder: &Path, more: &[&str]) -> (Child, String, String) {
+    let mut child = command(folder, &["up"])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    loop {
+        let Some(line) = lines.next() else {
+            let mut fault = String::new();
+            let stderr = child.stderr.as_mut().unwrap();
+            stderr.read_to_string(&mut fault).unwrap();
+            panic!("it ended: {fault}");
+        };
+        let line = line.unwrap();
+        said.push_str(&line);
+        said.push('\n');
+        if line.trim_start().starts_with("curl ") {
+            break;
+        }
+    }
+    let first = said.lines().next().unwrap();
+    let base = first.strip_prefix("Listening on ").unwrap().to_owned();
+    (child, said, base)
+}
+
+fn links(said: &str) -> Vec<Invitation> {
+    let links = said.lines().filter(|line| Invitation::is_meant(line));
+    links.map(|link| link.parse().unwrap()).collect()
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn up_begins_a_network_in_an_empty_folder_and_runs_the_same_one_again() {
+    use infera_protocol::node_api::{Checking, Network};
+
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data");
+    let words = [
+        "--listen",
+        "127.0.0.1:0",
+        "--name",
+        "Lab",
+        "--operator",
+        "Ann",
+        "--checking",
+        "none",
+        "--qr",
+    ];
+    let (mut child, said, base) = up(&folder, &words);
+    assert!(base.starts_with("https://127.0.0.1:"), "{said}");
+    assert!(said.contains('█'), "{said}");
+    let invited = links(&said);
+    assert_eq!(invited.len(), 2, "one invitation in two forms: {said}");
+    assert_eq!(invited[0], invited[1]);
+    assert_eq!(invited[0].address, base);
+    let pem = std::fs::read(folder.join("certificate.pem")).unwrap();
+    let trusting = |pem: &[u8]| {
+        let _ = http();
+        let certificate = reqwest::Certificate::from_pem(pem).unwrap();
+        let client = reqwest::Client::builder().no_proxy();
+        client.tls_certs_only([certificate]).build().unwrap()
+    };
+    let client = trusting(&pem);
+    let url = format!("{base}/node/v1/network");
+    let network: Network = client.get(&url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (network.name.as_str(), network.operator.as_deref()),
+        ("Lab", Some("Ann"))
+    );
+    assert_eq!(network.checking, Checking::None);
+    // The curl line works as it stands.
+    stdout(&run(&folder, &adding(MODEL_FILE, "tiny", "p32")));
+    let curl = said.lines().last().unwrap().trim();
+    let key = curl.split("Bearer ").nth(1).unwrap();
+    let key = key.split('\'').next().unwrap();
+    assert!(
+        key.starts_with("sk-infera-") && curl.contains("--cacert"),
+        "{curl}"
+    );
+    let mut asked = Command::new("sh");
+    asked.arg("-c").arg(curl.replace("NAME", "tiny"));
+    asked.env("no_proxy", "127.0.0.1");
+    if let Ok(output) = asked.output()
+        && output.status.code() != Some(127)
+    {
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(answer.contains("no_eligible_node"), "{answer} {output:?}");
+    }
+    // While it runs, another invitation leads to the same place.
+    let words = ["invite", "create", "--for", "Bob", "--expires", "1h"];
+    let other = links(&stdout(&run(&folder, &words)));
+    assert_eq!(other[0].address, base);
+    assert_eq!(other[0].fingerprint, invited[0].fingerprint);
+    let json = stdout(&run(&folder, &["invite", "list", "--json"]));
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&rows[0]["max_uses"], &rows[0]["trusted"]),
+        (&json!(10), &json!(true))
+    );
+    assert_eq!(
+        (&rows[1]["max_uses"], &rows[1]["label"]),
+        (&json!(1), &json!("Bob"))
+    );
+    end(&mut child);
+
+    // As the folder says, without an option and with the same ones.
+    let (mut child, said, again) = up(&folder, &["--listen", "127.0.0.1:0", "--name", "Lab"]);
+    assert_eq!(again, base, "the port is kept");
+    assert!(
+        links(&said).is_empty() && !said.contains("sk-infera-"),
+        "{said}"
+    );
+    let network: Network = client.get(&url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(network.name, "Lab");
+    assert_eq!(std::fs::read(folder.join("certificate.pem")).unwrap(), pem);
+    end(&mut child);
+    let refused = fault(&run(&folder, &["up", "--name", "Club"]));
+    assert!(refused.contains("balancer.toml"), "{refused}");
+    stdout(&run(&folder, &["invite", "revoke", "2"]));
+    assert!(stdout(&run(&folder, &["invite", "list"])).contains("revoked"));
+    assert!(fault(&run(&folder, &["invite", "revoke", "2"])).contains("invite list"));
+
+    // A certificate from elsewhere takes its place, and the next links name it.
+    let issued = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(folder.join("other.pem"), issued.cert.pem()).unwrap();
+    std::fs::write(
+        folder.join("other-key.pem"),
+        issued.signing_key.serialize_pem(),
+    )
+    .unwrap();
+    let file = folder.join("balancer.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("certificate.pem", "other.pem")
+        .replace("certificate-key.pem", "other-key.pem");
+    std::fs::write(&file, text).unwrap();
+    let (mut child, _, _) = up(&folder, &[]);
+    let client = trusting(issued.cert.pem().as_bytes());
+    assert!(client.get(&url).send().await.unwrap().status().is_success());
+    let newer = links(&stdout(&run(&folder, &["invite", "create"])));
+    assert_ne!(newer[0].fingerprint, invited[0].fingerprint);
+    end(&mut child);
+}
+
+#[test]
+fn an_invitation_needs_an_address_and_its_words_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let refused = fault(&run(&data, &["invite", "create"]));
+    assert!(
+        refused.contains("address = ") && refused.contains("balancer.toml"),
+        "{refused}"
+    );
+    assert!(!data.exists(), "nothing was made");
+    assert!(fault(&run(&data, &["invite", "list"])).contains("no network"));
+    for (option, wrong) in [("--uses", "0"), ("--expires", "7"), ("--expires", "9999d")] {
+        let output = run(&data, &["invite", "create", option, wrong]);
+        assert_eq!(output.status.code(), Some(2), "{option} {wrong}");
+    }
+    std::fs::create_dir(&data).unwrap();
+    let file = data.join("balancer.toml");
+    std::fs::write(&file, "address = 'https://net.example'").unwrap();
+    let public = links(&stdout(&run(&data, &["invite", "create", "--reference"])));
+    assert_eq!(public[0].fingerprint, None, "a proxy has the certificate");
+    let long = "x".repeat(65);
+    let refused = fault(&run(&data, &["invite", "create", "--for", &long]));
+    assert!(refused.contains("64"), "{refused}");
+    let plain = [
+        "up",
+        "--address",
+        "http://10.0.0.1:1",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let other = folder.path().join("other");
+    assert!(fault(&run(&other, &plain)).contains("https://"));
+    assert!(!other.exists(), "nothing was made");
 }
