@@ -488,18 +488,30 @@ await run(async () => {
     await main.getByRole("radio", { name: "Always" }).check();
     await says(page, /Waiting for jobs/);
   });
-  await step("Settings: the network", async () => {
-    const address = main.getByLabel("Address of the network");
-    const before = await address.inputValue();
-    await address.fill("http://net.example");
-    await press("Use this address");
-    await page.getByText(/Plain http:\/\/ can be read/).waitFor();
-    await press("Keep the old one");
-    await address.fill("");
-    await press("Leave the network");
+  await step("Settings: networks", async () => {
+    const { balancer: before } = (await call("state")).settings;
+    const dialog = page.getByRole("dialog");
+    const join = main.getByRole("button", { name: "Join", exact: true });
+    await join.click();
+    const link = dialog.getByLabel("Invitation or address");
+    await link.fill("http://net.example");
+    await link.press("Tab");
+    await dialog.getByText(/plain HTTP/i).waitFor();
+    await link.fill("infera://join?to=net.example&pin=cut");
+    await link.press("Tab");
+    await dialog.getByText(/^The invitation is cut off/).waitFor();
+    await press("Cancel", dialog);
+    await main.getByRole("button", { name: "Leave", exact: true }).click();
+    await press("Stay", dialog);
+    await main.getByRole("button", { name: "Leave", exact: true }).click();
+    await press("Leave", dialog);
     await says(page, /no network is chosen/);
-    await address.fill(before);
-    await press("Use this address");
+    await join.click();
+    await link.fill(before);
+    await link.press("Tab");
+    await dialog.getByText(/^This is /).waitFor();
+    await accessible(page, "joining a network");
+    await press("Join", dialog);
     await says(page, /Waiting for jobs/);
   });
   await step("Settings: copies and links", async () => {

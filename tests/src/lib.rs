@@ -10,6 +10,7 @@ pub mod desktop;
 pub mod engine;
 pub mod npm;
 mod slow_model;
+pub mod up;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use infera_system_tests::desktop::{self, Desktop};
+use infera_system_tests::up::Up;
 use infera_system_tests::{Streamed, World, story, tiny_model};
 use serde_json::{Value, json};
 use xtask::http::Client;
@@ -313,6 +314,39 @@ fn the_window_shows_a_verified_job_pauses_and_survives_what_fails() -> Result<()
     let view = window.find(Some("window"))?;
     assert!(view.is_some(), "the window is no process of its own");
     window.wait_for("Waiting for jobs")?;
+
+    // So does one that was started by a click on an invitation.
+    let friends = Up::start(
+        &world.binaries,
+        &world.data.path().join("friends"),
+        &["--name", "Friends", "--operator", "Ann"],
+    )?;
+    let mut command = Command::new(&world.binaries.desktop);
+    command
+        .args(desktop::arguments(&node))
+        .args(["--", &friends.link]);
+    desktop.furnish(&mut command, world.balancer.url());
+    let mut third = Process::start("the program of a link", command, &node.log())?;
+    let end = third.wait_for_end(LIMIT)?;
+    assert!(end.success(), "{end}");
+    window.wait_for("This is Friends")?;
+    window.wait_for("Run by Ann")?;
+    window.wait_for("A node like any other")?;
+    window.picture("invitation")?;
+    let before = node.status()?["balancer"].clone();
+    assert_eq!(before, world.balancer.url());
+    window.click("dialog[open] footer button.primary")?;
+    window.wait_for("You are in Friends")?;
+    wait::until("the node works for them", LIMIT, || {
+        Ok((node.status()?["balancer"] == *friends.url).then_some(()))
+    })?;
+    window.click("nav a[href='#/settings']")?;
+    window.wait_for("In use")?;
+    window.picture("networks")?;
+    window.press("Use")?;
+    window.click("nav a[href='#/home']")?;
+    window.wait_for("Waiting for jobs")?;
+    wait_until_ready(&node)?;
 
     world.balancer.kill();
     window.wait_for("Cannot reach ")?;

@@ -47,7 +47,12 @@ const FOR_DESKTOP: [Package; 3] = [
     },
 ];
 
-const FOR_TESTS: [Package; 7] = [
+const FOR_TESTS: [Package; 8] = [
+    Package {
+        name: "curl",
+        reason: "asks a network as its operator is told to",
+        present: is_installed,
+    },
     Package {
         name: "libvulkan1",
         reason: "lets the engine find GPUs",

@@ -1,0 +1,76 @@
+//! A network that was begun with one command, as a person begins it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use xtask::network::{Binaries, START_LIMIT};
+use xtask::process::{self, Process};
+use xtask::{Result, wait};
+
+/// What `infera-balancer up` runs, on loopback and with its own certificate.
+pub struct Up {
+    binary: PathBuf,
+    folder: PathBuf,
+    process: Process,
+    /// `https://`, host and port.
+    pub url: String,
+    /// The invitation that it prints.
+    pub link: String,
+    /// The API key that it prints.
+    pub key: String,
+}
+
+impl Up {
+    /// Begins one in an empty folder.
+    pub fn start(binaries: &Binaries, folder: &Path, words: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut command = command(&binaries.balancer, folder, &["up"]);
+        command.args(["--listen", "127.0.0.1:0"]).args(words);
+        let process = Process::start("the network", command, &folder.join("log.txt"))?;
+        let rest = |prefix: &str| process.line_after(prefix, START_LIMIT);
+        Ok(Self {
+            url: rest("Listening on ")?,
+            link: format!("infera://join{}", rest("infera://join")?),
+            key: format!("sk-infera-{}", rest("sk-infera-")?),
+            binary: binaries.balancer.clone(),
+            folder: folder.to_owned(),
+            process,
+        })
+    }
+
+    /// Runs one of the balancer's commands and gives what it prints.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        process::output(command(&self.binary, &self.folder, words))
+    }
+
+    /// Asks it something, as its operator's line with `curl` does; none while it says no.
+    pub fn ask(&self, path: &str, body: &Value) -> Result<Option<Value>> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail", "--max-time", "60", "--cacert"])
+            .arg(self.folder.join("certificate.pem"))
+            .arg("--header")
+            .arg(format!("Authorization: Bearer {}", self.key))
+            .args(["--header", "Content-Type: application/json"])
+            .arg("--data")
+            .arg(body.to_string())
+            .arg(format!("{}{path}", self.url));
+        let answer = curl.output()?;
+        if !answer.status.success() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&answer.stdout)?))
+    }
+
+    /// Asks until it answers.
+    pub fn answer(&self, path: &str, body: &Value) -> Result<Value> {
+        wait::until("the network answers", START_LIMIT, || self.ask(path, body))
+            .map_err(|error| self.process.fault(&error.to_string()))
+    }
+}
+
+fn command(binary: &Path, folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.args(words).arg("--data").arg(folder);
+    command
+}

@@ -1,0 +1,130 @@
+//! A network that begins with one command, and machines that join it by the printed link alone.
+
+use std::path::Path;
+use std::process::Command;
+
+use infera_system_tests::up::Up;
+use infera_system_tests::{MODEL, cost, story, tiny_model};
+use serde_json::Value;
+use xtask::network::{Binaries, START_LIMIT};
+use xtask::process::{self, Process};
+use xtask::{Result, wait};
+
+/// A machine that has the program, and nothing else yet.
+struct Machine<'a> {
+    binaries: &'a Binaries,
+    data: &'a Path,
+}
+
+impl Machine<'_> {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.binaries.node);
+        command.args(words).arg("--data").arg(self.data);
+        command
+    }
+
+    fn with_key(&self, words: &[&str]) -> Command {
+        let mut command = self.command(words);
+        command.arg("--key-file").arg(self.data.join("node.key"));
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Result<String> {
+        process::output(self.command(words))
+    }
+
+    fn join(&self, link: &str) -> Result<String> {
+        process::output(self.with_key(&["join", link, "--yes"]))
+    }
+
+    fn start(&self) -> Result<Process> {
+        let mut command = self.with_key(&["run", "--control", "127.0.0.1:0", "--device", "cpu"]);
+        command.arg("--model").arg(tiny_model());
+        let node = Process::start("the node", command, &self.data.join("log.txt"))?;
+        node.line_after("Control on ", START_LIMIT)?;
+        Ok(node)
+    }
+}
+
+fn serve_tiny_model(network: &Up) -> Result<()> {
+    let file = tiny_model();
+    let words = ["model", "add", &file.to_string_lossy(), "--name", MODEL];
+    let prices = ["--input-price", "100", "--output-price", "400"];
+    network.run(&[&words[..], &prices].concat()).map(drop)
+}
+
+#[test]
+fn one_machine_joins_by_the_link_and_its_unchecked_answer_is_paid() -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let folder = tempfile::tempdir()?;
+    let words = ["--name", "Ours", "--operator", "Ann", "--checking", "none"];
+    let network = Up::start(&binaries, &folder.path().join("network"), &words)?;
+    serve_tiny_model(&network)?;
+    let data = folder.path().join("machine");
+    let machine = Machine {
+        binaries: &binaries,
+        data: &data,
+    };
+
+    // What a mail program does to a link is told from a network that says no.
+    let cut = machine.join(&network.link[..network.link.len() - 4]);
+    let cut = cut.unwrap_err().to_string();
+    assert!(cut.contains("cut off"), "{cut}");
+    let seen = machine.join(&network.link)?;
+    for words in ["Ours", "Ann", MODEL, "not checked"] {
+        assert!(
+            seen.to_lowercase().contains(&words.to_lowercase()),
+            "{words}: {seen}"
+        );
+    }
+    let _node = machine.start()?;
+    let answer = network.answer("/v1/chat/completions", &story(1, 20))?;
+    assert_eq!(answer["infera"]["verdict"], "not_checked", "{answer}");
+    let cost = cost(&answer["usage"])?;
+    wait::until("it is paid", START_LIMIT, || {
+        let points: Value = serde_json::from_str(&machine.run(&["points", "--json"])?)?;
+        let confirmed = points["confirmed"].as_i64().unwrap_or(0);
+        Ok((confirmed > 0 && confirmed <= cost).then_some(()))
+    })?;
+    let invitations: Value = serde_json::from_str(&network.run(&["invite", "list", "--json"])?)?;
+    assert_eq!(invitations[0]["uses"], 1, "{invitations}");
+    let nodes: Value = serde_json::from_str(&network.run(&["node", "list", "--json"])?)?;
+    assert_eq!(nodes[0]["trusted"], true, "{nodes}");
+
+    // It leaves, and its books stay.
+    let networks = machine.run(&["network", "list"])?;
+    assert!(networks.contains("Ours"), "{networks}");
+    machine.run(&["network", "leave", &network.url])?;
+    wait::until("it has left", START_LIMIT, || {
+        let status: Value = serde_json::from_str(&machine.run(&["status", "--json"])?)?;
+        Ok((status["state"]["summary"]["summary"] == "no_balancer").then_some(()))
+    })?;
+    let history: Value = serde_json::from_str(&machine.run(&["history", "--json"])?)?;
+    assert_eq!(history[0]["verdict"], "not_checked", "{history}");
+    Ok(())
+}
+
+#[test]
+fn an_answer_without_references_says_what_it_waits_for() -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let folder = tempfile::tempdir()?;
+    let network = Up::start(
+        &binaries,
+        &folder.path().join("network"),
+        &["--name", "Two"],
+    )?;
+    serve_tiny_model(&network)?;
+    let data = folder.path().join("machine");
+    let machine = Machine {
+        binaries: &binaries,
+        data: &data,
+    };
+    let seen = machine.join(&network.link)?;
+    assert!(seen.contains("0 of 2"), "{seen}");
+    let _node = machine.start()?;
+    let answer = network.answer("/v1/chat/completions", &story(1, 20))?;
+    let waits = &answer["infera"]["waiting_for"];
+    assert_eq!(waits["references_needed"], 2, "{answer}");
+    assert_eq!(waits["references_here"], 0, "{answer}");
+    Ok(())
+}
