@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import {
+  accessible,
   ask,
   call,
   close,
@@ -490,7 +491,6 @@ await run(async () => {
   });
   await step("Settings: networks", async () => {
     const { balancer: before } = (await call("state")).settings;
-    const dialog = page.getByRole("dialog");
     const join = main.getByRole("button", { name: "Join", exact: true });
     await join.click();
     const link = dialog.getByLabel("Invitation or address");

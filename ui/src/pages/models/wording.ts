@@ -115,14 +115,16 @@ export function downloadOf(entry: CatalogueEntry, downloads: Download[]): Downlo
   return downloads.find(({ id, url }) => id === entry.id || entry.sources.includes(url));
 }
 
-/** Both with the same number of decimals, so that they can be compared. */
-export function priceWords({ input, output }: Price): string {
+/** What the network pays. */
+export function priceWords(price: Price): string {
+  return t("models.price", perThousand(price));
+}
+
+/** For 1,000 tokens, both with the same number of decimals, so that they can be compared. */
+export function perThousand({ input, output }: Price): Record<keyof Price, string> {
   const prices = { output: output * 1000, input: input * 1000 };
   const digits = decimals(Object.values(prices));
-  return t("models.price", {
-    output: pointsIn(digits, prices.output),
-    input: pointsIn(digits, prices.input),
-  });
+  return { output: pointsIn(digits, prices.output), input: pointsIn(digits, prices.input) };
 }
 
 /** What is wrong with an address. */
