@@ -8,6 +8,7 @@
 pub mod api;
 mod commands;
 mod consumption;
+mod joining;
 mod obstacles;
 mod owner;
 mod refusal;
@@ -165,7 +166,10 @@ impl App {
         let folder = config.data.folder().clone();
         let roots = folder.take_certificates(config.ca_file.as_deref())?;
         let mut preferences = Preferences::read(&folder.settings())?;
-        if config.overrides.apply(&mut preferences) {
+        if config
+            .overrides
+            .apply(&mut preferences, config.clock.now_ms())
+        {
             preferences.write(&folder.settings())?;
         }
         let models_folder = config
@@ -724,10 +728,15 @@ impl Overrides {
     }
 
     /// Whether anything changed.
-    fn apply(self, preferences: &mut Preferences) -> bool {
+    fn apply(self, preferences: &mut Preferences, now_ms: i64) -> bool {
         let before = preferences.clone();
+        let address = self.balancer.or(preferences.settings.balancer.clone());
+        if let Some(address) = address
+            && let Err(error) = preferences.settings.activate(&address, now_ms)
+        {
+            tracing::warn!(%error, "the network stays as it was");
+        }
         let Settings {
-            balancer,
             models,
             devices,
             jobs_at_once,
@@ -737,9 +746,6 @@ impl Overrides {
         if let Some(agreed) = self.agreed {
             preferences.setup.agreed = agreed;
             preferences.setup.finished |= agreed;
-        }
-        if self.balancer.is_some() {
-            *balancer = self.balancer;
         }
         if let Some(paths) = self.models {
             *models = paths
