@@ -37,6 +37,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
     AppState {
         state: state.clone(),
         preset: None,
+        invitation: None,
         node: Some(NodeSnapshot {
             node: NodeId::from_bytes([1; 32]),
             software: "infera 0".to_owned(),

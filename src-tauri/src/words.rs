@@ -216,6 +216,7 @@ impl Language {
             Summary::TurnedAway { why } => say(match why {
                 TurnedAway::IdentityInUse => "summary.turned_away.identity_in_use",
                 TurnedAway::TooMuch => "summary.turned_away.too_much",
+                TurnedAway::InvitationNeeded => "summary.turned_away.invitation_needed",
             }),
             Summary::Loading { model, percent } => self.say(
                 "summary.loading",

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
-    NodeEvent, NodeState, Points, Refusal, RefusalCode, Release, Session, SessionRequest,
-    WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
+    Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState, Points, Refusal,
+    RefusalCode, Release, Session, SessionRequest, WorkRecord,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch};
@@ -23,6 +23,9 @@ pub trait BalancerLink: Send + Sync + 'static {
     /// The address, for messages.
     fn url(&self) -> &str;
     fn challenge(&self, request: ChallengeRequest) -> Call<Challenge>;
+    /// What an invitation is worth, without a session.
+    fn invitation(&self, request: InvitationRequest) -> Call<Invited>;
+    fn join(&self, request: JoinRequest) -> Call<Joined>;
     fn open_session(&self, request: SessionRequest) -> Call<Session>;
     /// Who it is, without a session.
     fn network(&self) -> Call<Network>;

@@ -28,6 +28,9 @@ pub struct JobsQuery {
     pub verdict: Option<VerdictStatus>,
     /// Only jobs, or only audits; none for both.
     pub kind: Option<WorkKind>,
+    /// Only work for the network of this address; none for all.
+    #[ts(optional)]
+    pub network: Option<String>,
     /// Begun at this Unix time in milliseconds or later.
     pub since_ms: Option<i64>,
     /// Begun before it.
@@ -90,15 +93,18 @@ pub struct JobRow {
     pub tokens_per_second: Option<f32>,
     /// What computed it: an adapter's id, or `cpu`. None where this program did not see it.
     pub device: Option<String>,
+    /// The address of the network that it was done for. None for what was done before that was kept.
+    pub network: Option<String>,
 }
 
 impl JobRow {
-    /// What the balancer tells of a piece of work, and nothing else.
-    pub fn told(record: WorkRecord) -> Self {
+    /// What a network's balancer tells of a piece of work, and nothing else.
+    pub fn told(record: WorkRecord, network: &str) -> Self {
         Self {
             record,
             tokens_per_second: None,
             device: None,
+            network: Some(network.to_owned()),
         }
     }
 }
@@ -116,17 +122,22 @@ pub enum Period {
 }
 
 /// How finely to sum up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct EarningsQuery {
     /// How long each bucket is.
     pub period: Period,
+    /// Only what the network of this address paid; none for the active one, or for all while there
+    /// is none.
+    #[ts(optional)]
+    #[serde(default)]
+    pub network: Option<String>,
 }
 
 /// Points over time. The totals are the sum of the buckets and `unlisted`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
 pub struct Earnings {
-    /// All that this node has earned, as far as this machine and the balancer know.
+    /// All that this node has earned there, as far as this machine and the balancer know.
     pub total: PointSums,
     /// Oldest first, without gaps, to the current one.
     pub buckets: Vec<EarningsBucket>,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
-    NodeEvent, NodeState, Points, ReferenceFigures, Refusal, RefusalCode, Release, Session,
-    SessionRequest, WorkRecord,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
+    Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState, Points,
+    ReferenceFigures, Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::balancer_link::{BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token};
 use crate::own_certificates;
+pub use crate::own_certificates::Trust;
 use crate::sse::SseParser;
 use crate::unreachable::Unreachable;
 
@@ -27,6 +28,8 @@ use crate::unreachable::Unreachable;
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// So much is told of what is wrong with one.
 const MAX_FAULT_CHARS: usize = 150;
+/// Longer rules nobody reads.
+const LONGEST_RULES: usize = 10_000;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
@@ -53,8 +56,7 @@ pub enum BadUrl {
 }
 
 impl HttpLink {
-    /// `extra_roots` are PEM certificates to trust beside the system's.
-    pub fn new(url: &str, extra_roots: Option<&[u8]>) -> Result<Self, BadUrl> {
+    pub fn new(url: &str, trust: Trust<'_>) -> Result<Self, BadUrl> {
         let (base, loopback) = checked(url)?;
         // Another part of the program may have chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -67,8 +69,8 @@ impl HttpLink {
         if loopback {
             builder = builder.no_proxy();
         }
-        if let Some(pem) = extra_roots {
-            let tls = own_certificates::trusting(pem).map_err(BadUrl::Tls)?;
+        if trust != Trust::default() {
+            let tls = own_certificates::trusting(trust).map_err(BadUrl::Tls)?;
             builder = builder.tls_backend_preconfigured(tls);
         }
         let client = builder
@@ -129,6 +131,15 @@ impl BalancerLink for HttpLink {
 
     fn challenge(&self, request: ChallengeRequest) -> Call<Challenge> {
         self.post("challenge", None, &request)
+    }
+
+    fn invitation(&self, request: InvitationRequest) -> Call<Invited> {
+        let answer = self.post::<Invited>("invitation", None, &request);
+        Box::pin(async move { answer.await.map(Foreign::shown) })
+    }
+
+    fn join(&self, request: JoinRequest) -> Call<Joined> {
+        self.post("join", None, &request)
     }
 
     fn open_session(&self, request: SessionRequest) -> Call<Session> {
@@ -262,9 +273,21 @@ impl Foreign for Network {
         Self {
             name: self.name.shown(),
             operator: self.operator.map(Foreign::shown),
-            rules: self.rules.map(Foreign::shown),
+            rules: self.rules.map(|rules| {
+                let rules: String = rules.chars().take(LONGEST_RULES).collect();
+                shown::text(&rules).into_owned()
+            }),
             policy: self.policy.shown(),
             models: self.models.shown(),
+            ..self
+        }
+    }
+}
+
+impl Foreign for Invited {
+    fn shown(self) -> Self {
+        Self {
+            network: self.network.shown(),
             ..self
         }
     }
@@ -312,6 +335,11 @@ impl Foreign for NodeEvent {
             other => other,
         }
     }
+}
+
+/// The whole address in the one way that it is kept and compared.
+pub(crate) fn normal(url: &str) -> Result<String, BadUrl> {
+    checked(url).map(|(base, _)| base)
 }
 
 /// The address without a trailing slash, and whether it is this machine.

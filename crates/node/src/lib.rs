@@ -25,6 +25,7 @@ pub mod local_engine;
 pub mod logging;
 pub mod look_up;
 pub mod model_fault;
+pub mod networks;
 mod node;
 mod node_config;
 mod own_certificates;

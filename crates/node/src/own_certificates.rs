@@ -1,27 +1,60 @@
-//! TLS with a network's own certificates, which its operator gives out as a file.
+//! TLS with what a network's operator gives out: certificates as a file, or the fingerprint of one
+//! in an invitation.
 
 use std::sync::Arc;
 
+use infera_protocol::Fingerprint;
+use ring::digest::{SHA256, digest};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use rustls_platform_verifier::Verifier;
 
-/// Trusts these PEM certificates beside the system's, as roots and as themselves.
-pub(crate) fn trusting(pem: &[u8]) -> Result<ClientConfig, String> {
-    let own: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
-    if own.is_empty() {
+/// What a balancer's certificate is known by, beside the system's authorities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trust<'a> {
+    /// PEM certificates.
+    pub roots: Option<&'a [u8]>,
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> Trust<'a> {
+    /// The PEM certificates of a file, and no one key.
+    pub(crate) fn in_file(pem: &'a [u8]) -> Self {
+        Self {
+            roots: Some(pem),
+            fingerprint: None,
+        }
+    }
+}
+
+/// The network's certificate is not the one that its invitation named, and nobody vouches for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate's key is another than the invitation's")]
+pub(crate) struct KeyChanged;
+
+/// Trusts these beside the system's authorities: certificates as roots and as themselves, and
+/// whatever has the fingerprint's key.
+pub(crate) fn trusting(trust: Trust<'_>) -> Result<ClientConfig, String> {
+    let own: Vec<_> = match trust.roots {
+        None => Vec::new(),
+        Some(pem) => CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?,
+    };
+    if trust.roots.is_some() && own.is_empty() {
         return Err("there is none in it".to_owned());
     }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = OwnCertificates::new(own, Arc::clone(&provider));
+    let provider = Arc::new(default_provider());
+    let verifier = OwnCertificates::new(own, trust.fingerprint, Arc::clone(&provider));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -33,11 +66,12 @@ pub(crate) fn trusting(pem: &[u8]) -> Result<ClientConfig, String> {
 }
 
 /// What `openssl req -x509` makes is its own authority and often names no host, both of which the
-/// usual checks refuse of a server. Its owner's file names this very certificate, and only the
-/// holder of its key can show it: that is more than a name says.
+/// usual checks refuse of a server. Its owner's file names this very certificate, or an invitation
+/// its key, and only the holder of the key can show it: that is more than a name or a date says.
 #[derive(Debug)]
 struct OwnCertificates {
     own: Vec<CertificateDer<'static>>,
+    pin: Option<Fingerprint>,
     /// By these as authorities, then by the system's. The system is not asked to take further roots:
     /// not every Windows can, and a container may have none to add to.
     usual: Vec<Arc<dyn ServerCertVerifier>>,
@@ -45,7 +79,11 @@ struct OwnCertificates {
 }
 
 impl OwnCertificates {
-    fn new(own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Self {
+    fn new(
+        own: Vec<CertificateDer<'static>>,
+        pin: Option<Fingerprint>,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(own.iter().cloned());
         let by_own =
@@ -61,6 +99,7 @@ impl OwnCertificates {
         }
         Self {
             own,
+            pin,
             usual,
             provider,
         }
@@ -79,6 +118,9 @@ impl ServerCertVerifier for OwnCertificates {
         if self.own.iter().any(|own| own == end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
+        if self.pin.is_some() && fingerprint(end_entity).ok() == self.pin {
+            return Ok(ServerCertVerified::assertion());
+        }
         let mut refusal = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for verifier in &self.usual {
             match verifier.verify_server_cert(
@@ -91,6 +133,11 @@ impl ServerCertVerifier for OwnCertificates {
                 Ok(verified) => return Ok(verified),
                 Err(error) => refusal = more_telling(refusal, error),
             }
+        }
+        if self.pin.is_some() {
+            refusal = Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
+                KeyChanged,
+            ))));
         }
         Err(refusal)
     }
@@ -120,6 +167,16 @@ impl ServerCertVerifier for OwnCertificates {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+/// Of a certificate's public key.
+fn fingerprint(certificate: &CertificateDer<'_>) -> Result<Fingerprint, Error> {
+    let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    let hash = digest(&SHA256, key.as_ref());
+    let bytes = hash.as_ref().try_into();
+    bytes
+        .map(Fingerprint::from_bytes)
+        .map_err(|_| Error::General("SHA-256 has another length".to_owned()))
 }
 
 /// Of two refusals the one that says more than that the issuer is unknown, or that a system has a
@@ -166,7 +223,15 @@ mod tests {
 
     fn verify(own: &[&CertificateDer<'static>], shown: &CertificateDer<'_>) -> Result<(), Error> {
         let own = own.iter().map(|&one| one.clone()).collect();
-        OwnCertificates::new(own, Arc::new(ring::default_provider()))
+        verify_with(own, None, shown)
+    }
+
+    fn verify_with(
+        own: Vec<CertificateDer<'static>>,
+        pin: Option<Fingerprint>,
+        shown: &CertificateDer<'_>,
+    ) -> Result<(), Error> {
+        OwnCertificates::new(own, pin, Arc::new(default_provider()))
             .verify_server_cert(
                 shown,
                 &[],
@@ -218,7 +283,51 @@ mod tests {
 
     #[test]
     fn a_file_without_a_certificate_is_refused() {
-        assert!(trusting(b"").is_err());
-        assert!(trusting(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n").is_err());
+        for pem in [
+            "",
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+        ] {
+            assert!(trusting(Trust::in_file(pem.as_bytes())).is_err());
+        }
+    }
+
+    /// As a network makes it for itself.
+    fn self_signed(host: &str, key: &KeyPair, year: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year + 1, 1, 1);
+        params.self_signed(key).unwrap().into()
+    }
+
+    fn of(key: &KeyPair) -> Fingerprint {
+        let hash = digest(&SHA256, &rcgen::PublicKeyData::subject_public_key_info(key));
+        Fingerprint::from_bytes(hash.as_ref().try_into().unwrap())
+    }
+
+    #[test]
+    fn a_pinned_key_counts_for_more_than_name_and_date() {
+        let key = KeyPair::generate().unwrap();
+        for (host, year) in [(HOST, 2020), ("other.example", 2050)] {
+            let shown = self_signed(host, &key, year);
+            assert_eq!(fingerprint(&shown), Ok(of(&key)));
+            verify_with(Vec::new(), Some(of(&key)), &shown).unwrap();
+            verify_with(Vec::new(), None, &shown).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn another_key_is_refused_by_its_own_words_unless_an_authority_vouches_for_it() {
+        let (pinned, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let pin = Some(of(&pinned));
+        let refusal = verify_with(Vec::new(), pin, &self_signed(HOST, &other, 2020)).unwrap_err();
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = &refusal else {
+            panic!("{refusal}");
+        };
+        assert!(why.is::<KeyChanged>(), "{refusal}");
+        let authority = authority("trusted");
+        let own = vec![authority.certificate.clone()];
+        verify_with(own, pin, &issued_for(HOST, &authority)).unwrap();
+        // What is no certificate at all.
+        verify_with(Vec::new(), pin, &CertificateDer::from(vec![1, 2, 3])).unwrap_err();
     }
 }

@@ -241,12 +241,16 @@ impl SessionTask {
             Some(TurnedAway::IdentityInUse)
         } else if error.is(RefusalCode::TooMuch) {
             Some(TurnedAway::TooMuch)
+        } else if error.is(RefusalCode::InvitationNeeded) {
+            Some(TurnedAway::InvitationNeeded)
         } else {
             None
         };
         let retry_in = match turned_away {
             Some(TurnedAway::IdentityInUse) => TURNED_AWAY,
-            Some(TurnedAway::TooMuch) => TURNED_AWAY + backoff.next_delay(),
+            Some(TurnedAway::TooMuch | TurnedAway::InvitationNeeded) => {
+                TURNED_AWAY + backoff.next_delay()
+            }
             None => backoff.next_delay(),
         };
         self.events

@@ -280,6 +280,8 @@ pub enum TurnedAway {
     IdentityInUse,
     /// It takes no more from this address.
     TooMuch,
+    /// It takes new nodes by invitation only.
+    InvitationNeeded,
 }
 
 /// A device that computes, and what it does.
@@ -646,7 +648,7 @@ impl Summary {
             | Self::ModelsBroken { .. }
             | Self::NotServed { .. }
             | Self::TurnedAway {
-                why: TurnedAway::IdentityInUse,
+                why: TurnedAway::IdentityInUse | TurnedAway::InvitationNeeded,
             } => StateKind::NeedsYou,
             Self::ReadingHardware
             | Self::Unreachable { .. }
@@ -722,6 +724,9 @@ impl Summary {
                 TurnedAway::TooMuch => {
                     "Not getting jobs: the network takes no more from your internet address now"
                 }
+                TurnedAway::InvitationNeeded => {
+                    "Not getting jobs: the network takes new nodes by invitation only"
+                }
             }
             .to_owned(),
             Self::Loading { model, percent } => format!("Loading {model}: {percent} %"),
@@ -791,6 +796,9 @@ impl Summary {
                 }
                 TurnedAway::TooMuch => {
                     "Nothing to do: it tries again by itself. If you run many nodes here, end some"
+                }
+                TurnedAway::InvitationNeeded => {
+                    "Ask the network's operator for an invitation, and join by it"
                 }
             },
             _ => return None,

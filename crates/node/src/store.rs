@@ -277,8 +277,8 @@ impl Store {
             sqlx::query(
                 "INSERT INTO work (kind, id, attempt, model, model_name, input_tokens, output_tokens,
                     started_ms, finished_ms, tokens_per_second, verdict, reason, points, forfeited,
-                    findings, device)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    findings, device, network)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT DO UPDATE SET
                     model_name = CASE excluded.model_name WHEN '' THEN model_name ELSE excluded.model_name END,
                     input_tokens = max(input_tokens, excluded.input_tokens),
@@ -293,7 +293,10 @@ impl Store {
                     points = CASE WHEN excluded.verdict = 'pending' AND (verdict <> 'pending' OR excluded.points = 0) THEN points ELSE excluded.points END,
                     forfeited = coalesce(excluded.forfeited, forfeited),
                     findings = CASE excluded.findings WHEN '[]' THEN findings ELSE excluded.findings END,
-                    device = coalesce(device, excluded.device)",
+                    device = coalesce(device, excluded.device),
+                    network = coalesce(network, excluded.network)
+                 -- No network changes what another one told.
+                 WHERE network IS NULL OR network IS excluded.network",
             )
             .bind(to_word(&record.kind))
             .bind(record.id)
@@ -310,11 +313,18 @@ impl Store {
             .bind(record.points)
             .bind(record.forfeited)
             .bind(to_json(&record.references))
-            .bind(entry.device),
+            .bind(entry.device)
+            .bind(entry.network),
         )
         .await?;
         self.work.send_replace(());
         Ok(())
+    }
+
+    /// What was done before networks were told apart was done for this one.
+    pub async fn adopt_work(&self, network: &str) -> Result<(), StoreError> {
+        let adopted = sqlx::query("UPDATE work SET network = ? WHERE network IS NULL");
+        self.execute(adopted.bind(network.to_owned())).await
     }
 
     /// Changes whenever work was recorded.
@@ -394,6 +404,7 @@ pub(crate) fn job_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
         },
         tokens_per_second: row.try_get("tokens_per_second")?,
         device: row.try_get("device")?,
+        network: row.try_get("network")?,
     })
 }
 

@@ -5,8 +5,11 @@
 use std::error::Error;
 use std::io;
 
+use rustls::{CertificateError, OtherError};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+use crate::own_certificates::KeyChanged;
 
 /// The cause that a person can do something about, in place of a library's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
@@ -36,6 +39,12 @@ pub enum Unreachable {
         /// What is wrong with it, in the words of the TLS library.
         detail: String,
     },
+    /// Its key is another than the invitation named, and no authority vouches for it: the network has
+    /// a new key, or somebody stands in its place.
+    #[error(
+        "its certificate has changed since you were invited, and no authority vouches for the new one. Ask its operator whether that is right, and for a new invitation"
+    )]
+    CertificateChanged,
     /// A balancer or what stands before it is in trouble.
     #[error("it answered with status {status}")]
     Failing {
@@ -96,6 +105,11 @@ impl Unreachable {
             return match error {
                 rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
                     Some(Self::PlainHttp)
+                }
+                rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))
+                    if why.is::<KeyChanged>() =>
+                {
+                    Some(Self::CertificateChanged)
                 }
                 rustls::Error::InvalidCertificate(fault) => Some(Self::Certificate {
                     detail: fault.to_string(),

@@ -126,7 +126,7 @@ pub struct InvitationRequest {
 }
 
 /// What an invitation lets its bearer become, and what the network is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Invited {
     /// What anybody may know of the network.
     pub network: Network,
@@ -217,7 +217,8 @@ pub struct NodeState {
 }
 
 /// What a network tells of itself before a node joins.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, TS)]
+#[ts(rename = "PublicNetwork")]
 pub struct Network {
     /// By the operator, for people.
     pub name: String,

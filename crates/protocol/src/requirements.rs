@@ -9,7 +9,7 @@ const GIB: u64 = 1 << 30;
 const MB: u64 = 1_000_000;
 
 /// What a network asks of a node. A field that is absent asks for nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// `public`, `practice`, or a name by the operator.
@@ -29,7 +29,7 @@ pub struct Policy {
 }
 
 /// Which GPU is enough. Any Apple M-series GPU may be, or a GPU with memory of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct GpuNeed {
     /// Memory that only the GPU has; a card with up to a twelfth less passes, since drivers keep

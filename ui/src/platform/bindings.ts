@@ -508,7 +508,7 @@ id: string,
  * What is new of it.
  */
 update: ChatEvent, };
-export type AppState = { invitation: string | null, 
+export type AppState = { 
 /**
  * What the window's bar, the tray and the command line say first.
  */
@@ -631,7 +631,7 @@ name: string,
 text: string, };
 export type ByAddress = { 
 /**
- * As a person writes it, with or without a scheme.
+ * As a person writes it, with or without a scheme; or an invitation to it, in either form.
  */
 address: string, };
 export type ById = { 
@@ -990,7 +990,7 @@ micro_points: number,
 jobs: number, };
 export type Earnings = { 
 /**
- * All that this node has earned, as far as this machine and the balancer know.
+ * All that this node has earned there, as far as this machine and the balancer know.
  */
 total: PointSums, 
 /**
@@ -1034,7 +1034,12 @@ export type EarningsQuery = {
 /**
  * How long each bucket is.
  */
-period: Period, };
+period: Period, 
+/**
+ * Only what the network of this address paid; none for the active one, or for all while there
+ * is none.
+ */
+network?: string, };
 export type EngineStatus = { "state": "off" } | { "state": "loading", 
 /**
  * What is loaded of the weights; what counts is the share.
@@ -1150,7 +1155,7 @@ cause: HistoryFault,
 /**
  * What the database says, and what to do.
  */
-detail: string, } | { "why": "invitation", fault: InvitationFault, detail: string } | { "why": "network_silent", url: string, reason: Unreachable } | { "why": "not_joined" } | { "why": "too_many_networks", most: number } | { "why": "model_broken", 
+detail: string, } | { "why": "model_broken", 
 /**
  * Its name, as in `InstalledModel.name`.
  */
@@ -1174,7 +1179,27 @@ fault: AddressFault,
 /**
  * The same with the address, and how to write it.
  */
-detail: string, } | { "why": "jobs_at_once", 
+detail: string, } | { "why": "invitation", 
+/**
+ * What is wrong with it.
+ */
+fault: InvitationFault, 
+/**
+ * The same, with what to do.
+ */
+detail: string, } | { "why": "network_silent", 
+/**
+ * Its whole address.
+ */
+url: string, 
+/**
+ * What the try met with.
+ */
+reason: Unreachable, } | { "why": "not_joined" } | { "why": "too_many_networks", 
+/**
+ * The most that can be.
+ */
+most: number, } | { "why": "jobs_at_once", 
 /**
  * The number that was asked for.
  */
@@ -1443,6 +1468,10 @@ tokens_per_second: number | null,
  */
 device: string | null, 
 /**
+ * The address of the network that it was done for. None for what was done before that was kept.
+ */
+network: string | null, 
+/**
  * What `id` is the id of.
  */
 kind: WorkKind, 
@@ -1534,6 +1563,10 @@ verdict: VerdictStatus | null,
  */
 kind: WorkKind | null, 
 /**
+ * Only work for the network of this address; none for all.
+ */
+network?: string, 
+/**
  * Begun at this Unix time in milliseconds or later.
  */
 since_ms: number | null, 
@@ -1566,7 +1599,43 @@ url: string,
 /**
  * The name that its owner gave it.
  */
-name: string, operator: string | null, rules: string | null, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number, fingerprint: string | null, invitation: InvitationTerms | null,
+name: string, 
+/**
+ * Who runs it, in their own words.
+ */
+operator: string | null, 
+/**
+ * What they ask of those who join, in words; may have several lines.
+ */
+rules: string | null, 
+/**
+ * Whether answers are checked.
+ */
+checking: Checking, 
+/**
+ * Who may join.
+ */
+admission: AdmissionRule, 
+/**
+ * Nodes that are there now.
+ */
+nodes: number, 
+/**
+ * How many of them check the others.
+ */
+references: number, 
+/**
+ * How many must, for an answer to be checked.
+ */
+references_needed: number, 
+/**
+ * What its certificate is known by; none where the usual authorities vouch for it.
+ */
+fingerprint: Fingerprint | null, 
+/**
+ * What the invitation is worth; none for an address.
+ */
+invitation: InvitationTerms | null, 
 /**
  * This machine against the network's rules, as far as it is known.
  */
@@ -1582,7 +1651,15 @@ fault: AddressFault,
 /**
  * The same with the address and its way out, in English.
  */
-message: string, } | { "answer": "bad_invitation", fault: InvitationFault, message: string, } | { "answer": "unreachable", 
+message: string, } | { "answer": "bad_invitation", 
+/**
+ * What is wrong with it.
+ */
+fault: InvitationFault, 
+/**
+ * The same with what to do, in English.
+ */
+message: string, } | { "answer": "unreachable", 
 /**
  * The whole address that was tried, with its scheme.
  */
@@ -1901,9 +1978,13 @@ mark: Mark, };
 export type RequirementId = "ram" | "free_disk" | "network" | "gpu";
 export type Settings = { 
 /**
- * The network's address; none until one is chosen.
+ * The active network's address, which is in `networks`; none until one is chosen.
  */
-networks: Array<NetworkSetting>, balancer: string | null, 
+balancer: string | null, 
+/**
+ * All that were joined.
+ */
+networks: Array<NetworkSetting>, 
 /**
  * What computes, each device beside the others. Without any: the best GPU there is, else the
  * processor.
@@ -2143,13 +2224,60 @@ path: string,
  * `InstalledModel.in_use`, as it is to be.
  */
 in_use: boolean, };
-export type VerdictStatus = "verified" | "sampled_out" | "not_checked" | "pending" | "failed";
+export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
-export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate_changed" } | { "why": "certificate", 
+export type AdmissionRule = "open" | "work" | "invitation";
+export type Checking = "none" | "always";
+export type InvitationFault = "not_one" | "cut_off" | "changed" | "plain_http" | "unknown" | "used_up" | "expired" | "revoked";
+export type InvitationTerms = { 
+/**
+ * What those who join by it become.
+ */
+standing: Standing, 
+/**
+ * How many more may join by it; none for any number.
+ */
+uses_left: number | null, 
+/**
+ * Unix time in milliseconds; none for no end.
+ */
+expires_ms: number | null, };
+export type NetworkSetting = { 
+/**
+ * The whole address, with its scheme. It tells two networks of one name apart.
+ */
+address: string, 
+/**
+ * The name that its operator gave it; the host until it has been asked.
+ */
+name: string, 
+/**
+ * What its certificate is known by; none where the usual authorities vouch for it.
+ */
+fingerprint: Fingerprint | null, 
+/**
+ * What the invitation made of this node.
+ */
+standing: Standing, 
+/**
+ * Unix time in milliseconds; 0 for one that was in use before this was kept.
+ */
+joined_ms: number, };
+export type Fingerprint = string;
+export type Standing = { 
+/**
+ * Its answers may be given unchecked, and it is given what may go to trusted nodes only.
+ */
+trusted: boolean, 
+/**
+ * It checks other nodes' outputs in place of taking jobs.
+ */
+reference: boolean, };
+export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", 
 /**
  * What is wrong with it, in the words of the TLS library.
  */
-detail: string, } | { "why": "failing", 
+detail: string, } | { "why": "certificate_changed" } | { "why": "failing", 
 /**
  * The HTTP status: from 500, or 408, or 429.
  */
@@ -2298,12 +2426,13 @@ export type Commands = {
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */
-  join_network: { request: ByAddress; answer: AppState };
-  choose_network: { request: ByAddress; answer: AppState };
-  leave_network: { request: ByAddress; answer: AppState };
-  offer_invitation: { request: ByAddress; answer: AppState };
-  put_invitation_away: { request: null; answer: AppState };
   look_up_network: { request: ByAddress; answer: LookedUp };
+  /** Joins a network by an invitation or its address, and works for it from now on. */
+  join_network: { request: ByAddress; answer: AppState };
+  /** Works for another of the networks that were joined. Jobs in progress are handed back. */
+  choose_network: { request: ByAddress; answer: AppState };
+  /** Forgets a network, but not what was done for it. If it was the active one, jobs in progress are handed back, and none is active. */
+  leave_network: { request: ByAddress; answer: AppState };
   /** Sets what is named; the other settings stay as they are. */
   change_settings: { request: Partial<Settings>; answer: AppState };
   /** The GPUs' last ten minutes. */
@@ -2353,14 +2482,3 @@ export type Commands = {
   /** Deletes all data of this program and ends it. */
   remove_everything: { request: null; answer: null };
 };
-
-export type Standing = { trusted: boolean, reference: boolean, };
-export type Checking = "none" | "always";
-export type AdmissionRule = "open" | "work" | "invitation";
-export type InvitationFault = "not_one" | "cut_off" | "changed" | "plain_http" | "unknown" | "used_up" | "expired" | "revoked";
-export type InvitationTerms = { standing: Standing, uses_left: number | null, expires_ms: number | null, };
-export type NetworkSetting = { address: string, name: string, fingerprint: string | null, standing: Standing, joined_ms: number, };
-export type GpuNeed = { own_vram_bytes: number, apple_silicon_is_enough: boolean };
-export type Policy = { name: string, ram_bytes?: number, free_disk_bytes?: number, network_bytes_per_second?: number, gpu?: GpuNeed };
-export type PublicNetwork = { name: string, operator?: string, rules?: string, policy: Policy, models: Array<ModelOffer>, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number };
-export type Invited = { network: PublicNetwork, standing: Standing, uses_left: number | null, expires_ms: number | null };

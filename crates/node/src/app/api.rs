@@ -1,6 +1,7 @@
 //! The one API of the program: what window, tray, browser and command line ask of it.
 
-use infera_protocol::node_api::ModelOffer;
+use infera_protocol::Fingerprint;
+use infera_protocol::node_api::{AdmissionRule, Checking, ModelOffer};
 use infera_protocol::requirements::Requirement;
 use infera_surroundings::RunningProgram;
 use serde::de::DeserializeOwned;
@@ -9,12 +10,15 @@ use serde_json::Value;
 use ts_rs::TS;
 
 use super::App;
-pub use super::refusal::{AddressFault, ApiError, HistoryFault, LibraryFault, Refusal};
+pub use super::refusal::{
+    AddressFault, ApiError, HistoryFault, InvitationFault, LibraryFault, Refusal,
+};
 use super::settings::{Settings, SettingsChange, Setup};
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Stretch, StretchesQuery, Today};
 use crate::governor::rules::{Preset, Why};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
 use crate::library::{CatalogueItem, DiskUse, Download, DownloadRequest, Import, InstalledModel};
+use crate::look_up::InvitationTerms;
 use crate::model_fault::ModelFault;
 use crate::state::{NodeSnapshot, StartFault, State, TurnedAway};
 use crate::unreachable::Unreachable;
@@ -32,6 +36,9 @@ pub struct AppState {
     pub setup: Setup,
     /// All settings as they are kept.
     pub settings: Settings,
+    /// An invitation that was opened outside the window, by a click, and on which the person has not
+    /// decided yet. It may be any text.
+    pub invitation: Option<String>,
     /// The program and the machine it runs on.
     pub host: Host,
     /// All graphics adapters, also those that cannot compute. Empty until the hardware is known.
@@ -346,7 +353,7 @@ pub struct ByPath {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct ByAddress {
-    /// As a person writes it, with or without a scheme.
+    /// As a person writes it, with or without a scheme; or an invitation to it, in either form.
     pub address: String,
 }
 
@@ -360,6 +367,24 @@ pub enum LookedUp {
         url: String,
         /// The name that its owner gave it.
         name: String,
+        /// Who runs it, in their own words.
+        operator: Option<String>,
+        /// What they ask of those who join, in words; may have several lines.
+        rules: Option<String>,
+        /// Whether answers are checked.
+        checking: Checking,
+        /// Who may join.
+        admission: AdmissionRule,
+        /// Nodes that are there now.
+        nodes: u32,
+        /// How many of them check the others.
+        references: u32,
+        /// How many must, for an answer to be checked.
+        references_needed: u32,
+        /// What its certificate is known by; none where the usual authorities vouch for it.
+        fingerprint: Option<Fingerprint>,
+        /// What the invitation is worth; none for an address.
+        invitation: Option<InvitationTerms>,
         /// This machine against the network's rules, as far as it is known.
         requirements: Vec<Requirement>,
         /// What it serves and pays, for the choice of a model.
@@ -370,6 +395,13 @@ pub enum LookedUp {
         /// What is wrong with it.
         fault: AddressFault,
         /// The same with the address and its way out, in English.
+        message: String,
+    },
+    /// An invitation by which nobody joins.
+    BadInvitation {
+        /// What is wrong with it.
+        fault: InvitationFault,
+        /// The same with what to do, in English.
         message: String,
     },
     /// No balancer answered.
@@ -513,6 +545,17 @@ commands! {
     later check(()) -> AppState;
     /// Asks a network who it is. Nothing is kept.
     later look_up_network(ByAddress) -> LookedUp;
+    /// Joins a network by an invitation or its address, and works for it from now on.
+    later join_network(ByAddress) -> AppState;
+    /// Works for another of the networks that were joined. Jobs in progress are handed back.
+    now choose_network(ByAddress) -> AppState;
+    /// Forgets a network, but not what was done for it. If it was the active one, jobs in progress
+    /// are handed back, and none is active.
+    now leave_network(ByAddress) -> AppState;
+    /// Shows the person an invitation that was opened outside the window. Nothing is joined.
+    plain offer_invitation(ByAddress) -> AppState;
+    /// Shows it no longer.
+    plain put_invitation_away(()) -> AppState;
     /// Sets what is named; the other settings stay as they are.
     now change_settings(SettingsChange) -> AppState;
     /// The GPUs' last ten minutes.
@@ -612,6 +655,8 @@ mod tests {
             infera_protocol::requirements::RequirementId, Settings, Setup, StartFault, State, StateKind,
             Summary, crate::app::settings::Theme, Today, TurnedAway, UseModel,
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
+            infera_protocol::node_api::AdmissionRule, infera_protocol::node_api::Checking, infera_protocol::node_api::Network, infera_protocol::node_api::Invited, infera_protocol::requirements::Policy, infera_protocol::requirements::GpuNeed, InvitationFault, crate::look_up::InvitationTerms,
+            crate::networks::NetworkSetting, infera_protocol::Fingerprint, infera_protocol::node_api::Standing,
             Unreachable, Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
         );
         for declaration in declarations {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures_util::stream::BoxStream;
 use infera_engine::message::DeviceChoice;
-use infera_protocol::requirements;
 use infera_surroundings::RunningProgram;
 
 use super::App;
 use super::api::{
-    AddressFault, ApiError, AppState, BundleFile, ByAddress, ById, ByPath, ChatRequest, ForSeconds,
-    LookedUp, PauseRequest, Refusal, RemovalItem, UseModel,
+    ApiError, AppState, BundleFile, ById, ByPath, ChatRequest, ForSeconds, PauseRequest, Refusal,
+    RemovalItem, UseModel,
 };
 use super::settings::{Settings, SettingsChange};
 use super::supervisor::Running;
@@ -21,11 +20,11 @@ use crate::governor::gpu_rules::{CELSIUS, LEAST_DUTY_PERCENT, MOST_LOAD_SECONDS}
 use crate::governor::rules::{MOST_BATTERY_PERCENT, MOST_MINUTES, MOST_PROGRAMS, Preset, Rules};
 use crate::governor::schedule::{DAY, Hours};
 use crate::gpu::{Adapter, AdapterStanding, GpuHistory};
-use crate::http_link::HttpLink;
+use crate::http_link::normal;
 use crate::identity;
 use crate::library::{self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel};
-use crate::look_up::{NotFound, look_up};
 use crate::model_fault::ModelFault;
+use crate::networks;
 use crate::state::{EngineStatus, NodeSnapshot, StartFault};
 
 const MOST_JOBS_AT_ONCE: u32 = 256;
@@ -125,37 +124,11 @@ impl App {
         Ok(self.publish(Some(snapshot)))
     }
 
-    pub(super) async fn look_up_network(&self, asked: ByAddress) -> Result<LookedUp, ApiError> {
-        let found = match look_up(&asked.address, self.0.roots.as_deref()).await {
-            Ok(found) => found,
-            Err(NotFound::Address(error)) => {
-                return Ok(LookedUp::BadAddress {
-                    fault: AddressFault::from(&error),
-                    message: error.to_string(),
-                });
-            }
-            Err(NotFound::NoAnswer { url, error }) => {
-                let reason = error.reason();
-                return Ok(LookedUp::Unreachable { url, reason });
-            }
-        };
-        let states = self.states();
-        let state = states.borrow();
-        let hardware = state.node.as_ref().and_then(|node| node.hardware.as_ref());
-        Ok(LookedUp::Network {
-            url: found.url,
-            name: found.network.name,
-            requirements: hardware.map_or_else(Vec::new, |hardware| {
-                requirements::check(&found.network.policy, hardware)
-            }),
-            models: found.network.models,
-        })
-    }
-
     pub(super) fn change_settings(&self, change: SettingsChange) -> Result<AppState, ApiError> {
         self.try_change(|preferences| {
             let changed = change.apply(&preferences.settings);
-            preferences.settings = checked(changed.map_err(|error| Refusal::malformed(&error))?)?;
+            let changed = changed.map_err(|error| Refusal::malformed(&error))?;
+            preferences.settings = checked(changed, self.0.clock.now_ms())?;
             Ok(())
         })
     }
@@ -181,12 +154,16 @@ impl App {
         Ok(self.store().await?.jobs_csv(query).await?)
     }
 
-    pub(super) async fn earnings(&self, query: EarningsQuery) -> Result<Earnings, ApiError> {
+    pub(super) async fn earnings(&self, mut query: EarningsQuery) -> Result<Earnings, ApiError> {
+        let active = self.0.preferences.borrow().settings.balancer.clone();
+        query.network = query.network.or_else(|| active.clone());
         let points = self
             .states()
             .borrow()
             .node
             .as_ref()
+            // What the active one counts says nothing of another.
+            .filter(|node| query.network.as_ref() == Some(&node.balancer))
             .and_then(|node| node.points);
         let since_ms = match &*self.0.running.borrow() {
             Running::Node { since_ms, .. } => Some(*since_ms),
@@ -423,13 +400,15 @@ fn device_memory(adapters: &[Adapter]) -> library::DeviceMemory {
     }
 }
 
-fn checked(mut settings: Settings) -> Result<Settings, ApiError> {
+fn checked(mut settings: Settings, now_ms: i64) -> Result<Settings, ApiError> {
+    settings.networks = networks::checked(settings.networks)?;
     settings.balancer = settings
         .balancer
         .map(|url| url.trim().trim_end_matches('/').to_owned())
         .filter(|url| !url.is_empty());
-    if let Some(url) = &settings.balancer {
-        HttpLink::new(url, None)?;
+    if let Some(url) = settings.balancer.take() {
+        let address = normal(&url)?;
+        settings.activate(&address, now_ms)?;
     }
     if !(1..=MOST_JOBS_AT_ONCE).contains(&settings.jobs_at_once) {
         return Err(Refusal::JobsAtOnce {
@@ -558,9 +537,13 @@ mod tests {
         let settings = |change: Change| {
             let mut settings = Settings::default();
             change(&mut settings);
-            checked(settings)
+            checked(settings, 7)
         };
-        let bad: [(Change, &str); 13] = [
+        let bad: [(Change, &str); 14] = [
+            (
+                |settings| settings.networks = vec![networks::NetworkSetting::at("net", 0)],
+                "not_url",
+            ),
             (
                 |settings| settings.balancer = Some("net".to_owned()),
                 "not_url",
@@ -591,7 +574,10 @@ mod tests {
             assert!(is("why") || is("fault"), "{why}: {refusal}");
         }
         let good = settings(|settings| settings.balancer = Some(" https://net.example/ ".into()));
-        assert_eq!(good.unwrap().balancer.unwrap(), "https://net.example");
+        let good = good.unwrap();
+        assert_eq!(good.balancer.as_deref(), Some("https://net.example"));
+        let listed = networks::NetworkSetting::at("https://net.example", 7);
+        assert_eq!(good.networks, [listed]);
         let empty = settings(|settings| settings.balancer = Some(" ".into()));
         assert_eq!(empty.unwrap().balancer, None);
     }

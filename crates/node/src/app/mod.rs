@@ -8,6 +8,7 @@
 pub mod api;
 mod commands;
 mod consumption;
+mod joining;
 mod obstacles;
 mod owner;
 mod refusal;
@@ -127,6 +128,8 @@ struct Parts {
     owner: Owner,
     library: Library,
     telemetry: Telemetry,
+    /// What was opened outside the window and is not decided on.
+    invitation: watch::Sender<Option<String>>,
     /// What the operating system knows; none until it has been looked at.
     cards: watch::Sender<Vec<Card>>,
     /// Model files in use that lie outside the models folder.
@@ -165,7 +168,10 @@ impl App {
         let folder = config.data.folder().clone();
         let roots = folder.take_certificates(config.ca_file.as_deref())?;
         let mut preferences = Preferences::read(&folder.settings())?;
-        if config.overrides.apply(&mut preferences) {
+        if config
+            .overrides
+            .apply(&mut preferences, config.clock.now_ms())
+        {
             preferences.write(&folder.settings())?;
         }
         let models_folder = config
@@ -238,6 +244,7 @@ impl App {
             node: None,
             setup: preferences.borrow().setup,
             settings: preferences.borrow().settings.clone(),
+            invitation: None,
             host: host.clone(),
             adapters: Vec::new(),
             installed: Vec::new(),
@@ -260,6 +267,7 @@ impl App {
             owner,
             library,
             telemetry,
+            invitation: watch::Sender::new(None),
             cards: watch::Sender::new(Vec::new()),
             outside: watch::Sender::new(Vec::new()),
             observers: config.observers,
@@ -509,6 +517,7 @@ impl App {
             today: parts.today.borrow().clone(),
             obstacles,
             preset: settings.rules.preset(),
+            invitation: parts.invitation.borrow().clone(),
             benchmark: parts.owner.use_now().borrow().benchmark.clone(),
             settings,
             node,
@@ -724,10 +733,15 @@ impl Overrides {
     }
 
     /// Whether anything changed.
-    fn apply(self, preferences: &mut Preferences) -> bool {
+    fn apply(self, preferences: &mut Preferences, now_ms: i64) -> bool {
         let before = preferences.clone();
+        let address = self.balancer.or(preferences.settings.balancer.clone());
+        if let Some(address) = address
+            && let Err(error) = preferences.settings.activate(&address, now_ms)
+        {
+            tracing::warn!(%error, "the network stays as it was");
+        }
         let Settings {
-            balancer,
             models,
             devices,
             jobs_at_once,
@@ -737,9 +751,6 @@ impl Overrides {
         if let Some(agreed) = self.agreed {
             preferences.setup.agreed = agreed;
             preferences.setup.finished |= agreed;
-        }
-        if self.balancer.is_some() {
-            *balancer = self.balancer;
         }
         if let Some(paths) = self.models {
             *models = paths

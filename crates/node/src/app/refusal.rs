@@ -6,10 +6,14 @@ use ts_rs::TS;
 use crate::http_link::BadUrl;
 use crate::identity::IdentityError;
 use crate::library::{BadAddress, LibraryError};
+pub use crate::look_up::InvitationFault;
+use crate::look_up::NotFound;
 use crate::model_fault::ModelFault;
+use crate::networks::{BadNetworks, MOST_NETWORKS, NetworksError};
 use crate::node::Ended;
 use crate::state::StartFault;
 use crate::store::StoreError;
+use crate::unreachable::Unreachable;
 
 use super::settings::SettingsError;
 
@@ -134,6 +138,31 @@ pub enum Refusal {
         fault: AddressFault,
         /// The same with the address, and how to write it.
         detail: String,
+    },
+    /// Nobody joins by this invitation.
+    #[error("{detail}")]
+    Invitation {
+        /// What is wrong with it.
+        fault: InvitationFault,
+        /// The same, with what to do.
+        detail: String,
+    },
+    /// The network that was to be joined does not answer, or not with what it was asked for.
+    #[error("The network at {url} cannot be asked: {reason}")]
+    NetworkSilent {
+        /// Its whole address.
+        url: String,
+        /// What the try met with.
+        reason: Unreachable,
+    },
+    /// The network is none of those that were joined.
+    #[error("{}", NetworksError::NotJoined)]
+    NotJoined,
+    /// The list of networks is full.
+    #[error("{}", NetworksError::TooMany)]
+    TooManyNetworks {
+        /// The most that can be.
+        most: u32,
     },
     /// A number out of bounds.
     #[error("{asked} jobs at once are not possible")]
@@ -317,6 +346,45 @@ impl From<BadUrl> for ApiError {
             detail: error.to_string(),
         }
         .into()
+    }
+}
+
+impl From<NotFound> for ApiError {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Address(error) => error.into(),
+            NotFound::Invitation(fault) => Refusal::Invitation {
+                fault,
+                detail: fault.to_string(),
+            }
+            .into(),
+            NotFound::NoAnswer { url, error } => Refusal::NetworkSilent {
+                url,
+                reason: error.reason(),
+            }
+            .into(),
+        }
+    }
+}
+
+impl From<NetworksError> for ApiError {
+    fn from(error: NetworksError) -> Self {
+        match error {
+            NetworksError::NotJoined => Refusal::NotJoined,
+            NetworksError::TooMany => Refusal::TooManyNetworks {
+                most: MOST_NETWORKS as u32,
+            },
+        }
+        .into()
+    }
+}
+
+impl From<BadNetworks> for ApiError {
+    fn from(error: BadNetworks) -> Self {
+        match error {
+            BadNetworks::Address(error) => error.into(),
+            BadNetworks::List(error) => error.into(),
+        }
     }
 }
 

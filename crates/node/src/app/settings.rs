@@ -13,6 +13,7 @@ use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
 use crate::library::Limits;
+use crate::networks::NetworkSetting;
 use crate::tariff::Electricity;
 
 /// What is kept of a person's choices.
@@ -39,8 +40,10 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct Settings {
-    /// The network's address; none until one is chosen.
+    /// The active network's address, which is in `networks`; none until one is chosen.
     pub balancer: Option<String>,
+    /// All that were joined.
+    pub networks: Vec<NetworkSetting>,
     /// What computes, each device beside the others. Without any: the best GPU there is, else the
     /// processor.
     pub devices: Vec<DeviceSetting>,
@@ -184,6 +187,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             balancer: None,
+            networks: Vec::new(),
             devices: Vec::new(),
             excluded_adapters: Vec::new(),
             vram_reserve_bytes: 1 << 29,
@@ -239,7 +243,7 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 impl Preferences {
     /// From a file; the defaults if there is none.
@@ -283,8 +287,10 @@ impl Preferences {
 fn migrate(value: &mut Value, from: u64) {
     for version in from..VERSION {
         tracing::info!(version, "the settings are brought up to date");
-        if version == 2 {
-            several_devices(value);
+        match version {
+            2 => several_devices(value),
+            3 => several_networks(value),
+            _ => {}
         }
         value["version"] = (version + 1).into();
     }
@@ -305,6 +311,25 @@ fn several_devices(value: &mut Value) {
         vec![device]
     };
     settings.insert("devices".to_owned(), devices.into());
+}
+
+/// Version 3 had one network, by its address alone.
+fn several_networks(value: &mut Value) {
+    let Some(settings) = value.get_mut("settings").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let Some(address) = settings.get("balancer").and_then(Value::as_str) else {
+        return;
+    };
+    let name = address.split_once("://").map_or(address, |(_, host)| host);
+    let networks = serde_json::json!([{
+        "address": address,
+        "name": name,
+        "fingerprint": null,
+        "standing": { "trusted": false, "reference": false },
+        "joined_ms": 0,
+    }]);
+    settings.insert("networks".to_owned(), networks);
 }
 
 #[cfg(test)]
@@ -394,16 +419,14 @@ mod tests {
         value
     }
 
-    /// What version 3 adds to the rules, every field of it. A change that makes the test below fail
-    /// raises [`VERSION`].
+    /// What version 3 adds to the rules.
     const GPU_RULES: &str = r#"{
   "duty_percent": 60,
   "heat": { "on": false, "celsius": 75 },
   "load": { "on": false, "percent": 45, "seconds": 20 },
   "memory": { "on": false }
 }"#;
-    /// What version 3 adds, every field of it. A change that makes the test below fail raises
-    /// [`VERSION`].
+    /// What version 3 adds, too.
     const ELECTRICITY: &str = r#"{ "currency": "CHF", "price_per_kwh": "0.30" }"#;
 
     fn version_3() -> Value {
@@ -416,6 +439,32 @@ mod tests {
         let settings = value["settings"].as_object_mut().unwrap();
         let device = settings.remove("device").unwrap();
         settings.insert("devices".to_owned(), vec![device].into());
+        value
+    }
+
+    /// What version 4 adds, every field of it. A change that makes the test below fail raises
+    /// [`VERSION`].
+    const NETWORKS: &str = r#"[
+  {
+    "address": "https://net.example",
+    "name": "net.example",
+    "fingerprint": null,
+    "standing": { "trusted": false, "reference": false },
+    "joined_ms": 0
+  },
+  {
+    "address": "https://192.168.1.5:8431",
+    "name": "Lab",
+    "fingerprint": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+    "standing": { "trusted": true, "reference": true },
+    "joined_ms": 1780000000000
+  }
+]"#;
+
+    fn version_4() -> Value {
+        let mut value = version_3();
+        value["version"] = 4.into();
+        value["settings"]["networks"] = serde_json::from_str(NETWORKS).unwrap();
         value
     }
 
@@ -444,11 +493,24 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_3_is_read_and_written_as_it_is() {
+    fn the_network_of_a_file_of_version_3_is_in_the_list_and_active() {
         let (_folder, path) = file(&version_3().to_string());
+        let settings = Preferences::read(&path).unwrap().settings;
+        let network = NetworkSetting::at("https://net.example", 0);
+        assert_eq!(settings.networks, [network]);
+        assert_eq!(settings.active_network(), settings.networks.first());
+        let mut none = version_3();
+        none["settings"]["balancer"] = Value::Null;
+        let (_folder, path) = file(&none.to_string());
+        assert_eq!(Preferences::read(&path).unwrap().settings.networks, []);
+    }
+
+    #[test]
+    fn a_file_of_version_4_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_4().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_3());
+        assert_eq!(written, version_4());
     }
 
     #[test]
@@ -519,7 +581,11 @@ mod tests {
                 r#"{"settings":{"electricity":{"price_per_kwh":"free"}}}"#,
                 "are damaged",
             ),
-            (r#"{"version":4}"#, "newer version"),
+            (
+                r#"{"version":4,"settings":{"networks":[{"address":"a"}]}}"#,
+                "are damaged",
+            ),
+            (r#"{"version":5}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

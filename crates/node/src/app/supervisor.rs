@@ -16,9 +16,10 @@ use crate::data_dir::DataDir;
 use crate::engine_link::EngineLink;
 use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
-use crate::http_link::HttpLink;
+use crate::http_link::{HttpLink, Trust};
 use crate::identity::{self, IdentityError, Keychain, KeychainFault};
 use crate::library::InstalledFile;
+use crate::networks::NetworkSetting;
 use crate::node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use crate::state::StartFault;
 use crate::store::Store;
@@ -65,7 +66,8 @@ pub(super) struct Supervisor {
 #[derive(Debug, Clone, PartialEq)]
 struct Wish {
     hold: Option<Hold>,
-    balancer: Option<String>,
+    /// As it was joined: one that was joined again is begun anew.
+    network: Option<NetworkSetting>,
     devices: Vec<DeviceChoice>,
     models: Vec<PathBuf>,
     jobs_at_once: u32,
@@ -146,17 +148,30 @@ impl Supervisor {
             let store = Store::open(&self.data.database())
                 .await
                 .map_err(|error| other(&error))?;
+            if let Some(network) = &wish.network
+                && network.joined_ms == 0
+            {
+                let adopted = store.adopt_work(&network.address).await;
+                adopted.map_err(|error| other(&error))?;
+            }
             stores.send_replace(Some(store.clone()));
             store
         };
         let secret = match key {
             Some(secret) => *secret,
-            None => *key.insert(self.secret().await?),
+            None => {
+                let read = self::key(&self.key, &self.data, &self.entropy).await?;
+                *key.insert(read.secret())
+            }
         };
-        let balancer = match &wish.balancer {
+        let balancer = match &wish.network {
             None => None,
-            Some(url) => {
-                let link = HttpLink::new(url, self.roots.as_deref());
+            Some(network) => {
+                let trust = Trust {
+                    roots: self.roots.as_deref(),
+                    fingerprint: network.fingerprint,
+                };
+                let link = HttpLink::new(&network.address, trust);
                 let link = link.map_err(|error| other(&error))?;
                 Some(Arc::new(link) as Arc<dyn BalancerLink>)
             }
@@ -190,29 +205,34 @@ impl Supervisor {
             .await
             .map_err(|error| other(&error))
     }
+}
 
-    async fn secret(&self) -> Result<[u8; 32], StartFault> {
-        let key = match &self.key {
-            KeySource::File(path) => identity::from_file(path, &*self.entropy),
-            KeySource::Keychain(_) if self.data.key_file().exists() => {
-                identity::from_file(&self.data.key_file(), &*self.entropy)
-            }
-            KeySource::Keychain(keychain) => {
-                identity::from_keychain(
-                    Arc::clone(keychain),
-                    self.data.keychain_account(),
-                    Arc::clone(&self.entropy),
-                )
-                .await
-            }
-        };
-        key.map(|key| key.secret()).map_err(|error| match error {
-            IdentityError::Keychain(KeychainFault::Locked) => StartFault::KeychainLocked,
-            IdentityError::Keychain(KeychainFault::Missing) => StartFault::KeychainMissing,
-            IdentityError::KeychainSilent => StartFault::KeychainSilent,
-            error => other(&error),
-        })
-    }
+/// The node's key; it is made where there is none.
+pub(super) async fn key(
+    source: &KeySource,
+    data: &DataDir,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<NodeKey, StartFault> {
+    let key = match source {
+        KeySource::File(path) => identity::from_file(path, &**entropy),
+        KeySource::Keychain(_) if data.key_file().exists() => {
+            identity::from_file(&data.key_file(), &**entropy)
+        }
+        KeySource::Keychain(keychain) => {
+            identity::from_keychain(
+                Arc::clone(keychain),
+                data.keychain_account(),
+                Arc::clone(entropy),
+            )
+            .await
+        }
+    };
+    key.map_err(|error| match error {
+        IdentityError::Keychain(KeychainFault::Locked) => StartFault::KeychainLocked,
+        IdentityError::Keychain(KeychainFault::Missing) => StartFault::KeychainMissing,
+        IdentityError::KeychainSilent => StartFault::KeychainSilent,
+        error => other(&error),
+    })
 }
 
 /// Each model's file with the device memory it takes, as far as the file tells.
@@ -237,16 +257,17 @@ fn other(error: &dyn std::error::Error) -> StartFault {
 impl Wish {
     fn new(preferences: &Preferences) -> Self {
         let settings = &preferences.settings;
+        let network = settings.active_network().cloned();
         let hold = if !preferences.setup.agreed {
             Some(Hold::NotAgreed)
-        } else if settings.balancer.is_none() {
+        } else if network.is_none() {
             Some(Hold::NoBalancer)
         } else {
             None
         };
         Self {
             hold,
-            balancer: settings.balancer.clone(),
+            network,
             devices: settings.device_choices(),
             models: settings.models.iter().map(PathBuf::from).collect(),
             jobs_at_once: settings.jobs_at_once,

@@ -63,13 +63,20 @@ impl Private {
             private.add(&home, "~");
         }
         // A network of friends may not want to be known.
-        for balancer in [
-            state.settings.balancer.as_deref(),
-            state.node.as_ref().map(|node| &*node.balancer),
-        ] {
-            let url = balancer.and_then(|balancer| balancer.parse::<reqwest::Url>().ok());
+        let networks = &state.settings.networks;
+        let addresses = networks.iter().map(|network| &*network.address);
+        let addresses = addresses
+            .chain(state.settings.balancer.as_deref())
+            .chain(state.node.as_ref().map(|node| &*node.balancer));
+        for address in addresses {
+            let url = address.parse::<reqwest::Url>().ok();
             let host = url.as_ref().and_then(reqwest::Url::host_str);
             private.add(host.unwrap_or_default(), "[balancer]");
+        }
+        for network in networks {
+            private.add(&network.name, "[network]");
+            let fingerprint = network.fingerprint.map(|it| it.to_string());
+            private.add(&fingerprint.unwrap_or_default(), "[fingerprint]");
         }
         private.add(
             &sysinfo::System::host_name().unwrap_or_default(),

@@ -8,7 +8,7 @@ use crate::store::to_word;
 
 const HEADER: &str = "kind,id,attempt,model,model_id,input_tokens,output_tokens,tokens_per_second,\
                       started,finished,duration_seconds,verdict,reason,points,forfeited_points,\
-                      device\r\n";
+                      device,network\r\n";
 
 /// Times are ISO 8601 in UTC, points have a decimal point; what is unknown is empty.
 pub(super) fn jobs(rows: &[JobRow]) -> String {
@@ -40,6 +40,7 @@ pub(super) fn jobs(rows: &[JobRow]) -> String {
             decimal(record.points, 6),
             decimal(record.forfeited.unwrap_or(0), 6),
             cell(row.device.as_deref().unwrap_or_default()),
+            cell(row.network.as_deref().unwrap_or_default()),
         ];
         text += &cells.join(",");
         text += "\r\n";
@@ -105,6 +106,7 @@ mod tests {
             },
             tokens_per_second: Some(26.666),
             device: Some("0000:01:00.0".to_owned()),
+            network: Some("https://net.example".to_owned()),
         };
         let unfinished = JobRow {
             record: WorkRecord {
@@ -117,6 +119,7 @@ mod tests {
             },
             tokens_per_second: None,
             device: None,
+            network: None,
         };
         let model = "ab".repeat(32);
         assert_eq!(
@@ -124,8 +127,8 @@ mod tests {
             format!(
                 "{HEADER}job,ab12,1,'=cmd|' /C calc'!A1,{model},3,40,26.67,\
                  2023-11-14T22:13:20.000Z,2023-11-14T22:13:21.500Z,1.5,sampled_out,\
-                 \"He said \"\"no\"\",\nthen left\",4.2,0,0000:01:00.0\r\n\
-                 job,ab12,1,tiny,{model},3,40,,2023-11-14T22:13:20.000Z,,,sampled_out,,0,0.000001,\r\n"
+                 \"He said \"\"no\"\",\nthen left\",4.2,0,0000:01:00.0,https://net.example\r\n\
+                 job,ab12,1,tiny,{model},3,40,,2023-11-14T22:13:20.000Z,,,sampled_out,,0,0.000001,,\r\n"
             )
         );
     }

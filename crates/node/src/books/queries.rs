@@ -60,8 +60,8 @@ impl Store {
         .await
     }
 
-    /// Points over time in the time zone of `now`. `points` is what the balancer counts, if it has
-    /// told; the estimate looks back no further than `since_ms`.
+    /// Points over time in the time zone of `now`. `points` is what that network's balancer counts, if
+    /// it has told; the estimate looks back no further than `since_ms`.
     pub async fn earnings(
         &self,
         query: EarningsQuery,
@@ -76,7 +76,10 @@ impl Store {
         self.run(async move |connection| {
             let mut transaction = connection.begin().await?;
             let first: Option<i64> =
-                sqlx::query_scalar(AssertSqlSafe(format!("SELECT min({ENDED}) FROM work")))
+                sqlx::query_scalar(AssertSqlSafe(format!(
+                    "SELECT min({ENDED}) FROM work WHERE ?1 IS NULL OR network = ?1"
+                )))
+                    .bind(query.network.clone())
                     .fetch_one(&mut *transaction)
                     .await?;
             let starts = sums::bucket_starts(query.period, first, &now);
@@ -92,11 +95,13 @@ impl Store {
                     coalesce(sum(CASE verdict WHEN 'pending' THEN points END), 0),
                     coalesce(sum(forfeited), 0), sum(kind = 'job'),
                     coalesce(sum(CASE kind WHEN 'job' THEN output_tokens END), 0)
-                 FROM json_each(?) bucket CROSS JOIN work
+                 FROM json_each(?1) bucket CROSS JOIN work
                     ON {ENDED} BETWEEN bucket.value ->> 0 AND bucket.value ->> 1
+                 WHERE ?2 IS NULL OR network = ?2
                  GROUP BY bucket.key"
             )))
             .bind(sums::spans(&starts))
+            .bind(query.network)
             .fetch_all(&mut *transaction)
             .await?;
             for row in &rows {
@@ -225,6 +230,9 @@ fn push_filter(sql: &mut QueryBuilder<Sqlite>, query: &JobsQuery) {
         // The plus keeps SQLite from walking the whole table by its primary key.
         sql.push(" AND +kind = ").push_bind(to_word(kind));
     }
+    if let Some(network) = &query.network {
+        sql.push(" AND network = ").push_bind(network.clone());
+    }
     if let Some(since_ms) = query.since_ms {
         sql.push(" AND started_ms >= ").push_bind(since_ms);
     }
@@ -309,6 +317,7 @@ mod tests {
             },
             tokens_per_second: Some(10.0),
             device: None,
+            network: None,
         }
     }
 
@@ -402,6 +411,50 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(listed, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_books_of_each_network_stand_by_themselves() {
+        let (_folder, store) = store().await;
+        let of = |id: &str, network: Option<&str>| JobRow {
+            network: network.map(str::to_owned),
+            ..row(id, 10)
+        };
+        fill(&store, [of("old", None), of("a1", Some("https://a"))]).await;
+        store.adopt_work("https://a").await.unwrap();
+        fill(&store, [of("b1", Some("https://b"))]).await;
+        store.adopt_work("https://b").await.unwrap();
+        let query = |network: Option<&str>| JobsQuery {
+            network: network.map(str::to_owned),
+            ..all()
+        };
+        for (network, expected) in [
+            (Some("https://a"), vec!["old", "a1"]),
+            (Some("https://b"), vec!["b1"]),
+            (Some("https://c"), vec![]),
+            (None, vec!["old", "b1", "a1"]),
+        ] {
+            assert_eq!(ids(&store, query(network)).await, expected, "{network:?}");
+            let asked = EarningsQuery {
+                period: Period::Day,
+                network: network.map(str::to_owned),
+            };
+            let now = Timestamp::from_millisecond(20_000).unwrap();
+            let now = now.to_zoned(TimeZone::UTC);
+            let earnings = store.earnings(asked, None, &now, None).await.unwrap();
+            assert_eq!(
+                earnings.total.confirmed,
+                1_000_000 * expected.len() as i64,
+                "{network:?}"
+            );
+        }
+        // Another network cannot rewrite what was done for this one.
+        let mut forged = of("a1", Some("https://b"));
+        forged.record.verdict = VerdictStatus::Failed;
+        forged.record.points = -5_000_000;
+        fill(&store, [forged]).await;
+        let page = store.jobs(query(Some("https://a"))).await.unwrap();
+        assert_eq!(page.total_micro_points, 2_000_000);
     }
 
     #[tokio::test]
@@ -577,6 +630,7 @@ mod tests {
         };
         let query = EarningsQuery {
             period: Period::Day,
+            network: None,
         };
         let earnings = store
             .earnings(query, Some(points), &now, None)
@@ -684,6 +738,7 @@ mod tests {
             .to_zoned(TimeZone::get("America/Los_Angeles").unwrap());
         let query = EarningsQuery {
             period: Period::Day,
+            network: None,
         };
         let earnings = store.earnings(query, None, &now, None).await.unwrap();
         assert_eq!(earnings.total.confirmed, 4_999_950_000);
@@ -753,7 +808,10 @@ mod tests {
                 pending,
                 forfeited,
             });
-            let query = EarningsQuery { period };
+            let query = EarningsQuery {
+                period,
+                network: None,
+            };
             let (earnings, page) = runtime.block_on(async {
                 let (_folder, store) = store().await;
                 let rows = work.iter().enumerate().map(|(number, (ago, took, points, verdict))| {

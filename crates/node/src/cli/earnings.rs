@@ -11,6 +11,7 @@ use super::terminal::{Fault, points, table};
 pub(super) async fn earnings(show: &Show) -> Result<ExitCode, Fault> {
     let query = EarningsQuery {
         period: Period::Day,
+        network: None,
     };
     let earnings: Earnings = Control::of(show)?.call("earnings", &query).await?;
     output(show, &earnings, describe)

@@ -5,6 +5,7 @@ mod chat;
 mod config;
 mod duration;
 mod earnings;
+mod join;
 mod local_engine;
 mod log;
 mod model;
@@ -50,6 +51,11 @@ struct Arguments {
 enum Command {
     /// Run a node
     Run(Run),
+    /// Look at a network, and join it by its invitation or its address
+    Join(join::Join),
+    /// List the networks that this node has joined, choose another one, or leave one
+    #[command(subcommand)]
+    Network(join::NetworkCommand),
     /// Print the node's id; makes the identity if there is none
     Id {
         #[command(flatten)]
@@ -180,7 +186,7 @@ struct Show {
 /// What is given is kept in the data folder, so that the next run needs it no more
 #[derive(Args)]
 struct Run {
-    /// The balancer's address [default: as before]
+    /// The balancer's address [default: the active network's]
     #[arg(long, value_name = "URL", env = "INFERA_BALANCER")]
     balancer: Option<String>,
     /// A model file to serve (GGUF); may be given again [default: as before]
@@ -253,6 +259,8 @@ pub(crate) fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match command {
             Command::Run(arguments) => run::run(arguments).await,
+            Command::Join(arguments) => join::join(arguments).await,
+            Command::Network(command) => join::network(command).await,
             Command::Id { data, key } => run::print_id(&data, &key).await,
             Command::Status(show) => remote::status(&show).await,
             Command::Pause {

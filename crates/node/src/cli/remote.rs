@@ -9,11 +9,13 @@ use infera_node::app::api::{ApiError, AppState, ById, ForSeconds, PauseRequest};
 use infera_node::app::settings::Preferences;
 use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
-use infera_node::data_dir::{ControlFile, DataDirError};
+use infera_node::data_dir::{ControlFile, DataDir, DataDirError};
 use infera_node::engine_link::ChildEngine;
 use infera_node::hardware::{HardwareProbe, SystemProbe};
 use infera_node::look_up::{NotFound, look_up};
-use infera_node::state::{Connection, DeviceStatus, EngineStatus, NodeSnapshot, Summary, rate};
+use infera_node::state::{
+    Connection, DeviceStatus, EngineStatus, NodeSnapshot, Summary, TurnedAway, rate,
+};
 use infera_protocol::node_api::{VerdictStatus, WorkKind};
 use infera_protocol::requirements::{self, Hardware, Mark, Policy, Requirement};
 use infera_protocol::shown;
@@ -229,19 +231,17 @@ async fn check_alone(
     roots: Option<&[u8]>,
 ) -> Result<Check, Fault> {
     let folder = show.data.folder()?;
-    let used_last = || {
-        Preferences::read(&folder.settings())
-            .ok()?
-            .settings
-            .balancer
-    };
-    let network = match balancer.or_else(used_last) {
+    let settings = Preferences::read(&folder.settings())
+        .unwrap_or_default()
+        .settings;
+    let network = match balancer.or(settings.balancer) {
         None => None,
         Some(address) => {
-            let found = look_up(&address, roots)
+            let found = look_up(&address, roots, &settings.networks)
                 .await
                 .map_err(|error| match error {
                     NotFound::Address(error) => Fault::new(&error.to_string(), NOT_COMPARED),
+                    NotFound::Invitation(fault) => Fault::new(&fault.to_string(), NOT_COMPARED),
                     error @ NotFound::NoAnswer { .. } => Fault::with_advice(
                         &error.to_string(),
                         NOT_COMPARED,
@@ -255,15 +255,7 @@ async fn check_alone(
         || (None, Policy::public()),
         |network| (Some(network.name), network.policy),
     );
-    let engine = ChildEngine::current()
-        .map(ChildEngine::quiet)
-        .map_err(|error| Fault::new(&error.to_string(), "the machine could not be looked at"))?;
-    folder
-        .create()
-        .map_err(|error| Fault::new(&error.to_string(), "the disk could not be looked at"))?;
-    let hardware = SystemProbe::new(Arc::new(engine), folder.path().to_owned())
-        .probe()
-        .await;
+    let hardware = probe(&folder).await?;
     let requirements = requirements::check(&policy, &hardware);
     Ok(Check {
         policy: name.unwrap_or(policy.name),
@@ -271,6 +263,18 @@ async fn check_alone(
         requirements,
         hardware,
     })
+}
+
+/// What this machine has, without a running node.
+pub(super) async fn probe(folder: &DataDir) -> Result<Hardware, Fault> {
+    let engine = ChildEngine::current()
+        .map(ChildEngine::quiet)
+        .map_err(|error| Fault::new(&error.to_string(), "the machine could not be looked at"))?;
+    folder
+        .create()
+        .map_err(|error| Fault::new(&error.to_string(), "the disk could not be looked at"))?;
+    let probe = SystemProbe::new(Arc::new(engine), folder.path().to_owned());
+    Ok(probe.probe().await)
 }
 
 fn check_table(check: &Check) -> String {
@@ -403,6 +407,10 @@ fn connection(connection: &Connection) -> String {
         Connection::Connected { reference: true } => "connected, as a reference node".to_owned(),
         Connection::Connected { reference: false } => "connected".to_owned(),
         Connection::Disconnected { reason, .. } => reason.to_string(),
+        Connection::TurnedAway {
+            why: TurnedAway::InvitationNeeded,
+            ..
+        } => "it takes new nodes by invitation only".to_owned(),
         Connection::TurnedAway { .. } => "it does not take this node now".to_owned(),
         Connection::Refused { .. } => "it refused this version".to_owned(),
     }

@@ -13,7 +13,7 @@ use infera_node::clock::{SystemClock, SystemEntropy};
 use infera_node::control::ControlServer;
 use infera_node::data_dir::DataDir;
 use infera_node::engine_link::ChildEngine;
-use infera_node::http_link::HttpLink;
+use infera_node::http_link::{HttpLink, Trust};
 use infera_node::identity::{self, SystemKeychain};
 use infera_node::state::{Connection, EngineStatus, Summary};
 use infera_protocol::NodeKey;
@@ -35,7 +35,7 @@ pub(super) async fn print_id(data: &Data, key: &Key) -> Result<ExitCode, Fault> 
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Fault> {
     if let Some(balancer) = &arguments.balancer {
-        HttpLink::new(balancer, None).map_err(|error| not_started(&error))?;
+        HttpLink::new(balancer, Trust::default()).map_err(|error| not_started(&error))?;
     }
     let models = arguments
         .models
@@ -93,7 +93,7 @@ fn check_enough(arguments: &Run, stored: &Preferences) -> Result<(), Fault> {
     if arguments.balancer.is_none() && stored.settings.balancer.is_none() {
         return fault(
             "no network is chosen",
-            "name its balancer with `--balancer URL`, or choose one in the browser with `--web`",
+            "join one with `infera join LINK`, name its balancer with `--balancer URL`, or choose one in the browser with `--web`",
         );
     }
     if arguments.models.is_empty() && stored.settings.models.is_empty() {
@@ -200,7 +200,7 @@ fn cannot_start(state: &AppState) -> Option<Fault> {
     })
 }
 
-async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {
+pub(super) async fn identity(folder: &DataDir, key: &Key) -> Result<NodeKey, Fault> {
     let result = match &key.key_file {
         Some(file) => identity::from_file(file, &SystemEntropy),
         None if folder.key_file().exists() => {

@@ -330,6 +330,7 @@ impl Controller {
                     },
                     tokens_per_second: None,
                     device: report.device.clone(),
+                    network: Some(self.edges.balancer_url().to_owned()),
                 });
                 if let Some(mut entry) = entry {
                     if let Some(slot) = self

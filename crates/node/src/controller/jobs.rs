@@ -470,6 +470,7 @@ impl Controller {
             },
             tokens_per_second: job.production.tokens_per_second(),
             device: Some(self.device_of(job.slot)),
+            network: Some(self.edges.balancer_url().to_owned()),
         };
         let store = self.store.clone();
         self.remember(async move { store.record(entry).await });

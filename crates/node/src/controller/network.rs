@@ -171,7 +171,8 @@ impl Controller {
             NodeEvent::Reveal { audit } => self.on_reveal(audit),
             NodeEvent::Settled(record) => {
                 let store = self.store.clone();
-                self.remember(async move { store.record(JobRow::told(record)).await });
+                let row = JobRow::told(record, self.edges.balancer_url());
+                self.remember(async move { store.record(row).await });
                 self.refresh_points();
             }
             NodeEvent::Reset => self.refresh(),
@@ -185,12 +186,13 @@ impl Controller {
         self.measure_speed();
         self.offer_reports();
         let (caller, store) = (self.caller.clone(), self.store.clone());
+        let network = self.edges.balancer_url().to_owned();
         self.remember(async move {
             let history = caller.once(|link, token| link.history(token, HISTORY_FETCHED));
             match history.await {
                 Ok(records) => {
                     for record in records {
-                        store.record(JobRow::told(record)).await?;
+                        store.record(JobRow::told(record, &network)).await?;
                     }
                 }
                 Err(error) => tracing::debug!(%error, "the history could not be fetched"),

@@ -8,7 +8,7 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::error::{BadAddress, LibraryError};
-use crate::own_certificates;
+use crate::own_certificates::{self, Trust};
 use crate::unreachable::Unreachable;
 
 const MAX_REDIRECTS: usize = 10;
@@ -61,7 +61,7 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |error: reqwest::Error| LibraryError::Certificates(cause(&error));
         let tls = extra_roots
-            .map(own_certificates::trusting)
+            .map(|pem| own_certificates::trusting(Trust::in_file(pem)))
             .transpose()
             .map_err(LibraryError::Certificates)?;
         let client = |is_local: bool| {

@@ -27,9 +27,10 @@ use infera_node::unreachable::Unreachable;
 use infera_node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
-    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, ModelOffer, Network,
-    NodeEvent, NodeState, Offer, Points, Price, Refusal, RefusalCode, Release, Session,
-    SessionRequest, WorkRecord, claim_digest, session_digest,
+    AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
+    Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState, Offer, Points, Price,
+    Refusal, RefusalCode, Release, Session, SessionRequest, WorkRecord, claim_digest,
+    session_digest,
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Gpu, Hardware, Policy};
@@ -696,6 +697,14 @@ impl BalancerLink for FakeBalancer {
                 work_bits: 0,
             })
         })
+    }
+
+    fn invitation(&self, _: InvitationRequest) -> Call<Invited> {
+        self.call(None, |_| Err(refused(RefusalCode::InvitationUnknown)))
+    }
+
+    fn join(&self, _: JoinRequest) -> Call<Joined> {
+        self.call(None, |_| Err(refused(RefusalCode::InvitationUnknown)))
     }
 
     fn open_session(&self, request: SessionRequest) -> Call<Session> {

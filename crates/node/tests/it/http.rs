@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use infera_node::balancer_link::{BalancerLink, LinkError, Token};
-use infera_node::http_link::HttpLink;
+use infera_node::http_link::{HttpLink, Trust};
 use infera_node::look_up::{NotFound, look_up};
 use infera_node::unreachable::Unreachable;
 use infera_protocol::ModelId;
@@ -29,7 +29,7 @@ pub(crate) async fn serve(router: Router) -> String {
 }
 
 async fn link(router: Router) -> HttpLink {
-    HttpLink::new(&serve(router).await, None).unwrap()
+    HttpLink::new(&serve(router).await, Trust::default()).unwrap()
 }
 
 fn token() -> Token {
@@ -151,7 +151,7 @@ async fn what_is_no_balancer_counts_as_unreachable() {
 
 #[tokio::test]
 async fn nobody_at_home_is_said_without_the_token() {
-    let link = HttpLink::new("http://127.0.0.1:1", None).unwrap();
+    let link = HttpLink::new("http://127.0.0.1:1", Trust::default()).unwrap();
     let error = link.state(token(), state()).await.unwrap_err();
     assert!(matches!(error, LinkError::Unreachable(_)));
     assert!(!format!("{error:?} {:?}", token()).contains("secret"));
@@ -229,10 +229,10 @@ async fn a_network_is_found_by_what_a_person_writes_and_what_is_wrong_is_named()
     let url = serve(router).await;
     let host = url.trim_start_matches("http://").to_owned();
     for address in [url.clone(), host.clone(), format!(" {host}/ ")] {
-        let found = look_up(&address, None).await.unwrap();
+        let found = look_up(&address, None, &[]).await.unwrap();
         assert_eq!((found.url, found.network), (url.clone(), network()));
     }
-    let reason = async |address: &str| match look_up(address, None).await {
+    let reason = async |address: &str| match look_up(address, None, &[]).await {
         Err(NotFound::NoAnswer {
             error: LinkError::Unreachable(reason),
             ..
@@ -253,7 +253,7 @@ async fn a_network_is_found_by_what_a_person_writes_and_what_is_wrong_is_named()
     let reason = reason(&other).await;
     assert_eq!(reason, Unreachable::NotANetwork { status: 404 });
     for wrong in ["", "http://balancer.example", "ftp://here"] {
-        let error = look_up(wrong, None).await.unwrap_err();
+        let error = look_up(wrong, None, &[]).await.unwrap_err();
         assert!(matches!(error, NotFound::Address(_)), "{wrong}: {error}");
     }
 }

@@ -14,6 +14,7 @@ mod governing;
 mod guest;
 mod http;
 mod jobs;
+mod joining;
 mod library;
 mod profiles;
 mod session;

@@ -131,6 +131,19 @@ async fn a_session_that_another_program_took_is_not_fought_over() {
 }
 
 #[tokio::test]
+async fn a_network_that_needs_an_invitation_says_so_and_lets_in_once_there_is_one() {
+    let balancer = FakeBalancer::default();
+    balancer.books().refuse_sessions = [RefusalCode::InvitationNeeded; 3].into();
+    let rig = Rig::start(balancer, FakeEngine::default()).await;
+    let snapshot = rig.until_sentence("by invitation only").await;
+    assert_eq!(snapshot.state.kind, StateKind::NeedsYou);
+    let remedy = snapshot.state.remedy.unwrap();
+    assert!(remedy.contains("Ask the network's operator"), "{remedy}");
+    rig.until_ready().await;
+    assert_eq!(rig.balancer.books().session_calls.len(), 4);
+}
+
+#[tokio::test]
 async fn a_network_that_has_too_much_is_asked_calmly() {
     let balancer = FakeBalancer::default();
     balancer.books().refuse_sessions = [RefusalCode::TooMuch; 4].into();
