@@ -31,6 +31,13 @@ pub(crate) enum CertificateError {
     Unreadable(PathBuf),
     #[error("The certificate could not be made: {0}. Remove {file}, or set `tls_cert` and `tls_key`", file = .1.display())]
     Make(#[source] rcgen::Error, PathBuf),
+    #[error("The key {} of the network's certificate is missing. Put it back from a copy; or remove {}, and a new pair is made, which those who joined by an invitation will not accept before they are invited again", key.display(), certificate.display())]
+    KeyLost { key: PathBuf, certificate: PathBuf },
+}
+
+/// Whether a certificate is the one that [`own`] makes.
+pub(crate) fn is_own(folder: &Path, tls: &Tls) -> bool {
+    tls.certificate == folder.join(CERTIFICATE_NAME)
 }
 
 /// The certificate in `folder`, made for these names and addresses if there is none. A key that is
@@ -47,6 +54,12 @@ pub(crate) fn own(folder: &Path, names: &[String]) -> Result<Tls, CertificateErr
     let key = match std::fs::read_to_string(&tls.key) {
         Ok(text) => KeyPair::from_pem(&text).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if tls.certificate.exists() {
+                return Err(CertificateError::KeyLost {
+                    key: tls.key,
+                    certificate: tls.certificate,
+                });
+            }
             let key = KeyPair::generate().map_err(failed)?;
             write(&tls.key, &key.serialize_pem(), true)?;
             key
@@ -122,6 +135,19 @@ mod tests {
         let info = rcgen::PublicKeyData::subject_public_key_info(&key);
         let hash = ring::digest::digest(&ring::digest::SHA256, &info);
         assert_eq!(first.as_bytes(), hash.as_ref());
+    }
+
+    #[test]
+    fn a_key_that_was_lost_is_not_replaced_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = own(folder.path(), &names()).unwrap();
+        std::fs::remove_file(&tls.key).unwrap();
+        let fault = own(folder.path(), &names()).unwrap_err().to_string();
+        assert!(fault.contains(KEY_NAME), "{fault}");
+        assert!(!tls.key.exists());
+        std::fs::remove_file(&tls.certificate).unwrap();
+        own(folder.path(), &names()).unwrap();
+        assert!(tls.key.exists());
     }
 
     #[test]

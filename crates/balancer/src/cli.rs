@@ -25,7 +25,7 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use crate::catalog::{self, Catalog, CatalogError, UnusableModel};
-use crate::certificate::CertificateError;
+use crate::certificate::{self, CertificateError};
 use crate::config::{self, Config, ConfigError};
 use crate::db::{Database, DbError};
 use crate::dispatch::Balancer;
@@ -319,9 +319,8 @@ async fn run_server(folder: &Path, options: Serve, data_option: &str) -> Result<
         policy,
         intro: String::new(),
         key: None,
-        own_certificate: None,
     };
-    serve(database, lock, listening, data_option).await
+    serve(folder, database, lock, listening, data_option).await
 }
 
 /// A network that is ready to be run.
@@ -334,12 +333,11 @@ struct Listening {
     intro: String,
     /// A key that was just made, to be shown this one time.
     key: Option<String>,
-    /// A certificate that no authority signed.
-    own_certificate: Option<PathBuf>,
 }
 
 /// Runs a network until its process is asked to end.
 async fn serve(
+    folder: &Path,
     database: Database,
     _lock: File,
     listening: Listening,
@@ -352,8 +350,11 @@ async fn serve(
         tls,
         intro,
         key,
-        own_certificate,
     } = listening;
+    let own_certificate = tls
+        .as_ref()
+        .filter(|tls| certificate::is_own(folder, tls))
+        .map(|tls| tls.certificate.clone());
     let renderer = Renderer::of_this_program(config.templates())?;
     let edges = Edges::system().with_renderer(renderer);
     let balancer = Balancer::start(database.clone(), config.clone(), policy, edges).await?;

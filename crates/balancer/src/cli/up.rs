@@ -64,23 +64,27 @@ pub(super) async fn run(folder: &Path, up: Up, data_option: &str) -> Result<(), 
     start_logs(up.log_format);
     let file = folder.join(FILE_NAME);
     let is_new = !file.exists();
-    let (config, listener, text) = if is_new {
+    let (config, listener, text, held) = if is_new {
         let listener = server::listen(up.listen.unwrap_or(LISTEN))?;
         let text = settings(&up, &listener)?;
-        (Config::read(folder, &text)?, listener, text)
+        (Config::read(folder, &text)?, listener, text, None)
     } else {
         let config = Config::load(folder)?;
         agree(&up, &config, &file)?;
+        // Before the port, which the same network may have already.
+        let held = lock(folder)?;
         let listener = server::listen(config.listen)?;
-        (config, listener, String::new())
+        (config, listener, String::new(), Some(held))
     };
     let policy = config::policy(&config.requirements)?;
+    // Nothing is made before all that was asked is found to be good.
     let database = Database::open(folder).await?;
-    let lock = lock(folder)?;
-    let is_own = config
-        .tls()
-        .is_some_and(|tls| tls.certificate == folder.join(certificate::CERTIFICATE_NAME));
-    if is_own {
+    let lock = held.map_or_else(|| lock(folder), Ok)?;
+    let tls = config.tls();
+    if tls
+        .as_ref()
+        .is_some_and(|tls| certificate::is_own(folder, tls))
+    {
         certificate::own(folder, &names(&config))?;
     }
     let mut begun = Begun::default();
@@ -94,15 +98,14 @@ pub(super) async fn run(folder: &Path, up: Up, data_option: &str) -> Result<(), 
         );
     }
     let listening = Listening {
-        tls: config.tls(),
+        tls,
         config,
         policy,
         listener,
         intro: begun.text,
         key: begun.key,
-        own_certificate: is_own.then(|| folder.join(certificate::CERTIFICATE_NAME)),
     };
-    serve(database, lock, listening, data_option).await
+    serve(folder, database, lock, listening, data_option).await
 }
 
 /// What a new network was given, and how it is said.

@@ -427,6 +427,7 @@ async fn up_begins_a_network_in_an_empty_folder_and_runs_the_same_one_again() {
         (&rows[1]["max_uses"], &rows[1]["label"]),
         (&json!(1), &json!("Bob"))
     );
+    assert!(fault(&run(&folder, &["up"])).contains("Another balancer runs"));
     end(&mut child);
 
     // As the folder says, without an option and with the same ones.
