@@ -508,7 +508,7 @@ id: string,
  * What is new of it.
  */
 update: ChatEvent, };
-export type AppState = { 
+export type AppState = { invitation: string | null, 
 /**
  * What the window's bar, the tray and the command line say first.
  */
@@ -2426,6 +2426,8 @@ export type Commands = {
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */
+  offer_invitation: { request: ByAddress; answer: AppState };
+  put_invitation_away: { request: null; answer: AppState };
   look_up_network: { request: ByAddress; answer: LookedUp };
   /** Joins a network by an invitation or its address, and works for it from now on. */
   join_network: { request: ByAddress; answer: AppState };
@@ -2482,3 +2484,8 @@ export type Commands = {
   /** Deletes all data of this program and ends it. */
   remove_everything: { request: null; answer: null };
 };
+
+export type GpuNeed = { own_vram_bytes: number, apple_silicon_is_enough: boolean };
+export type Policy = { name: string, ram_bytes?: number, free_disk_bytes?: number, network_bytes_per_second?: number, gpu?: GpuNeed };
+export type PublicNetwork = { name: string, operator?: string, rules?: string, policy: Policy, models: Array<ModelOffer>, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number };
+export type Invited = { network: PublicNetwork, standing: Standing, uses_left: number | null, expires_ms: number | null };

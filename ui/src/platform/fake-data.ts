@@ -349,6 +349,7 @@ export function finishedJob(
 ): JobRow {
   return {
     kind: "job",
+    network: "https://balancer.example.org",
     id,
     attempt: 1,
     model: "5f0c3e9b7d21aa48c6e4f1b0937d5528e1c2f6a4b8d90e7351a6c4f2e8b7d013",
