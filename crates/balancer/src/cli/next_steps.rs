@@ -20,6 +20,8 @@ pub(super) struct Standpoint<'a> {
     pub data_option: &'a str,
     /// A key that was just made.
     pub key: Option<&'a str>,
+    /// It has just begun, and invitations for all that it lacks were shown.
+    pub is_new: bool,
     /// A certificate that no authority signed.
     pub own_certificate: Option<&'a Path>,
 }
@@ -52,7 +54,9 @@ pub(super) async fn next_steps(
         format!("infera run --balancer {url} --model FILE.gguf")
     };
     steps.push(("Let nodes join, each on its machine".to_owned(), join));
-    steps.extend(lacking_nodes(database, here, &call).await?);
+    if !here.is_new {
+        steps.extend(lacking_nodes(database, here, &call).await?);
+    }
     let name = serde_json::Value::from(model.as_deref().unwrap_or("NAME"));
     let body =
         format!(r#"{{"model": {name}, "messages": [{{"role": "user", "content": "Hello"}}]}}"#);
@@ -138,6 +142,7 @@ mod tests {
                 },
                 data_option: " --data x",
                 key,
+                is_new: key.is_some(),
                 own_certificate: key.map(|_| Path::new("/a b/it.pem")),
             };
             next_steps(&database, &here).await.unwrap()
@@ -166,12 +171,20 @@ mod tests {
         let text = said("0.0.0.0:443", true, &invites, Some("sk-1")).await;
         for step in [
             "infera join 'LINK'",
-            "invite create --reference --uses 2",
             "curl --cacert '/a b/it.pem' https://net.example/v1/chat/completions",
             "Bearer sk-1",
         ] {
             assert!(text.contains(step), "{text}");
         }
+        assert!(
+            !text.contains("--reference"),
+            "its invitation was just shown: {text}"
+        );
+        let text = said("0.0.0.0:443", true, &invites, None).await;
+        assert!(
+            text.contains("invite create --reference --uses 2"),
+            "{text}"
+        );
         let unchecked = Config {
             checking: Checking::None,
             ..invites
