@@ -9,6 +9,8 @@ use super::{CliError, quoted};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::db::Database;
+use crate::edges::Edges;
+use crate::invitations::{self, InvitationRow};
 use crate::server::Address;
 use crate::{keys, store};
 
@@ -89,7 +91,13 @@ async fn lacking_nodes(
     let references = nodes.iter().filter(|node| node.reference).count();
     Ok(match here.config.checking {
         Checking::Always if references < needed => {
-            let command = if here.config.address.is_some() {
+            let given_out = invitations::list(database).await?;
+            let now_ms = Edges::system().now_ms();
+            let open = |row: &InvitationRow| row.standing.reference && row.fault(now_ms).is_none();
+            // A new one each time would leave links behind that nobody knows of.
+            let command = if given_out.iter().any(open) {
+                call("invite list")
+            } else if here.config.address.is_some() {
                 call(&format!("invite create --reference --uses {needed}"))
             } else {
                 call("node trust NODE --reference")
@@ -126,8 +134,10 @@ impl Standpoint<'_> {
 
 #[cfg(test)]
 mod tests {
+    use infera_protocol::node_api::Standing;
+
     use super::*;
-    use crate::edges::Edges;
+    use crate::invitations::Terms;
 
     #[tokio::test]
     async fn a_new_network_is_told_what_it_lacks() {
@@ -183,6 +193,21 @@ mod tests {
         let text = said("0.0.0.0:443", true, &invites, None).await;
         assert!(
             text.contains("invite create --reference --uses 2"),
+            "{text}"
+        );
+        let checks = Terms {
+            standing: Standing {
+                trusted: false,
+                reference: true,
+            },
+            ..Terms::default()
+        };
+        invitations::create(&database, &Edges::system(), &checks)
+            .await
+            .unwrap();
+        let text = said("0.0.0.0:443", true, &invites, None).await;
+        assert!(
+            text.contains("invite list") && !text.contains("invite create"),
             "{text}"
         );
         let unchecked = Config {
