@@ -216,6 +216,8 @@ enum CliError {
     Invitation(#[from] InvitationError),
     #[error("No invitation can be made before it is known how others reach the balancer. Add a line like address = \"https://HOST:PORT\" to {}", .0.display())]
     NoAddress(PathBuf),
+    #[error("This network checks no answers, so nobody joins it to check them. Invite with --trusted, or set checking = \"always\" in {}", .0.display())]
+    NothingToCheck(PathBuf),
     #[error(
         "This machine has no address on a network. Name one that others reach it by with --address, or keep to this machine with --listen 127.0.0.1:8431"
     )]
@@ -329,7 +331,7 @@ struct Listening {
     policy: Policy,
     listener: TcpListener,
     tls: Option<Tls>,
-    /// What is said before what to do next.
+    /// What a network that has just begun was given, said before what to do next.
     intro: String,
     /// A key that was just made, to be shown this one time.
     key: Option<String>,
@@ -351,6 +353,7 @@ async fn serve(
         intro,
         key,
     } = listening;
+    let is_new = !intro.is_empty();
     let own_certificate = tls
         .as_ref()
         .filter(|tls| certificate::is_own(folder, tls))
@@ -366,6 +369,7 @@ async fn serve(
         address,
         data_option,
         key: key.as_deref(),
+        is_new,
         own_certificate: own_certificate.as_deref(),
     };
     let next = next_steps(&database, &here).await?;

@@ -282,10 +282,9 @@ impl Config {
         config
             .check()
             .map_err(|message| ConfigError::Settings { path, message })?;
-        for file in [&mut config.tls_cert, &mut config.tls_key] {
-            if let Some(file) = file {
-                *file = folder.join(&*file);
-            }
+        let files = [&mut config.tls_cert, &mut config.tls_key];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
         }
         if !is_named_policy(&config.requirements) {
             let file = folder.join(&config.requirements);

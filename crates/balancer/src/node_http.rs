@@ -117,7 +117,7 @@ async fn invitation(
     core.read_models().await;
     Ok(Json(Invited {
         network: describe(&core),
-        standing: row.standing,
+        standing: joining::standing(&core.config, row.standing),
         uses_left: row.uses_left(),
         expires_ms: row.expires_ms,
     }))
@@ -152,10 +152,11 @@ async fn join(
             core.nodes.count_newcomer(address, most, now)?;
         }
     }
+    let books = Arc::clone(&core);
     let standing = to_the_end(async move {
-        invitations::join(&core.database, &token, node, &request.software, now_ms).await
+        invitations::join(&books.database, &token, node, &request.software, now_ms).await
     });
-    let standing = standing.await?;
+    let standing = joining::standing(&core.config, standing.await?);
     tracing::info!(
         node = %node.short(), trusted = standing.trusted, reference = standing.reference,
         "joined by an invitation"

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Subcommand;
-use infera_protocol::node_api::Standing;
+use infera_protocol::node_api::{Checking, Standing};
 use infera_protocol::{Invitation, InvitationToken};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
-use super::{CliError, open, print, print_list};
+use super::{CliError, open, print, print_list, warn};
 use crate::certificate;
 use crate::config::{Config, FILE_NAME};
 use crate::edges::Edges;
@@ -120,6 +120,16 @@ pub(super) async fn run(folder: &Path, command: InviteCommand) -> Result<(), Cli
             let config = Config::load(folder)?;
             // Without an address nothing is written.
             let place = Place::of(&config, folder)?;
+            if config.checking == Checking::None {
+                if reference {
+                    return Err(CliError::NothingToCheck(folder.join(FILE_NAME)));
+                }
+                if !trusted {
+                    warn(
+                        "This network checks no answers and gives jobs only to nodes that you trust. Those who join by this invitation get none before `node trust`; `--trusted` makes one for nodes that do",
+                    );
+                }
+            }
             let database = open(folder, begins).await?;
             let terms = Terms {
                 label,

@@ -9,6 +9,8 @@ use super::{CliError, quoted};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::db::Database;
+use crate::edges::Edges;
+use crate::invitations::{self, InvitationRow};
 use crate::server::Address;
 use crate::{keys, store};
 
@@ -20,6 +22,8 @@ pub(super) struct Standpoint<'a> {
     pub data_option: &'a str,
     /// A key that was just made.
     pub key: Option<&'a str>,
+    /// It has just begun, and invitations for all that it lacks were shown.
+    pub is_new: bool,
     /// A certificate that no authority signed.
     pub own_certificate: Option<&'a Path>,
 }
@@ -52,7 +56,9 @@ pub(super) async fn next_steps(
         format!("infera run --balancer {url} --model FILE.gguf")
     };
     steps.push(("Let nodes join, each on its machine".to_owned(), join));
-    steps.extend(lacking_nodes(database, here, &call).await?);
+    if !here.is_new {
+        steps.extend(lacking_nodes(database, here, &call).await?);
+    }
     let name = serde_json::Value::from(model.as_deref().unwrap_or("NAME"));
     let body =
         format!(r#"{{"model": {name}, "messages": [{{"role": "user", "content": "Hello"}}]}}"#);
@@ -85,7 +91,13 @@ async fn lacking_nodes(
     let references = nodes.iter().filter(|node| node.reference).count();
     Ok(match here.config.checking {
         Checking::Always if references < needed => {
-            let command = if here.config.address.is_some() {
+            let given_out = invitations::list(database).await?;
+            let now_ms = Edges::system().now_ms();
+            let open = |row: &InvitationRow| row.standing.reference && row.fault(now_ms).is_none();
+            // A new one each time would leave links behind that nobody knows of.
+            let command = if given_out.iter().any(open) {
+                call("invite list")
+            } else if here.config.address.is_some() {
                 call(&format!("invite create --reference --uses {needed}"))
             } else {
                 call("node trust NODE --reference")
@@ -122,8 +134,10 @@ impl Standpoint<'_> {
 
 #[cfg(test)]
 mod tests {
+    use infera_protocol::node_api::Standing;
+
     use super::*;
-    use crate::edges::Edges;
+    use crate::invitations::Terms;
 
     #[tokio::test]
     async fn a_new_network_is_told_what_it_lacks() {
@@ -138,6 +152,7 @@ mod tests {
                 },
                 data_option: " --data x",
                 key,
+                is_new: key.is_some(),
                 own_certificate: key.map(|_| Path::new("/a b/it.pem")),
             };
             next_steps(&database, &here).await.unwrap()
@@ -166,12 +181,35 @@ mod tests {
         let text = said("0.0.0.0:443", true, &invites, Some("sk-1")).await;
         for step in [
             "infera join 'LINK'",
-            "invite create --reference --uses 2",
             "curl --cacert '/a b/it.pem' https://net.example/v1/chat/completions",
             "Bearer sk-1",
         ] {
             assert!(text.contains(step), "{text}");
         }
+        assert!(
+            !text.contains("--reference"),
+            "its invitation was just shown: {text}"
+        );
+        let text = said("0.0.0.0:443", true, &invites, None).await;
+        assert!(
+            text.contains("invite create --reference --uses 2"),
+            "{text}"
+        );
+        let checks = Terms {
+            standing: Standing {
+                trusted: false,
+                reference: true,
+            },
+            ..Terms::default()
+        };
+        invitations::create(&database, &Edges::system(), &checks)
+            .await
+            .unwrap();
+        let text = said("0.0.0.0:443", true, &invites, None).await;
+        assert!(
+            text.contains("invite list") && !text.contains("invite create"),
+            "{text}"
+        );
         let unchecked = Config {
             checking: Checking::None,
             ..invites

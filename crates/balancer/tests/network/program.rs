@@ -417,6 +417,8 @@ async fn up_begins_a_network_in_an_empty_folder_and_runs_the_same_one_again() {
     let other = links(&stdout(&run(&folder, &words)));
     assert_eq!(other[0].address, base);
     assert_eq!(other[0].fingerprint, invited[0].fingerprint);
+    let checks = ["invite", "create", "--reference"];
+    assert!(fault(&run(&folder, &checks)).contains("checks no answers"));
     let json = stdout(&run(&folder, &["invite", "list", "--json"]));
     let rows: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
