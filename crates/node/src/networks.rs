@@ -70,17 +70,15 @@ impl Settings {
     /// Makes a network the active one, and puts it into the list where it is new.
     pub fn activate(&mut self, address: &str, now_ms: i64) -> Result<(), NetworksError> {
         // What is no address at all is told by whoever tries to reach it.
-        let network = match self.network_at(address) {
-            Some(known) => NetworkSetting {
-                address: normal(&known.address).unwrap_or_else(|_| known.address.clone()),
+        let whole = |address: &str| normal(address).unwrap_or_else(|_| address.to_owned());
+        self.join(if let Some(known) = self.network_at(address) {
+            NetworkSetting {
+                address: whole(&known.address),
                 ..known.clone()
-            },
-            None => {
-                let address = normal(address).unwrap_or_else(|_| address.to_owned());
-                NetworkSetting::at(&address, now_ms)
             }
-        };
-        self.join(network)
+        } else {
+            NetworkSetting::at(&whole(address), now_ms)
+        })
     }
 
     /// Joins a network, or renews what is known of it, and makes it the active one.

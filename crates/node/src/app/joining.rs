@@ -43,11 +43,13 @@ impl App {
     }
 
     pub(super) fn choose_network(&self, asked: ByAddress) -> Result<AppState, ApiError> {
-        self.try_change(|preferences| Ok(preferences.settings.choose(&asked.address)?))
+        let ByAddress { address } = asked;
+        self.try_change(|preferences| Ok(preferences.settings.choose(&address)?))
     }
 
     pub(super) fn leave_network(&self, asked: ByAddress) -> Result<AppState, ApiError> {
-        self.try_change(|preferences| Ok(preferences.settings.leave(&asked.address)?))
+        let ByAddress { address } = asked;
+        self.try_change(|preferences| Ok(preferences.settings.leave(&address)?))
     }
 
     async fn find(&self, text: &str) -> Result<Found, NotFound> {

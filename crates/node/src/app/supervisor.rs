@@ -157,12 +157,11 @@ impl Supervisor {
             stores.send_replace(Some(store.clone()));
             store
         };
-        let secret = match key {
-            Some(secret) => *secret,
-            None => {
-                let read = self::key(&self.key, &self.data, &self.entropy).await?;
-                *key.insert(read.secret())
-            }
+        let secret = if let Some(secret) = key {
+            *secret
+        } else {
+            let read = self::key(&self.key, &self.data, &self.entropy).await?;
+            *key.insert(read.secret())
         };
         let balancer = match &wish.network {
             None => None,
