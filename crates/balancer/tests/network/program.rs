@@ -403,6 +403,13 @@ async fn up_begins_a_network_in_an_empty_folder_and_runs_the_same_one_again() {
         key.starts_with("sk-infera-") && curl.contains("--cacert"),
         "{curl}"
     );
+    // The running balancer sees it the next time it reads its models.
+    until("the model to be served", async || {
+        let models = client.get(format!("{base}/v1/models")).bearer_auth(key);
+        let models = models.send().await.unwrap().text().await.unwrap();
+        models.contains("tiny").then_some(())
+    })
+    .await;
     let mut asked = Command::new("sh");
     asked.arg("-c").arg(curl.replace("NAME", "tiny"));
     asked.env("no_proxy", "127.0.0.1");
