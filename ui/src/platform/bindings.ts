@@ -508,7 +508,7 @@ id: string,
  * What is new of it.
  */
 update: ChatEvent, };
-export type AppState = { invitation: string | null, 
+export type AppState = { 
 /**
  * What the window's bar, the tray and the command line say first.
  */
@@ -529,6 +529,11 @@ setup: Setup,
  * All settings as they are kept.
  */
 settings: Settings, 
+/**
+ * An invitation that was opened outside the window, by a click, and on which the person has not
+ * decided yet. It may be any text.
+ */
+invitation: string | null, 
 /**
  * The program and the machine it runs on.
  */
@@ -2224,10 +2229,99 @@ path: string,
  * `InstalledModel.in_use`, as it is to be.
  */
 in_use: boolean, };
-export type VerdictStatus = "verified" | "sampled_out" | "pending" | "failed";
+export type VerdictStatus = "verified" | "sampled_out" | "not_checked" | "pending" | "failed";
 export type WorkKind = "job" | "audit";
 export type AdmissionRule = "open" | "work" | "invitation";
 export type Checking = "none" | "always";
+export type PublicNetwork = { 
+/**
+ * By the operator, for people.
+ */
+name: string, 
+/**
+ * Who runs it, in the operator's words.
+ */
+operator?: string | null, 
+/**
+ * What the operator asks of those who join, in words.
+ */
+rules?: string | null, 
+/**
+ * What a node's machine must have.
+ */
+policy: Policy, 
+/**
+ * What clients can ask for now.
+ */
+models: Array<ModelOffer>, 
+/**
+ * Whether answers are checked.
+ */
+checking: Checking, 
+/**
+ * Who may join.
+ */
+admission: AdmissionRule, 
+/**
+ * Nodes that are here now.
+ */
+nodes: number, 
+/**
+ * How many of them check the others.
+ */
+references: number, 
+/**
+ * How many must, for an answer to be checked.
+ */
+references_needed: number, };
+export type Invited = { 
+/**
+ * What anybody may know of the network.
+ */
+network: PublicNetwork, 
+/**
+ * What those who join by it become.
+ */
+standing: Standing, 
+/**
+ * How many more may join by it; none for any number.
+ */
+uses_left: number | null, 
+/**
+ * Unix time in milliseconds; none for no end.
+ */
+expires_ms: number | null, };
+export type Policy = { 
+/**
+ * `public`, `practice`, or a name by the operator.
+ */
+name: string, 
+/**
+ * RAM; a machine with up to a sixteenth less passes, since firmware keeps some.
+ */
+ram_bytes?: number | null, 
+/**
+ * Free space on the disk of the data folder.
+ */
+free_disk_bytes?: number | null, 
+/**
+ * Download rate, as the balancer measures it.
+ */
+network_bytes_per_second?: number | null, 
+/**
+ * A GPU; none where the CPU may do the work.
+ */
+gpu?: GpuNeed | null, };
+export type GpuNeed = { 
+/**
+ * Memory that only the GPU has; a card with up to a twelfth less passes, since drivers keep
+ * some.
+ */
+own_vram_bytes: number, 
+/**
+ * Whether a GPU of the M series passes, which shares the machine's memory.
+ */
+apple_silicon_is_enough: boolean, };
 export type InvitationFault = "not_one" | "cut_off" | "changed" | "plain_http" | "unknown" | "used_up" | "expired" | "revoked";
 export type InvitationTerms = { 
 /**
@@ -2426,8 +2520,6 @@ export type Commands = {
   /** Look at the machine again. */
   check: { request: null; answer: AppState };
   /** Asks a network who it is. Nothing is kept. */
-  offer_invitation: { request: ByAddress; answer: AppState };
-  put_invitation_away: { request: null; answer: AppState };
   look_up_network: { request: ByAddress; answer: LookedUp };
   /** Joins a network by an invitation or its address, and works for it from now on. */
   join_network: { request: ByAddress; answer: AppState };
@@ -2435,6 +2527,10 @@ export type Commands = {
   choose_network: { request: ByAddress; answer: AppState };
   /** Forgets a network, but not what was done for it. If it was the active one, jobs in progress are handed back, and none is active. */
   leave_network: { request: ByAddress; answer: AppState };
+  /** Shows the person an invitation that was opened outside the window. Nothing is joined. */
+  offer_invitation: { request: ByAddress; answer: AppState };
+  /** Shows it no longer. */
+  put_invitation_away: { request: null; answer: AppState };
   /** Sets what is named; the other settings stay as they are. */
   change_settings: { request: Partial<Settings>; answer: AppState };
   /** The GPUs' last ten minutes. */
@@ -2484,8 +2580,3 @@ export type Commands = {
   /** Deletes all data of this program and ends it. */
   remove_everything: { request: null; answer: null };
 };
-
-export type GpuNeed = { own_vram_bytes: number, apple_silicon_is_enough: boolean };
-export type Policy = { name: string, ram_bytes?: number, free_disk_bytes?: number, network_bytes_per_second?: number, gpu?: GpuNeed };
-export type PublicNetwork = { name: string, operator?: string, rules?: string, policy: Policy, models: Array<ModelOffer>, checking: Checking, admission: AdmissionRule, nodes: number, references: number, references_needed: number };
-export type Invited = { network: PublicNetwork, standing: Standing, uses_left: number | null, expires_ms: number | null };
