@@ -144,7 +144,7 @@ pub(super) async fn network(command: NetworkCommand) -> Result<ExitCode, Fault> 
 enum Node {
     Running(Control),
     /// None runs, and none can while this is held.
-    Resting(LockedDataDir, Preferences),
+    Resting(LockedDataDir, Box<Preferences>),
 }
 
 impl Node {
@@ -154,7 +154,10 @@ impl Node {
         match folder.lock() {
             Ok(data) => {
                 let read = Preferences::read(&folder.settings());
-                Ok(Self::Resting(data, read.map_err(|it| fault(&it))?))
+                Ok(Self::Resting(
+                    data,
+                    Box::new(read.map_err(|it| fault(&it))?),
+                ))
             }
             Err(DataDirError::InUse(_)) => Ok(Self::Running(Control::of(show)?)),
             Err(error) => Err(fault(&error)),
@@ -330,14 +333,14 @@ fn standing(invitation: Option<&InvitationTerms>, admission: AdmissionRule) -> S
         }
         .to_owned();
     };
-    let mut text = called(terms.standing).to_owned();
+    let mut parts = vec![called(terms.standing).to_owned()];
     if let Some(uses) = terms.uses_left {
-        text += &format!("; the invitation is good for {uses} more");
+        parts.push(format!("the invitation is good for {uses} more"));
     }
     if let Some(end) = terms.expires_ms {
-        text += &format!("; it ends {}", SystemClock.describe(end));
+        parts.push(format!("it ends {}", SystemClock.describe(end)));
     }
-    text
+    parts.join("; ")
 }
 
 fn called(standing: Standing) -> &'static str {
