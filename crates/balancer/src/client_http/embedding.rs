@@ -57,11 +57,12 @@ pub(super) async fn embed(
         keep: request.keep,
         rerun: request.wait,
     };
+    let wait = core.waits_for_verdict(request.wait);
     let mut clients = submit(core, client, vec![job]).await?;
     let until = Instant::now() + core.config.verdict_wait;
     let collected = clients
         .iter_mut()
-        .map(|client| collect(client, request.wait, until));
+        .map(|client| collect(client, wait, until));
     let answers = futures_util::future::try_join_all(collected).await?;
     let vectors = answers.into_iter().flat_map(|answer| answer.vectors);
     Ok(EmbeddingAnswer::new(

@@ -116,6 +116,7 @@ pub(super) async fn generate(
         .iter()
         .map(|job| request.logprobs.map(|_| log(job)))
         .collect();
+    let wait = core.waits_for_verdict(request.wait);
     let clients = submit(&core, &client, jobs).await?;
     let first = clients
         .first()
@@ -129,7 +130,7 @@ pub(super) async fn generate(
             id: format!("{prefix}-{}", first.job.id),
             ..envelope
         },
-        wait: request.wait,
+        wait,
         logs,
         verdict_wait: core.config.verdict_wait,
     };

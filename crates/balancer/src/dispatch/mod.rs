@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use infera_protocol::node_api::{Refusal, RefusalCode, VerdictStatus};
+use infera_protocol::node_api::{Checking, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::requirements::Policy;
 use infera_protocol::{AuditId, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, mpsc, watch};
@@ -288,13 +288,20 @@ impl Core {
         }
     }
 
+    /// Whether an answer comes with its verdict: when that is asked for, and where nothing is checked,
+    /// because it is known at once and the answer has to say so.
+    pub(crate) fn waits_for_verdict(&self, asked: bool) -> bool {
+        asked || self.config.checking == Checking::None
+    }
+
     /// What a job of a model waits for, if its verdict is pending and too few references are here.
     pub(crate) fn waiting_for(&self, model: ModelId, view: &VerdictView) -> Option<WaitingFor> {
         let needed = self.config.references;
         let here = self.nodes.references_here(model, Instant::now()).len();
         // Until the lottery has drawn it, nobody knows whether it will be checked at all.
         let drawn = view.stalled || self.config.audit_rate >= 1.0;
-        let waits = view.verdict == VerdictStatus::Pending && drawn && here < needed;
+        let checks = self.config.checking == Checking::Always;
+        let waits = checks && view.verdict == VerdictStatus::Pending && drawn && here < needed;
         waits.then_some(WaitingFor {
             references_needed: needed,
             references_here: here,

@@ -285,7 +285,7 @@ async fn where_nothing_is_checked_one_trusted_node_is_a_network() {
     assert_eq!(join(&network, 1, trusted).await, Ok(TRUSTED));
     // More than one at once: it is no newcomer.
     let mut worker = SimNode::join(&network, 1, 2, hardware()).await;
-    let answers = [0, 1].map(|_| network.chat(&json!({"infera": {"wait": true}})));
+    let answers = [true, false].map(|wait| network.chat(&json!({"infera": {"wait": wait}})));
     let mut taken = Vec::new();
     for _ in 0..2 {
         taken.push(worker.take().await);
@@ -301,6 +301,13 @@ async fn where_nothing_is_checked_one_trusted_node_is_a_network() {
         assert!(reason.contains("checks no answers"), "{reason}");
         assert!(body["infera"].get("waiting_for").is_none(), "{body}");
     }
+    let streamed = network.stream(&json!({}));
+    let mut work = worker.take().await;
+    worker.write_all(&mut work).await.unwrap();
+    taken.push(work);
+    let streamed = streamed.await.unwrap();
+    let last = &streamed.chunks.last().unwrap()["infera"];
+    assert_eq!(last["verdict"], "not_checked", "{last}");
     let NodeEvent::Settled(record) = worker
         .event_where(|event| {
             matches!(event, NodeEvent::Settled(record) if record.verdict != VerdictStatus::Pending)
