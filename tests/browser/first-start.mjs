@@ -38,7 +38,7 @@ await run(async () => {
   });
   await step("agree", async () => {
     // That of the command line.
-    await page.getByText(/^This machine is in 127\.0\.0\.1:/).waitFor();
+    await page.getByText(/This machine is in 127\.0\.0\.1:/).waitFor();
     await page.getByRole("checkbox", { name: /^I have read this/ }).check();
     await next(page, "What your machine has");
   });

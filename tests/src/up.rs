@@ -30,9 +30,10 @@ impl Up {
         let process = Process::start("the network", command, &folder.join("log.txt"))?;
         let rest = |prefix: &str| process.line_after(prefix, START_LIMIT);
         Ok(Self {
+            // In the order in which they are printed.
             url: rest("Listening on ")?,
-            link: format!("infera://join{}", rest("infera://join")?),
             key: format!("sk-infera-{}", rest("sk-infera-")?),
+            link: format!("infera://join{}", rest("infera://join")?),
             binary: binaries.balancer.clone(),
             folder: folder.to_owned(),
             process,

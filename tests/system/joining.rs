@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use infera_system_tests::up::Up;
-use infera_system_tests::{MODEL, cost, story, tiny_model};
+use infera_system_tests::{INPUT_PRICE, MODEL, OUTPUT_PRICE, cost, story, tiny_model};
 use serde_json::Value;
 use xtask::network::{Binaries, START_LIMIT};
 use xtask::process::{self, Process};
@@ -49,7 +49,8 @@ impl Machine<'_> {
 fn serve_tiny_model(network: &Up) -> Result<()> {
     let file = tiny_model();
     let words = ["model", "add", &file.to_string_lossy(), "--name", MODEL];
-    let prices = ["--input-price", "100", "--output-price", "400"];
+    let [input, output] = [INPUT_PRICE, OUTPUT_PRICE].map(|price| price.to_string());
+    let prices = ["--input-price", &input, "--output-price", &output];
     network.run(&[&words[..], &prices].concat()).map(drop)
 }
 

@@ -25,6 +25,7 @@ use crate::identity;
 use crate::library::{self, CatalogueItem, DownloadRequest, Fit, InstalledFile, InstalledModel};
 use crate::model_fault::ModelFault;
 use crate::networks;
+use crate::node::Node;
 use crate::state::{EngineStatus, NodeSnapshot, StartFault};
 
 const MOST_JOBS_AT_ONCE: u32 = 256;
@@ -54,14 +55,17 @@ impl App {
         } else {
             request.seconds.map(Duration::from_secs)
         };
-        let node = self.node().await?;
-        let snapshot = node.pause(duration, request.finish_first).await?;
+        let finish_first = request.finish_first;
+        let pause = |node: Node| async move { node.pause(duration, finish_first).await };
+        let snapshot = self.ask_node(pause).await?;
         Ok(self.publish(Some(snapshot)))
     }
 
     pub(super) async fn resume(&self, (): ()) -> Result<AppState, ApiError> {
         self.try_again().await;
-        let snapshot = self.node().await?.resume().await?;
+        let snapshot = self
+            .ask_node(|node| async move { node.resume().await })
+            .await?;
         Ok(self.publish(Some(snapshot)))
     }
 
@@ -84,14 +88,19 @@ impl App {
         if !known {
             return Err(Refusal::NoSuchDevice.into());
         }
-        let snapshot = node.pause_device(device, pause).await?;
+        let leave = |node: Node| {
+            let device = device.clone();
+            async move { node.pause_device(device, pause).await }
+        };
+        let snapshot = self.ask_node(leave).await?;
         Ok(self.publish(Some(snapshot)))
     }
 
     pub(super) async fn work_anyway(&self, duration: ForSeconds) -> Result<AppState, ApiError> {
         self.try_again().await;
         let duration = Duration::from_secs(duration.seconds);
-        let snapshot = self.node().await?.work_anyway(duration).await?;
+        let work = |node: Node| async move { node.work_anyway(duration).await };
+        let snapshot = self.ask_node(work).await?;
         Ok(self.publish(Some(snapshot)))
     }
 
@@ -120,7 +129,9 @@ impl App {
         self.try_again().await;
         self.0.library.refresh().await?;
         self.look_for_cards();
-        let snapshot = self.node().await?.check().await?;
+        let snapshot = self
+            .ask_node(|node| async move { node.check().await })
+            .await?;
         Ok(self.publish(Some(snapshot)))
     }
 

@@ -41,8 +41,7 @@ use crate::governor::{Decision, Reason};
 use crate::gpu::{self, Card, GpuReader, GpuSample, Meter, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
-use crate::node::Around;
-use crate::node::Node;
+use crate::node::{Around, Ended, Node};
 use crate::state::{NodeSnapshot, StartFault, State, Summary};
 use crate::store::Store;
 
@@ -647,6 +646,26 @@ impl App {
             },
             Ok(Err(_)) => Err(Refusal::Ending.into()),
             Err(_) => Err(Refusal::Starting.into()),
+        }
+    }
+
+    /// Asks the node something. One that ends meanwhile, because a setting has changed, is followed by
+    /// another, which is asked in its place.
+    async fn ask_node<T, Answer: Future<Output = Result<T, Ended>>>(
+        &self,
+        ask: impl Fn(Node) -> Answer,
+    ) -> Result<T, ApiError> {
+        let mut running = self.0.running.clone();
+        let until = tokio::time::Instant::now() + NODE_LIMIT;
+        loop {
+            running.mark_unchanged();
+            if let Ok(answer) = ask(self.node().await?).await {
+                return Ok(answer);
+            }
+            let next = tokio::time::timeout_at(until, running.changed());
+            if !matches!(next.await, Ok(Ok(()))) {
+                return Err(Ended.into());
+            }
         }
     }
 

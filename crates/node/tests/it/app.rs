@@ -696,3 +696,15 @@ async fn what_runs_is_told_without_this_program() {
     assert!(programs.iter().all(|program| program["name"] != own));
     running.app.shut_down().await;
 }
+
+/// A setting begins the node anew: what is asked meanwhile is asked of the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_while_the_node_begins_anew_is_answered() {
+    let running = Running::start().await;
+    for jobs in 2..12 {
+        running
+            .call("change_settings", json!({ "jobs_at_once": jobs }))
+            .await;
+        running.call("check", Value::Null).await;
+    }
+}

@@ -112,6 +112,8 @@ pub(crate) fn running_programs() -> Option<Vec<RunningProgram>> {
             let process = fs::metadata(folder.join(pid.to_string()));
             process.is_ok_and(|process| process.uid() == user)
         })
+        // Another one of this program is none that the owner would name.
+        .filter(|pid| *pid == own || !is_ours(*pid))
         .filter_map(|pid| process(folder, pid).ok())
         .collect();
     // Where not even this process is seen, nothing is.
