@@ -23,16 +23,13 @@ include!(concat!(env!("OUT_DIR"), "/web_files.rs"));
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
-        .route("/", get(|| file(PAGE.to_owned())))
-        .route("/join", get(|| file(PAGE.to_owned())))
-        .route(
-            "/assets/{name}",
-            get(|uri: Uri| file(uri.path().to_owned())),
-        )
+        .route("/", get(async || file(PAGE)))
+        .route("/join", get(async || file(PAGE)))
+        .route("/assets/{name}", get(async |uri: Uri| file(uri.path())))
 }
 
-async fn file(path: String) -> Response {
-    let Some(file) = infera_web_files::find(FILES, &path) else {
+fn file(path: &str) -> Response {
+    let Some(file) = infera_web_files::find(FILES, path) else {
         return (StatusCode::NOT_FOUND, MISSING).into_response();
     };
     // A name below `assets` has its content's hash.

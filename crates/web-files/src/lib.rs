@@ -19,6 +19,7 @@ pub const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 's
 
 /// For a build script: writes `web_files.rs` with a constant `FILES` of type [`Files`], which has
 /// what is in `folder` below the package's own. None, where it has not been made.
+#[expect(clippy::print_stdout, reason = "so a build script talks to cargo")]
 pub fn embed(folder: &str) -> io::Result<()> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(folder);
     println!("cargo::rerun-if-changed={}", root.display());

@@ -32,7 +32,9 @@ impl App {
     }
 
     pub(super) fn offer_invitation(&self, opened: ByAddress) -> AppState {
-        let text = opened.address.chars().take(LONGEST_SHOWN).collect();
+        let mut text = opened.address;
+        // A person is shown no more, whatever was clicked.
+        text.truncate(text.floor_char_boundary(LONGEST_SHOWN));
         self.0.invitation.send_replace(Some(text));
         self.publish(None)
     }
