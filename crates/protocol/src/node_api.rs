@@ -143,7 +143,7 @@ pub struct Invited {
 /// What the operator lets a node be, beside an ordinary one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Standing {
-    /// Its answers may be given unchecked, and it is given what may go to trusted nodes only.
+    /// The operator vouches for it: its answers count without a check where there is none.
     #[serde(default)]
     pub trusted: bool,
     /// It checks other nodes' outputs in place of taking jobs.

@@ -2360,7 +2360,7 @@ joined_ms: number, };
 export type Fingerprint = string;
 export type Standing = { 
 /**
- * Its answers may be given unchecked, and it is given what may go to trusted nodes only.
+ * The operator vouches for it: its answers count without a check where there is none.
  */
 trusted: boolean, 
 /**

@@ -18,7 +18,7 @@ export const en = {
   "networks.checking.none": "Not at all: whoever runs it trusts every node",
   "networks.invitation": "What the invitation makes of this machine",
   "networks.standing.ordinary": "A node like any other",
-  "networks.standing.trusted": "A trusted node: it is given what may go to no stranger",
+  "networks.standing.trusted": "A trusted node: whoever runs the network vouches for it",
   "networks.standing.reference": "A reference node: it checks others’ answers in place of jobs",
   "networks.uses": {
     one: "{count} more machine may join by it",
@@ -91,11 +91,10 @@ export const de: Same<typeof en> = {
   },
   "networks.checking.none": "Gar nicht: Wer es betreibt, vertraut allen Knoten",
   "networks.invitation": "Was die Einladung aus diesem Rechner macht",
-  "networks.standing.ordinary": "Einen Knoten wie jeden anderen",
-  "networks.standing.trusted":
-    "Einen vertrauten Knoten: Er bekommt auch, was zu keinem Fremden darf",
+  "networks.standing.ordinary": "Ein Knoten wie jeder andere",
+  "networks.standing.trusted": "Ein vertrauter Knoten: Wer das Netzwerk betreibt, bürgt für ihn",
   "networks.standing.reference":
-    "Einen Referenzknoten: Er prüft Antworten anderer, statt Aufträge zu bekommen",
+    "Ein Referenzknoten: Er prüft Antworten anderer, statt Aufträge zu bekommen",
   "networks.uses": {
     one: "Noch {count} Rechner kann damit beitreten",
     other: "Noch {count} Rechner können damit beitreten",
