@@ -60,6 +60,14 @@ async fn join(
         .map_err(|refusal| refusal.code)
 }
 
+/// What the network tells of itself.
+async fn told(network: &Network) -> Told {
+    let asked = network
+        .http
+        .get(format!("{}/node/v1/network", network.base));
+    asked.send().await.unwrap().json().await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_lets_as_many_in_as_it_says_and_the_same_node_again() {
     let network = Network::start(invited()).await;
@@ -227,15 +235,7 @@ async fn a_reference_is_appointed_by_its_invitation_and_answers_say_what_they_wa
         node.spawn_reference();
     };
     appoint(201).await;
-    let told: Told = network
-        .http
-        .get(format!("{}/node/v1/network", network.base))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let told = told(&network).await;
     assert_eq!(
         (told.nodes, told.references, told.references_needed),
         (2, 1, 2)
@@ -332,15 +332,7 @@ async fn where_nothing_is_checked_one_trusted_node_is_a_network() {
         (shares, 0, 0)
     );
     assert_eq!(network.balances().await["client:ann"], -costs);
-    let told: Told = network
-        .http
-        .get(format!("{}/node/v1/network", network.base))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let told = told(&network).await;
     assert_eq!(
         (told.nodes, told.references, told.references_needed),
         (1, 0, 0)
