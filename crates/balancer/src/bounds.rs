@@ -2,6 +2,7 @@
 //! and a stranger may say anything.
 
 use infera_protocol::OutputBatch;
+use infera_protocol::account::{DeviceReport, MachineReport};
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, ChallengeRequest, Claim, Decline, InvitationRequest, JoinRequest,
     NodeState, Release, SessionRequest,
@@ -80,7 +81,8 @@ impl Bounded for NodeState {
         {
             Some("paused")
         } else {
-            hardware_excess(&self.hardware)
+            let report = self.report.as_ref().and_then(report_excess);
+            report.or_else(|| hardware_excess(&self.hardware))
         }
     }
 }
@@ -95,6 +97,23 @@ impl Bounded for Decline {
     fn excess(&self) -> Option<&'static str> {
         (self.reason.len() > MAX_REASON).then_some("reason")
     }
+}
+
+fn report_excess(report: &MachineReport) -> Option<&'static str> {
+    let MachineReport {
+        name,
+        software,
+        takes_commands: _,
+        devices,
+    } = report;
+    if name.len() > MAX_NAME || software.len() > MAX_NAME {
+        return Some("report");
+    }
+    let long = |device: &DeviceReport| {
+        let reason = device.paused.as_ref();
+        device.name.len() > MAX_NAME || reason.is_some_and(|reason| reason.len() > MAX_REASON)
+    };
+    (devices.len() > MAX_GPUS || devices.iter().any(long)).then_some("report.devices")
 }
 
 fn hardware_excess(hardware: &Hardware) -> Option<&'static str> {
@@ -133,6 +152,11 @@ mod tests {
             pci_id: None,
             vram_bytes: None,
         };
+        let device = DeviceReport {
+            name: "d".repeat(MAX_NAME),
+            paused: Some("p".repeat(MAX_REASON)),
+            tokens_per_second: 1.0,
+        };
         NodeState {
             models: vec![ModelId::from_bytes([1; 32]); MAX_MODELS],
             context_tokens: Vec::new(),
@@ -142,6 +166,12 @@ mod tests {
                 gpus: vec![gpu; 8],
                 ..Hardware::default()
             },
+            report: Some(MachineReport {
+                name: "n".repeat(MAX_NAME),
+                software: "s".repeat(MAX_NAME),
+                takes_commands: true,
+                devices: vec![device; 8],
+            }),
         }
     }
 
@@ -151,15 +181,7 @@ mod tests {
         assert_eq!(fits.excess(), None);
         assert!(serde_json::to_vec(&fits).unwrap().len() <= NodeState::MAX_BYTES);
         let long = || "x".repeat(MAX_REASON + 1);
-        let mut wrong = [
-            state(),
-            state(),
-            state(),
-            state(),
-            state(),
-            state(),
-            state(),
-        ];
+        let mut wrong = [(); 10].map(|()| state());
         wrong[0].models.push(ModelId::from_bytes([1; 32]));
         wrong[1].context_tokens = vec![1; MAX_MODELS + 1];
         wrong[2].paused = Some(long());
@@ -167,6 +189,10 @@ mod tests {
         wrong[4].hardware.cpu = long();
         wrong[5].hardware.gpus[0].driver = long();
         wrong[6].hardware.gpus = vec![state().hardware.gpus[0].clone(); MAX_GPUS + 1];
+        wrong[7].report.as_mut().unwrap().name = long();
+        wrong[8].report.as_mut().unwrap().devices[0].paused = Some(long());
+        let devices = &mut wrong[9].report.as_mut().unwrap().devices;
+        *devices = vec![devices[0].clone(); MAX_GPUS + 1];
         let told: Vec<_> = wrong.iter().map(Bounded::excess).collect();
         assert_eq!(
             told,
@@ -177,7 +203,10 @@ mod tests {
                 Some("hardware.os"),
                 Some("hardware.cpu"),
                 Some("hardware.gpus"),
-                Some("hardware.gpus")
+                Some("hardware.gpus"),
+                Some("report"),
+                Some("report.devices"),
+                Some("report.devices")
             ]
         );
     }

@@ -437,6 +437,7 @@ fn join(core: &Arc<Core>) -> Vec<Subscription> {
             free_slots: 4,
             paused: None,
             hardware: Hardware::default(),
+            report: None,
         };
         core.nodes.set_state(id(number), state, true);
         streams.extend(core.nodes.subscribe(id(number), None));

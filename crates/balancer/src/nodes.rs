@@ -1077,6 +1077,7 @@ mod tests {
             free_slots,
             paused: None,
             hardware: Hardware::default(),
+            report: None,
         }
     }
 

@@ -93,6 +93,14 @@ hex_id!(
     NodeId, 32, "a node id"
 );
 hex_id!(
+    /// An account: its ed25519 public key.
+    AccountId, 32, "an account id"
+);
+hex_id!(
+    /// A linking code: the ed25519 public key that is derived of it.
+    LinkId, 32, "a link id"
+);
+hex_id!(
     /// A model: the BLAKE3 hash of its canonical manifest.
     ModelId, 32, "a model id"
 );

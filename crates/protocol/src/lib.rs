@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+pub mod account;
 pub mod audit;
 pub mod digest;
 pub mod finite;
@@ -22,8 +23,9 @@ pub mod signature;
 pub mod task;
 pub mod vector;
 
+pub use account::{AccountKey, FleetCommand, LinkCode, Ownership, Route};
 pub use audit::{AuditReport, AuditSpec, Mismatch};
-pub use ids::{AuditId, Hash, JobId, JobSeed, ModelId, NodeId};
+pub use ids::{AccountId, AuditId, Hash, JobId, JobSeed, LinkId, ModelId, NodeId};
 pub use invitation::{Fingerprint, Invitation, InvitationToken};
 pub use job::{FinishReason, JobSpec};
 pub use log_probabilities::LogProbabilities;

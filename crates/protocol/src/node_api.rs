@@ -21,12 +21,15 @@
 //! | `GET /node/v1/points` | – | [`Points`] |
 //! | `GET /node/v1/history?limit=N` | – | list of [`WorkRecord`], newest first |
 //!
+//! Accounts have calls of their own, and nodes three about theirs: [`crate::account`].
+//!
 //! All but the first four and the network carry `Authorization: Bearer <session token>`.
 //! A refused call answers with [`Refusal`].
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::account::{FleetCommand, MachineReport};
 use crate::audit::AuditReport;
 use crate::digest::Digest;
 use crate::ids::{AuditId, Hash, JobId, ModelId, NodeId};
@@ -214,6 +217,10 @@ pub struct NodeState {
     pub paused: Option<String>,
     /// As it is now: disks fill up, and GPUs come and go.
     pub hardware: Hardware,
+    /// For the owner of the account that the node belongs to, and for nobody else. A node of no
+    /// account sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<MachineReport>,
 }
 
 /// What a network tells of itself before a node joins.
@@ -355,6 +362,8 @@ pub enum NodeEvent {
     /// What a piece of work has come to, and what it moved: when it has ended, and again when its
     /// verdict is final.
     Settled(WorkRecord),
+    /// The node's account tells it something.
+    Command(FleetCommand),
     /// The balancer no longer knows where the node's events stopped: ask for everything anew.
     Reset,
 }
@@ -587,6 +596,20 @@ pub enum RefusalCode {
     InvitationExpired,
     /// Its operator took it back.
     InvitationRevoked,
+    /// Nothing was granted with this linking code, here.
+    LinkUnknown,
+    /// As many machines were linked by it as may.
+    LinkUsedUp,
+    /// A grant or an ownership is forged or too old.
+    BadOwnership,
+    /// The account has no node in this network, and so nothing else here.
+    NoAccount,
+    /// The account has as many of them as it may.
+    AccountFull,
+    /// The account has a key of this name.
+    NameTaken,
+    /// The account has no such key or node.
+    NoSuch,
 }
 
 impl RefusalCode {
@@ -596,14 +619,25 @@ impl RefusalCode {
             Self::UnknownVersion => 426,
             Self::Malformed => 400,
             Self::BadSignature | Self::NoSession | Self::BadChallenge | Self::WorkMissing => 401,
-            Self::NotEligible | Self::NotYours | Self::InvitationNeeded => 403,
-            Self::UnknownJob | Self::UnknownAudit | Self::InvitationUnknown => 404,
+            Self::NotEligible
+            | Self::NotYours
+            | Self::InvitationNeeded
+            | Self::BadOwnership
+            | Self::NoAccount => 403,
+            Self::UnknownJob
+            | Self::UnknownAudit
+            | Self::InvitationUnknown
+            | Self::LinkUnknown
+            | Self::NoSuch => 404,
             Self::Taken
             | Self::Replayed
             | Self::OutOfOrder
             | Self::WrongStep
-            | Self::IdentityInUse => 409,
+            | Self::IdentityInUse
+            | Self::NameTaken
+            | Self::AccountFull => 409,
             Self::LeaseEnded
+            | Self::LinkUsedUp
             | Self::InvitationUsedUp
             | Self::InvitationExpired
             | Self::InvitationRevoked => 410,

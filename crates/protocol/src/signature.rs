@@ -50,9 +50,18 @@ pub struct BadSignature(NodeId);
 impl Signature {
     /// Strict verification: weak keys and non-canonical encodings are refused.
     pub fn verify(&self, node: &NodeId, digest: Hash) -> Result<(), BadSignature> {
-        VerifyingKey::from_bytes(node.as_bytes())
+        if self.is_by(node.as_bytes(), digest) {
+            Ok(())
+        } else {
+            Err(BadSignature(*node))
+        }
+    }
+
+    /// Whether it is one of this public key over this digest, as strictly as [`Self::verify`].
+    pub fn is_by(&self, key: &[u8; 32], digest: Hash) -> bool {
+        VerifyingKey::from_bytes(key)
             .and_then(|key| key.verify_strict(digest.as_bytes(), &self.0))
-            .map_err(|_| BadSignature(*node))
+            .is_ok()
     }
 
     /// The ed25519 encoding: `R`, then `s`.

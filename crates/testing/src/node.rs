@@ -92,6 +92,7 @@ impl SimNode {
                 free_slots: slots,
                 paused: None,
                 hardware,
+                report: None,
             },
         };
         node.tell_free().await?;

@@ -234,6 +234,7 @@ async fn what_a_node_says_of_itself_has_bounds() {
         free_slots: 1,
         paused: Some("x".repeat(2000)),
         hardware: hardware(),
+        report: None,
     };
     let send = async |state: &NodeState| {
         let sent = node.post::<()>("/node/v1/state", &json!(state)).await;

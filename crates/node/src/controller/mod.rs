@@ -214,6 +214,7 @@ impl Controller {
             free_slots: 0,
             paused: None,
             hardware: Hardware::default(),
+            report: None,
         });
         let (session_timeout, timeout_in) = watch::channel(Duration::from_secs(30));
         let caller = Caller {

@@ -175,6 +175,8 @@ impl Controller {
                 self.remember(async move { store.record(row).await });
                 self.refresh_points();
             }
+            // A node of no account was sent it by mistake.
+            NodeEvent::Command(_) => {}
             NodeEvent::Reset => self.refresh(),
         }
     }

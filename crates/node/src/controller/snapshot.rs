@@ -46,6 +46,7 @@ impl Controller {
                 State::new(state.summary.in_public(), clock).sentence
             }),
             hardware,
+            report: None,
         };
         self.outlets.state.send_if_modified(|current| {
             let changed = *current != state;

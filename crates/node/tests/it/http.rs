@@ -43,6 +43,7 @@ fn state() -> NodeState {
         free_slots: 1,
         paused: None,
         hardware: Hardware::default(),
+        report: None,
     }
 }
 
