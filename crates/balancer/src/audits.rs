@@ -39,6 +39,8 @@ struct Judgment {
     reason: String,
     /// No reference could check it, though one should have.
     unchecked: bool,
+    /// Nobody pays and nobody is paid.
+    free: bool,
     attempts: Vec<JudgedAttempt>,
     /// How each report that counted compares over the whole output.
     references: Vec<ReferenceResult>,
@@ -51,6 +53,10 @@ struct Judgment {
 enum NoAudit {
     /// The network has nothing checked.
     NotChecked,
+    /// Only the client's own nodes had it, which costs nothing.
+    StayedHome,
+    /// No machine but those of trusted nodes was to see it.
+    OnlyTrusted,
     Empty,
     NotDrawn,
     /// It should have been.
@@ -356,7 +362,13 @@ impl Core {
     /// The lottery, once for each run. Gives why there is no audit, or no longer one.
     fn not_audited(&self, live: &LiveJob, job: &mut Job, now: Instant) -> Option<NoAudit> {
         let empty = job.received() == 0;
-        if self.config.checking == Checking::None && !empty {
+        if !empty && job.stayed_home() {
+            return Some(NoAudit::StayedHome);
+        }
+        if !empty && !job.submission.reach().is_checked() {
+            return Some(NoAudit::OnlyTrusted);
+        }
+        if !empty && self.config.checking == Checking::None {
             return Some(NoAudit::NotChecked);
         }
         let Stage::Auditing(audits) = &mut job.stage else {
@@ -710,7 +722,9 @@ impl Core {
                 .filter(passed)
                 .map(|judged| &judged.past),
         );
-        let part = if judgment.unchecked {
+        let part = if judgment.free {
+            0.0
+        } else if judgment.unchecked {
             self.config.unchecked_pay
         } else {
             1.0
@@ -793,7 +807,7 @@ impl Core {
 impl NoAudit {
     fn verdict(self) -> VerdictStatus {
         match self {
-            Self::NotChecked => VerdictStatus::NotChecked,
+            Self::NotChecked | Self::StayedHome | Self::OnlyTrusted => VerdictStatus::NotChecked,
             Self::Empty | Self::NotDrawn | Self::NobodyCame => VerdictStatus::SampledOut,
         }
     }
@@ -802,6 +816,12 @@ impl NoAudit {
         match self {
             Self::NotChecked => {
                 "This network checks no answers: its operator trusts the nodes that write them."
+            }
+            Self::StayedHome => {
+                "It was written on machines of the account that asked: it costs nothing, and nobody else has seen it."
+            }
+            Self::OnlyTrusted => {
+                "It was to go to trusted nodes only, so no other machine has seen it to check it."
             }
             Self::Empty => "There was no output to check.",
             Self::NotDrawn => "The lottery chose no audit for this job.",
@@ -825,6 +845,7 @@ impl Judgment {
             verdict,
             reason: reason.to_owned(),
             unchecked: no_audit == NoAudit::NobodyCame,
+            free: no_audit == NoAudit::StayedHome,
             attempts: job.past.iter().map(judged).collect(),
             references: Vec::new(),
             outvoted: Vec::new(),
@@ -911,6 +932,7 @@ fn judge(job: &Job, can_be_asked: bool) -> Option<Judgment> {
         None => (VerdictStatus::Verified, whole.reason),
     };
     Some(Judgment {
+        free: false,
         verdict,
         reason,
         unchecked: false,

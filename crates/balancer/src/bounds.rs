@@ -2,7 +2,10 @@
 //! and a stranger may say anything.
 
 use infera_protocol::OutputBatch;
-use infera_protocol::account::{DeviceReport, MachineReport};
+use infera_protocol::account::{
+    AccountChallengeRequest, AccountSessionRequest, DeviceReport, FleetCommand, KeyRequest,
+    LinkGrant, MachineReport, Ownership,
+};
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, ChallengeRequest, Claim, Decline, InvitationRequest, JoinRequest,
     NodeState, Release, SessionRequest,
@@ -35,7 +38,13 @@ pub(crate) trait Bounded {
     }
 }
 
+impl Bounded for AccountChallengeRequest {}
+impl Bounded for AccountSessionRequest {}
 impl Bounded for ChallengeRequest {}
+impl Bounded for FleetCommand {}
+impl Bounded for KeyRequest {}
+impl Bounded for LinkGrant {}
+impl Bounded for Ownership {}
 impl Bounded for InvitationRequest {}
 impl Bounded for Claim {}
 impl Bounded for AuditCommit {}

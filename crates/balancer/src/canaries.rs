@@ -12,8 +12,8 @@ use std::time::Duration;
 use infera_model::ChatMessage;
 use infera_protocol::node_api::VerdictStatus;
 use infera_protocol::{
-    AuditId, AuditReport, FinishReason, JobId, LogProbabilities, ModelId, NodeId, Sampling, Task,
-    Writing, job_seed,
+    AuditId, AuditReport, FinishReason, JobId, LogProbabilities, ModelId, NodeId, Route, Sampling,
+    Task, Writing, job_seed,
 };
 use infera_verify::{Canary, CanaryFault, Thresholds, Verdict, certain_places, largest_agreeing};
 use sqlx::Row;
@@ -227,6 +227,7 @@ impl Core {
             price: model.price,
             model,
             task: stock.task,
+            route: Route::Any,
             wait: false,
             keep: false,
             rerun: false,
@@ -388,6 +389,7 @@ impl Core {
             price: model.price,
             model: Arc::clone(model),
             task: Task::write(model.id, prompt, writing),
+            route: Route::Any,
             wait: false,
             keep: false,
             rerun: false,
@@ -404,10 +406,7 @@ impl Core {
             self.canaries.lock().writing.remove(&model.id);
             return Ok(());
         }
-        let client = Client {
-            name: CLIENT.to_owned(),
-            limit_micro: None,
-        };
+        let client = Client::of_operator(CLIENT, None);
         let jobs = self.submit(&client, vec![submission]).await?;
         let (core, model) = (Arc::clone(self), model.id);
         tokio::spawn(async move {

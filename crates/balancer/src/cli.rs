@@ -32,7 +32,7 @@ use crate::dispatch::Balancer;
 use crate::edges::Edges;
 use crate::invitations::InvitationError;
 use crate::keys::{self, KeyError};
-use crate::ledger;
+use crate::ledger::{self, points};
 use crate::private;
 use crate::server::{self, ServeError, Server, Tls};
 use crate::store::{self, NodeRow};
@@ -662,14 +662,6 @@ fn print_list<T: Serialize>(
         .try_for_each(|row| print(&format!("{}\n", shown::line(&line(row)))))
 }
 
-/// Micro-points as points.
-fn points(micro: i64) -> String {
-    let sign = if micro < 0 { "-" } else { "" };
-    let micro = micro.unsigned_abs();
-    let unit = MICRO_POINTS.unsigned_abs();
-    format!("{sign}{}.{:06}", micro / unit, micro % unit)
-}
-
 fn print_json(value: &serde_json::Value) -> Result<(), CliError> {
     write(&format!("{}\n", shown::json(&value.to_string())))
 }
@@ -729,12 +721,5 @@ mod tests {
             line.contains(" trusted ") && !line.contains("no jobs"),
             "{line}"
         );
-    }
-
-    #[test]
-    fn points_have_six_decimals() {
-        assert_eq!(points(1_500_000), "1.500000");
-        assert_eq!(points(-1), "-0.000001");
-        assert_eq!(points(i64::MIN), "-9223372036854.775808");
     }
 }

@@ -4,10 +4,16 @@
 //! slow one would.
 
 use infera_protocol::digest::Digest;
+use infera_protocol::{AccountId, Route};
 use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, Write};
 use crate::edges::Edges;
+use crate::reach;
+use crate::states::Word;
+use crate::submit_error::SubmitError;
 
 const PREFIX: &str = "sk-infera-";
 
@@ -18,6 +24,48 @@ pub(crate) struct Client {
     pub name: String,
     /// How many micro-points it may spend in all.
     pub limit_micro: Option<i64>,
+    /// How many on one day in UTC.
+    pub daily_limit: Option<i64>,
+    /// Whose points it spends; none of a key of the operator's, which spends what the operator lets
+    /// it.
+    pub account: Option<AccountId>,
+    /// Where its requests may go at most.
+    pub route: Route,
+}
+
+impl Client {
+    /// One that the operator lets ask without more.
+    pub(crate) fn of_operator(name: &str, limit_micro: Option<i64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            limit_micro,
+            daily_limit: None,
+            account: None,
+            route: Route::Any,
+        }
+    }
+
+    /// Where a request goes that asks for a route, or does not.
+    pub(crate) fn route(&self, asked: Option<Route>) -> Result<Route, SubmitError> {
+        let route =
+            reach::narrowed(self.route, asked).ok_or(SubmitError::BeyondRoute(self.route))?;
+        if route == Route::Own && self.account.is_none() {
+            return Err(SubmitError::NoOwnNodes);
+        }
+        Ok(route)
+    }
+
+    /// Whose the nodes are that are a client's own, by its name.
+    pub(crate) fn account_of(name: &str) -> Option<AccountId> {
+        let (account, _) = name.split_once('/')?;
+        account.parse().ok()
+    }
+}
+
+/// The name that the books know an account's key by. No key of the operator's has a slash in its
+/// name.
+pub(crate) fn name_of_accounts(account: AccountId, name: &str) -> String {
+    format!("{account}/{name}")
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,38 +95,69 @@ pub async fn create(
     name: &str,
     limit_micro: Option<i64>,
 ) -> Result<String, KeyError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-        return Err(KeyError::BadName);
-    }
-    let key = format!("{PREFIX}{}", hex::encode(edges.random::<32>()));
+    check_name(name)?;
     let mut write = database.write().await?;
-    let taken: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM api_keys WHERE name = ? AND revoked_ms IS NULL)",
-    )
-    .bind(name)
-    .fetch_one(&mut *write)
-    .await
-    .map_err(DbError::from)?;
-    if taken {
-        return Err(KeyError::NameTaken(name.to_owned()));
-    }
-    sqlx::query("INSERT INTO api_keys (name, hash, limit_micro, created_ms) VALUES (?, ?, ?, ?)")
-        .bind(name)
-        .bind(hash(&key))
-        .bind(limit_micro)
-        .bind(edges.now_ms())
-        .execute(&mut *write)
-        .await
-        .map_err(DbError::from)?;
+    let key = insert(&mut write, edges, &Client::of_operator(name, limit_micro)).await?;
     write.commit().await?;
     Ok(key)
 }
 
+pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err(KeyError::BadName);
+    }
+    Ok(())
+}
+
+/// Writes a key whose name was checked, and gives it.
+pub(crate) async fn insert(
+    write: &mut Write<'_>,
+    edges: &Edges,
+    client: &Client,
+) -> Result<String, KeyError> {
+    let Client {
+        name,
+        limit_micro,
+        daily_limit,
+        account,
+        route,
+    } = client;
+    let taken: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM api_keys WHERE name = ? AND revoked_ms IS NULL)",
+    )
+    .bind(name)
+    .fetch_one(&mut **write)
+    .await
+    .map_err(DbError::from)?;
+    if taken {
+        let shown = name.rsplit('/').next().unwrap_or(name);
+        return Err(KeyError::NameTaken(shown.to_owned()));
+    }
+    let key = format!("{PREFIX}{}", hex::encode(edges.random::<32>()));
+    sqlx::query(
+        "INSERT INTO api_keys (name, hash, limit_micro, daily_limit, account, route, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(name)
+    .bind(hash(&key))
+    .bind(limit_micro)
+    .bind(daily_limit)
+    .bind(account.map(|account| account.to_string()))
+    .bind(route.word())
+    .bind(edges.now_ms())
+    .execute(&mut **write)
+    .await
+    .map_err(DbError::from)?;
+    Ok(key)
+}
+
+/// The operator's; those of accounts are theirs to see.
 pub(crate) async fn list(database: &Database) -> Result<Vec<KeyRow>, DbError> {
     type Row = (String, Option<i64>, i64, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, limit_micro, created_ms, revoked_ms FROM api_keys ORDER BY id",
+        "SELECT name, limit_micro, created_ms, revoked_ms FROM api_keys
+         WHERE account IS NULL ORDER BY id",
     )
     .fetch_all(database.read())
     .await?;
@@ -104,13 +183,21 @@ pub(crate) async fn find(database: &Database, key: &str) -> Result<Option<Client
     if !key.starts_with(PREFIX) {
         return Ok(None);
     }
-    let row: Option<(String, Option<i64>)> = sqlx::query_as(
-        "SELECT name, limit_micro FROM api_keys WHERE hash = ? AND revoked_ms IS NULL",
-    )
-    .bind(hash(key))
-    .fetch_optional(database.read())
-    .await?;
-    Ok(row.map(|(name, limit_micro)| Client { name, limit_micro }))
+    let row = sqlx::query("SELECT * FROM api_keys WHERE hash = ? AND revoked_ms IS NULL")
+        .bind(hash(key))
+        .fetch_optional(database.read())
+        .await?;
+    let client = |row: SqliteRow| {
+        let name: String = row.try_get("name")?;
+        Ok(Client {
+            account: Client::account_of(&name),
+            name,
+            limit_micro: row.try_get("limit_micro")?,
+            daily_limit: row.try_get("daily_limit")?,
+            route: Route::read(&row, "route")?,
+        })
+    };
+    row.map(client).transpose()
 }
 
 fn hash(key: &str) -> String {
@@ -130,10 +217,7 @@ mod tests {
         let database = Database::open(folder.path()).await.unwrap();
         let edges = Edges::system();
         let key = create(&database, &edges, "ann", Some(5)).await.unwrap();
-        let client = Client {
-            name: "ann".to_owned(),
-            limit_micro: Some(5),
-        };
+        let client = Client::of_operator("ann", Some(5));
         assert_eq!(find(&database, &key).await.unwrap(), Some(client));
         assert_eq!(find(&database, &format!("{key}0")).await.unwrap(), None);
         assert!(matches!(

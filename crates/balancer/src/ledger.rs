@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use infera_protocol::node_api::Price;
-use infera_protocol::{JobId, NodeId};
+use infera_protocol::{AccountId, JobId, MICRO_POINTS, NodeId};
 use serde::Serialize;
 
 use crate::canaries;
@@ -21,6 +21,8 @@ pub(crate) enum Account {
     Confirmed(NodeId),
     /// Earned by checking, but not confirmed by a canary.
     Held(NodeId),
+    /// What nodes had earned for an account when they left it.
+    Owner(AccountId),
     Network,
 }
 
@@ -32,6 +34,7 @@ impl Account {
             Self::Pending(node) => format!("node:{node}:pending"),
             Self::Confirmed(node) => format!("node:{node}:confirmed"),
             Self::Held(node) => format!("node:{node}:held"),
+            Self::Owner(account) => format!("account:{account}"),
             Self::Network => "network".to_owned(),
         }
     }
@@ -125,6 +128,14 @@ pub(crate) fn part(amount: i64, part: f64) -> i64 {
 fn percent(amount: i64, percent: i64) -> i64 {
     i64::try_from(i128::from(amount) * i128::from(percent) / 100)
         .expect("a part of an i64 is an i64")
+}
+
+/// Micro-points as points, for people.
+pub(crate) fn points(micro: i64) -> String {
+    let sign = if micro < 0 { "-" } else { "" };
+    let micro = micro.unsigned_abs();
+    let unit = MICRO_POINTS.unsigned_abs();
+    format!("{sign}{}.{:06}", micro / unit, micro % unit)
 }
 
 /// The money of one run of a job, from the hold to the end. Each step has its own key, so however
@@ -359,6 +370,13 @@ mod tests {
             .collect();
         assert_eq!(kept.into_iter().collect::<BTreeMap<_, _>>(), added);
         added
+    }
+
+    #[test]
+    fn points_have_six_decimals() {
+        assert_eq!(points(1_500_000), "1.500000");
+        assert_eq!(points(-1), "-0.000001");
+        assert_eq!(points(i64::MIN), "-9223372036854.775808");
     }
 
     #[tokio::test]

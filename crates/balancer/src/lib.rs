@@ -1,6 +1,8 @@
 //! The load balancer: takes requests in `OpenAI`'s format, broadcasts them to nodes, has their
 //! output checked by reference nodes, and keeps the books.
 
+mod account_http;
+mod accounts;
 mod address;
 mod audits;
 mod body;
@@ -30,10 +32,12 @@ mod page;
 mod private;
 mod prompts;
 mod queues;
+mod reach;
 mod receipts;
 mod references;
 mod router;
 mod server;
+mod spending;
 mod standstill;
 mod states;
 mod store;

@@ -16,7 +16,7 @@ use infera_protocol::node_api::{
 use infera_protocol::requirements::{Hardware, Policy};
 use infera_protocol::{
     AuditReport, ChunkChain, Finish, FinishReason, Hash, JobId, Mismatch, NodeId, NodeKey,
-    OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Writing, job_seed,
+    OutputBatch, Profile, Route, Sampling, Task, TokenOutput, VERSION, Writing, job_seed,
 };
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -161,14 +161,12 @@ impl World {
                 price: model.price,
                 task: Task::write(model.id, prompt, writing),
                 model,
+                route: Route::Any,
                 wait: false,
                 keep: false,
                 rerun: false,
             };
-            let ann = Client {
-                name: "ann".to_owned(),
-                limit_micro: None,
-            };
+            let ann = Client::of_operator("ann", None);
             let mut clients = core.submit(&ann, vec![submission]).await.unwrap();
             let client = clients.pop().unwrap();
             let job = client.job.id;
@@ -408,6 +406,7 @@ fn join(core: &Arc<Core>) -> Vec<Subscription> {
     let mut streams = Vec::new();
     for number in WORKERS.into_iter().chain(REFERENCES) {
         let admission = Admission {
+            account: None,
             standing: Standing {
                 trusted: false,
                 reference: REFERENCES.contains(&number),

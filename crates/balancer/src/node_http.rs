@@ -29,6 +29,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::accounts;
 use crate::address;
 use crate::body::{BodyFault, Caller, Received, discard};
 use crate::bounds::Bounded;
@@ -37,7 +38,6 @@ use crate::dispatch::{Core, check_version, to_the_end, unavailable};
 use crate::invitations;
 use crate::job::{Speeds, refusal};
 use crate::joining;
-use crate::ledger::{self, Account};
 use crate::metrics;
 use crate::nodes::{Admission, Delivery, Subscription, bad_challenge};
 use crate::store;
@@ -71,7 +71,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
 }
 
 /// A refusal as an HTTP answer.
-struct Refused(Refusal);
+pub(crate) struct Refused(Refusal);
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
@@ -208,6 +208,7 @@ async fn session(
         token_hash(&token),
         Admission {
             standing,
+            account: known.account,
             meets_requirements: met(&rows),
             banned_until_ms: known.banned_until_ms,
             verified: u32::try_from(known.verified).unwrap_or(0),
@@ -426,15 +427,8 @@ async fn report(
 }
 
 async fn points(State(core): Shared, Sender(node): Sender) -> Result<Json<Points>, Refused> {
-    let points = async {
-        let balance = async |account| ledger::balance(&core.database, &account).await;
-        Ok::<_, DbError>(Points {
-            confirmed: balance(Account::Confirmed(node)).await?,
-            pending: balance(Account::Pending(node)).await? + balance(Account::Held(node)).await?,
-            forfeited: store::forfeited(&core.database, node).await?,
-        })
-    };
-    Ok(Json(points.await.map_err(unavailable)?))
+    let points = accounts::points(&core.database, node).await;
+    Ok(Json(points.map_err(unavailable)?))
 }
 
 #[derive(Deserialize)]
@@ -453,7 +447,7 @@ async fn history(
 }
 
 /// The node whose session a call names.
-struct Sender(NodeId);
+pub(crate) struct Sender(pub NodeId);
 
 impl FromRequestParts<Arc<Core>> for Sender {
     type Rejection = Refused;
@@ -470,10 +464,10 @@ impl FromRequestParts<Arc<Core>> for Sender {
 }
 
 /// A message of the protocol from anybody.
-struct Message<T> {
+pub(crate) struct Message<T> {
     /// Where it came from.
-    address: IpAddr,
-    message: T,
+    pub address: IpAddr,
+    pub message: T,
 }
 
 impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Message<T> {
@@ -490,9 +484,9 @@ impl<T: DeserializeOwned + Bounded> FromRequest<Arc<Core>> for Message<T> {
 }
 
 /// A message within a session.
-struct Call<T> {
-    node: NodeId,
-    message: T,
+pub(crate) struct Call<T> {
+    pub node: NodeId,
+    pub message: T,
     /// A message takes as much memory as its text, or more.
     _received: Received,
 }
@@ -548,7 +542,7 @@ pub(crate) fn token_hash(token: &str) -> Hash {
 }
 
 /// Reads a body. A version that is not ours is told as such, even if the rest has changed since.
-fn parse<T: DeserializeOwned + Bounded>(body: &Received) -> Result<T, Refusal> {
+pub(crate) fn parse<T: DeserializeOwned + Bounded>(body: &Received) -> Result<T, Refusal> {
     #[derive(Deserialize)]
     struct Versioned {
         version: Option<u16>,
@@ -572,7 +566,7 @@ fn parse<T: DeserializeOwned + Bounded>(body: &Received) -> Result<T, Refusal> {
     }
 }
 
-fn unread(fault: BodyFault) -> Refusal {
+pub(crate) fn unread(fault: BodyFault) -> Refusal {
     match fault {
         BodyFault::TooMuch => refusal(
             RefusalCode::TooMuch,
@@ -589,6 +583,6 @@ fn malformed(fault: &str) -> Refusal {
     )
 }
 
-fn id<T: FromStr>(text: &str) -> Result<T, Refusal> {
+pub(crate) fn id<T: FromStr>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|_| malformed("the id in the path"))
 }

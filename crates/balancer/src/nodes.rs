@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use infera_protocol::account::MachineReport;
 use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{NodeEvent, NodeState, Offer, Refusal, RefusalCode, Standing};
-use infera_protocol::{Hash, JobId, ModelId, NodeId};
+use infera_protocol::{AccountId, Hash, JobId, ModelId, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::job::{Place, Speeds, refusal};
 use crate::joining::Opening;
+use crate::reach::{Host, Reach};
 
 /// How many more offers a node gets at once than it has free slots: others may be faster.
 const SPARE_OFFERS: usize = 2;
@@ -68,6 +70,7 @@ struct LiveNode {
     reference: bool,
     /// By the operator, whatever it has shown so far.
     trusted: bool,
+    account: Option<AccountId>,
     meets_requirements: bool,
     state: Option<NodeState>,
     /// Jobs and audits given since the node last told its free slots.
@@ -102,6 +105,7 @@ struct EventLog {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admission {
     pub standing: Standing,
+    pub account: Option<AccountId>,
     pub meets_requirements: bool,
     pub banned_until_ms: i64,
     pub verified: u32,
@@ -133,6 +137,7 @@ pub(crate) struct Search<'a> {
     /// How much there is to do, for choosing the fastest.
     pub prompt: u32,
     pub output: u32,
+    pub reach: Reach,
     /// Nodes that may not have it.
     pub excluded: &'a HashSet<NodeId>,
     /// Nodes that had it and lost it: asked last.
@@ -163,6 +168,16 @@ pub(crate) struct Candidate {
 pub(crate) struct Room {
     pub workers: usize,
     pub references: usize,
+}
+
+/// What is known now of a node, for the owner of its account.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LiveReport {
+    pub here: bool,
+    pub paused: Option<String>,
+    /// Jobs and audits that it has.
+    pub running: u32,
+    pub report: Option<MachineReport>,
 }
 
 /// Where a node's event stream stands.
@@ -247,6 +262,7 @@ impl Nodes {
             address: None,
             reference: false,
             trusted: false,
+            account: None,
             meets_requirements: false,
             state: None,
             taken: 0,
@@ -273,6 +289,7 @@ impl Nodes {
         let earlier = live.session.replace(token);
         live.reference = admission.standing.reference;
         live.trusted = admission.standing.trusted;
+        live.account = admission.account;
         live.meets_requirements = admission.meets_requirements;
         live.banned_until_ms = admission.banned_until_ms;
         live.verified = admission.verified;
@@ -351,6 +368,36 @@ impl Nodes {
         }
         drop(inner);
         self.announce();
+    }
+
+    /// A node became an account's, or nobody's.
+    pub(crate) fn set_account(&self, node: NodeId, account: Option<AccountId>) {
+        if let Some(live) = self.lock().nodes.get_mut(&node) {
+            live.account = account;
+        }
+        self.announce();
+    }
+
+    /// What a node is to a client.
+    pub(crate) fn host(&self, node: NodeId, reach: Reach) -> Host {
+        let inner = self.lock();
+        let live = inner.nodes.get(&node);
+        live.map_or(Host::Other, |live| live.host(reach))
+    }
+
+    /// What a node says now to the owner of its account.
+    pub(crate) fn report(&self, node: NodeId, now: Instant) -> LiveReport {
+        let inner = self.lock();
+        let Some(live) = inner.nodes.get(&node) else {
+            return LiveReport::default();
+        };
+        let state = live.state.as_ref();
+        LiveReport {
+            here: live.is_here(now, self.timeout),
+            paused: state.and_then(|state| state.paused.clone()),
+            running: live.running,
+            report: state.and_then(|state| state.report.clone()),
+        }
     }
 
     /// Opens the node's event stream, in place of an earlier one. With the id of the last event
@@ -541,7 +588,7 @@ impl Nodes {
         self.lock().nodes.get(&node)?.speeds.prefill
     }
 
-    /// Nodes that could take a job now, the best first: idle before busy, then who would be done
+    /// Nodes that could take a job now, the best first: the client's own, then idle before busy, then who would be done
     /// sooner. While a known node is here, newcomers come in only as far as the search lets them.
     pub(crate) fn candidates(
         &self,
@@ -553,17 +600,21 @@ impl Nodes {
         let (mut known, mut newcomers) = (Vec::new(), Vec::new());
         let mut known_are_here = false;
         for (node, live) in &inner.nodes {
+            let host = live.host(search.reach);
             if search.excluded.contains(node)
                 || live.reference
+                || !search.reach.covers(host)
                 || !live.fits(search.model, now, self.timeout, steady_ms)
                 || live.context(search.model) < search.context
             {
                 continue;
             }
-            let newcomer = live.is_newcomer(self.trust);
+            let own = host == Host::Own;
+            // Whom the client relies on need not have proved itself to others.
+            let newcomer = !own && live.is_newcomer(self.trust);
             let lost = search.lost.contains(node);
             known_are_here |= !newcomer && !lost;
-            let free = live.free(self.trust);
+            let free = live.free(self.trust, own);
             // A known node may look at some more than it can take: others may be faster.
             let spare = if newcomer { 0 } else { SPARE_OFFERS };
             let room =
@@ -577,10 +628,10 @@ impl Nodes {
             };
             let seconds = live.speeds.seconds(search.prompt, search.output);
             let list = if newcomer { &mut newcomers } else { &mut known };
-            list.push((lost, live.running, seconds, candidate));
+            list.push(((lost, !own, live.running), seconds, candidate));
         }
         for list in [&mut known, &mut newcomers] {
-            list.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+            list.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         }
         if known_are_here {
             newcomers.truncate(match search.newcomers {
@@ -596,7 +647,7 @@ impl Nodes {
         }
         known
             .into_iter()
-            .map(|(_, _, _, candidate)| candidate)
+            .map(|(_, _, candidate)| candidate)
             .collect()
     }
 
@@ -608,7 +659,7 @@ impl Nodes {
             // No ban keeps a reference from checking.
             let bans_of_ms = if live.reference { i64::MAX } else { steady_ms };
             if live.fits(model, now, self.timeout, bans_of_ms) {
-                let free = live.free(self.trust) as usize;
+                let free = live.free(self.trust, false) as usize;
                 if live.reference {
                     room.references += free;
                 } else {
@@ -636,13 +687,15 @@ impl Nodes {
             .max()
     }
 
-    /// Why a claim by this node is to be refused, if it is. The free slots are the balancer's own
+    /// Why a claim by this node is to be refused, if it is. That the job may go to it is not asked
+    /// again: it was offered. The free slots are the balancer's own
     /// count: a node that has just claimed tells of one less before its claim arrives.
     pub(crate) fn claim_fault(
         &self,
         node: NodeId,
         model: ModelId,
         context: u32,
+        reach: Reach,
         now: Instant,
         steady_ms: i64,
     ) -> Option<&'static str> {
@@ -662,7 +715,7 @@ impl Nodes {
             Some("The node has said that it is paused, or that the model is not loaded")
         } else if live.context(model) < context {
             Some("The job is longer than the context that the node has told")
-        } else if live.running >= live.most_slots(self.trust) {
+        } else if live.running >= live.most_slots(self.trust, live.host(reach) == Host::Own) {
             Some(
                 "The node has as many jobs as it may have at once. That number grows with each job that is verified",
             )
@@ -710,7 +763,7 @@ impl Nodes {
             .filter(|(_, live)| {
                 live.reference
                     && live.fits(model, now, self.timeout, i64::MAX)
-                    && live.free(self.trust) > 0
+                    && live.free(self.trust, false) > 0
             })
             .map(|(node, _)| {
                 let drawn = Digest::new("infera/audit-draw/v1")
@@ -729,11 +782,12 @@ impl Nodes {
         self.lock().nodes.get(&node).map_or(0, |live| live.links)
     }
 
-    /// Whether `context` tokens of a model can be taken now.
+    /// Whether `context` tokens of a model can be taken now, within `reach`.
     pub(crate) fn availability(
         &self,
         model: ModelId,
         context: u32,
+        reach: Reach,
         now: Instant,
         steady_ms: i64,
     ) -> Availability {
@@ -742,6 +796,7 @@ impl Nodes {
             .nodes
             .values()
             .filter(|live| !live.reference && live.is_here(now, self.timeout))
+            .filter(|live| reach.covers(live.host(reach)))
             .filter(|live| live.has(model) || live.is_kept_from_loading())
             .collect();
         let allowed: Vec<_> = here
@@ -760,7 +815,8 @@ impl Nodes {
             Availability::TooLong(longest)
         } else {
             fit.retain(|live| live.context(model) >= context);
-            if fit.iter().all(|live| live.free(self.trust) == 0) {
+            let free = |live: &LiveNode| live.free(self.trust, live.host(reach) == Host::Own);
+            if fit.iter().all(|live| free(live) == 0) {
                 Availability::Busy(fit.len())
             } else {
                 Availability::Free
@@ -918,6 +974,10 @@ impl EventLog {
 }
 
 impl LiveNode {
+    fn host(&self, reach: Reach) -> Host {
+        reach.host(self.account, self.trusted)
+    }
+
     fn is_here(&self, now: Instant, timeout: Duration) -> bool {
         self.stream.is_some() && now.duration_since(self.last_heard) < timeout
     }
@@ -961,9 +1021,9 @@ impl LiveNode {
         !known || self.speeds.decode.is_some_and(slow)
     }
 
-    /// How many jobs it may have at once, whatever it says.
-    fn most_slots(&self, trust: Trust) -> u32 {
-        if self.reference {
+    /// How many jobs it may have at once, whatever it says. Its owner relies on what it says.
+    fn most_slots(&self, trust: Trust, own: bool) -> u32 {
+        if self.reference || own {
             u32::MAX
         } else if self.is_newcomer(trust) {
             1
@@ -975,12 +1035,12 @@ impl LiveNode {
     }
 
     /// What it says is free, as far as it is trusted with more.
-    fn free(&self, trust: Trust) -> u32 {
+    fn free(&self, trust: Trust, own: bool) -> u32 {
         let told = self
             .state
             .as_ref()
             .map_or(0, |state| state.free_slots.saturating_sub(self.taken));
-        told.min(self.most_slots(trust).saturating_sub(self.running))
+        told.min(self.most_slots(trust, own).saturating_sub(self.running))
     }
 
     /// The tokens of prompt and output together that it takes of a model.
@@ -1038,6 +1098,7 @@ mod tests {
 
     fn admission() -> Admission {
         Admission {
+            account: None,
             standing: Standing::default(),
             meets_requirements: true,
             banned_until_ms: 0,
@@ -1057,6 +1118,7 @@ mod tests {
     fn found(nodes: &Nodes, number: u8, excluded: &[u8], newcomers: Newcomers) -> Vec<NodeId> {
         let excluded = excluded.iter().map(|number| id(*number)).collect();
         let search = Search {
+            reach: Reach::default(),
             job: JobId::from_bytes([number; 16]),
             model: MODEL,
             context: 100,
@@ -1297,7 +1359,7 @@ mod tests {
     async fn availability_tells_why_nobody_takes_a_job() {
         let nodes = nodes();
         let now = Instant::now();
-        let availability = || nodes.availability(MODEL, 100, Instant::now(), 0);
+        let availability = || nodes.availability(MODEL, 100, Reach::default(), Instant::now(), 0);
         assert_eq!(availability(), Availability::Nobody);
         let reference = Admission {
             standing: REFERENCE,
@@ -1336,7 +1398,7 @@ mod tests {
         join(&nodes, 2, admission(), paused);
         assert_eq!(availability(), Availability::Paused(1));
         assert_eq!(
-            nodes.availability(MODEL, 100, now, 10),
+            nodes.availability(MODEL, 100, Reach::default(), now, 10),
             Availability::Free,
             "the ban is over"
         );
@@ -1345,7 +1407,13 @@ mod tests {
         let _place = nodes.take_place(id(5));
         assert_eq!(availability(), Availability::Busy(1));
         assert_eq!(
-            nodes.availability(MODEL, 100, now + Duration::from_secs(31), 0),
+            nodes.availability(
+                MODEL,
+                100,
+                Reach::default(),
+                now + Duration::from_secs(31),
+                0
+            ),
             Availability::Nobody,
             "all have been silent for too long"
         );
@@ -1411,7 +1479,8 @@ mod tests {
         };
         join(&nodes, 1, admission(), short);
         assert_eq!(found(&nodes, 1, &[], Newcomers::No), []);
-        let availability = |context| nodes.availability(MODEL, context, Instant::now(), 0);
+        let availability =
+            |context| nodes.availability(MODEL, context, Reach::default(), Instant::now(), 0);
         assert_eq!(availability(99), Availability::Free);
         assert_eq!(availability(100), Availability::TooLong(99));
         assert_eq!(nodes.longest_context(MODEL, Instant::now()), Some(99));

@@ -60,12 +60,17 @@ impl Queues {
     }
 
     /// Wakes the first `count` jobs, and a few of the others in turn. Who still has to wait joins
-    /// again, where it was.
+    /// again, where it was. Jobs that only some nodes may have are all woken and take nobody's turn:
+    /// what there is room for may not be theirs.
     pub(crate) fn wake(&self, model: ModelId, waits: Waits, count: usize) {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(&(model, waits)) else {
             return;
         };
+        let narrow = queue.waiting.extract_if(.., |_, job| job.narrow);
+        for (_, job) in narrow {
+            job.wake.notify_one();
+        }
         if count == 0 {
             return;
         }

@@ -12,7 +12,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
 use crate::dispatch::Core;
-use crate::{client_http, node_http, page};
+use crate::{account_http, client_http, node_http, page};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of an id that a client or a proxy has chosen.
@@ -23,6 +23,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     Router::new()
         .merge(clients)
         .merge(node_http::router())
+        .merge(account_http::router())
         .merge(page::router())
         .layer(from_fn_with_state(Arc::clone(&core), with_request_id))
         .with_state(core)

@@ -1,12 +1,13 @@
 //! The states of jobs, attempts and audits that outlive the process, and the words by which the
 //! database, receipts, metrics and the log know them.
 
-use infera_protocol::FinishReason;
 use infera_protocol::node_api::VerdictStatus;
+use infera_protocol::{FinishReason, Route};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::db::DbError;
+use crate::reach::Host;
 
 /// How far a job is, as its row has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,16 @@ words! {
         Expired = "expired",
         Declined = "declined",
     }
+    Host {
+        Own = "own",
+        Trusted = "trusted",
+        Other = "other",
+    }
+    Route {
+        Own = "own",
+        Trusted = "trusted",
+        Any = "any",
+    }
     VerdictStatus {
         Verified = "verified",
         SampledOut = "sampled_out",
@@ -116,6 +127,10 @@ mod tests {
     fn states_that_travel_have_one_word_everywhere() {
         for (reason, word) in FinishReason::WORDS {
             assert_eq!(serde_json::to_value(reason).unwrap(), *word);
+        }
+        for (route, word) in Route::WORDS {
+            assert_eq!(serde_json::to_value(route).unwrap(), *word);
+            assert_eq!(word.parse(), Ok(*route));
         }
         for (verdict, word) in VerdictStatus::WORDS {
             assert_eq!(serde_json::to_value(verdict).unwrap(), *word);

@@ -6,7 +6,9 @@ use std::ops::Range;
 use infera_protocol::node_api::{
     Price, ReferenceFigures, Standing, VerdictStatus, WorkKind, WorkRecord,
 };
-use infera_protocol::{AuditId, AuditReport, Finish, FinishReason, Hash, JobId, NodeId, Task};
+use infera_protocol::{
+    AccountId, AuditId, AuditReport, Finish, FinishReason, Hash, JobId, NodeId, Route, Task,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -14,6 +16,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
 use crate::job::{Attempt, Job, PastAttempt, Speeds, StoredOutput, Submission};
+use crate::reach::Host;
 use crate::states::{self, AttemptEnd, AuditState, JobState, Word};
 
 /// Sets what is left of a job once its text is deleted: the task without what the client wrote.
@@ -26,6 +29,7 @@ pub(crate) struct StoredJob {
     pub client: String,
     pub task: Task,
     pub price: Price,
+    pub route: Route,
     pub keep: bool,
     pub run: u32,
     pub auditing: bool,
@@ -40,6 +44,7 @@ pub(crate) struct StoredAttempt {
     pub number: u32,
     pub run: u32,
     pub node: NodeId,
+    pub host: Host,
     pub nonce: Hash,
     pub start: u32,
     pub received: u32,
@@ -77,6 +82,8 @@ pub struct NodeRow {
     pub trusted: bool,
     /// When it first joined by an invitation.
     pub joined_ms: Option<i64>,
+    /// Whose it is.
+    pub account: Option<AccountId>,
     pub software: String,
     pub first_seen_ms: Option<i64>,
     pub last_seen_ms: Option<i64>,
@@ -105,6 +112,7 @@ impl NodeRow {
             reference: false,
             trusted: false,
             joined_ms: None,
+            account: None,
             software: String::new(),
             first_seen_ms: None,
             last_seen_ms: None,
@@ -142,14 +150,15 @@ pub(crate) async fn insert_job(
         model,
         task,
         price,
+        route,
         wait,
         keep,
-        ..
+        rerun: _,
     } = &*job.submission;
     sqlx::query(
         "INSERT INTO jobs (id, client, model, model_name, task, prompt, prompt_tokens, prompt_hash,
-             input_price, output_price, wait, keep, state, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
+             input_price, output_price, route, wait, keep, state, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running', ?)",
     )
     .bind(job.id.to_string())
     .bind(client)
@@ -161,6 +170,7 @@ pub(crate) async fn insert_job(
     .bind(task.input_hash().to_string())
     .bind(price.input)
     .bind(price.output)
+    .bind(route.word())
     .bind(wait)
     .bind(keep)
     .bind(now_ms)
@@ -179,11 +189,11 @@ pub(crate) async fn insert_attempt(
     now_ms: i64,
 ) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO attempts (job, attempt, run, node, nonce, start, received, committed, head,
-             claimed_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO attempts (job, attempt, run, node, host, nonce, start, received, committed,
+             head, claimed_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (job, attempt) DO UPDATE SET run = excluded.run, node = excluded.node,
-             nonce = excluded.nonce, start = excluded.start, received = excluded.received,
+             host = excluded.host, nonce = excluded.nonce, start = excluded.start, received = excluded.received,
              committed = excluded.committed, head = excluded.head, claimed_ms = excluded.claimed_ms
          WHERE ended_ms IS NULL",
     )
@@ -191,6 +201,7 @@ pub(crate) async fn insert_attempt(
     .bind(attempt.number)
     .bind(job.run)
     .bind(attempt.node.to_string())
+    .bind(attempt.host.word())
     .bind(nonce.to_string())
     .bind(attempt.start)
     .bind(attempt.start)
@@ -611,6 +622,7 @@ pub(crate) async fn open_job(database: &Database, id: JobId) -> Result<Option<St
             input: row.try_get("input_price")?,
             output: row.try_get("output_price")?,
         },
+        route: Route::read(&row, "route")?,
         keep: row.try_get("keep")?,
         run: row.try_get("run")?,
         auditing: JobState::read(&row, "state")? == JobState::Auditing,
@@ -1033,6 +1045,7 @@ fn stored_attempt(row: &SqliteRow) -> Result<StoredAttempt, DbError> {
         number: row.try_get("attempt")?,
         run: row.try_get("run")?,
         node: parse(row, "node")?,
+        host: Host::read(row, "host")?,
         nonce: parse(row, "nonce")?,
         start: row.try_get("start")?,
         received: row.try_get("received")?,
@@ -1076,12 +1089,21 @@ fn read_standing(row: &SqliteRow) -> Result<Standing, DbError> {
     })
 }
 
+/// Whose a node is, by its row.
+pub(crate) fn account(row: &SqliteRow) -> Result<Option<AccountId>, DbError> {
+    let text: Option<String> = row.try_get("account")?;
+    let unreadable = |_| DbError::Content("a node's account".to_owned());
+    text.map(|text| text.parse().map_err(unreadable))
+        .transpose()
+}
+
 fn node_row(row: &SqliteRow) -> Result<NodeRow, DbError> {
     Ok(NodeRow {
         node: parse(row, "id")?,
         reference: row.try_get("reference")?,
         trusted: row.try_get("trusted")?,
         joined_ms: row.try_get("joined_ms")?,
+        account: account(row)?,
         software: row.try_get("software")?,
         first_seen_ms: row.try_get("first_seen_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,

@@ -2,8 +2,10 @@
 //! door's.
 
 use infera_model::rendering::RenderError;
+use infera_protocol::Route;
 
 use crate::db::DbError;
+use crate::ledger::points;
 
 /// Why jobs were not accepted, or one came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,10 +25,35 @@ pub(crate) enum SubmitError {
         "This key's limit of points would be exceeded. Ask for fewer tokens, or raise the key's limit"
     )]
     LimitReached,
+    #[error(
+        "This key may spend only so many points a day, and this request may cost more than is left of them. Ask for fewer tokens, wait until midnight in UTC, or make a key with a higher limit"
+    )]
+    DailyLimitReached,
+    /// In micro-points.
+    #[error(
+        "Your account has {} points left, and this request may cost {}. Ask for fewer tokens, earn more, or ask with the route `own`, which costs nothing on your own machines", points(*.balance), points(*.asked)
+    )]
+    NotEnoughPoints { balance: i64, asked: i64 },
+    #[error(
+        "This key belongs to no account, so no nodes are its own. Make a key with `infera key create`, or ask with another route"
+    )]
+    NoOwnNodes,
+    #[error(
+        "This key's requests go to {} nodes at most. Ask without a route, or make another key", .0.word()
+    )]
+    BeyondRoute(Route),
     #[error("The balancer cannot use its database now. Try again")]
     Storage,
     #[error("No node that is online has the model `{model}`. Try again later")]
     NobodyHas { model: String },
+    #[error(
+        "None of your own machines that are online has the model `{model}`. Start one, or ask with another route"
+    )]
+    NoneOfOwn { model: String },
+    #[error(
+        "No node that this network's operator trusts is online with the model `{model}`. Try again later, or ask with another route"
+    )]
+    NoneOfTrusted { model: String },
     #[error("All nodes that may have the model `{model}` are paused ({count}). Try again later")]
     Paused { model: String, count: usize },
     #[error(

@@ -107,7 +107,7 @@ pub struct AccountSession {
 /// typed on another. Both derive a key pair of them, so nobody else can have part in it, the
 /// balancer that carries the messages included.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkCode([u8; LinkCode::BYTES]);
+pub struct LinkCode([u8; CODE_BYTES]);
 
 /// A text that is no linking code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,12 +116,13 @@ pub struct LinkCode([u8; LinkCode::BYTES]);
 )]
 pub struct BadLinkCode;
 
+const CODE_BYTES: usize = 10;
 /// Crockford's base 32: without letters that are mistaken for digits.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl LinkCode {
     /// How many random bytes make one.
-    pub const BYTES: usize = 10;
+    pub const BYTES: usize = CODE_BYTES;
 
     /// Takes secret random bytes.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {

@@ -7,7 +7,7 @@ use infera_protocol::node_api::Price;
 use tokio::time::Instant;
 
 use super::outcome::{collect, verdicts};
-use super::{served, submit};
+use super::{price, served, submit};
 use crate::dispatch::Core;
 use crate::job::Submission;
 use crate::keys::Client;
@@ -32,6 +32,7 @@ pub(super) async fn embed(
             "POST /v1/chat/completions",
         ));
     }
+    let route = client.route(request.route)?;
     let reading = Reading {
         model: Arc::clone(&model),
         input: Input::Prompts(request.input),
@@ -50,14 +51,15 @@ pub(super) async fn embed(
         // No tokens come out.
         price: Price {
             output: 0,
-            ..model.price
+            ..price(model.price, route)
         },
+        route,
         model: Arc::clone(&model),
         wait: request.wait,
         keep: request.keep,
         rerun: request.wait,
     };
-    let wait = core.waits_for_verdict(request.wait);
+    let wait = core.waits_for_verdict(request.wait, route);
     let mut clients = submit(core, client, vec![job]).await?;
     let until = Instant::now() + core.config.verdict_wait;
     let collected = clients

@@ -18,7 +18,12 @@ impl From<SubmitError> for ApiError {
                 code: Some("insufficient_quota"),
                 ..Self::invalid(None, message)
             },
-            SubmitError::LimitReached => Self {
+            SubmitError::NoOwnNodes | SubmitError::BeyondRoute(_) => {
+                Self::invalid(Some("infera.route"), message)
+            }
+            SubmitError::LimitReached
+            | SubmitError::DailyLimitReached
+            | SubmitError::NotEnoughPoints { .. } => Self {
                 retry_after_s: None,
                 ..Self::too_many("insufficient_quota", message)
             },
@@ -28,6 +33,8 @@ impl From<SubmitError> for ApiError {
                 ..Self::invalid(Some("messages"), message)
             },
             SubmitError::NobodyHas { .. }
+            | SubmitError::NoneOfOwn { .. }
+            | SubmitError::NoneOfTrusted { .. }
             | SubmitError::Paused { .. }
             | SubmitError::Unfit { .. } => Self::unavailable("no_eligible_node", message),
             SubmitError::Busy { .. } => Self::unavailable("all_nodes_busy", message),

@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use infera_protocol::JobId;
+use infera_protocol::node_api::Price;
+use infera_protocol::{JobId, Route};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -199,6 +200,17 @@ pub(super) async fn submit(
 ) -> Result<Vec<JobClient>, SubmitError> {
     let (core, client) = (Arc::clone(core), client.clone());
     to_the_end(async move { core.submit(&client, jobs).await }).await
+}
+
+/// What a client pays for what goes there: one's own machines cost nothing.
+fn price(price: Price, route: Route) -> Price {
+    match route {
+        Route::Own => Price {
+            input: 0,
+            output: 0,
+        },
+        Route::Trusted | Route::Any => price,
+    }
 }
 
 /// The model that clients call so.

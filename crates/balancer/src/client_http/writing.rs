@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::outcome::{collect, ended_early, known_verdict, shutting_down, verdicts};
-use super::{served, submit};
+use super::{price, served, submit};
 use crate::catalog::ServedModel;
 use crate::dispatch::{Core, JobClient};
 use crate::job::{Progress, Submission};
@@ -55,6 +55,7 @@ pub(super) async fn generate(
             "POST /v1/embeddings",
         ));
     }
+    let route = client.route(request.route)?;
     let now_ms = core.edges.now_ms();
     let reading = Reading {
         model: Arc::clone(&model),
@@ -104,7 +105,8 @@ pub(super) async fn generate(
                 client: client.name.clone(),
                 task: Task::write(model.id, prompt, writing),
                 model: Arc::clone(&model),
-                price: model.price,
+                price: price(model.price, route),
+                route,
                 wait: request.wait,
                 keep: request.keep,
                 rerun: request.wait && !request.stream,
@@ -116,7 +118,7 @@ pub(super) async fn generate(
         .iter()
         .map(|job| request.logprobs.map(|_| log(job)))
         .collect();
-    let wait = core.waits_for_verdict(request.wait);
+    let wait = core.waits_for_verdict(request.wait, route);
     let clients = submit(&core, &client, jobs).await?;
     let first = clients
         .first()

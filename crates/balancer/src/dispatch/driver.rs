@@ -208,9 +208,14 @@ impl Core {
         };
         if seeking.until <= now {
             let context = job.submission.task.context_tokens();
-            let availability = self.nodes.availability(model.id, context, now, steady_ms);
-            let error = no_node(availability, &model.name).unwrap_or_else(|| SubmitError::Busy {
-                model: model.name.clone(),
+            let reach = job.submission.reach();
+            let availability = self
+                .nodes
+                .availability(model.id, context, reach, now, steady_ms);
+            let error = no_node(availability, &model.name, reach.route).unwrap_or_else(|| {
+                SubmitError::Busy {
+                    model: model.name.clone(),
+                }
             });
             self.end_output(job, Err(error)).await?;
             return Ok(None);
@@ -318,6 +323,7 @@ impl Core {
         let past = PastAttempt {
             number: attempt.number,
             node: attempt.node,
+            host: attempt.host,
             start: attempt.start,
             end: job.received(),
             share: ledger::worker_share(gross),
@@ -449,6 +455,7 @@ fn search(job: &Job, newcomers: Newcomers) -> Search<'_> {
         context: task.context_tokens(),
         prompt: task.input_tokens() + job.received(),
         output: task.most_output_tokens().saturating_sub(job.received()),
+        reach: job.submission.reach(),
         excluded: &job.excluded,
         lost: &job.lost,
         newcomers,

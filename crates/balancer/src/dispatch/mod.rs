@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use infera_protocol::node_api::{Checking, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, JobId, ModelId, NodeId};
+use infera_protocol::{AuditId, JobId, ModelId, NodeId, Route};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::accounts::Tokens;
 use crate::body::Bodies;
 use crate::canaries::Canaries;
 use crate::catalog::{Catalog, CatalogError, ServedModel};
@@ -29,14 +30,15 @@ use crate::job::{
 };
 use crate::joining::{self, Challenges};
 use crate::keys::Client;
+use crate::metrics;
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Nodes, Trust};
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
+use crate::spending;
 use crate::standstill::{self, Standstill};
 use crate::store;
 use crate::submit_error::SubmitError;
-use crate::{ledger, metrics};
 
 pub(crate) use node_calls::check_version;
 
@@ -57,6 +59,7 @@ pub(crate) struct Core {
     started_ms: i64,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) challenges: Challenges,
+    pub(crate) account_tokens: Tokens,
     pub(crate) bodies: Bodies,
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
@@ -140,6 +143,7 @@ impl Balancer {
             trust,
         ));
         let challenges = Challenges::new(edges.random(), Instant::now());
+        let account_tokens = Tokens::new(edges.random());
         let bodies = Bodies::new(config.body_bytes, config.body_wait);
         let core = Arc::new(Core {
             database,
@@ -149,6 +153,7 @@ impl Balancer {
             started_ms,
             nodes,
             challenges,
+            account_tokens,
             bodies,
             catalog: Catalog::default(),
             metrics: metrics::install(),
@@ -258,8 +263,11 @@ impl Core {
             let model = &job.submission.model;
             let (context, steady_ms) =
                 (job.submission.task.context_tokens(), self.edges.steady_ms());
-            let availability = self.nodes.availability(model.id, context, now, steady_ms);
-            if let Some(error) = no_node(availability, &model.name) {
+            let reach = job.submission.reach();
+            let availability = self
+                .nodes
+                .availability(model.id, context, reach, now, steady_ms);
+            if let Some(error) = no_node(availability, &model.name, reach.route) {
                 return Err(error);
             }
         }
@@ -290,8 +298,8 @@ impl Core {
 
     /// Whether an answer comes with its verdict: when that is asked for, and where nothing is checked,
     /// because it is known at once and the answer has to say so.
-    pub(crate) fn waits_for_verdict(&self, asked: bool) -> bool {
-        asked || self.config.checking == Checking::None
+    pub(crate) fn waits_for_verdict(&self, asked: bool, route: Route) -> bool {
+        asked || self.config.checking == Checking::None || route != Route::Any
     }
 
     /// What a job of a model waits for, if its verdict is pending and too few references are here.
@@ -369,30 +377,21 @@ impl Core {
         let asked = holds
             .iter()
             .fold(0i64, |sum, hold| sum.saturating_add(*hold));
-        if client.limit_micro.is_some_and(|limit| asked > limit) {
-            return Err(SubmitError::BeyondLimit);
-        }
         let written = async {
             let mut write = self.database.write().await?;
-            if let Some(limit) = client.limit_micro {
-                let account = ledger::Account::Client(client.name.clone());
-                let spent = -ledger::balance_within(&mut write, &account).await?;
-                if spent.saturating_add(asked) > limit {
-                    return Ok(false);
-                }
+            if let Some(refused) = spending::refused(&mut write, client, asked, now_ms).await? {
+                return Ok(Err(refused));
             }
             for (job, hold) in jobs.iter().zip(&holds) {
                 store::insert_job(&mut write, job, now_ms).await?;
                 job.books().hold(*hold).post(&mut write, now_ms).await?;
             }
             write.commit().await?;
-            Ok::<_, DbError>(true)
+            Ok::<_, DbError>(Ok(()))
         };
-        match written.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SubmitError::LimitReached),
-            Err(error) => Err(SubmitError::storage(&error)),
-        }
+        written
+            .await
+            .unwrap_or_else(|error| Err(SubmitError::storage(&error)))
     }
 
     /// Takes a written job among the live ones and starts its driver.
@@ -414,6 +413,7 @@ impl Core {
             id: job.id,
             model: job.submission.model.id,
             client: job.submission.client.clone(),
+            narrow: job.submission.reach().is_narrow(),
             turn: self.turns.fetch_add(1, Ordering::Relaxed),
             wake: Notify::new(),
             verdict: watch::Sender::new(VerdictView::pending()),
@@ -510,10 +510,14 @@ pub(crate) fn unavailable(error: impl Into<DbError>) -> Refusal {
     )
 }
 
-fn no_node(availability: Availability, model: &str) -> Option<SubmitError> {
+fn no_node(availability: Availability, model: &str, route: Route) -> Option<SubmitError> {
     let model = model.to_owned();
     match availability {
         Availability::Free | Availability::Busy(_) => None,
+        Availability::Nobody if route == Route::Own => Some(SubmitError::NoneOfOwn { model }),
+        Availability::Nobody if route == Route::Trusted => {
+            Some(SubmitError::NoneOfTrusted { model })
+        }
         Availability::Nobody => Some(SubmitError::NobodyHas { model }),
         Availability::Paused(count) => Some(SubmitError::Paused { model, count }),
         Availability::TooLong(longest) => Some(SubmitError::NobodyTakesSoLong { model, longest }),

@@ -61,7 +61,11 @@ impl Core {
         );
         let now_ms = self.edges.now_ms();
         let steady_ms = self.edges.steady_ms();
-        if let Some(fault) = self.nodes.claim_fault(node, model, context, now, steady_ms) {
+        let reach = job.submission.reach();
+        let fault = self
+            .nodes
+            .claim_fault(node, model, context, reach, now, steady_ms);
+        if let Some(fault) = fault {
             return Err(refusal(RefusalCode::NotEligible, fault));
         }
         let others: Vec<_> = seeking
@@ -71,7 +75,8 @@ impl Core {
             .copied()
             .collect();
         let prompt = job.submission.task.input_tokens() + job.received();
-        let mut attempt = Attempt::new(id, claim.attempt, node, job.received(), now, now)
+        let host = self.nodes.host(node, reach);
+        let mut attempt = Attempt::new(id, claim.attempt, (node, host), job.received(), now, now)
             .with_lease(&self.config, prompt, self.nodes.prefill_speed(node));
         let mut write = self.database.write().await.map_err(unavailable)?;
         store::insert_attempt(&mut write, &job, &attempt, &claim.nonce, now_ms)

@@ -60,6 +60,7 @@ impl Core {
             model,
             task: stored.task.clone(),
             price: stored.price,
+            route: stored.route,
             wait: false,
             keep: stored.keep,
             rerun: false,
@@ -80,8 +81,8 @@ impl Core {
                 // The balancer was away, not the node: it may take as long to come back as a
                 // silent node is given.
                 let until = now + self.config.node_timeout + self.config.lease;
-                let mut open =
-                    Attempt::new(id, attempt.number, attempt.node, attempt.start, now, until);
+                let node = (attempt.node, attempt.host);
+                let mut open = Attempt::new(id, attempt.number, node, attempt.start, now, until);
                 for token in job.output.get(attempt.start as usize..).unwrap_or_default() {
                     open.closed.extend(open.chain.push(token.id));
                 }
@@ -95,6 +96,7 @@ impl Core {
                 job.past.push(PastAttempt {
                     number: attempt.number,
                     node: attempt.node,
+                    host: attempt.host,
                     start: attempt.start,
                     end: attempt.received,
                     share: attempt.share,

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Place;
 use crate::config::Config;
+use crate::reach::Host;
 
 /// A node whose speed was measured may be so much slower for once.
 const SLOWER_THAN_MEASURED: f64 = 3.0;
@@ -15,6 +16,8 @@ const SLOWER_THAN_MEASURED: f64 = 3.0;
 pub(crate) struct Attempt {
     pub number: u32,
     pub node: NodeId,
+    /// What the node was to the client when it took the job.
+    pub host: Host,
     pub start: u32,
     /// The chain's head before the first token.
     pub origin: Hash,
@@ -40,6 +43,7 @@ pub(crate) struct Attempt {
 pub(crate) struct PastAttempt {
     pub number: u32,
     pub node: NodeId,
+    pub host: Host,
     pub start: u32,
     pub end: u32,
     pub share: i64,
@@ -59,7 +63,7 @@ impl Attempt {
     pub(crate) fn new(
         job: JobId,
         number: u32,
-        node: NodeId,
+        (node, host): (NodeId, Host),
         start: u32,
         now: Instant,
         lease_until: Instant,
@@ -68,6 +72,7 @@ impl Attempt {
         Self {
             number,
             node,
+            host,
             start,
             origin: chain.head(),
             chain,

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use infera_protocol::node_api::{Price, Refusal, RefusalCode, VerdictStatus};
 use infera_protocol::{
-    AuditId, FinishReason, Hash, JobId, JobSpec, ModelId, NodeId, Task, TokenOutput, VERSION,
-    Vector, Writing,
+    AuditId, FinishReason, Hash, JobId, JobSpec, ModelId, NodeId, Route, Task, TokenOutput,
+    VERSION, Vector, Writing,
 };
 use serde::Serialize;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -19,7 +19,9 @@ use tokio::time::Instant;
 
 use crate::canaries::OpenCanary;
 use crate::catalog::ServedModel;
+use crate::keys::Client;
 use crate::ledger::{self, RunBooks};
+use crate::reach::{Host, Reach};
 use crate::submit_error::SubmitError;
 
 pub(crate) use attempt::{Attempt, PastAttempt, Speeds};
@@ -33,7 +35,9 @@ pub(crate) struct Submission {
     pub client: String,
     pub model: Arc<ServedModel>,
     pub task: Task,
+    /// What it costs: nothing on the client's own nodes.
     pub price: Price,
+    pub route: Route,
     pub wait: bool,
     pub keep: bool,
     /// The client gets nothing before the verdict, so that failed output can be written anew.
@@ -41,6 +45,14 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
+    /// Which nodes may have it.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach {
+            route: self.route,
+            account: Client::account_of(&self.client),
+        }
+    }
+
     /// The most it can cost the client.
     pub(crate) fn most_cost(&self) -> i64 {
         let task = &self.task;
@@ -94,6 +106,8 @@ pub(crate) struct LiveJob {
     pub client: String,
     /// Its turn when nodes or references are scarce.
     pub turn: u64,
+    /// Fewer nodes may have it than any.
+    pub narrow: bool,
     pub state: Mutex<Job>,
     /// Wakes the driver.
     pub wake: Notify,
@@ -295,6 +309,11 @@ impl Job {
         let prompt = self.submission.task.input_tokens();
         let input = if tokens > 0 { prompt } else { prefilled };
         ledger::cost(self.submission.price, input, tokens)
+    }
+
+    /// Whether all of the run was computed on the client's own nodes.
+    pub(crate) fn stayed_home(&self) -> bool {
+        !self.past.is_empty() && self.past.iter().all(|past| past.host == Host::Own)
     }
 
     /// The output position after the last token or vector.

@@ -1,7 +1,7 @@
 //! The `OpenAI` request format, checked: what is wrong is named.
 
 use infera_model::ChatMessage;
-use infera_protocol::{MAX_TOP_K, Sampling};
+use infera_protocol::{MAX_TOP_K, Route, Sampling};
 use serde_json::{Map, Value};
 
 use super::ApiError;
@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub wait: bool,
     /// Do not delete the text.
     pub keep: bool,
+    /// Where it may go; none for where its key says.
+    pub route: Option<Route>,
 }
 
 /// A request to turn texts into vectors.
@@ -56,6 +58,8 @@ pub(crate) struct EmbeddingRequest {
     pub wait: bool,
     /// Do not delete texts and vectors.
     pub keep: bool,
+    /// Where it may go; none for where its key says.
+    pub route: Option<Route>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,14 +109,23 @@ pub(crate) fn embeddings(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
         Some(Some("base64")) => true,
         Some(_) => return Err(wrong("encoding_format", "`float` or `base64`")),
     };
-    let (wait, keep) = fields.extra()?;
+    let Extra { wait, keep, route } = fields.extra()?;
     Ok(EmbeddingRequest {
         model: fields.model()?,
         input: fields.prompts("input", MAX_TEXTS)?,
         base64,
         wait,
         keep,
+        route,
     })
+}
+
+/// What this network adds to a request: whether to wait for the verdict, to keep the text, and
+/// where it may go.
+struct Extra {
+    wait: bool,
+    keep: bool,
+    route: Option<Route>,
 }
 
 /// A JSON object; fields that are `null` count as absent.
@@ -294,13 +307,23 @@ impl Fields {
         }
     }
 
-    /// What this network adds to a request: whether to wait for the verdict, and to keep the text.
-    fn extra(&self) -> Result<(bool, bool), ApiError> {
+    fn extra(&self) -> Result<Extra, ApiError> {
         let extra = self
-            .object("infera", &["wait", "keep"])?
+            .object("infera", &["wait", "keep", "route"])?
             .unwrap_or(Self(Map::new()));
         let set = |name| Ok::<_, ApiError>(extra.bool(name)?.unwrap_or(false));
-        Ok((set("wait")?, set("keep")?))
+        let route = match extra.get("route").map(Value::as_str) {
+            None => None,
+            Some(word) => {
+                let route = word.and_then(|word| word.parse().ok());
+                Some(route.ok_or_else(|| wrong("infera.route", "`own`, `trusted` or `any`"))?)
+            }
+        };
+        Ok(Extra {
+            wait: set("wait")?,
+            keep: set("keep")?,
+            route,
+        })
     }
 
     fn request(&self, input: Input, logprobs: Option<u8>) -> Result<Request, ApiError> {
@@ -315,7 +338,7 @@ impl Fields {
             }
             None => false,
         };
-        let (wait, keep) = self.extra()?;
+        let Extra { wait, keep, route } = self.extra()?;
         let choices = self.integer("n", 1, MAX_CHOICES as i64)?.unwrap_or(1) as usize;
         Ok(Request {
             model: self.model()?,
@@ -333,6 +356,7 @@ impl Fields {
             include_usage,
             wait,
             keep,
+            route,
         })
     }
 }
@@ -476,6 +500,8 @@ mod tests {
             ),
             (json!({"infera": 5}), "infera"),
             (json!({"infera": {"wait": "yes"}}), "wait"),
+            (json!({"infera": {"route": "mine"}}), "infera.route"),
+            (json!({"infera": {"route": 1}}), "infera.route"),
         ];
         for (extra, param) in cases {
             let error = with(&extra).expect_err(&extra.to_string());
