@@ -129,3 +129,37 @@ fn an_answer_without_references_says_what_it_waits_for() -> Result<()> {
     assert_eq!(waits["references_here"], 0, "{answer}");
     Ok(())
 }
+
+#[test]
+fn a_service_writes_no_secret_into_its_log_and_gives_its_certificate_to_anybody() -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let folder = tempfile::tempdir()?;
+    let mut up = Command::new(&binaries.balancer);
+    up.args(["up", "--without-key", "--listen", "127.0.0.1:0", "--data"]);
+    up.arg(folder.path());
+    let log = folder.path().join("log.txt");
+    let process = Process::start("the network", up, &log)?;
+    let url = process.line_after("Listening on ", START_LIMIT)?;
+    let mut fetch = Command::new("curl");
+    fetch.args(["--silent", "--fail", "--insecure"]);
+    fetch.arg(format!("{url}/certificate.pem"));
+    let given = process::output(fetch)?;
+    let kept = std::fs::read_to_string(folder.path().join("certificate.pem"))?;
+    assert_eq!(given.trim(), kept.trim());
+    let balancer = |words: &[&str]| {
+        let mut command = Command::new(&binaries.balancer);
+        command.args(words).arg("--data").arg(folder.path());
+        process::output(command)
+    };
+    for words in [&["key", "list"][..], &["invite", "list"]] {
+        assert_eq!(balancer(words)?.trim(), "", "{words:?}");
+    }
+    let said = std::fs::read_to_string(&log)?;
+    for secret in ["sk-infera-", "token="] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    // What it left out is made by hand.
+    let key = balancer(&["key", "create", "me", "--limit", "1000"])?;
+    assert!(key.starts_with("sk-infera-"), "{key}");
+    Ok(())
+}

@@ -12,12 +12,71 @@ use xtask::{Result, process};
 use crate::{PackageOptions, installer, licences, packages, report, ui};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The package of the node without a window.
-const HEADLESS: &str = "infera";
 const MAINTAINER: &str = "The Infera Node authors";
-const SUMMARY: &str = "Answer AI requests with this machine's idle GPU, without a window";
-const DESCRIPTION: &str = "A node of the Infera network: takes jobs, checks others' results, keeps \
-                           models and books. With a systemd unit that each user may enable.";
+
+/// A program without a window, and what its Linux packages hold besides it.
+struct Service {
+    /// Of the package and of the program.
+    name: &'static str,
+    /// Whose libraries' licences go with it.
+    crate_name: &'static str,
+    summary: &'static str,
+    description: &'static str,
+    /// Where its files lie.
+    folder: &'static str,
+    /// Files there, and where they go below `/usr`.
+    files: &'static [(&'static str, &'static str)],
+    /// Whether it writes manual pages about itself.
+    has_pages: bool,
+    deb_recommends: Option<&'static str>,
+    rpm_recommends: Option<&'static str>,
+    /// A script there that runs once the files are in place.
+    post_install: Option<&'static str>,
+}
+
+const NODE: Service = Service {
+    name: "infera",
+    crate_name: "infera-node",
+    summary: "Answer AI requests with this machine's idle GPU, without a window",
+    description: "A node of the Infera network: takes jobs, checks others' results, keeps models \
+                  and books. With a systemd unit that each user may enable.",
+    folder: "crates/node/package",
+    files: &[
+        ("infera.service", "lib/systemd/user/infera.service"),
+        ("README.md", "share/doc/infera/README.md"),
+    ],
+    has_pages: true,
+    deb_recommends: Some("libvulkan1, mesa-vulkan-drivers"),
+    rpm_recommends: Some("vulkan-loader"),
+    post_install: None,
+};
+
+const BALANCER: Service = Service {
+    name: "infera-balancer",
+    crate_name: "infera-balancer",
+    summary: "Run a network of machines that answer AI requests",
+    description: "The load balancer of an Infera network: takes requests from OpenAI clients, \
+                  gives them to nodes, has answers checked and keeps the books. With a systemd \
+                  unit that runs it as a user of its own.",
+    folder: "crates/balancer/package",
+    files: &[
+        (
+            "infera-balancer.service",
+            "lib/systemd/system/infera-balancer.service",
+        ),
+        (
+            "infera-balancer.sysusers",
+            "lib/sysusers.d/infera-balancer.conf",
+        ),
+        ("README.md", "share/doc/infera-balancer/README.md"),
+        ("Containerfile", "share/doc/infera-balancer/Containerfile"),
+        ("compose.yaml", "share/doc/infera-balancer/compose.yaml"),
+    ],
+    has_pages: false,
+    deb_recommends: None,
+    rpm_recommends: None,
+    post_install: Some("post-install.sh"),
+};
 
 pub(crate) fn run(options: &PackageOptions) -> Result<()> {
     let settings = settings(&|name| env::var(name).ok().filter(|value| !value.is_empty()))?;
@@ -43,12 +102,15 @@ fn on_linux(options: &PackageOptions, settings: Value) -> Result<Vec<PathBuf>> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let mut made = headless(&folder, &programs.node, options.dev)?;
+    let mut made = NODE.package(&folder, &programs.node, options.dev)?;
+    made.extend(BALANCER.package(&folder, &programs.balancer, options.dev)?);
     if !options.headless {
         made.extend(desktop(&folder, &programs.desktop, options, settings)?);
         fs::remove_dir_all(folder.join("desktop"))?;
     }
-    fs::remove_dir_all(folder.join("headless"))?;
+    for service in [&NODE, &BALANCER] {
+        fs::remove_dir_all(folder.join(service.name))?;
+    }
     Ok(made)
 }
 
@@ -74,119 +136,164 @@ fn programs(options: &PackageOptions) -> Result<Binaries> {
     Binaries::build_with_desktop()
 }
 
-/// The node without a window, as .deb and .rpm.
-fn headless(folder: &Path, program: &Path, quick: bool) -> Result<Vec<PathBuf>> {
-    report::fact("packaging", "the node without a window");
-    let stage = folder.join("headless");
-    let tree = stage.join("tree");
-    let own = network::repository().join("crates/node/package");
-    strip(program, &tree.join("usr/bin/infera"))?;
-    copy(
-        &own.join("infera.service"),
-        &tree.join("usr/lib/systemd/user/infera.service"),
-    )?;
-    for (shell, script) in [
-        ("bash", "bash-completion/completions/infera"),
-        ("zsh", "zsh/vendor-completions/_infera"),
-        ("fish", "fish/vendor_completions.d/infera.fish"),
-    ] {
-        let mut print = Command::new(program);
-        print.args(["completions", shell]);
+impl Service {
+    /// As .deb and .rpm.
+    fn package(&self, folder: &Path, program: &Path, quick: bool) -> Result<Vec<PathBuf>> {
+        let name = self.name;
+        report::fact("packaging", name);
+        let stage = folder.join(name);
+        let tree = stage.join("tree");
+        let own = network::repository().join(self.folder);
+        let usr = tree.join("usr");
+        strip(program, &usr.join("bin").join(name))?;
+        for (file, to) in self.files {
+            copy(&own.join(file), &usr.join(to))?;
+        }
+        for (shell, script) in self.completions() {
+            let mut print = Command::new(program);
+            print.args(["completions", shell]);
+            write(&usr.join(script), &process::output(print)?)?;
+        }
+        if self.has_pages {
+            let pages = usr.join("share/man/man1");
+            fs::create_dir_all(&pages)?;
+            let mut write_pages = Command::new(program);
+            write_pages.arg("man").arg(&pages);
+            process::output(write_pages)?;
+        }
+        let documents = usr.join("share/doc").join(name);
+        copy(&copyright(), &documents.join("copyright"))?;
         write(
-            &tree.join("usr/share").join(script),
-            &process::output(print)?,
+            &documents.join("third-party-licences.txt"),
+            &licences::third_party(self.crate_name, &licences::host()?)?,
         )?;
-    }
-    let pages = tree.join("usr/share/man/man1");
-    fs::create_dir_all(&pages)?;
-    let mut write_pages = Command::new(program);
-    write_pages.arg("man").arg(&pages);
-    process::output(write_pages)?;
-    let documents = tree.join("usr/share/doc/infera");
-    copy(&own.join("README.md"), &documents.join("README.md"))?;
-    copy(&copyright(), &documents.join("copyright"))?;
-    write(
-        &documents.join("third-party-licences.txt"),
-        &licences::third_party("infera-node", &licences::host()?)?,
-    )?;
 
-    let mut made = vec![deb(folder, &stage, &tree, quick)?];
-    if is_there("rpmbuild") {
-        made.push(rpm(folder, &stage, &tree, quick)?);
-    } else {
-        report::fact(
-            "rpm",
-            "no .rpm of the node without a window: rpmbuild is missing (Debian's package `rpm`)",
+        let mut made = vec![self.deb(folder, &stage, &tree, quick)?];
+        if is_there("rpmbuild") {
+            made.push(self.rpm(folder, &stage, &tree, quick)?);
+        } else {
+            report::fact(
+                "rpm",
+                &format!("no .rpm of {name}: rpmbuild is missing (Debian's package `rpm`)"),
+            );
+        }
+        Ok(made)
+    }
+
+    fn completions(&self) -> [(&'static str, String); 3] {
+        let name = self.name;
+        [
+            ("bash", format!("share/bash-completion/completions/{name}")),
+            ("zsh", format!("share/zsh/vendor-completions/_{name}")),
+            (
+                "fish",
+                format!("share/fish/vendor_completions.d/{name}.fish"),
+            ),
+        ]
+    }
+
+    /// The script that runs after the installation.
+    fn post_install(&self) -> Result<Option<String>> {
+        let folder = network::repository().join(self.folder);
+        let script = self.post_install.map(|script| folder.join(script));
+        Ok(script.map(fs::read_to_string).transpose()?)
+    }
+
+    fn deb(&self, folder: &Path, stage: &Path, tree: &Path, quick: bool) -> Result<PathBuf> {
+        let Self {
+            name,
+            summary,
+            description,
+            ..
+        } = self;
+        let architecture = process::output(command("dpkg", &["--print-architecture"]))?;
+        let architecture = architecture.trim();
+        let version = VERSION.replacen('-', "~", 1);
+        let libraries = libraries(stage, &tree.join("usr/bin").join(name))?.join(", ");
+        let size = kilobytes(tree)?;
+        let recommends = self
+            .deb_recommends
+            .map_or_else(String::new, |names| format!("Recommends: {names}\n"));
+        write(
+            &tree.join("DEBIAN/control"),
+            &format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n\
+                 Maintainer: {MAINTAINER}\nInstalled-Size: {size}\nDepends: {libraries}\n\
+                 {recommends}Section: net\nPriority: optional\n\
+                 Description: {summary}\n {description}\n"
+            ),
+        )?;
+        if let Some(script) = self.post_install()? {
+            let file = tree.join("DEBIAN/postinst");
+            write(&file, &script)?;
+            set_mode(&file, 0o755)?;
+        }
+        let mut sums = command("sh", &["-c", "find usr -type f | sort | xargs md5sum"]);
+        sums.current_dir(tree);
+        write(&tree.join("DEBIAN/md5sums"), &process::output(sums)?)?;
+
+        let file = folder.join(format!("{name}_{version}_{architecture}.deb"));
+        let compression = if quick { "-Zgzip" } else { "-Zxz" };
+        let level = if quick { "-z1" } else { "-z6" };
+        let mut build = command(
+            "dpkg-deb",
+            &["--root-owner-group", compression, level, "--build"],
         );
+        build.arg(tree).arg(&file);
+        process::output(build)?;
+        fs::remove_dir_all(tree.join("DEBIAN"))?;
+        Ok(file)
     }
-    Ok(made)
-}
 
-fn deb(folder: &Path, stage: &Path, tree: &Path, quick: bool) -> Result<PathBuf> {
-    let architecture = process::output(command("dpkg", &["--print-architecture"]))?;
-    let architecture = architecture.trim();
-    let version = VERSION.replacen('-', "~", 1);
-    let libraries = libraries(stage, &tree.join("usr/bin/infera"))?.join(", ");
-    let size = kilobytes(tree)?;
-    write(
-        &tree.join("DEBIAN/control"),
-        &format!(
-            "Package: {HEADLESS}\nVersion: {version}\nArchitecture: {architecture}\n\
-             Maintainer: {MAINTAINER}\nInstalled-Size: {size}\nDepends: {libraries}\n\
-             Recommends: libvulkan1, mesa-vulkan-drivers\nSection: net\nPriority: optional\n\
-             Description: {SUMMARY}\n {DESCRIPTION}\n"
-        ),
-    )?;
-    let mut sums = command("sh", &["-c", "find usr -type f | sort | xargs md5sum"]);
-    sums.current_dir(tree);
-    write(&tree.join("DEBIAN/md5sums"), &process::output(sums)?)?;
-
-    let file = folder.join(format!("{HEADLESS}_{version}_{architecture}.deb"));
-    let compression = if quick { "-Zgzip" } else { "-Zxz" };
-    let level = if quick { "-z1" } else { "-z6" };
-    let mut build = command(
-        "dpkg-deb",
-        &["--root-owner-group", compression, level, "--build"],
-    );
-    build.arg(tree).arg(&file);
-    process::output(build)?;
-    fs::remove_dir_all(tree.join("DEBIAN"))?;
-    Ok(file)
-}
-
-fn rpm(folder: &Path, stage: &Path, tree: &Path, quick: bool) -> Result<PathBuf> {
-    let spec = stage.join("infera.spec");
-    let version = VERSION.replacen('-', "~", 1);
-    let payload = if quick { "w1.gzdio" } else { "w6.xzdio" };
-    write(
-        &spec,
-        &format!(
-            "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n\
-             %global _build_id_links none\n%global _binary_payload {payload}\n\
-             Name: {HEADLESS}\nVersion: {version}\nRelease: 1\nSummary: {SUMMARY}\n\
-             License: MIT OR Apache-2.0\nRecommends: vulkan-loader\n\n\
-             %description\n{DESCRIPTION}\n\n\
-             %install\ncp --archive \"%{{tree}}/.\" %{{buildroot}}\n\n\
-             %files\n%defattr(-,root,root,-)\n/usr/bin/infera\n\
-             /usr/lib/systemd/user/infera.service\n/usr/share/doc/infera\n\
-             /usr/share/man/man1/infera*\n/usr/share/bash-completion/completions/infera\n\
-             /usr/share/zsh/vendor-completions/_infera\n\
-             /usr/share/fish/vendor_completions.d/infera.fish\n"
-        ),
-    )?;
-    let top = stage.join("rpm");
-    let mut build = command("rpmbuild", &["-bb", "--quiet"]);
-    build
-        .args(["--define", &format!("_topdir {}", top.display())])
-        .args(["--define", &format!("tree {}", tree.display())])
-        .arg(&spec);
-    process::output(build)?;
-    let made = files_with(&top.join("RPMS"), &["rpm"])?;
-    let file = made.first().ok_or("rpmbuild made nothing")?;
-    let name = file.file_name().ok_or("rpmbuild's file has no name")?;
-    let kept = folder.join(name);
-    fs::rename(file, &kept)?;
-    Ok(kept)
+    fn rpm(&self, folder: &Path, stage: &Path, tree: &Path, quick: bool) -> Result<PathBuf> {
+        let Self {
+            name,
+            summary,
+            description,
+            ..
+        } = self;
+        let spec = stage.join("package.spec");
+        let version = VERSION.replacen('-', "~", 1);
+        let payload = if quick { "w1.gzdio" } else { "w6.xzdio" };
+        let recommends = self
+            .rpm_recommends
+            .map_or_else(String::new, |names| format!("Recommends: {names}\n"));
+        let post = self
+            .post_install()?
+            .map_or_else(String::new, |script| format!("%post\n{script}\n"));
+        let mut files = vec![format!("bin/{name}"), format!("share/doc/{name}")];
+        let elsewhere = |to: &&str| !to.starts_with("share/doc");
+        let own = self.files.iter().map(|(_, to)| *to).filter(elsewhere);
+        files.extend(own.map(str::to_owned));
+        files.extend(self.completions().map(|(_, script)| script));
+        files.extend(self.has_pages.then(|| format!("share/man/man1/{name}*")));
+        let files = format!("/usr/{}\n", files.join("\n/usr/"));
+        write(
+            &spec,
+            &format!(
+                "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\n\
+                 %global _build_id_links none\n%global _binary_payload {payload}\n\
+                 Name: {name}\nVersion: {version}\nRelease: 1\nSummary: {summary}\n\
+                 License: MIT OR Apache-2.0\n{recommends}\n\
+                 %description\n{description}\n\n\
+                 %install\ncp --archive \"%{{tree}}/.\" %{{buildroot}}\n\n\
+                 {post}%files\n%defattr(-,root,root,-)\n{files}"
+            ),
+        )?;
+        let top = stage.join("rpm");
+        let mut build = command("rpmbuild", &["-bb", "--quiet"]);
+        build
+            .args(["--define", &format!("_topdir {}", top.display())])
+            .args(["--define", &format!("tree {}", tree.display())])
+            .arg(&spec);
+        process::output(build)?;
+        let made = files_with(&top.join("RPMS"), &["rpm"])?;
+        let file = made.first().ok_or("rpmbuild made nothing")?;
+        let name = file.file_name().ok_or("rpmbuild's file has no name")?;
+        let kept = folder.join(name);
+        fs::rename(file, &kept)?;
+        Ok(kept)
+    }
 }
 
 /// The desktop program: Tauri's command line packages a stripped copy of it.

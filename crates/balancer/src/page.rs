@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -25,7 +26,45 @@ pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
         .route("/", get(async || file(PAGE)))
         .route("/join", get(async || file(PAGE)))
+        .route("/certificate.pem", get(certificate))
         .route("/assets/{name}", get(async |uri: Uri| file(uri.path())))
+}
+
+/// What clients verify this balancer by where no authority known to them has signed it. It says
+/// nothing that a connection does not say.
+async fn certificate(State(core): State<Arc<Core>>) -> Response {
+    let Some(file) = &core.config.tls_cert else {
+        const NONE: &str = "This balancer does not encrypt by itself, so it has no certificate";
+        return (StatusCode::NOT_FOUND, NONE).into_response();
+    };
+    match tokio::fs::read_to_string(file).await {
+        Ok(text) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/x-pem-file"),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (headers, certificates(&text)).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, file = %file.display(), "the certificate cannot be read");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// The certificates of a PEM file alone: some people keep the key in the same file.
+fn certificates(pem: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in pem.lines() {
+        inside |= line.trim() == "-----BEGIN CERTIFICATE-----";
+        if inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        inside &= line.trim() != "-----END CERTIFICATE-----";
+    }
+    kept
 }
 
 fn file(path: &str) -> Response {
@@ -47,4 +86,18 @@ fn file(path: &str) -> Response {
         (header::CACHE_CONTROL, caching),
     ];
     (headers, file.content).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_given_out_with_the_certificates() {
+        let block = |what: &str| format!("-----BEGIN {what}-----\nabc\n-----END {what}-----\n");
+        let (one, key) = (block("CERTIFICATE"), block("PRIVATE KEY"));
+        let file = format!("note\n{one}{key}{one}{}", block("EC PRIVATE KEY"));
+        assert_eq!(certificates(&file), format!("{one}{one}"));
+        assert_eq!(certificates(&key), "");
+    }
 }

@@ -48,6 +48,7 @@ pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<JobView
             "output": row.try_get::<i64, _>("output_price")?,
         },
         "cost": row.try_get::<i64, _>("cost")?,
+        "route": row.try_get::<String, _>("route")?,
         "text_deleted": text_deleted,
     });
     Ok(Some(JobView {
@@ -102,6 +103,7 @@ async fn attempts(database: &Database, id: JobId) -> Result<Value, DbError> {
             "attempt": row.try_get::<i64, _>("attempt")?,
             "run": row.try_get::<i64, _>("run")?,
             "node": row.try_get::<String, _>("node")?,
+            "host": row.try_get::<String, _>("host")?,
             "start": row.try_get::<i64, _>("start")?,
             "end": row.try_get::<i64, _>("received")?,
             "chunks": row.try_get::<i64, _>("chunks")?,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share")]
 
+#[path = "network/accounts.rs"]
+mod accounts;
 #[path = "network/answers.rs"]
 mod answers;
 #[path = "network/clients.rs"]

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "only tests and measurements use it")]
 
+mod account;
 mod model;
 mod network;
 mod node;
 mod work;
 
+pub use account::SimAccount;
 pub use model::{
     ANSWER_TOKENS, agreeing_report, embedder, head, honest_report, model_id, sim_answer,
     sim_log_probabilities, sim_token, sim_vector, sim_vectors, writing,

@@ -260,6 +260,16 @@ impl SimNode {
         answer(request.bearer_auth(&self.session.token).json(body)).await
     }
 
+    /// A call without a body.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+    ) -> Result<T, Refusal> {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        answer(request.bearer_auth(&self.session.token)).await
+    }
+
     /// Takes every offer and answers it as `conduct` says, until the balancer ends.
     pub fn spawn_worker(
         mut self,

@@ -47,6 +47,9 @@ pub(super) struct Up {
     /// How others reach it [default: https:// with this machine's address on its network]
     #[arg(long)]
     address: Option<String>,
+    /// Make no key and no invitation at the first start: for a service, whose log would keep them
+    #[arg(long)]
+    without_key: bool,
     /// Print the invitation as a QR code too, also where no terminal is
     #[arg(long)]
     qr: bool,
@@ -89,7 +92,9 @@ pub(super) async fn run(folder: &Path, up: Up, data_option: &str) -> Result<(), 
     }
     let mut begun = Begun::default();
     if is_new {
-        begun = begin(&database, &config, folder, up.qr).await?;
+        if !up.without_key {
+            begun = begin(&database, &config, folder, up.qr).await?;
+        }
         write_whole(&file, &text)?;
         let path = file.display();
         let _ = writeln!(
