@@ -180,3 +180,149 @@ fn names(account: AccountId) -> (String, String) {
     after.pop();
     (name(""), after + "0")
 }
+
+#[cfg(test)]
+mod tests {
+    use infera_protocol::JobId;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::RunBooks;
+
+    const NOW: i64 = 20_000 * DAY_MS + 5_000;
+
+    fn account(number: u8) -> AccountId {
+        AccountId::from_bytes([number; 32])
+    }
+
+    fn client(number: u8, key: &str) -> Client {
+        Client {
+            account: Some(account(number)),
+            ..Client::of_operator(&keys::name_of_accounts(account(number), key), None)
+        }
+    }
+
+    /// A job whose most was set aside on one day, and whose rest came back on another.
+    async fn spend(
+        write: &mut Write<'_>,
+        number: u8,
+        client: &str,
+        (held, back): (i64, i64),
+        (begun_ms, ended_ms): (i64, i64),
+    ) {
+        let job = JobId::from_bytes([number; 16]);
+        sqlx::query(
+            "INSERT INTO jobs (id, client, model, model_name, prompt_tokens, prompt_hash,
+                 input_price, output_price, wait, keep, state, created_ms)
+             VALUES (?, ?, 'm', 'tiny', 1, '', 1, 1, 0, 0, 'done', ?)",
+        )
+        .bind(job.to_string())
+        .bind(client)
+        .bind(begun_ms)
+        .execute(&mut **write)
+        .await
+        .unwrap();
+        let books = RunBooks {
+            job,
+            run: 1,
+            client: client.to_owned(),
+        };
+        books.hold(held).post(write, begun_ms).await.unwrap();
+        books.unspent(back).post(write, ended_ms).await.unwrap();
+    }
+
+    async fn earn(write: &mut Write<'_>, node: NodeId, amount: i64) {
+        Entry::new(format!("test:{node}"))
+            .transfer(&Account::Network, &Account::Confirmed(node), amount)
+            .post(write, 0)
+            .await
+            .unwrap();
+    }
+
+    async fn own(write: &mut Write<'_>, node: NodeId, account: AccountId) {
+        sqlx::query("INSERT INTO nodes (id, account) VALUES (?, ?)")
+            .bind(node.to_string())
+            .bind(account.to_string())
+            .execute(&mut **write)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn why_a_request_is_refused_as_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path()).await.unwrap();
+        let mut write = database.write().await.unwrap();
+        let node = NodeId::from_bytes([1; 32]);
+        own(&mut write, node, account(1)).await;
+        earn(&mut write, node, 1000).await;
+        let name = client(1, "desk").name;
+        let yesterday = day_of(NOW) - 1;
+        spend(&mut write, 1, &name, (300, 0), (yesterday, yesterday)).await;
+        spend(&mut write, 2, &name, (150, 50), (NOW, NOW)).await;
+        // 600 are left, 100 of what was spent today.
+        let unlimited = client(1, "desk");
+        let daily = |limit| Client {
+            daily_limit: Some(limit),
+            ..client(1, "desk")
+        };
+        let in_all = |limit| Client::of_operator(&name, Some(limit));
+        let poor = client(2, "desk");
+        let short = |balance, asked| Some(SubmitError::NotEnoughPoints { balance, asked });
+        for (client, asked, outcome) in [
+            (&unlimited, 600, None),
+            (&unlimited, 601, short(600, 601)),
+            (&daily(200), 100, None),
+            (&daily(200), 101, Some(SubmitError::DailyLimitReached)),
+            (&daily(200), 201, Some(SubmitError::BeyondLimit)),
+            (&daily(0), 0, None),
+            (&daily(10_000), 601, short(600, 601)),
+            (&in_all(500), 100, None),
+            (&in_all(500), 101, Some(SubmitError::LimitReached)),
+            (&poor, 0, None),
+            (&poor, 1, short(0, 1)),
+        ] {
+            let found = refused(&mut write, client, asked, NOW).await.unwrap();
+            assert_eq!(found, outcome, "{client:?} {asked}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+        #[test]
+        fn a_statement_adds_up_to_what_the_books_say(
+            jobs in proptest::collection::vec(
+                (0u8..2, 0u8..3, 0i64..1_000_000, 0.0f64..1.0, 0i64..4, 0i64..3),
+                0..20,
+            )
+        ) {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let database = Database::open(folder.path()).await.unwrap();
+                let mut write = database.write().await.unwrap();
+                let mut begun = [0u32; 2];
+                for (number, (whose, key, held, share, days, later)) in jobs.into_iter().enumerate() {
+                    let name = client(whose + 1, &format!("key{key}")).name;
+                    let back = ledger::part(held, share);
+                    let begun_ms = NOW - days * DAY_MS;
+                    let times = (begun_ms, begun_ms + later * 3_600_000);
+                    spend(&mut write, number as u8, &name, (held, back), times).await;
+                    begun[whose as usize] += 1;
+                }
+                write.commit().await.unwrap();
+                for whose in [0u8, 1] {
+                    let account = account(whose + 1);
+                    let lines = by_day(&database, account, 30, NOW + DAY_MS).await.unwrap();
+                    let mut read = database.read().acquire().await.unwrap();
+                    let overview = overview(&mut read, account).await.unwrap();
+                    prop_assert_eq!(lines.iter().map(|line| line.micro).sum::<i64>(), overview.spent);
+                    let requests: u32 = lines.iter().map(|line| line.requests).sum();
+                    prop_assert_eq!(requests, begun[whose as usize]);
+                    prop_assert!(lines.is_sorted_by_key(|line| -line.day_ms));
+                    prop_assert!(lines.iter().all(|line| line.day_ms % DAY_MS == 0 && line.key.starts_with("key")));
+                }
+                Ok(())
+            })?;
+        }
+    }
+}
