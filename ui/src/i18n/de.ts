@@ -453,6 +453,7 @@ const shared: Same<SharedWords> = {
   "chart.summary": "Jetzt {now}, im Mittel {mean}, höchstens {highest}",
   "chart.empty": "Noch keine Messwerte",
   "chart.ago": "{minutes} min",
+  "chart.hours_ago": "{hours} h",
   "chart.now": "jetzt",
   "chart.none": "kein Messwert",
   "table.sort": "Nach {column} sortieren",

@@ -425,6 +425,7 @@ const shared = {
   "chart.summary": "Now {now}, mean {mean}, highest {highest}",
   "chart.empty": "No readings yet",
   "chart.ago": "{minutes} min",
+  "chart.hours_ago": "{hours} h",
   "chart.now": "now",
   "chart.none": "no reading",
   "table.sort": "Sort by {column}",
