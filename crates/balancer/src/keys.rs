@@ -40,6 +40,12 @@ pub enum KeyError {
     BadName,
 }
 
+/// Whether a key can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
 /// Makes a key and gives it, this one time.
 pub async fn create(
     database: &Database,
@@ -47,8 +53,7 @@ pub async fn create(
     name: &str,
     limit_micro: Option<i64>,
 ) -> Result<String, KeyError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+    if !is_name(name) {
         return Err(KeyError::BadName);
     }
     let key = format!("{PREFIX}{}", hex::encode(edges.random::<32>()));
