@@ -10,6 +10,7 @@ import { en as networks } from "../pages/networks/words";
 import { en as requirements } from "../pages/requirements/words";
 import { en as settings } from "../pages/settings/words";
 import { en as tryIt } from "../pages/try-it/words";
+import { en as operator } from "../operator/words";
 import { en as pub } from "../public/words";
 
 const shared = {
@@ -443,6 +444,7 @@ export const en = {
   ...networks,
   ...tryIt,
   ...settings,
+  ...operator,
   ...pub,
 } as const;
 
