@@ -1,5 +1,7 @@
 // Prices as people write them.
 
+import { number } from "../lib/format";
+
 const MICRO_PER_THOUSAND = 1000;
 const MOST = 1000;
 
@@ -9,4 +11,10 @@ export function priceOf(text: string): number | null {
   if (!/^\d+(\.\d+)?$/.test(trimmed)) return null;
   const points = Number(trimmed);
   return points <= MOST ? Math.round(points * MICRO_PER_THOUSAND) : null;
+}
+
+/** Points for 1,000 tokens, to the last digit: who sets a price sees what it is. */
+export function priceWords(micro: number): string {
+  const digits = [0, 1, 2].find((digits) => micro % 10 ** (3 - digits) === 0) ?? 3;
+  return number(micro / MICRO_PER_THOUSAND, digits);
 }
