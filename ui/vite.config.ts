@@ -23,10 +23,10 @@ export default defineConfig(({ mode }) => ({
   },
   server: { port: 1420, strictPort: true },
   build: {
-    // The balancer's own page is a second program from the same workshop.
+    // The balancer's own pages are programs from the same workshop.
     ...(mode === "balancer" && {
       outDir: "dist-balancer",
-      rolldownOptions: { input: "balancer.html" },
+      rolldownOptions: { input: ["balancer.html", "operator.html"] },
     }),
     target: "safari16",
     assetsInlineLimit: 0,

@@ -236,7 +236,9 @@ pub(crate) async fn create_key(
     account: AccountId,
     request: &KeyRequest,
 ) -> Result<String, Refusal> {
-    keys::check_name(&request.name).map_err(key_refused)?;
+    if !keys::is_name(&request.name) {
+        return Err(key_refused(KeyError::BadName));
+    }
     if request.daily_limit.is_some_and(|limit| limit < 0) {
         return Err(refusal(
             RefusalCode::Malformed,

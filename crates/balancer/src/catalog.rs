@@ -324,6 +324,31 @@ pub async fn add(
     Ok(id)
 }
 
+/// Changes the prices of a model that is served. Jobs that run keep theirs.
+pub(crate) async fn set_price(
+    database: &Database,
+    name: &str,
+    price: Price,
+) -> Result<(), CatalogError> {
+    check_price(price)?;
+    let mut write = database.write().await?;
+    let outcome = sqlx::query(
+        "UPDATE models SET input_price = ?, output_price = ?
+         WHERE name = ? AND removed_ms IS NULL",
+    )
+    .bind(price.input)
+    .bind(price.output)
+    .bind(name)
+    .execute(&mut *write)
+    .await
+    .map_err(DbError::from)?;
+    write.commit().await?;
+    if outcome.rows_affected() == 0 {
+        return Err(CatalogError::Unknown(name.to_owned()));
+    }
+    Ok(())
+}
+
 /// Serves a model no longer. Jobs that run go on.
 pub async fn remove(database: &Database, name: &str, now_ms: i64) -> Result<(), CatalogError> {
     let removed = "UPDATE models SET removed_ms = ? WHERE name = ? AND removed_ms IS NULL";

@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use infera_model::rendering::{self, Limits, RenderError, Renderer};
 use infera_model::{ChatMessage, Gguf, Head, Kind, ModelError};
-use infera_protocol::node_api::{Checking, ModelOffer, Price, Standing};
+use infera_protocol::node_api::{Checking, ModelOffer, Price};
 use infera_protocol::requirements::Policy;
 use infera_protocol::{MICRO_POINTS, NodeId, Profile, shown};
 use infera_terminal::{end_asked, has_colour};
@@ -33,6 +33,9 @@ use crate::edges::Edges;
 use crate::invitations::InvitationError;
 use crate::keys::{self, KeyError};
 use crate::ledger::{self, points};
+use crate::operator::keys::OperatorKeyError;
+use crate::operator::log::Act;
+use crate::operator::{self, NodeAct};
 use crate::private;
 use crate::server::{self, ServeError, Server, Tls};
 use crate::store::{self, NodeRow};
@@ -67,6 +70,9 @@ enum Command {
     /// List nodes, and say which are reference nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Make, list and revoke the keys of those who run the network, for its page at `/operator`
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Show every account's balance, and the sum, which is zero
     Ledger {
         /// As JSON
@@ -174,6 +180,20 @@ enum ModelCommand {
 }
 
 #[derive(Subcommand)]
+enum OperatorCommand {
+    /// Make a key and print it, this one time
+    Create { name: String },
+    /// Show all keys: names, whether they are in use, and when they were last used
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back; who is signed in with it is signed out at once
+    Revoke { name: String },
+}
+
+#[derive(Subcommand)]
 enum NodeCommand {
     /// Trust a node: its answers may go out unchecked
     Trust {
@@ -184,6 +204,18 @@ enum NodeCommand {
     },
     /// Make it an ordinary node again, neither trusted nor a reference
     Untrust { node: NodeId },
+    /// Keep a node out, whatever it is; its owner is told why
+    Ban {
+        node: NodeId,
+        /// Why, in a few words
+        #[arg(long)]
+        reason: String,
+        /// For how long, as `30m`, `12h`, `7d`, or `never` for no end
+        #[arg(long = "for", default_value = "never", value_name = "TIME")]
+        life: invite::Lifetime,
+    },
+    /// Let a node in again
+    Unban { node: NodeId },
     /// Show all nodes that have joined, with their records
     List {
         /// As JSON
@@ -200,6 +232,10 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    OperatorKey(#[from] OperatorKeyError),
+    #[error("{0}")]
+    BadReason(String),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]
@@ -291,6 +327,7 @@ async fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Key(command) => run_key(&folder, command).await,
         Command::Model(command) => run_model(&folder, command).await,
         Command::Node(command) => run_node(&folder, command).await,
+        Command::Operator(command) => run_operator(&folder, command).await,
         Command::Ledger { json } => show_ledger(&folder, json).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -314,9 +351,12 @@ async fn run_server(folder: &Path, options: Serve, data_option: &str) -> Result<
     let tls = tls.map(|(certificate, key)| Tls { certificate, key });
     let database = Database::open(folder).await?;
     let lock = lock(folder)?;
+    if let Some(Tls { certificate, key }) = tls {
+        (config.tls_cert, config.tls_key) = (Some(certificate), Some(key));
+    }
     let listening = Listening {
         listener: server::listen(options.listen.unwrap_or(config.listen))?,
-        tls: tls.or_else(|| config.tls()),
+        tls: config.tls(),
         config,
         policy,
         intro: String::new(),
@@ -373,7 +413,9 @@ async fn serve(
         own_certificate: own_certificate.as_deref(),
     };
     let next = next_steps(&database, &here).await?;
-    print(&format!("Listening on {address}\n{intro}{next}"))?;
+    let operators = server.operators_address()?;
+    let operators = operators.map_or_else(String::new, |own| format!("Operators' page on {own}\n"));
+    print(&format!("Listening on {address}\n{operators}{intro}{next}"))?;
     if !address.tls && !address.socket.ip().is_loopback() {
         tracing::warn!(
             "prompts, answers and keys cross the network unencrypted: give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a reverse proxy with TLS"
@@ -404,10 +446,13 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
                 Limit::Unlimited => None,
             };
             let key = keys::create(&database, &Edges::system(), &name, limit).await?;
-            print(&format!("{key}\n"))
+            let detail = limit.map_or_else(|| "unlimited".to_owned(), points);
+            print(&format!("{key}\n"))?;
+            note(&database, Act::CreateKey, &name, &detail).await
         }
         KeyCommand::Revoke { name } => {
-            Ok(keys::revoke(&database, &name, Edges::system().now_ms()).await?)
+            keys::revoke(&database, &name, Edges::system().now_ms()).await?;
+            note(&database, Act::RevokeKey, &name, "").await
         }
         KeyCommand::List { json } => {
             let rows = keys::list(&database).await?;
@@ -445,10 +490,13 @@ async fn run_model(folder: &Path, command: ModelCommand) -> Result<(), CliError>
             let now_ms = Edges::system().now_ms();
             try_template(&head, Config::load(folder)?.templates(), now_ms)?;
             let id = catalog::add(&database, &head, profile, &name, price, now_ms).await?;
-            print(&format!("{id}\n"))
+            print(&format!("{id}\n"))?;
+            let detail = format!("{input_price} / {output_price}");
+            note(&database, Act::AddModel, &name, &detail).await
         }
         ModelCommand::Remove { name } => {
-            Ok(catalog::remove(&database, &name, Edges::system().now_ms()).await?)
+            catalog::remove(&database, &name, Edges::system().now_ms()).await?;
+            note(&database, Act::RemoveModel, &name, "").await
         }
         ModelCommand::List { json } => {
             let catalog = Catalog::default();
@@ -539,21 +587,61 @@ enum ModelRow {
 async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
     let begins = matches!(command, NodeCommand::Trust { .. });
     let database = open(folder, begins).await?;
-    match command {
-        NodeCommand::Trust { node, reference } => {
-            let standing = Standing {
-                trusted: !reference,
-                reference,
-            };
-            Ok(crate::trust(&database, node, standing).await?)
+    let now_ms = Edges::system().now_ms();
+    let (node, act) = match command {
+        NodeCommand::Trust { node, reference } if reference => (node, NodeAct::Appoint),
+        NodeCommand::Trust { node, .. } => (node, NodeAct::Trust),
+        NodeCommand::Untrust { node } => (node, NodeAct::Demote),
+        NodeCommand::Unban { node } => (node, NodeAct::Unban),
+        NodeCommand::Ban { node, reason, life } => {
+            operator::check_reason(&reason).map_err(CliError::BadReason)?;
+            let until_ms = life.until(now_ms);
+            (node, NodeAct::Ban { until_ms, reason })
         }
-        NodeCommand::Untrust { node } => Ok(crate::untrust(&database, node).await?),
         NodeCommand::List { json } => {
             let checking = Config::load(folder)?.checking;
             let rows = store::nodes(&database).await?;
-            print_list(json, &rows, |row| node_line(row, checking))
+            return print_list(json, &rows, |row| node_line(row, checking));
+        }
+    };
+    Ok(operator::act(&database, node, &act, None, now_ms).await?)
+}
+
+async fn run_operator(folder: &Path, command: OperatorCommand) -> Result<(), CliError> {
+    let begins = matches!(command, OperatorCommand::Create { .. });
+    let database = open(folder, begins).await?;
+    let edges = Edges::system();
+    match command {
+        OperatorCommand::Create { name } => {
+            let key = operator::keys::create(&database, &edges, &name).await?;
+            print(&format!("{key}\n"))
+        }
+        OperatorCommand::Revoke { name } => {
+            Ok(operator::keys::revoke(&database, &name, edges.now_ms()).await?)
+        }
+        OperatorCommand::List { json } => {
+            let rows = operator::keys::list(&database).await?;
+            let now_ms = edges.now_ms();
+            print_list(json, &rows, |row| {
+                let state = if row.revoked_ms.is_some() {
+                    "revoked"
+                } else {
+                    "in use"
+                };
+                let used = row.last_used_ms.map_or_else(
+                    || "never used".to_owned(),
+                    |used| format!("used {} ago", invite::span(now_ms - used)),
+                );
+                format!("{:<24} {state:<8} {used}", row.name)
+            })
         }
     }
+}
+
+/// Writes into the operators' log what was done here.
+async fn note(database: &Database, act: Act, whom: &str, detail: &str) -> Result<(), CliError> {
+    let now_ms = Edges::system().now_ms();
+    Ok(operator::log::add(database, None, act, whom, detail, now_ms).await?)
 }
 
 fn node_line(row: &NodeRow, checking: Checking) -> String {

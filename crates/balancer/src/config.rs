@@ -39,6 +39,9 @@ pub struct Config {
     pub checking: Checking,
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// Where the operators' page and API are served; with the rest unless it is set, and then only
+    /// there.
+    pub operator_listen: Option<SocketAddr>,
     /// How others reach the balancer, for invitations: `https://HOST:PORT`.
     pub address: Option<String>,
     /// Certificate chain and private key as PEM files; without them, connections are not encrypted
@@ -190,6 +193,7 @@ impl Default for Config {
             requirements: "public".to_owned(),
             checking: Checking::Always,
             listen: LISTEN,
+            operator_listen: None,
             address: None,
             tls_cert: None,
             tls_key: None,
@@ -581,6 +585,7 @@ mod tests {
             (&format!("rules = '{}'", "x".repeat(4001)), "rules"),
             ("checking = 'sometimes'", "sometimes"),
             ("listen = 'here'", "socket address"),
+            ("operator_listen = 'here'", "socket address"),
             ("address = '192.168.1.5'", "address"),
             ("address = 'http://192.168.1.5:8431'", "address"),
             ("address = 'https://'", "address"),

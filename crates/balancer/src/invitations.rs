@@ -1,13 +1,15 @@
 //! Invitations: made by the operator, looked at and used by nodes. Each step is one transaction,
 //! and of a token only the hash is kept.
 
-use infera_protocol::NodeId;
 use infera_protocol::invitation::InvitationToken;
 use infera_protocol::node_api::{Refusal, RefusalCode, Standing};
+use infera_protocol::{Fingerprint, Invitation, NodeId};
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use crate::certificate::{self, CertificateError};
+use crate::config::Config;
 use crate::db::{Database, DbError};
 use crate::dispatch::unavailable;
 use crate::edges::Edges;
@@ -19,6 +21,42 @@ const LONGEST_LABEL: usize = 64;
 
 const SELECT: &str = "SELECT i.*, (SELECT count(*) FROM joined j WHERE j.invitation = i.id) AS uses
     FROM invitations i";
+
+/// Ten years: what is meant to last longer has no end.
+pub(crate) const LONGEST_LIFE_MS: i64 = 3650 * 24 * 3_600_000;
+pub(crate) const MOST_USES: u32 = 1_000_000;
+/// How many are shown on the operator's page.
+const MOST_SHOWN: u32 = 500;
+
+/// Where invitations lead.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    address: String,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl Place {
+    /// None before the settings say how others reach the balancer.
+    pub(crate) fn of(config: &Config) -> Result<Option<Self>, CertificateError> {
+        let Some(address) = config.address.clone() else {
+            return Ok(None);
+        };
+        let certificate = config.tls().map(|tls| tls.certificate);
+        let fingerprint = certificate.as_deref().map(certificate::fingerprint);
+        Ok(Some(Self {
+            address,
+            fingerprint: fingerprint.transpose()?,
+        }))
+    }
+
+    pub(crate) fn invitation(&self, token: InvitationToken) -> Invitation {
+        Invitation {
+            address: self.address.clone(),
+            fingerprint: self.fingerprint,
+            token,
+        }
+    }
+}
 
 /// What an operator says of an invitation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,6 +146,15 @@ pub async fn create(
 /// All that were ever made, newest last.
 pub(crate) async fn list(database: &Database) -> Result<Vec<InvitationRow>, DbError> {
     let query = format!("{SELECT} ORDER BY i.id");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+        .fetch_all(database.read())
+        .await?;
+    rows.iter().map(invitation).collect()
+}
+
+/// Those that were made last, newest first.
+pub(crate) async fn newest(database: &Database) -> Result<Vec<InvitationRow>, DbError> {
+    let query = format!("{SELECT} ORDER BY i.id DESC LIMIT {MOST_SHOWN}");
     let rows = sqlx::query(sqlx::AssertSqlSafe(query))
         .fetch_all(database.read())
         .await?;

@@ -88,6 +88,12 @@ pub enum KeyError {
     BadName,
 }
 
+/// Whether a key can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
 /// Makes a key and gives it, this one time.
 pub async fn create(
     database: &Database,
@@ -95,19 +101,13 @@ pub async fn create(
     name: &str,
     limit_micro: Option<i64>,
 ) -> Result<String, KeyError> {
-    check_name(name)?;
+    if !is_name(name) {
+        return Err(KeyError::BadName);
+    }
     let mut write = database.write().await?;
     let key = insert(&mut write, edges, &Client::of_operator(name, limit_micro)).await?;
     write.commit().await?;
     Ok(key)
-}
-
-pub(crate) fn check_name(name: &str) -> Result<(), KeyError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-        return Err(KeyError::BadName);
-    }
-    Ok(())
 }
 
 /// Writes a key whose name was checked, and gives it.

@@ -28,6 +28,7 @@ mod metrics;
 mod node_http;
 mod nodes;
 mod openai;
+mod operator;
 mod page;
 mod private;
 mod prompts;
@@ -54,6 +55,9 @@ pub use invitations::{
 };
 pub use keys::{KeyError, create as create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
+pub use operator::keys::{
+    OperatorKeyError, create as create_operator_key, revoke as revoke_operator_key,
+};
 pub use server::{Address, ServeError, Server, Tls};
 pub use store::{NodeRow, nodes as list_nodes};
 

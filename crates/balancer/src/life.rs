@@ -347,7 +347,7 @@ impl World {
     /// Makes a call and hangs up after it was polled `polls` times. True if it was answered before.
     fn hang_up(&mut self, call: axum::http::Request<axum::body::Body>, polls: usize) -> bool {
         let process = self.process();
-        let app = crate::router::router(Arc::clone(&process.core));
+        let app = crate::router::router(Arc::clone(&process.core), None);
         let answered = process.runtime.block_on(async {
             let mut answer = Box::pin(app.oneshot(call));
             for _ in 0..polls {

@@ -40,6 +40,7 @@ use crate::job::{Speeds, refusal};
 use crate::joining;
 use crate::metrics;
 use crate::nodes::{Admission, Delivery, Subscription, bad_challenge};
+use crate::operator::bans;
 use crate::store;
 
 const MAX_SPEED_TEST_BYTES: usize = 64 << 20;
@@ -185,6 +186,10 @@ async fn session(
     let known = store::node(&core.database, node)
         .await
         .map_err(unavailable)?;
+    let ban = bans::of(&core.database, node, core.edges.now_ms()).await;
+    if let Some(ban) = ban.map_err(unavailable)? {
+        return Err(refusal(RefusalCode::NotEligible, ban.sentence()).into());
+    }
     let address = address::counted(address);
     let opening = joining::admit(&core.config, &request, stamp, known.as_ref(), address)?;
     core.nodes.may_open(node, &opening, now)?;

@@ -163,6 +163,21 @@ pub(crate) struct Candidate {
     pub round: u64,
 }
 
+/// A node that has, or had a while ago, a session.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeView {
+    pub node: NodeId,
+    pub here: bool,
+    pub standing: Standing,
+    pub meets_requirements: bool,
+    /// What it has told, if anything yet.
+    pub state: Option<NodeState>,
+    /// Jobs and audits that it has.
+    pub running: u32,
+    /// Until when it gets no jobs, by the clock of bans.
+    pub held_back_until_ms: Option<i64>,
+}
+
 /// How much of a model can be begun now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -835,6 +850,36 @@ impl Nodes {
         };
         let references = here().filter(|live| live.reference).count();
         (here().count() - references, references)
+    }
+
+    /// Every node of which something is known in memory.
+    pub(crate) fn views(&self, now: Instant, steady_ms: i64) -> Vec<NodeView> {
+        let inner = self.lock();
+        let view = |(node, live): (&NodeId, &LiveNode)| NodeView {
+            node: *node,
+            here: live.is_here(now, self.timeout),
+            standing: live.standing(),
+            meets_requirements: live.meets_requirements,
+            state: live.state.clone(),
+            running: live.running,
+            held_back_until_ms: live.is_banned(steady_ms).then_some(live.banned_until_ms),
+        };
+        inner.nodes.iter().map(view).collect()
+    }
+
+    /// Ends the sessions of nodes that are kept out.
+    pub(crate) fn keep_out<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) {
+        let with_session: Vec<_> = {
+            let inner = self.lock();
+            let has_session = |node: &&NodeId| {
+                let live = inner.nodes.get(node);
+                live.is_some_and(|live| live.session.is_some())
+            };
+            nodes.filter(has_session).copied().collect()
+        };
+        for node in with_session {
+            self.end_session(node);
+        }
     }
 
     /// Ends long silent sessions, and those whose node is trusted with more or less than when it

@@ -1,5 +1,5 @@
-//! The page for people (`ui/dist-balancer`): what this network is at `/`, and what an invitation
-//! leads to at `/join`. It asks the balancer for what it shows, as any node does.
+//! The pages for people (`ui/dist-balancer`): what this network is at `/`, what an invitation leads
+//! to at `/join`, and for those who run it `/operator`. They ask the balancer for what they show.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use infera_web_files::POLICY;
 use crate::dispatch::Core;
 
 const PAGE: &str = "balancer.html";
+const OF_OPERATORS: &str = "operator.html";
 /// Said where a file is asked for that is not there.
 const MISSING: &str = if FILES.is_empty() {
     "This build has no pages: build `ui` first (`npm ci && npm run build`), then this program"
@@ -27,7 +28,16 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/", get(async || file(PAGE)))
         .route("/join", get(async || file(PAGE)))
         .route("/certificate.pem", get(certificate))
-        .route("/assets/{name}", get(async |uri: Uri| file(uri.path())))
+        .merge(assets())
+}
+
+pub(crate) fn of_operators() -> Router<Arc<Core>> {
+    Router::new().route("/operator", get(async || file(OF_OPERATORS)))
+}
+
+/// What the pages are made of.
+pub(crate) fn assets() -> Router<Arc<Core>> {
+    Router::new().route("/assets/{name}", get(async |uri: Uri| file(uri.path())))
 }
 
 /// What clients verify this balancer by where no authority known to them has signed it. It says
@@ -72,7 +82,7 @@ fn file(path: &str) -> Response {
         return (StatusCode::NOT_FOUND, MISSING).into_response();
     };
     // A name below `assets` has its content's hash.
-    let caching = if path == PAGE {
+    let caching = if [PAGE, OF_OPERATORS].contains(&path) {
         "no-cache"
     } else {
         "public, max-age=31536000, immutable"

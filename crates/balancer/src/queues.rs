@@ -53,6 +53,15 @@ impl Queues {
         self.lock().keys().copied().collect()
     }
 
+    /// How many jobs wait for what.
+    pub(crate) fn lengths(&self) -> Vec<(ModelId, Waits, usize)> {
+        let queues = self.lock();
+        let length = |((model, waits), queue): (&(ModelId, Waits), &Queue)| {
+            (*model, *waits, queue.waiting.len())
+        };
+        queues.iter().map(length).collect()
+    }
+
     pub(crate) fn len(&self, waits: Waits) -> usize {
         let queues = self.lock();
         let of_kind = queues.iter().filter(|((_, kind), _)| *kind == waits);

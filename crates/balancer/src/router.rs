@@ -7,25 +7,46 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{Redirect, Response};
+use axum::routing::get;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
 use crate::dispatch::Core;
-use crate::{account_http, client_http, node_http, page};
+use crate::operator::Cookies;
+use crate::{account_http, client_http, node_http, operator, page};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes of an id that a client or a proxy has chosen.
 const LONGEST_REQUEST_ID: usize = 128;
 
-pub(crate) fn router(core: Arc<Core>) -> Router {
+/// With `cookies`, also what operators see and do.
+pub(crate) fn router(core: Arc<Core>, cookies: Option<Cookies>) -> Router {
     let clients = client_http::router().layer(cors(&core.config.allowed_origins));
-    Router::new()
+    let mut all = Router::new()
         .merge(clients)
         .merge(node_http::router())
         .merge(account_http::router())
-        .merge(page::router())
-        .layer(from_fn_with_state(Arc::clone(&core), with_request_id))
+        .merge(page::router());
+    if let Some(cookies) = cookies {
+        all = all
+            .merge(operator::router(cookies))
+            .merge(page::of_operators());
+    }
+    finished(core, all)
+}
+
+/// What operators see and do, and nothing else.
+pub(crate) fn operators(core: Arc<Core>, cookies: Cookies) -> Router {
+    let all = operator::router(cookies)
+        .merge(page::of_operators())
+        .merge(page::assets())
+        .route("/", get(async || Redirect::to("operator")));
+    finished(core, all)
+}
+
+fn finished(core: Arc<Core>, all: Router<Arc<Core>>) -> Router {
+    all.layer(from_fn_with_state(Arc::clone(&core), with_request_id))
         .with_state(core)
 }
 

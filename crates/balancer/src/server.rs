@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 
 use crate::connections::{Gate, Limits};
 use crate::dispatch::Balancer;
-use crate::router::router;
+use crate::operator::Cookies;
+use crate::router::{operators, router};
 
 /// What a request's headers may take in memory.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
@@ -45,6 +47,8 @@ pub struct Address {
 pub struct Server {
     balancer: Balancer,
     listener: TcpListener,
+    /// For operators alone, if they have an address of their own.
+    for_operators: Option<TcpListener>,
     tls: Option<RustlsConfig>,
 }
 
@@ -82,6 +86,7 @@ impl Server {
         listener: TcpListener,
         tls: Option<Tls>,
     ) -> Result<Self, ServeError> {
+        let for_operators = balancer.0.config.operator_listen.map(listen).transpose()?;
         let tls = match tls {
             None => None,
             Some(Tls { certificate, key }) => {
@@ -100,16 +105,38 @@ impl Server {
         Ok(Self {
             balancer,
             listener,
+            for_operators,
             tls,
         })
     }
 
     pub fn address(&self) -> Result<Address, ServeError> {
-        let socket = self.listener.local_addr().map_err(ServeError::Ended)?;
+        self.address_of(&self.listener)
+    }
+
+    /// Where operators have an address of their own.
+    pub(crate) fn operators_address(&self) -> Result<Option<Address>, ServeError> {
+        let own = self.for_operators.as_ref();
+        own.map(|listener| self.address_of(listener)).transpose()
+    }
+
+    fn address_of(&self, listener: &TcpListener) -> Result<Address, ServeError> {
+        let socket = listener.local_addr().map_err(ServeError::Ended)?;
         Ok(Address {
             socket,
             tls: self.tls.is_some(),
         })
+    }
+
+    /// A browser keeps the session of whoever signs in there from connections that anybody on the
+    /// way can read. On this machine there is no way, and no encryption either, unless a proxy does
+    /// it.
+    fn cookies(&self, address: Address) -> Cookies {
+        let outside = self.balancer.0.config.address.as_deref();
+        let proxied = outside.is_some_and(|outside| outside.starts_with("https://"));
+        Cookies {
+            secure: address.tls || proxied || !address.socket.ip().is_loopback(),
+        }
     }
 
     /// Answers until `end` is there, then lets open answers end for a moment.
@@ -117,7 +144,14 @@ impl Server {
         self,
         end: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
-        let app = router(Arc::clone(&self.balancer.0));
+        let operators_address = self.operators_address()?;
+        let with_operators = match operators_address {
+            Some(_) => None,
+            None => Some(self.cookies(self.address()?)),
+        };
+        let app = router(Arc::clone(&self.balancer.0), with_operators);
+        let page = operators_address
+            .map(|address| operators(Arc::clone(&self.balancer.0), self.cookies(address)));
         let handle = Handle::new();
         let stop = handle.clone();
         let answering = Arc::clone(&self.balancer.0);
@@ -136,9 +170,48 @@ impl Server {
             per_address: config.connections_per_address,
             wait,
         });
+        let door = Door {
+            tls: self.tls,
+            gate,
+            wait,
+            handle,
+        };
+        let outcome = match self.for_operators.zip(page) {
+            None => door.serve(self.listener, app).await,
+            Some((own, page)) => {
+                let both = tokio::try_join!(
+                    door.clone().serve(self.listener, app),
+                    door.serve(own, page)
+                );
+                both.map(|((), ())| ())
+            }
+        };
+        upkeep.abort();
+        ending.abort();
+        outcome.map_err(ServeError::Ended)
+    }
+}
+
+/// How connections come in, at every address alike.
+#[derive(Clone)]
+struct Door {
+    tls: Option<RustlsConfig>,
+    gate: Gate,
+    wait: Duration,
+    handle: Handle<SocketAddr>,
+}
+
+impl Door {
+    async fn serve(self, listener: TcpListener, app: Router) -> std::io::Result<()> {
+        let Self {
+            tls,
+            gate,
+            wait,
+            handle,
+        } = self;
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum_server::from_tcp(self.listener).map_err(ServeError::Ended)?;
-        let outcome = match self.tls {
+        let server = axum_server::from_tcp(listener)?;
+        match tls {
             None => {
                 let server = with_limits(server.acceptor(gate), wait).handle(handle);
                 server.serve(app).await
@@ -150,10 +223,7 @@ impl Server {
                 let server = with_limits(server.acceptor(acceptor), wait).handle(handle);
                 server.serve(app).await
             }
-        };
-        upkeep.abort();
-        ending.abort();
-        outcome.map_err(ServeError::Ended)
+        }
     }
 }
 

@@ -777,6 +777,28 @@ pub(crate) async fn untrust(write: &mut Write<'_>, node: NodeId) -> Result<(), D
     Ok(())
 }
 
+/// It checks no outputs any more, and takes jobs again.
+pub(crate) async fn dismiss(write: &mut Write<'_>, node: NodeId) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE nodes SET reference = 0, role_lost = NULL, role_lost_ms = NULL,
+             outvoted_lately = 0
+         WHERE id = ?",
+    )
+    .bind(node.to_string())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// Its answers are checked from now on.
+pub(crate) async fn distrust(write: &mut Write<'_>, node: NodeId) -> Result<(), DbError> {
+    sqlx::query("UPDATE nodes SET trusted = 0 WHERE id = ?")
+        .bind(node.to_string())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
 /// A node has joined by an invitation. What a failed check or its own reports took from it, only the
 /// operator gives back.
 pub(crate) async fn add_member(
@@ -824,6 +846,39 @@ pub async fn nodes(database: &Database) -> Result<Vec<NodeRow>, DbError> {
         .fetch_all(database.read())
         .await?;
     rows.iter().map(node_row).collect()
+}
+
+/// Some of the nodes whose ids begin so, those that are more than ordinary ones first, then those
+/// that came last; and how many there are. With `only`, of these.
+pub(crate) async fn some_nodes(
+    database: &Database,
+    begins: &str,
+    only: Option<&[NodeId]>,
+    offset: u32,
+    limit: u32,
+) -> Result<(Vec<NodeRow>, i64), DbError> {
+    let only = only.map(|only| json(&only));
+    let total = sqlx::query_scalar(
+        "SELECT count(*) FROM nodes WHERE substr(id, 1, length(?1)) = ?1
+             AND (?2 IS NULL OR id IN (SELECT value FROM json_each(?2)))",
+    )
+    .bind(begins)
+    .bind(&only)
+    .fetch_one(database.read())
+    .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM nodes WHERE substr(id, 1, length(?1)) = ?1
+             AND (?2 IS NULL OR id IN (SELECT value FROM json_each(?2)))
+         ORDER BY reference DESC, trusted DESC, last_seen_ms DESC, id LIMIT ?3 OFFSET ?4",
+    )
+    .bind(begins)
+    .bind(&only)
+    .bind(limit)
+    .bind(offset)
+    .fetch_all(database.read())
+    .await?;
+    let rows = rows.iter().map(node_row).collect::<Result<_, _>>()?;
+    Ok((rows, total))
 }
 
 /// The nodes that are more than ordinary ones.

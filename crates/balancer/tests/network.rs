@@ -18,6 +18,8 @@ mod embeddings;
 mod invitations;
 #[path = "network/nodes.rs"]
 mod nodes;
+#[path = "network/operator.rs"]
+mod operator;
 #[path = "network/program.rs"]
 mod program;
 #[path = "network/references.rs"]

@@ -10,6 +10,7 @@ import { de as networks } from "../pages/networks/words";
 import { de as requirements } from "../pages/requirements/words";
 import { de as settings } from "../pages/settings/words";
 import { de as tryIt } from "../pages/try-it/words";
+import { de as operator } from "../operator/words";
 import { de as pub } from "../public/words";
 import type { SharedWords, Words } from "./en";
 import type { Same } from "./words";
@@ -453,6 +454,7 @@ const shared: Same<SharedWords> = {
   "chart.summary": "Jetzt {now}, im Mittel {mean}, höchstens {highest}",
   "chart.empty": "Noch keine Messwerte",
   "chart.ago": "{minutes} min",
+  "chart.hours_ago": "{hours} h",
   "chart.now": "jetzt",
   "chart.none": "kein Messwert",
   "table.sort": "Nach {column} sortieren",
@@ -470,5 +472,6 @@ export const de: Same<Words> = {
   ...networks,
   ...tryIt,
   ...settings,
+  ...operator,
   ...pub,
 };

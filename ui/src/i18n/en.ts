@@ -10,6 +10,7 @@ import { en as networks } from "../pages/networks/words";
 import { en as requirements } from "../pages/requirements/words";
 import { en as settings } from "../pages/settings/words";
 import { en as tryIt } from "../pages/try-it/words";
+import { en as operator } from "../operator/words";
 import { en as pub } from "../public/words";
 
 const shared = {
@@ -425,6 +426,7 @@ const shared = {
   "chart.summary": "Now {now}, mean {mean}, highest {highest}",
   "chart.empty": "No readings yet",
   "chart.ago": "{minutes} min",
+  "chart.hours_ago": "{hours} h",
   "chart.now": "now",
   "chart.none": "no reading",
   "table.sort": "Sort by {column}",
@@ -442,6 +444,7 @@ export const en = {
   ...networks,
   ...tryIt,
   ...settings,
+  ...operator,
   ...pub,
 } as const;
 

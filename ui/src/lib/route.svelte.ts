@@ -12,16 +12,21 @@ export const PAGES = [
 ] as const;
 export type Page = (typeof PAGES)[number];
 
-class Route {
-  page = $state<Page>("home");
+export class Route<Name extends string> {
+  page = $state() as Name;
   /** What follows the page in the address: `#/jobs/abc` has `["abc"]`. */
   rest = $state.raw<string[]>([]);
+
+  /** The first page is shown where the address names none. */
+  constructor(readonly pages: readonly [Name, ...Name[]]) {
+    this.page = pages[0];
+  }
 
   /** Returns what stops it. */
   run(): () => void {
     const read = () => {
       const [page = "", ...rest] = location.hash.replace(/^#\/?/, "").split("/");
-      this.page = (PAGES as readonly string[]).includes(page) ? (page as Page) : "home";
+      this.page = this.pages.find((known) => known === page) ?? this.pages[0];
       this.rest = rest.filter(Boolean).map(decodeURIComponent);
     };
     read();
@@ -30,10 +35,14 @@ class Route {
   }
 }
 
-export const route = new Route();
+export const route = new Route<Page>(PAGES);
 
 /** For links: `href={address("jobs", id)}`. */
 export function address(page: Page, ...rest: string[]): string {
+  return hashOf(page, rest);
+}
+
+export function hashOf(page: string, rest: string[]): string {
   return ["#", page, ...rest.map(encodeURIComponent)].join("/");
 }
 

@@ -1,6 +1,27 @@
 // What the balancer behind this page says of its network, and of an invitation.
 
+import { t } from "../i18n/index.svelte";
+import { bytes, bytesPerSecond, roundMemory } from "../lib/format";
 import type { Invited, PublicNetwork } from "../platform/types";
+
+/** What a machine must have, a line for each. */
+export function policyWords(policy: PublicNetwork["policy"]): string[] {
+  const { ram_bytes, free_disk_bytes, network_bytes_per_second, gpu } = policy;
+  const rows: string[] = [];
+  if (gpu != null) {
+    rows.push(
+      t(gpu.apple_silicon_is_enough ? "public.needs.gpu_or_apple" : "public.needs.gpu", {
+        size: roundMemory(gpu.own_vram_bytes),
+      }),
+    );
+  }
+  if (ram_bytes != null) rows.push(t("public.needs.ram", { size: roundMemory(ram_bytes) }));
+  if (free_disk_bytes != null) rows.push(t("public.needs.disk", { size: bytes(free_disk_bytes) }));
+  if (network_bytes_per_second != null) {
+    rows.push(t("public.needs.rate", { rate: bytesPerSecond(network_bytes_per_second) }));
+  }
+  return rows;
+}
 
 /** The balancer's address: where this page is, without its name. */
 export function baseOf(address: URL): string {

@@ -6,23 +6,20 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Subcommand;
+use infera_protocol::Invitation;
 use infera_protocol::node_api::{Checking, Standing};
-use infera_protocol::{Invitation, InvitationToken};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
-use super::{CliError, open, print, print_list, warn};
-use crate::certificate;
+use super::{CliError, note, open, print, print_list, warn};
 use crate::config::{Config, FILE_NAME};
 use crate::edges::Edges;
-use crate::invitations::{self, InvitationRow, Terms, Unusable};
+use crate::invitations::{self, InvitationRow, LONGEST_LIFE_MS, MOST_USES, Place, Terms, Unusable};
+use crate::operator::log::Act;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// Ten years: what is meant to last longer has no end.
-const LONGEST_MS: i64 = 3650 * DAY_MS;
-const MOST_USES: u32 = 1_000_000;
 
 #[derive(Subcommand)]
 pub(super) enum InviteCommand {
@@ -97,11 +94,18 @@ impl FromStr for Lifetime {
         };
         let count: u32 = text[..text.len() - 1].parse().map_err(|_| wrong)?;
         let life = i64::from(count) * unit;
-        if (1..=LONGEST_MS).contains(&life) {
+        if (1..=LONGEST_LIFE_MS).contains(&life) {
             Ok(Self(Some(life)))
         } else {
             Err(wrong)
         }
+    }
+}
+
+impl Lifetime {
+    /// When it ends that begins now, if it does.
+    pub(super) fn until(self, now_ms: i64) -> Option<i64> {
+        self.0.map(|life| now_ms + life)
     }
 }
 
@@ -119,7 +123,7 @@ pub(super) async fn run(folder: &Path, command: InviteCommand) -> Result<(), Cli
         } => {
             let config = Config::load(folder)?;
             // Without an address nothing is written.
-            let place = Place::of(&config, folder)?;
+            let place = place(&config, folder)?;
             if config.checking == Checking::None {
                 if reference {
                     return Err(CliError::NothingToCheck(folder.join(FILE_NAME)));
@@ -135,9 +139,10 @@ pub(super) async fn run(folder: &Path, command: InviteCommand) -> Result<(), Cli
                 label,
                 standing: Standing { trusted, reference },
                 max_uses: uses.0,
-                expires_ms: expires.0.map(|life| edges.now_ms() + life),
+                expires_ms: expires.until(edges.now_ms()),
             };
-            let (_, token) = invitations::create(&database, &edges, &terms).await?;
+            let (id, token) = invitations::create(&database, &edges, &terms).await?;
+            note(&database, Act::Invite, &id.to_string(), &terms.label).await?;
             print(&shown(
                 &place.invitation(token),
                 qr || io::stdout().is_terminal(),
@@ -145,7 +150,8 @@ pub(super) async fn run(folder: &Path, command: InviteCommand) -> Result<(), Cli
         }
         InviteCommand::Revoke { id } => {
             let database = open(folder, begins).await?;
-            Ok(invitations::revoke(&database, id, edges.now_ms()).await?)
+            invitations::revoke(&database, id, edges.now_ms()).await?;
+            note(&database, Act::RevokeInvitation, &id.to_string(), "").await
         }
         InviteCommand::List { json } => {
             let database = open(folder, begins).await?;
@@ -156,31 +162,9 @@ pub(super) async fn run(folder: &Path, command: InviteCommand) -> Result<(), Cli
     }
 }
 
-/// Where invitations lead.
-pub(super) struct Place {
-    address: String,
-    fingerprint: Option<infera_protocol::Fingerprint>,
-}
-
-impl Place {
-    pub(super) fn of(config: &Config, folder: &Path) -> Result<Self, CliError> {
-        let address = config.address.clone();
-        let address = address.ok_or_else(|| CliError::NoAddress(folder.join(FILE_NAME)))?;
-        let certificate = config.tls().map(|tls| tls.certificate);
-        let fingerprint = certificate.as_deref().map(certificate::fingerprint);
-        Ok(Self {
-            address,
-            fingerprint: fingerprint.transpose()?,
-        })
-    }
-
-    pub(super) fn invitation(&self, token: InvitationToken) -> Invitation {
-        Invitation {
-            address: self.address.clone(),
-            fingerprint: self.fingerprint,
-            token,
-        }
-    }
+/// Where this network's invitations lead.
+pub(super) fn place(config: &Config, folder: &Path) -> Result<Place, CliError> {
+    Place::of(config)?.ok_or_else(|| CliError::NoAddress(folder.join(FILE_NAME)))
 }
 
 /// Both links, and the code that a camera reads.
@@ -261,7 +245,7 @@ mod tests {
         for (text, expected) in [
             ("1m", Some(Some(MINUTE_MS))),
             ("12h", Some(Some(12 * HOUR_MS))),
-            ("3650d", Some(Some(LONGEST_MS))),
+            ("3650d", Some(Some(LONGEST_LIFE_MS))),
             ("never", Some(None)),
             ("3651d", None),
             ("4294967295d", None),
@@ -288,7 +272,7 @@ mod tests {
         let invitation = Invitation {
             address: "https://192.168.1.5:8431".to_owned(),
             fingerprint: Some(infera_protocol::Fingerprint::from_bytes([7; 32])),
-            token: InvitationToken::from_bytes([9; 16]),
+            token: infera_protocol::InvitationToken::from_bytes([9; 16]),
         };
         let with = shown(&invitation, true);
         let code: Vec<_> = with

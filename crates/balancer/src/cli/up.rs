@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use infera_protocol::MICRO_POINTS;
 use infera_protocol::node_api::{Checking, Standing};
 
-use super::invite::{self, Place, span};
+use super::invite::{self, place, span};
 use super::{CliError, Listening, LogFormat, lock, serve, start_logs};
 use crate::certificate;
 use crate::config::{self, Config, FILE_NAME};
@@ -17,12 +17,15 @@ use crate::db::Database;
 use crate::edges::Edges;
 use crate::invitations::{self, Terms};
 use crate::keys;
+use crate::operator;
 use crate::server;
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8431);
 /// The operator's own first key, and what it may spend in points.
 const FIRST_KEY: &str = "me";
 const FIRST_LIMIT: i64 = 1000;
+/// The name of the first operator's key.
+const FIRST_OPERATOR: &str = "operator";
 /// How many may join by the first invitation, and for how long.
 const FIRST_USES: u32 = 10;
 const FIRST_LIFE_MS: i64 = 7 * 24 * 3_600_000;
@@ -138,10 +141,18 @@ async fn begin(
         );
         begun.key = Some(key);
     }
+    if operator::keys::list(database).await?.is_empty() {
+        let key = operator::keys::create(database, &edges, FIRST_OPERATOR).await?;
+        let page = operators_page(config);
+        let _ = writeln!(
+            begun.text,
+            "Look after the network in a browser, at {page}, with this operator's key, shown this one time:\n{key}\n"
+        );
+    }
     if !invitations::list(database).await?.is_empty() {
         return Ok(begun);
     }
-    let place = Place::of(config, folder)?;
+    let place = place(config, folder)?;
     let trusts = config.checking == Checking::None;
     let all = Terms {
         label: "the first nodes".to_owned(),
@@ -179,6 +190,13 @@ async fn begin(
         );
     }
     Ok(begun)
+}
+
+/// Where the page of those who run the network is.
+fn operators_page(config: &Config) -> String {
+    let own = config.operator_listen.map(|own| format!("https://{own}"));
+    let address = own.or_else(|| config.address.clone()).unwrap_or_default();
+    format!("{address}/operator")
 }
 
 /// The settings file of a new network, with a line about each.

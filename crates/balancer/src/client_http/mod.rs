@@ -231,7 +231,7 @@ async fn authenticate(core: &Core, headers: &HeaderMap) -> Result<Client, ApiErr
 }
 
 /// The key in an `Authorization` header. The scheme is written in any case (RFC 9110, 11.1).
-fn bearer(value: &str) -> Option<&str> {
+pub(crate) fn bearer(value: &str) -> Option<&str> {
     let (scheme, key) = value.trim().split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)

@@ -429,6 +429,7 @@ impl Core {
         let ended = states::ended(reason);
         tracing::info!(job = %job.id, ended, tokens = job.output.len(), "output ended");
         metrics::job_ended(ended, job.output.len());
+        self.figures.job_ended(Instant::now());
         match outcome {
             Ok(reason) => {
                 let text = job.flush_text();

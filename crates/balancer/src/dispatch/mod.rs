@@ -33,6 +33,9 @@ use crate::keys::Client;
 use crate::metrics;
 use crate::metrics::Metrics;
 use crate::nodes::{Availability, Nodes, Trust};
+use crate::operator::bans;
+use crate::operator::figures::Figures;
+use crate::operator::sessions::Sessions;
 use crate::prompts::Prompts;
 use crate::queues::{Queues, Waits};
 use crate::spending;
@@ -67,6 +70,9 @@ pub(crate) struct Core {
     pub(crate) prompts: Prompts,
     pub(crate) canaries: Canaries,
     pub(crate) standstill: Standstill,
+    /// Operators who are signed in.
+    pub(crate) operators: Sessions,
+    pub(crate) figures: Figures,
     /// Set when open answers must come to their end, because the program does.
     ending: watch::Sender<bool>,
     turns: AtomicU64,
@@ -161,6 +167,8 @@ impl Balancer {
             prompts: Prompts::default(),
             canaries: Canaries::default(),
             standstill: Standstill::new(Instant::now()),
+            operators: Sessions::default(),
+            figures: Figures::default(),
             ending: watch::Sender::new(false),
             turns: AtomicU64::new(1),
             scarce: Mutex::default(),
@@ -178,7 +186,11 @@ impl Balancer {
 
     /// What goes on beside jobs and calls. Never returns.
     pub async fn keep_up(&self) {
-        tokio::join!(self.follow_commands(), self.0.keep_canaries());
+        tokio::join!(
+            self.follow_commands(),
+            self.0.keep_canaries(),
+            self.0.keep_minutes()
+        );
     }
 
     /// Follows what commands change in the database, and deletes old texts. Never returns.
@@ -186,14 +198,8 @@ impl Balancer {
         let mut round = 0u64;
         loop {
             self.0.read_models().await;
-            match store::standings(&self.0.database).await {
-                Ok(mut standings) => {
-                    for standing in standings.values_mut() {
-                        *standing = joining::standing(&self.0.config, *standing);
-                    }
-                    self.0.nodes.sweep(&standings, Instant::now());
-                }
-                Err(error) => tracing::warn!(%error, "who is trusted could not be read again"),
+            if let Err(error) = self.0.follow_standings().await {
+                tracing::warn!(%error, "who is trusted could not be read again");
             }
             if round.is_multiple_of(120)
                 && let Err(error) = self.0.delete_old_text().await
@@ -227,6 +233,22 @@ impl Core {
     pub(crate) async fn ending(&self) {
         // The sender lives as long as `self`.
         let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Takes over what operators have changed about nodes.
+    pub(crate) async fn follow_standings(&self) -> Result<(), DbError> {
+        let mut standings = store::standings(&self.database).await?;
+        for standing in standings.values_mut() {
+            *standing = joining::standing(&self.config, *standing);
+        }
+        self.nodes.sweep(&standings, Instant::now());
+        let bans = bans::all(&self.database, self.edges.now_ms()).await?;
+        self.nodes.keep_out(bans.keys());
+        Ok(())
+    }
+
+    pub(crate) fn started_ms(&self) -> i64 {
+        self.started_ms
     }
 
     /// Takes over what commands have changed about the models served.
@@ -272,6 +294,7 @@ impl Core {
             }
         }
         self.write_jobs(client, &jobs).await?;
+        self.figures.key_used(&client.name, self.edges.now_ms());
         Ok(jobs.into_iter().map(|job| self.enlist(job)).collect())
     }
 

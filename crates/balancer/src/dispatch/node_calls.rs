@@ -141,7 +141,14 @@ impl Core {
                 return Err(unavailable(error));
             }
         }
+        let before = job.output.len();
         job.apply(accepted, &self.config, now);
+        if job.output.len() > before {
+            self.figures.tokens(job.output.len() - before, now);
+            if before == 0 && job.run == 1 {
+                self.figures.first_token(now.duration_since(job.began), now);
+            }
+        }
         let ack = job.ack();
         if ack.finished {
             live.wake.notify_one();

@@ -148,6 +148,8 @@ pub(crate) struct Job {
     pub failed: bool,
     /// Its place among its key's jobs at once, until its output has ended.
     pub place: Option<Place>,
+    /// When it was accepted, or taken up from an earlier run of the program.
+    pub began: Instant,
     /// When it fails, whatever its nodes do.
     pub deadline: Instant,
     /// How many nodes have lost it, newcomers beside known ones not counted.
@@ -246,6 +248,7 @@ impl Job {
             id,
             submission,
             run,
+            began: seeking.since,
             stage: Stage::Seeking(seeking),
             output: Vec::new(),
             vectors: Vec::new(),
