@@ -19,6 +19,9 @@ pub struct Up {
     pub link: String,
     /// The API key that it prints.
     pub key: String,
+    /// The operator's key that it prints, and where its page is.
+    pub operator_key: String,
+    pub operator_page: String,
 }
 
 impl Up {
@@ -33,6 +36,12 @@ impl Up {
             // In the order in which they are printed.
             url: rest("Listening on ")?,
             key: format!("sk-infera-{}", rest("sk-infera-")?),
+            operator_page: rest("Look after the network in a browser, at ")?
+                .split(',')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            operator_key: format!("op-infera-{}", rest("op-infera-")?),
             link: format!("infera://join{}", rest("infera://join")?),
             binary: binaries.balancer.clone(),
             folder: folder.to_owned(),
@@ -61,6 +70,31 @@ impl Up {
             return Ok(None);
         }
         Ok(Some(serde_json::from_slice(&answer.stdout)?))
+    }
+
+    /// A call of its operators' API, as `curl` makes it with these words more; gives the status and
+    /// the answer.
+    pub fn operate(&self, path: &str, words: &[&str]) -> Result<(u16, Value)> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "60"])
+            .args(["--write-out", "\n%{http_code}", "--cacert"])
+            .arg(self.folder.join("certificate.pem"))
+            .args(["--header", "X-Infera-Operator: 1"])
+            .args(words)
+            .arg(format!("{}/v1/{path}", self.operator_page));
+        let said = process::output(curl)?;
+        let (body, status) = said.trim_end().rsplit_once('\n').ok_or("no status")?;
+        let answer = serde_json::from_str(body).unwrap_or(Value::Null);
+        Ok((status.parse()?, answer))
+    }
+
+    /// The page as a browser gets it.
+    pub fn page(&self) -> Result<String> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail", "--max-time", "60", "--cacert"])
+            .arg(self.folder.join("certificate.pem"))
+            .arg(&self.operator_page);
+        process::output(curl)
     }
 
     /// Asks until it answers.

@@ -52,6 +52,11 @@ describe("minutes", () => {
     expect(series.p50).toEqual([null, null, 400]);
   });
 
+  it("end with the last one that was read, if the next has just ended", () => {
+    expect(byMinute(told, 120, 300_500).times).toEqual([120, 180]);
+    expect(byMinute(told, 120, 360_500).times).toEqual([240, 300]);
+  });
+
   it("are all gaps before anything is known", () => {
     expect(byMinute(null, 120, 240_500).nodes).toEqual([null, null]);
   });

@@ -18,7 +18,10 @@ export interface Series {
 
 /** The whole minutes of a span that ends now. */
 export function byMinute(history: History | null, span: number, nowMs: number): Series {
-  const end = Math.floor(nowMs / 1000 / MINUTE) * MINUTE - MINUTE;
+  const due = Math.floor(nowMs / 1000 / MINUTE) * MINUTE - MINUTE;
+  const last = (history?.at_ms.at(-1) ?? 0) / 1000;
+  // The minute that has just ended may not have been read yet, and is no gap.
+  const end = last === due - MINUTE ? last : due;
   const times = Array.from(
     { length: span / MINUTE },
     (_, back) => end - span + (back + 1) * MINUTE,
