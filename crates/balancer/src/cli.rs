@@ -18,7 +18,7 @@ use infera_model::rendering::{self, Limits, RenderError, Renderer};
 use infera_model::{ChatMessage, Gguf, Head, Kind, ModelError};
 use infera_protocol::node_api::{Checking, ModelOffer, Price};
 use infera_protocol::requirements::Policy;
-use infera_protocol::{MICRO_POINTS, NodeId, Profile, shown};
+use infera_protocol::{MICRO_POINTS, NodeId, Profile, Route, shown};
 use infera_terminal::{end_asked, has_colour};
 use serde::Serialize;
 use serde_json::json;
@@ -31,7 +31,7 @@ use crate::db::{Database, DbError};
 use crate::dispatch::Balancer;
 use crate::edges::Edges;
 use crate::invitations::InvitationError;
-use crate::keys::{self, KeyError};
+use crate::keys::{self, Client, KeyError};
 use crate::ledger::{self, points};
 use crate::operator::keys::OperatorKeyError;
 use crate::operator::log::Act;
@@ -120,6 +120,9 @@ enum KeyCommand {
         /// How many points it may spend in all, or `unlimited`
         #[arg(long, default_value = "1000", value_name = "POINTS")]
         limit: Limit,
+        /// Where its requests may go: `any` node, or only those that you trust (`trusted`)
+        #[arg(long, default_value = "any")]
+        route: Route,
     },
     /// Show all keys: names, limits, and whether they are in use
     List {
@@ -230,6 +233,10 @@ enum CliError {
     Database(#[from] DbError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(
+        "A key of yours belongs to no account, so no nodes are its own. `infera key create` makes a key of an account's"
+    )]
+    NoOwnNodes,
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -440,12 +447,19 @@ async fn run_key(folder: &Path, command: KeyCommand) -> Result<(), CliError> {
     let begins = matches!(command, KeyCommand::Create { .. });
     let database = open(folder, begins).await?;
     match command {
-        KeyCommand::Create { name, limit } => {
+        KeyCommand::Create { name, limit, route } => {
+            if route == Route::Own {
+                return Err(CliError::NoOwnNodes);
+            }
             let limit = match limit {
                 Limit::Points(points) => Some(i64::from(points) * MICRO_POINTS),
                 Limit::Unlimited => None,
             };
-            let key = keys::create(&database, &Edges::system(), &name, limit).await?;
+            let client = Client {
+                route,
+                ..Client::of_operator(&name, limit)
+            };
+            let key = keys::create(&database, &Edges::system(), &client).await?;
             let detail = limit.map_or_else(|| "unlimited".to_owned(), points);
             print(&format!("{key}\n"))?;
             note(&database, Act::CreateKey, &name, &detail).await

@@ -94,18 +94,27 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
-/// Makes a key and gives it, this one time.
-pub async fn create(
+/// Makes a key that may go to any node.
+pub async fn create_key(
     database: &Database,
     edges: &Edges,
     name: &str,
     limit_micro: Option<i64>,
 ) -> Result<String, KeyError> {
-    if !is_name(name) {
+    create(database, edges, &Client::of_operator(name, limit_micro)).await
+}
+
+/// Makes a key of the operator's and gives it, this one time.
+pub(crate) async fn create(
+    database: &Database,
+    edges: &Edges,
+    client: &Client,
+) -> Result<String, KeyError> {
+    if !is_name(&client.name) {
         return Err(KeyError::BadName);
     }
     let mut write = database.write().await?;
-    let key = insert(&mut write, edges, &Client::of_operator(name, limit_micro)).await?;
+    let key = insert(&mut write, edges, client).await?;
     write.commit().await?;
     Ok(key)
 }
@@ -216,12 +225,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         let edges = Edges::system();
-        let key = create(&database, &edges, "ann", Some(5)).await.unwrap();
+        let key = create_key(&database, &edges, "ann", Some(5)).await.unwrap();
         let client = Client::of_operator("ann", Some(5));
         assert_eq!(find(&database, &key).await.unwrap(), Some(client));
         assert_eq!(find(&database, &format!("{key}0")).await.unwrap(), None);
         assert!(matches!(
-            create(&database, &edges, "ann", None).await,
+            create_key(&database, &edges, "ann", None).await,
             Err(KeyError::NameTaken(_))
         ));
         revoke(&database, "ann", 1).await.unwrap();
@@ -230,7 +239,7 @@ mod tests {
             revoke(&database, "ann", 1).await,
             Err(KeyError::Unknown(_))
         ));
-        create(&database, &edges, "ann", None).await.unwrap();
+        create_key(&database, &edges, "ann", None).await.unwrap();
         assert_eq!(list(&database).await.unwrap().len(), 2);
         database.close().await;
         for entry in std::fs::read_dir(folder.path()).unwrap() {
@@ -245,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(folder.path()).await.unwrap();
         for name in ["", "a b", "a:b", "ä", &"x".repeat(65)] {
-            let outcome = create(&database, &Edges::system(), name, None).await;
+            let outcome = create_key(&database, &Edges::system(), name, None).await;
             assert!(matches!(outcome, Err(KeyError::BadName)), "{name}");
         }
     }

@@ -53,7 +53,7 @@ pub use infera_protocol::node_api::{AdmissionRule, Checking, Standing};
 pub use invitations::{
     InvitationError, Terms, create as create_invitation, revoke as revoke_invitation,
 };
-pub use keys::{KeyError, create as create_key};
+pub use keys::{KeyError, create_key};
 pub use ledger::{Balance, TrialBalance, trial_balance};
 pub use operator::keys::{
     OperatorKeyError, create as create_operator_key, revoke as revoke_operator_key,

@@ -782,7 +782,7 @@ fn a_client_may_hang_up_at_any_point() {
         let process = world.process();
         let key = process.runtime.block_on(async {
             let core = &process.core;
-            crate::keys::create(&core.database, &core.edges, "ann", Some(1_000_000_000))
+            crate::keys::create_key(&core.database, &core.edges, "ann", Some(1_000_000_000))
                 .await
                 .unwrap()
         });

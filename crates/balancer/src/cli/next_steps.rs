@@ -168,7 +168,7 @@ mod tests {
         ] {
             assert!(text.contains(step), "{text}");
         }
-        keys::create(&database, &Edges::system(), "ann", None)
+        keys::create_key(&database, &Edges::system(), "ann", None)
             .await
             .unwrap();
         let text = said("0.0.0.0:443", true, &config, None).await;

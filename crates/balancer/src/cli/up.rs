@@ -134,7 +134,7 @@ async fn begin(
     let mut begun = Begun::default();
     if keys::list(database).await?.is_empty() {
         let limit = FIRST_LIMIT * MICRO_POINTS;
-        let key = keys::create(database, &edges, FIRST_KEY, Some(limit)).await?;
+        let key = keys::create_key(database, &edges, FIRST_KEY, Some(limit)).await?;
         let _ = writeln!(
             begun.text,
             "Your API key `{FIRST_KEY}`, shown this one time:\n{key}\n"

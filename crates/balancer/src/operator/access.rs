@@ -16,7 +16,7 @@ use super::{Shared, whole};
 use crate::db::{Database, DbError};
 use crate::dispatch::Core;
 use crate::invitations::{self, LONGEST_LIFE_MS, MOST_USES, Place, Terms};
-use crate::keys;
+use crate::keys::{self, Client};
 
 #[derive(Debug, PartialEq, Serialize, sqlx::FromRow)]
 pub(super) struct KeyRow {
@@ -29,7 +29,7 @@ pub(super) struct KeyRow {
     last_used_ms: Option<i64>,
 }
 
-/// All keys there ever were, those in use first.
+/// All keys of the operator's there ever were, those in use first. Those of accounts are theirs to see.
 pub(super) async fn key_rows(
     database: &Database,
     used: &HashMap<String, i64>,
@@ -40,6 +40,7 @@ pub(super) async fn key_rows(
          FROM api_keys k
          LEFT JOIN balances b ON b.account = 'client:' || k.name
          LEFT JOIN key_uses u ON u.name = k.name
+         WHERE k.account IS NULL
          ORDER BY k.revoked_ms IS NOT NULL, k.id DESC LIMIT 2000",
     )
     .fetch_all(database.read())
@@ -76,7 +77,8 @@ pub(super) async fn create_key(
     let NewKey { name, limit_points } = call.message;
     whole(async move {
         let limit = limit_points.map(|points| i64::from(points) * MICRO_POINTS);
-        let key = keys::create(&core.database, &core.edges, &name, limit).await?;
+        let client = Client::of_operator(&name, limit);
+        let key = keys::create(&core.database, &core.edges, &client).await?;
         let detail =
             limit_points.map_or_else(|| "unlimited".to_owned(), |points| points.to_string());
         note(&core, &call.operator, Act::CreateKey, &name, &detail).await?;
