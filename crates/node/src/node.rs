@@ -114,8 +114,8 @@ impl Node {
     }
 
     /// Says whose this node is. Waits for a session.
-    pub(crate) async fn own(&self, ownership: Ownership) -> Result<Linked, LinkError> {
-        let call = self.caller.once(|to, token| to.own(token, ownership));
+    pub(crate) async fn own(&self, ownership: &Ownership) -> Result<Linked, LinkError> {
+        let call = self.caller.once(|to, token| to.own(token, *ownership));
         call.await
     }
 

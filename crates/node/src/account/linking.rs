@@ -63,24 +63,20 @@ pub(crate) fn new_code(entropy: &dyn Entropy) -> LinkCode {
 }
 
 /// Makes a node that was given a code the account's that made it.
-pub(crate) async fn by_code(
-    node: &Node,
-    code: &LinkCode,
-    now_ms: i64,
-) -> Result<AccountId, LinkFault> {
+pub async fn by_code(node: &Node, code: &LinkCode, now_ms: i64) -> Result<AccountId, LinkFault> {
     let grant = node.link_grant(code.id()).await?;
     // Else the balancer's own account would take the machine.
     if grant.link != code.id() {
         return Err(LinkFault::Forged);
     }
     grant.check(now_ms)?;
-    node.own(code.ownership(grant, node.id())).await?;
+    node.own(&code.ownership(grant, node.id())).await?;
     Ok(grant.account)
 }
 
 /// Makes the node of the machine that has the account's key its own. No code is shown, so none is
 /// given to the balancer: an account that has no node yet may not leave one there.
-pub(crate) async fn by_key(
+pub async fn by_key(
     node: &Node,
     key: &AccountKey,
     entropy: &dyn Entropy,
@@ -89,7 +85,7 @@ pub(crate) async fn by_key(
     const AT_ONCE_MS: i64 = 5 * 60_000;
     let code = new_code(entropy);
     let grant = code.grant(key, 1, now_ms + AT_ONCE_MS);
-    node.own(code.ownership(grant, node.id())).await?;
+    node.own(&code.ownership(grant, node.id())).await?;
     Ok(key.id())
 }
 

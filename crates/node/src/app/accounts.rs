@@ -317,12 +317,13 @@ impl App {
             }
             drop(linking);
             let again = async {
-                match wait {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => tokio::select! {
-                        Ok(()) = states.changed() => {}
-                        Ok(()) = preferences.changed() => {}
-                    },
+                if let Some(delay) = wait {
+                    tokio::time::sleep(delay).await;
+                    return;
+                }
+                tokio::select! {
+                    Ok(()) = states.changed() => {}
+                    Ok(()) = preferences.changed() => {}
                 }
             };
             tokio::select! {

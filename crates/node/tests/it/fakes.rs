@@ -1065,6 +1065,8 @@ pub(crate) struct Rig {
     pub(crate) rules: watch::Sender<Rules>,
     /// What the node sees on its GPUs.
     pub(crate) gpus: watch::Sender<Vec<GpuSeen>>,
+    /// What the node knows of its owner.
+    pub(crate) belonging: watch::Sender<Belonging>,
     pub(crate) ready_to_sleep: mpsc::UnboundedReceiver<()>,
 }
 
