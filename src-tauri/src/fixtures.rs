@@ -38,6 +38,8 @@ pub(crate) fn state(summary: Summary) -> AppState {
         state: state.clone(),
         preset: None,
         invitation: None,
+        account: None,
+        link: None,
         node: Some(NodeSnapshot {
             node: NodeId::from_bytes([1; 32]),
             software: "infera 0".to_owned(),
@@ -60,6 +62,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
             offers: None,
             surroundings: Surroundings::default(),
             anyway_until_ms: None,
+            command: None,
         }),
         setup: Setup {
             agreed: true,
@@ -70,6 +73,7 @@ pub(crate) fn state(summary: Summary) -> AppState {
             ..Settings::default()
         },
         host: Host {
+            name: "attic".to_owned(),
             version: "0.1.0".to_owned(),
             desktop: true,
             os: "linux".to_owned(),

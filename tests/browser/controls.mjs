@@ -38,6 +38,8 @@ await run(async () => {
     allow: [
       /a request to https:\/\/huggingface\.co/,
       /status of 409.*change_settings/,
+      // A code and words that are none.
+      /status of 409.*(link_machine|restore_account)/,
       /net::ERR_/,
     ],
   });
@@ -56,7 +58,9 @@ await run(async () => {
     const bar = page.locator("header");
     const choose = async (name) => {
       await bar
-        .getByRole("button", { name: /^More ways to pause$|^Pause for another time$/ })
+        .getByRole("button", {
+          name: /^More ways to pause$|^Pause for another time$/,
+        })
         .click();
       await page.getByRole("menuitem", { name }).click();
     };
@@ -127,8 +131,7 @@ await run(async () => {
     await call("change_settings", {
       devices: [{ device: "cpu" }, { device: "named", name: "llvmpipe" }],
     });
-    const paused = async () =>
-      (await ask("status")).devices.map(({ paused }) => paused).join();
+    const paused = async () => (await ask("status")).devices.map(({ paused }) => paused).join();
     await button("Pause this one").click();
     await until("the first device is paused", async () => /^true,false/.test(await paused()));
     await button("Resume this one").click();
@@ -143,7 +146,9 @@ await run(async () => {
       });
     }
     await call("change_settings", { excluded_adapters: [] });
-    const link = main.getByRole("link", { name: /See what the network asks for/ });
+    const link = main.getByRole("link", {
+      name: /See what the network asks for/,
+    });
     if ((await link.count()) > 0) {
       await link.click();
       await page.goBack();
@@ -208,7 +213,11 @@ await run(async () => {
     }
   });
   await step("Jobs: the file holds what the history holds", async () => {
-    const { jobs } = await call("jobs", { ...ALL_JOBS, sort: "started", ascending: false });
+    const { jobs } = await call("jobs", {
+      ...ALL_JOBS,
+      sort: "started",
+      ascending: false,
+    });
     const coming = page.waitForEvent("download");
     await press("Export CSV");
     const download = await coming;
@@ -277,7 +286,9 @@ await run(async () => {
       await wanted.first().click();
       await until("it is asked for", async () => (await wanted.count()) < count);
     }
-    const acts = main.getByRole("button", { name: /^(Pause|Cancel|Resume|Try now): / });
+    const acts = main.getByRole("button", {
+      name: /^(Pause|Cancel|Resume|Try now): /,
+    });
     await main
       .getByRole("button", { name: /^Pause: / })
       .first()
@@ -496,10 +507,16 @@ await run(async () => {
     const link = dialog.getByLabel("Invitation or address");
     await link.fill("http://net.example");
     await link.press("Tab");
-    await dialog.getByText(/plain HTTP/i).first().waitFor();
+    await dialog
+      .getByText(/plain HTTP/i)
+      .first()
+      .waitFor();
     await link.fill("infera://join?to=net.example&pin=cut");
     await link.press("Tab");
-    await dialog.getByText(/The invitation is cut off/).first().waitFor();
+    await dialog
+      .getByText(/The invitation is cut off/)
+      .first()
+      .waitFor();
     await press("Cancel", dialog);
     await main.getByRole("button", { name: "Leave", exact: true }).click();
     await press("Stay", dialog);
@@ -544,6 +561,101 @@ await run(async () => {
     await page.getByRole("button", { name: "Skip", exact: true }).click();
     await page.getByRole("button", { name: "Finish", exact: true }).click();
     await says(page, /Waiting for jobs/);
+  });
+  await step("Use it: from no account to a key, and its end", async () => {
+    await goTo(page, "Use it");
+    await press("I have one already");
+    await dialog.getByLabel("Linking code", { exact: true }).fill("hello");
+    await press("Link this machine", dialog);
+    await dialog.getByText(/^This is not a linking code/).waitFor();
+    await dialog.getByLabel("Or its 24 words").fill("abandon abandn");
+    await press("Restore the account", dialog);
+    await dialog.getByText(/^An account has 24 words, and these are 2/).waitFor();
+    await press("Close", dialog);
+    await press("Create an account");
+    await until("this machine is the account's", async () => {
+      const { account } = await call("state");
+      return account?.linked === true;
+    });
+    await press("Make a key");
+    const name = dialog.getByLabel("What is it for?");
+    const limit = dialog.getByLabel("At most on one day");
+    await press("Cancel", dialog);
+    await press("Make a key");
+    await name.fill("my laptop");
+    await limit.fill("much");
+    await press("Make a key", dialog);
+    await dialog.getByText(/without spaces/).waitFor();
+    await dialog.getByText(/^A number of points/).waitFor();
+    await name.fill("laptop");
+    await limit.fill("50");
+    for (const way of ["Trusted machines", "My machines", "All machines"]) {
+      await dialog.getByRole("radio", { name: way }).check();
+    }
+    await press("Make a key", dialog);
+    await press("Copy", dialog);
+    await copied(/^\S{16,}$/);
+    const key = await page.evaluate(() => navigator.clipboard.readText());
+    await press("Done", dialog);
+    await press("Copy");
+    await copied(/\/v1$/);
+    for (const example of ["Python", "JavaScript", "Editor", "curl"]) {
+      await main.getByRole("tab", { name: example }).click();
+      await main.getByRole("tabpanel").getByRole("button").click();
+      const text = await page.evaluate(() => navigator.clipboard.readText());
+      if (!text.includes(key)) throw new Error(`${example} has no key: ${text}`);
+    }
+    await press("Revoke laptop");
+    await press("Keep", dialog);
+    await press("Revoke laptop");
+    await press("Revoke", dialog);
+    await press("Show 1 revoked key");
+    await main.getByText("Revoked", { exact: true }).waitFor();
+    await noneIsLeft();
+  });
+  await step("Fleet: this machine, another one, and the account's end", async () => {
+    await goTo(page, "Fleet");
+    const choose = async (name) => {
+      await main.getByRole("button", { name: /^What to do with / }).click();
+      await page.getByRole("menuitem", { name }).click();
+    };
+    await choose("Pause");
+    await says(page, /^Paused by you$/);
+    await choose("Snooze for 1 hour");
+    await says(page, /^Paused by you until /);
+    await choose("Snooze for 4 hours");
+    await choose("Resume");
+    await says(page, /Waiting for jobs/);
+    await press("Link a machine");
+    await press("Cancel", dialog);
+    await press("Link a machine");
+    await dialog.getByLabel("For", { exact: true }).selectOption("few");
+    await press("Make a code", dialog);
+    for (const copy of await dialog.getByRole("button", { name: "Copy" }).all()) {
+      await copy.click();
+      await copied(/[0-9A-Z]{4}(-[0-9A-Z]{4}){3}$/);
+    }
+    await dialog.locator("footer").getByRole("button", { name: "Close" }).click();
+    const name = main.getByLabel("Name of this machine");
+    await name.fill("attic");
+    await name.blur();
+    await main.getByRole("heading", { name: /^attic/ }).waitFor();
+    await main.getByRole("switch", { name: "Take commands from afar" }).click();
+    await until("it is kept", async () => (await settingsOf()).takes_commands === true);
+    await press("Show the words");
+    const words = dialog.getByRole("list", { name: /^24 words/ }).getByRole("listitem");
+    if ((await words.count()) !== 24) throw new Error(`there are ${await words.count()} words`);
+    const coming = page.waitForEvent("download");
+    await press("Save as a file", dialog);
+    const text = await readFile(await (await coming).path(), "utf8");
+    if (!text.includes(await words.first().innerText())) throw new Error(text);
+    await dialog.locator("footer").getByRole("button", { name: "Close" }).click();
+    await press("Remove");
+    await press("Keep it", dialog);
+    await noneIsLeft();
+    await press("Remove");
+    await press("Remove", dialog);
+    await main.getByRole("button", { name: "Create an account" }).waitFor();
   });
   await step("Settings: stop sharing, and remove everything", async () => {
     await goTo(page, "Settings");

@@ -10,6 +10,8 @@ const PAGES = [
   ["Jobs", "jobs"],
   ["Models", "models"],
   ["Try it", "try-it"],
+  ["Use it", "use-it"],
+  ["Fleet", "fleet"],
   ["Settings", "settings"],
 ];
 
@@ -47,7 +49,7 @@ await run(async () => {
   await step("the keyboard's shortcuts open the pages", async () => {
     await says(page, /Waiting for jobs/);
     for (const [index, [name, place]] of [...PAGES.entries()].reverse()) {
-      await page.keyboard.press(`Alt+Digit${index + 1}`);
+      await page.keyboard.press(`Alt+Digit${(index + 1) % 10}`);
       await page
         .getByRole("heading", { level: 1, name, exact: true })
         .waitFor({ state: "attached" });

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use infera_protocol::account::{LinkGrant, Linked, Ownership};
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
     Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState, Points, Refusal,
     RefusalCode, Release, Session, SessionRequest, WorkRecord,
 };
 use infera_protocol::output::OutputAck;
-use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch};
+use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, LinkId, OutputBatch};
 
 use crate::unreachable::Unreachable;
 
@@ -41,6 +42,11 @@ pub trait BalancerLink: Send + Sync + 'static {
     fn decline_audit(&self, token: Token, audit: AuditId, decline: Decline) -> Call<()>;
     fn commit_audit(&self, token: Token, audit: AuditId, commit: AuditCommit) -> Call<()>;
     fn report_audit(&self, token: Token, audit: AuditId, reveal: AuditReveal) -> Call<()>;
+    /// What an account granted with a linking code.
+    fn link_grant(&self, token: Token, link: LinkId) -> Call<LinkGrant>;
+    fn own(&self, token: Token, ownership: Ownership) -> Call<Linked>;
+    /// The node is nobody's any more.
+    fn disown(&self, token: Token) -> Call<()>;
     fn points(&self, token: Token) -> Call<Points>;
     fn history(&self, token: Token, limit: u32) -> Call<Vec<WorkRecord>>;
 }

@@ -104,12 +104,17 @@ impl DataDir {
     /// The name under which the keychain holds this folder's key: with the folder, or with its hash
     /// where that is longer than keychains take.
     pub fn keychain_account(&self) -> String {
+        self.keychain_entry("node key")
+    }
+
+    /// The same for another of its secrets.
+    pub(crate) fn keychain_entry(&self, what: &str) -> String {
         let folder = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
         let mut name = folder.display().to_string();
         if name.len() > LONGEST_ACCOUNT {
             name = blake3::hash(name.as_bytes()).to_hex().to_string();
         }
-        format!("node key for {name}")
+        format!("{what} for {name}")
     }
 
     pub fn database(&self) -> PathBuf {

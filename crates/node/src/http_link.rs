@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use infera_protocol::account::{LinkGrant, Linked, Ownership};
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
     Invited, JoinRequest, Joined, ModelOffer, Network, NodeEvent, NodeState, Points,
@@ -12,10 +13,11 @@ use infera_protocol::node_api::{
 };
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::Policy;
-use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, OutputBatch, shown};
+use infera_protocol::{AuditId, AuditSpec, JobId, JobSpec, LinkId, OutputBatch, shown};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::balancer_link::{BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token};
@@ -83,9 +85,11 @@ impl HttpLink {
     }
 
     fn request(&self, method: Method, path: &str, token: Option<&Token>) -> RequestBuilder {
-        let request = self
-            .client
-            .request(method, format!("{}/node/v1/{path}", self.base));
+        self.request_at(method, &format!("node/v1/{path}"), token)
+    }
+
+    fn request_at(&self, method: Method, path: &str, token: Option<&Token>) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/{path}", self.base));
         match token {
             Some(token) => request.bearer_auth(token.secret()),
             None => request,
@@ -115,6 +119,28 @@ impl HttpLink {
     ) -> Call<T> {
         let request = self.request(Method::POST, path, token).json(body);
         Box::pin(async move { read(send(request.timeout(ANSWER_LIMIT)).await?).await })
+    }
+
+    /// A call of an account.
+    pub(crate) async fn account(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&Token>,
+        body: Option<&Value>,
+    ) -> Result<Response, LinkError> {
+        let mut request = self.request_at(method, &format!("account/v1/{path}"), token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        send(request.timeout(ANSWER_LIMIT)).await
+    }
+
+    /// The certificate that a network made for itself, as clients need it.
+    pub(crate) async fn certificate(&self) -> Result<String, LinkError> {
+        let request = self.request_at(Method::GET, "certificate.pem", None);
+        let body = body(send(request.timeout(ANSWER_LIMIT)).await?).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// For calls that answer 204.
@@ -222,6 +248,19 @@ impl BalancerLink for HttpLink {
 
     fn report_audit(&self, token: Token, audit: AuditId, reveal: AuditReveal) -> Call<()> {
         self.tell(&format!("audits/{audit}/report"), &token, &reveal)
+    }
+
+    fn link_grant(&self, token: Token, link: LinkId) -> Call<LinkGrant> {
+        self.get(&format!("links/{link}"), Some(&token))
+    }
+
+    fn own(&self, token: Token, ownership: Ownership) -> Call<Linked> {
+        self.post("account", Some(&token), &ownership)
+    }
+
+    fn disown(&self, token: Token) -> Call<()> {
+        let request = self.request(Method::DELETE, "account", Some(&token));
+        Box::pin(async move { send(request.timeout(ANSWER_LIMIT)).await.map(drop) })
     }
 
     fn points(&self, token: Token) -> Call<Points> {
@@ -393,7 +432,7 @@ async fn send(request: RequestBuilder) -> Result<Response, LinkError> {
     })
 }
 
-async fn read<T: DeserializeOwned>(response: Response) -> Result<T, LinkError> {
+pub(crate) async fn read<T: DeserializeOwned>(response: Response) -> Result<T, LinkError> {
     let body = body(response).await?;
     parse(&body).map_err(|fault| {
         // It may quote the answer.

@@ -53,6 +53,15 @@ pub enum IdentityError {
     FileDamaged(PathBuf),
 }
 
+/// Where this machine's secrets are.
+#[derive(Clone)]
+pub enum KeySource {
+    /// In the system's keychain, as entries of the data folder's own.
+    Keychain(Arc<dyn Keychain>),
+    /// In a file that only this user can read, and others beside it.
+    File(PathBuf),
+}
+
 /// A keychain that waits for a person must not keep the node waiting.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -92,19 +101,24 @@ pub async fn from_keychain(
     account: String,
     entropy: Arc<dyn Entropy>,
 ) -> Result<NodeKey, IdentityError> {
-    let work = tokio::task::spawn_blocking(move || {
-        if let Some(text) = keychain.read(&account).map_err(IdentityError::Keychain)? {
-            return decode(&text).ok_or(IdentityError::KeychainDamaged);
+    let text = with_keychain(move || {
+        if let Some(text) = keychain.read(&account)? {
+            return Ok(text);
         }
-        let secret = random_32(&*entropy);
         // As text: KDE's keychain keeps nothing else.
-        keychain
-            .write(&account, hex::encode(secret).as_bytes())
-            .map_err(IdentityError::Keychain)?;
-        Ok(NodeKey::from_secret(&secret))
+        let text = hex::encode(random_32(&*entropy)).into_bytes();
+        keychain.write(&account, &text)?;
+        Ok(text)
     });
-    match tokio::time::timeout(LIMIT, work).await {
-        Ok(Ok(result)) => result,
+    decode(&text.await?).ok_or(IdentityError::KeychainDamaged)
+}
+
+/// Has a keychain do something on a thread that may wait, for so long.
+pub(crate) async fn with_keychain<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeychainFault> + Send + 'static,
+) -> Result<T, IdentityError> {
+    match tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result.map_err(IdentityError::Keychain),
         Ok(Err(panic)) => Err(IdentityError::Keychain(KeychainFault::Other(
             panic.to_string(),
         ))),
@@ -114,6 +128,21 @@ pub async fn from_keychain(
 
 /// The key in a file, made if there is none. A file that others may read is refused.
 pub fn from_file(path: &Path, entropy: &dyn Entropy) -> Result<NodeKey, IdentityError> {
+    if let Some(text) = read_private(path)? {
+        return decode(&text).ok_or_else(|| IdentityError::FileDamaged(path.to_owned()));
+    }
+    let secret = random_32(entropy);
+    let text = format!("{}\n", hex::encode(secret));
+    write_private(path, text.as_bytes(), false).map_err(|fault| IdentityError::File {
+        path: path.to_owned(),
+        fault,
+    })?;
+    Ok(NodeKey::from_secret(&secret))
+}
+
+/// What a file with a secret holds; none where there is no such file. One that others may read is
+/// refused.
+pub(crate) fn read_private(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     let failed = |fault| IdentityError::File {
         path: path.to_owned(),
         fault,
@@ -123,14 +152,9 @@ pub fn from_file(path: &Path, entropy: &dyn Entropy) -> Result<NodeKey, Identity
             refuse_if_open_to_others(&file, path)?;
             let mut text = Vec::new();
             file.take(1024).read_to_end(&mut text).map_err(failed)?;
-            decode(&text).ok_or_else(|| IdentityError::FileDamaged(path.to_owned()))
+            Ok(Some(text))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = random_32(entropy);
-            write_private(path, format!("{}\n", hex::encode(secret)).as_bytes(), false)
-                .map_err(failed)?;
-            Ok(NodeKey::from_secret(&secret))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }

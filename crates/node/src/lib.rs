@@ -6,6 +6,7 @@
 //! [`app::App`] is the program around it: settings, model files, books, and the one API that every
 //! window and command line uses.
 
+pub mod account;
 pub mod app;
 pub mod balancer_link;
 pub mod books;

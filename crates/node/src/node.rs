@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use infera_protocol::{NodeId, NodeKey};
+use infera_protocol::account::{LinkGrant, Linked, Ownership};
+use infera_protocol::{LinkId, NodeId, NodeKey};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::balancer_link::LinkError;
+use crate::caller::Caller;
 use crate::controller::{Controller, Request};
 pub use crate::node_config::{Around, Edges, ModelConfig, NodeConfig};
 use crate::state::NodeSnapshot;
@@ -16,6 +19,7 @@ pub struct Node {
     id: NodeId,
     requests: mpsc::UnboundedSender<Request>,
     snapshots: watch::Receiver<NodeSnapshot>,
+    caller: Caller,
 }
 
 /// The node has ended.
@@ -34,11 +38,13 @@ impl Node {
         let id = key.id();
         let (requests, incoming) = mpsc::unbounded_channel();
         let (controller, snapshots) = Controller::new(config, key, store, edges, incoming).await?;
+        let caller = controller.caller();
         tokio::spawn(controller.run());
         Ok(Self {
             id,
             requests,
             snapshots,
+            caller,
         })
     }
 
@@ -99,6 +105,23 @@ impl Node {
     /// Looks at the machine again, then gives the state.
     pub async fn check(&self) -> Result<NodeSnapshot, Ended> {
         self.ask(Request::Check).await
+    }
+
+    /// What an account granted with a linking code. Waits for a session.
+    pub(crate) async fn link_grant(&self, link: LinkId) -> Result<LinkGrant, LinkError> {
+        let call = self.caller.once(|to, token| to.link_grant(token, link));
+        call.await
+    }
+
+    /// Says whose this node is. Waits for a session.
+    pub(crate) async fn own(&self, ownership: &Ownership) -> Result<Linked, LinkError> {
+        let call = self.caller.once(|to, token| to.own(token, *ownership));
+        call.await
+    }
+
+    /// Says that this node is nobody's any more. Waits for a session.
+    pub(crate) async fn disown(&self) -> Result<(), LinkError> {
+        self.caller.once(|to, token| to.disown(token)).await
     }
 
     /// Hands back what is in progress and ends: within five seconds, also without a network.

@@ -7,6 +7,7 @@ use infera_engine::message::DeviceChoice;
 use infera_surroundings::Surroundings;
 use tokio::sync::{mpsc, watch};
 
+use crate::account::Belonging;
 use crate::balancer_link::BalancerLink;
 use crate::clock::{Clock, Entropy};
 use crate::engine_link::EngineLink;
@@ -61,6 +62,8 @@ pub struct Around {
     pub rules: watch::Receiver<Rules>,
     /// The same of each GPU, while it is looked at.
     pub gpus: watch::Receiver<Vec<GpuSeen>>,
+    /// Who may tell the node what to do from afar.
+    pub belonging: watch::Receiver<Belonging>,
     /// Told when all is done that was to be done before the machine sleeps.
     pub ready_to_sleep: mpsc::UnboundedSender<()>,
 }

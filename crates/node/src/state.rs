@@ -10,6 +10,7 @@ use infera_surroundings::Surroundings;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::account::CommandSeen;
 use crate::clock::Clock;
 use crate::governor::rules::{Held, Why};
 use crate::governor::{Decision, Mode, Reason};
@@ -53,6 +54,8 @@ pub struct NodeSnapshot {
     pub surroundings: Surroundings,
     /// The owner wants work done whatever their rules say, until then: unix time in milliseconds.
     pub anyway_until_ms: Option<i64>,
+    /// What came last from afar, and what was done. A restart forgets it.
+    pub command: Option<CommandSeen>,
 }
 
 /// The one big truth.
@@ -399,6 +402,12 @@ pub struct WorkInProgress {
 /// Sums a snapshot up; its own `state` field is not read.
 pub(crate) fn describe(snapshot: &NodeSnapshot, clock: &dyn Clock) -> State {
     State::new(summarise(snapshot), clock)
+}
+
+/// Why something does not work, in one sentence for strangers.
+pub(crate) fn in_public(reason: &Reason, mode: Mode, clock: &dyn Clock) -> String {
+    let summary = not_running(reason, mode).in_public();
+    State::new(summary, clock).sentence
 }
 
 impl State {
@@ -957,6 +966,7 @@ mod tests {
             offers: None,
             surroundings: Surroundings::default(),
             anyway_until_ms: None,
+            command: None,
         }
     }
 

@@ -504,7 +504,7 @@ pub struct Spending {
 }
 
 /// An account makes a key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, TS)]
 pub struct KeyRequest {
     /// 1 to 64 letters, digits, `-`, `_`, `.` or `@`; no two of an account in use have the same.
     pub name: String,

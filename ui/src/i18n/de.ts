@@ -2,6 +2,7 @@
 
 import { de as earnings } from "../pages/earnings/words";
 import { de as firstStart } from "../pages/first-start/words";
+import { de as fleet } from "../pages/fleet/words";
 import { de as gpu } from "../pages/gpu/words";
 import { de as home } from "../pages/home/words";
 import { de as jobs } from "../pages/jobs/words";
@@ -11,6 +12,7 @@ import { de as requirements } from "../pages/requirements/words";
 import { de as settings } from "../pages/settings/words";
 import { de as tryIt } from "../pages/try-it/words";
 import { de as operator } from "../operator/words";
+import { de as useIt } from "../pages/use-it/words";
 import { de as pub } from "../public/words";
 import type { SharedWords, Words } from "./en";
 import type { Same } from "./words";
@@ -28,6 +30,8 @@ const shared: Same<SharedWords> = {
   "nav.jobs": "Aufträge",
   "nav.models": "Modelle",
   "nav.try-it": "Ausprobieren",
+  "nav.use-it": "Benutzen",
+  "nav.fleet": "Flotte",
   "nav.settings": "Einstellungen",
 
   "connection.connected": "Online",
@@ -302,6 +306,19 @@ const shared: Same<SharedWords> = {
   "refused.no_hours": "Ohne einen gewählten Tag würde der Knoten nie arbeiten",
   "refused.library.folder": "Der Modellordner ist nicht benutzbar",
   "refused.library.not_in_catalogue": "Dieses Modell steht nicht mehr im Katalog",
+  "refused.no_network": "Kein Netz ist in Benutzung",
+  "refused.no_certificate": "Dieses Netz gibt kein Zertifikat heraus",
+  "refused.has_account": "Dieser Rechner hat schon ein Konto",
+  "refused.no_account": "Dieser Rechner hat kein Konto",
+  "refused.account_elsewhere":
+    "Der Schlüssel des Kontos dieses Rechners liegt auf einem anderen Rechner",
+  "refused.key_is_here": "Dieser Rechner hat den Schlüssel des Kontos, also gehört er ihm",
+  "refused.account_key": "Der Schlüssel des Kontos kann nicht gelesen oder aufbewahrt werden",
+  "refused.account.no_machine": "Das Konto hat in diesem Netz noch keinen Rechner",
+  "refused.account.full": "Das Konto hat so viele davon, wie es haben darf",
+  "refused.account.name_taken": "Sie haben schon einen Schlüssel mit diesem Namen",
+  "refused.account.no_such": "Das Konto hat keinen solchen Schlüssel oder Rechner",
+  "refused.account.malformed": "Das Netz nimmt diesen Namen oder diese Zahl nicht",
   "refused.not_joined": "Diesem Netzwerk sind Sie nicht beigetreten",
   "refused.too_many_networks":
     "Sie sind {most} Netzwerken beigetreten, mehr gehen nicht: Verlassen Sie erst eines",
@@ -326,6 +343,15 @@ const shared: Same<SharedWords> = {
   "refused.not_saved": "Die Datei wurde nicht gespeichert",
   "refused.address_not_opened": "Diese Adresse wird von hier nicht geöffnet",
   "refused.desktop": "Das System tut das nicht",
+  "refused.remedy.no_network":
+    "Treten Sie einem bei, oder wählen Sie eines, dem Sie beigetreten sind",
+  "refused.remedy.has_account":
+    "Entfernen Sie es erst von diesem Rechner, wenn Sie seine Wörter haben",
+  "refused.remedy.no_account":
+    "Legen Sie eines an, stellen Sie eines aus seinen Wörtern wieder her, oder verbinden Sie diesen Rechner mit einem Code",
+  "refused.remedy.account_elsewhere":
+    "Tun Sie das auf dem Rechner mit dem Konto, oder stellen Sie das Konto hier aus seinen Wörtern wieder her",
+  "refused.remedy.key_is_here": "Entfernen Sie stattdessen das Konto von diesem Rechner",
   "refused.remedy.starting": "Versuchen Sie es gleich noch einmal",
   "refused.remedy.key_has_place": "Sehen Sie nach, ob etwas anderes den Knoten am Start hindert",
   "refused.remedy.model_too_large":
@@ -471,6 +497,8 @@ export const de: Same<Words> = {
   ...models,
   ...networks,
   ...tryIt,
+  ...useIt,
+  ...fleet,
   ...settings,
   ...operator,
   ...pub,

@@ -2,6 +2,7 @@
 
 import { en as earnings } from "../pages/earnings/words";
 import { en as firstStart } from "../pages/first-start/words";
+import { en as fleet } from "../pages/fleet/words";
 import { en as gpu } from "../pages/gpu/words";
 import { en as home } from "../pages/home/words";
 import { en as jobs } from "../pages/jobs/words";
@@ -11,6 +12,7 @@ import { en as requirements } from "../pages/requirements/words";
 import { en as settings } from "../pages/settings/words";
 import { en as tryIt } from "../pages/try-it/words";
 import { en as operator } from "../operator/words";
+import { en as useIt } from "../pages/use-it/words";
 import { en as pub } from "../public/words";
 
 const shared = {
@@ -26,6 +28,8 @@ const shared = {
   "nav.jobs": "Jobs",
   "nav.models": "Models",
   "nav.try-it": "Try it",
+  "nav.use-it": "Use it",
+  "nav.fleet": "Fleet",
   "nav.settings": "Settings",
 
   "connection.connected": "Online",
@@ -281,6 +285,18 @@ const shared = {
   "refused.no_hours": "With no day chosen the node would never work",
   "refused.library.folder": "The models folder cannot be used",
   "refused.library.not_in_catalogue": "This model is not in the catalogue any more",
+  "refused.no_network": "No network is in use",
+  "refused.no_certificate": "This network gives no certificate out",
+  "refused.has_account": "This machine has an account already",
+  "refused.no_account": "This machine has no account",
+  "refused.account_elsewhere": "The key of this machine’s account is on another machine",
+  "refused.key_is_here": "This machine has the account’s key, so it is the account’s",
+  "refused.account_key": "The account’s key cannot be read or kept",
+  "refused.account.no_machine": "The account has no machine in this network yet",
+  "refused.account.full": "The account has as many of them as it may",
+  "refused.account.name_taken": "You have a key of this name already",
+  "refused.account.no_such": "The account has no such key or machine",
+  "refused.account.malformed": "The network does not take this name or number",
   "refused.not_joined": "You have not joined this network",
   "refused.too_many_networks":
     "You have joined {most} networks, which is the most: leave one first",
@@ -304,6 +320,13 @@ const shared = {
   "refused.not_saved": "The file was not saved",
   "refused.address_not_opened": "This address is not opened from here",
   "refused.desktop": "The system does not do that",
+  "refused.remedy.no_network": "Join one, or choose one of those that you have joined",
+  "refused.remedy.has_account": "Remove it from this machine first, once you have its words",
+  "refused.remedy.no_account":
+    "Create one, restore one from its words, or link this machine by a code",
+  "refused.remedy.account_elsewhere":
+    "Do this on the machine with the account, or restore the account here from its words",
+  "refused.remedy.key_is_here": "Remove the account from this machine instead",
   "refused.remedy.starting": "Try again in a moment",
   "refused.remedy.key_has_place": "Look whether something else keeps the node from starting",
   "refused.remedy.model_too_large":
@@ -443,6 +466,8 @@ export const en = {
   ...models,
   ...networks,
   ...tryIt,
+  ...useIt,
+  ...fleet,
   ...settings,
   ...operator,
   ...pub,

@@ -8,6 +8,8 @@ export const PAGES = [
   "jobs",
   "models",
   "try-it",
+  "use-it",
+  "fleet",
   "settings",
 ] as const;
 export type Page = (typeof PAGES)[number];

@@ -15,6 +15,7 @@ import type {
   Summary,
   Unreachable,
   Why,
+  WordsFault,
 } from "../platform/types";
 import type { Page } from "./route.svelte";
 import { bytes, bytesPerSecond, roundMemory, timeOfDay, tokensPerSecond } from "./format";
@@ -49,6 +50,13 @@ export function refusalFault(error: CallError): Fault {
 /** Whose sentence leaves nothing out. */
 const WHOLE: readonly CallError["refusal"]["why"][] = [
   "no_such_model",
+  "no_network",
+  "no_certificate",
+  "has_account",
+  "no_account",
+  "account_elsewhere",
+  "key_is_here",
+  "account_words",
   "no_such_device",
   "starting",
   "ending",
@@ -61,6 +69,17 @@ const WHOLE: readonly CallError["refusal"]["why"][] = [
   "no_download_rate",
   "address_not_opened",
 ];
+
+function wordsSentence(fault: WordsFault): string {
+  switch (fault.fault) {
+    case "count":
+      return t("words.count", { count: fault.found });
+    case "unknown":
+      return t("words.unknown", { place: fault.place, word: fault.word, nearest: fault.nearest });
+    case "checksum":
+      return t("words.checksum");
+  }
+}
 
 function refusalSentence(refusal: CallError["refusal"]): string {
   switch (refusal.why) {
@@ -78,6 +97,12 @@ function refusalSentence(refusal: CallError["refusal"]): string {
       return unreachableSentence(refusal.reason);
     case "too_many_networks":
       return t("refused.too_many_networks", { most: refusal.most });
+    case "account":
+      return t(`refused.account.${refusal.fault}`);
+    case "account_words":
+      return wordsSentence(refusal.fault);
+    case "link":
+      return t(`link.${refusal.fault.fault}`);
     case "model_broken":
       return t("obstacle.model_broken", {
         model: modelName(refusal.model),
@@ -113,6 +138,11 @@ export function remedyWords({ refusal, remedy }: CallError): string | null {
       return t("remedy.models_broken");
     case "no_folders":
       return remedy;
+    case "no_network":
+    case "has_account":
+    case "no_account":
+    case "account_elsewhere":
+    case "key_is_here":
     case "starting":
     case "key_has_place":
     case "model_too_large":

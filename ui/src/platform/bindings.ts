@@ -535,6 +535,14 @@ settings: Settings,
  */
 invitation: string | null, 
 /**
+ * The account that this machine belongs to.
+ */
+account: AccountState | null, 
+/**
+ * What became of a linking code; none while there is nothing to tell.
+ */
+link: LinkState | null, 
+/**
  * The program and the machine it runs on.
  */
 host: Host, 
@@ -1204,7 +1212,27 @@ reason: Unreachable, } | { "why": "not_joined" } | { "why": "too_many_networks",
 /**
  * The most that can be.
  */
-most: number, } | { "why": "jobs_at_once", 
+most: number, } | { "why": "no_network" } | { "why": "no_certificate" } | { "why": "has_account" } | { "why": "no_account" } | { "why": "account_elsewhere" } | { "why": "key_is_here" } | { "why": "account_key", 
+/**
+ * Where it is, what is wrong, and what to do.
+ */
+detail: string, } | { "why": "account_words", 
+/**
+ * What is wrong with them.
+ */
+fault: WordsFault, } | { "why": "link", 
+/**
+ * What is wrong with it.
+ */
+fault: LinkFault, } | { "why": "account", 
+/**
+ * Why.
+ */
+fault: AccountFault, 
+/**
+ * The same in the balancer's words.
+ */
+detail: string, } | { "why": "jobs_at_once", 
 /**
  * The number that was asked for.
  */
@@ -1364,6 +1392,10 @@ network_bytes_per_second: number | null,
  */
 gpus: Array<Gpu>, };
 export type Host = { 
+/**
+ * The machine's own name.
+ */
+name: string, 
 /**
  * The program's, as in `0.1.0`.
  */
@@ -1780,7 +1812,11 @@ surroundings: Surroundings,
 /**
  * The owner wants work done whatever their rules say, until then: unix time in milliseconds.
  */
-anyway_until_ms: number | null, };
+anyway_until_ms: number | null, 
+/**
+ * What came last from afar, and what was done. A restart forgets it.
+ */
+command: CommandSeen | null, };
 export type Obstacle = { "obstacle": "not_agreed" } | { "obstacle": "no_balancer" } | { "obstacle": "cannot_start", 
 /**
  * What stands in the way.
@@ -1962,7 +1998,7 @@ place: string,
  * Its size on the disk; 0 for what is no file, or is not there.
  */
 bytes: number, };
-export type RemovalKind = "models" | "history" | "logs" | "settings" | "identity" | "autostart";
+export type RemovalKind = "models" | "history" | "logs" | "settings" | "identity" | "account" | "autostart";
 export type Requirement = { 
 /**
  * What the row is about.
@@ -2035,6 +2071,14 @@ start_with_system: boolean,
  * The same window in a browser on this machine.
  */
 web_control: boolean, 
+/**
+ * As the owner of the account sees it among others; none for the machine's own name.
+ */
+machine_name: string | null, 
+/**
+ * The account that this machine belongs to may pause and resume it from afar.
+ */
+takes_commands: boolean, 
 /**
  * The desktop program tells when something fails, needs the person, or a milestone is reached.
  */
@@ -2367,6 +2411,316 @@ trusted: boolean,
  * It checks other nodes' outputs in place of taking jobs.
  */
 reference: boolean, };
+export type AccountId = string;
+export type AccountState = { 
+/**
+ * Its public key.
+ */
+id: AccountId, 
+/**
+ * Its key is on this machine: from here it spends, and commands its machines.
+ */
+holds_key: boolean, 
+/**
+ * This machine is the account's in the active network.
+ */
+linked: boolean, };
+export type LinkState = { "link": "waiting" } | { "link": "failed", 
+/**
+ * What is wrong with it.
+ */
+fault: LinkFault, 
+/**
+ * The same in English.
+ */
+message: string, };
+export type LinkFault = { "fault": "not_a_code" } | { "fault": "unknown" } | { "fault": "used_up" } | { "fault": "expired" } | { "fault": "forged" } | { "fault": "full" } | { "fault": "no_answer", 
+/**
+ * What the try met with.
+ */
+reason: Unreachable, };
+export type AccountBackup = { 
+/**
+ * 24 words, to be written down in their order.
+ */
+words: Array<string>, 
+/**
+ * A name for the file, without a folder.
+ */
+file_name: string, 
+/**
+ * The same words as a file, with an explanation.
+ */
+text: string, };
+export type AccountWords = { 
+/**
+ * Its words as they are typed, or a backup file's text.
+ */
+words: string, };
+export type LinkCodeRequest = { 
+/**
+ * How many machines may be linked by it.
+ */
+uses: number, 
+/**
+ * For how long.
+ */
+seconds: number, };
+export type NewLinkCode = { 
+/**
+ * Secret: whoever has it can make their machine this account's.
+ */
+code: string, 
+/**
+ * How many machines may be linked by it.
+ */
+uses: number, 
+/**
+ * Unix time in milliseconds.
+ */
+expires_ms: number, };
+export type ByCode = { 
+/**
+ * In any case, with or without dashes.
+ */
+code: string, };
+export type ByName = { 
+/**
+ * `AccountKeyRow.name`.
+ */
+name: string, };
+export type ByNode = { 
+/**
+ * `Machine.node`.
+ */
+node: NodeId, };
+export type SpendingQuery = { 
+/**
+ * Up to 92, today included.
+ */
+days: number, };
+export type FleetOrder = { 
+/**
+ * Which; empty for all.
+ */
+nodes: Array<NodeId>, 
+/**
+ * What.
+ */
+action: FleetAction, };
+export type FleetAnswer = { 
+/**
+ * Which.
+ */
+node: NodeId, 
+/**
+ * None where it was told.
+ */
+fault: FleetFault | null, };
+export type FleetFault = { "fault": "not_here" } | { "fault": "not_allowed" } | { "fault": "no_such" } | { "fault": "other", 
+/**
+ * In English.
+ */
+message: string, };
+export type AccountFault = "no_machine" | "full" | "name_taken" | "no_such" | "malformed";
+export type WordsFault = { "fault": "count", 
+/**
+ * How many there are.
+ */
+found: number, } | { "fault": "unknown", 
+/**
+ * Which, counted from 1.
+ */
+place: number, 
+/**
+ * As it was typed.
+ */
+word: string, 
+/**
+ * The one of the list that is most like it.
+ */
+nearest: string, } | { "fault": "checksum" };
+export type CommandSeen = { 
+/**
+ * When it came: unix time in milliseconds.
+ */
+at_ms: number, 
+/**
+ * Who it says it is from.
+ */
+account: AccountId, 
+/**
+ * What was to be done.
+ */
+action: FleetAction, 
+/**
+ * Whether it was.
+ */
+outcome: CommandOutcome, };
+export type CommandOutcome = "done" | "not_allowed" | "forged" | "stale" | "replayed";
+export type AccountKeyRow = { 
+/**
+ * As its owner calls it.
+ */
+name: string, 
+/**
+ * Micro-points on one day in UTC; none for no limit but the balance.
+ */
+daily_limit: number | null, 
+/**
+ * Where its requests go when they do not say.
+ */
+route: Route, 
+/**
+ * Micro-points, ever.
+ */
+spent: number, 
+/**
+ * Micro-points on this day in UTC.
+ */
+spent_today: number, 
+/**
+ * Unix time in milliseconds.
+ */
+created_ms: number, 
+/**
+ * Unix time in milliseconds; none while it is in use.
+ */
+revoked_ms: number | null, };
+export type FleetAction = { "type": "pause" } | { "type": "snooze", 
+/**
+ * Unix time in milliseconds.
+ */
+until_ms: number, } | { "type": "resume" };
+export type KeyRequest = { 
+/**
+ * 1 to 64 letters, digits, `-`, `_`, `.` or `@`; no two of an account in use have the same.
+ */
+name: string, 
+/**
+ * Micro-points on one day in UTC; none for no limit but the balance.
+ */
+daily_limit: number | null, 
+/**
+ * Where its requests go when they do not say.
+ */
+route: Route, };
+export type Machine = { 
+/**
+ * Which.
+ */
+node: NodeId, 
+/**
+ * What it last said; none of one that was not here since the balancer started.
+ */
+report: MachineReport | null, 
+/**
+ * Whether it is here now.
+ */
+here: boolean, 
+/**
+ * Why it takes no jobs, in words for a person; none while it takes some.
+ */
+paused: string | null, 
+/**
+ * Jobs and checks that it has now.
+ */
+running: number, 
+/**
+ * Jobs that passed, ever.
+ */
+verified: number, 
+/**
+ * What it has earned in this network.
+ */
+points: Points, 
+/**
+ * Unix time in milliseconds.
+ */
+last_seen_ms: number | null, };
+export type NewKey = { 
+/**
+ * Secret: what a client sends.
+ */
+key: string, };
+export type Overview = { 
+/**
+ * Micro-points that can be spent: [`Self::earned`] less [`Self::spent`].
+ */
+balance: number, 
+/**
+ * Confirmed micro-points of its nodes, those that were its nodes once included.
+ */
+earned: number, 
+/**
+ * Micro-points that its keys have spent, with what is set aside for what runs now.
+ */
+spent: number, 
+/**
+ * How many nodes it has.
+ */
+nodes: number, };
+export type Statement = { 
+/**
+ * As it is now.
+ */
+overview: Overview, 
+/**
+ * Newest first. They add up to what the books say of these days.
+ */
+spent: Array<Spending>, };
+export type MachineReport = { 
+/**
+ * As its owner calls it.
+ */
+name: string, 
+/**
+ * Name and version of the program.
+ */
+software: string, 
+/**
+ * Whether it does what its account tells it from afar.
+ */
+takes_commands: boolean, 
+/**
+ * Its GPUs, or its CPU.
+ */
+devices: Array<DeviceReport>, };
+export type DeviceReport = { 
+/**
+ * Its maker's name of it.
+ */
+name: string, 
+/**
+ * Why it takes no jobs, in words for a person; none while it takes some.
+ */
+paused?: string, 
+/**
+ * Of all jobs that it writes now.
+ */
+tokens_per_second: number, };
+export type Spending = { 
+/**
+ * When the day began, in UTC: Unix time in milliseconds.
+ */
+day_ms: number, 
+/**
+ * Name of the key.
+ */
+key: string, 
+/**
+ * The name that the client used.
+ */
+model: string, 
+/**
+ * Requests that began on this day.
+ */
+requests: number, 
+/**
+ * Micro-points that were posted on this day, less what came back.
+ */
+micro: number, };
+export type Route = "own" | "trusted" | "any";
 export type Unreachable = { "why": "host_not_found" } | { "why": "nobody_listens" } | { "why": "no_way" } | { "why": "too_slow" } | { "why": "broken" } | { "why": "plain_http" } | { "why": "certificate", 
 /**
  * What is wrong with it, in the words of the TLS library.
@@ -2531,6 +2885,38 @@ export type Commands = {
   offer_invitation: { request: ByAddress; answer: AppState };
   /** Shows it no longer. */
   put_invitation_away: { request: null; answer: AppState };
+  /** Makes an account, whose key is kept on this machine. */
+  create_account: { request: null; answer: AppState };
+  /** The account's words, for the person to keep. */
+  account_backup: { request: null; answer: AccountBackup };
+  /** Brings an account to this machine, from its words or a backup file. */
+  restore_account: { request: AccountWords; answer: AppState };
+  /** Takes the account and its key off this machine, which is nobody's then. */
+  remove_account: { request: null; answer: AppState };
+  /** Takes this machine from an account whose key is elsewhere. */
+  unlink_machine: { request: null; answer: AppState };
+  /** Makes a code by which other machines become the account's. */
+  make_link_code: { request: LinkCodeRequest; answer: NewLinkCode };
+  /** Makes this machine the account's that made a code. */
+  link_machine: { request: ByCode; answer: AppState };
+  /** What the account has in the active network. */
+  account_overview: { request: null; answer: Overview };
+  /** What its keys spent. */
+  spending: { request: SpendingQuery; answer: Statement };
+  /** Its keys, those that were revoked included. */
+  account_keys: { request: null; answer: Array<AccountKeyRow> };
+  /** Makes a key that spends the account's points. It is shown this one time. */
+  create_key: { request: KeyRequest; answer: NewKey };
+  /** Ends a key. */
+  revoke_key: { request: ByName; answer: Array<AccountKeyRow> };
+  /** The certificate that the active network made for itself, for clients that ask it. */
+  network_certificate: { request: null; answer: string };
+  /** The account's machines in the active network. */
+  fleet: { request: null; answer: Array<Machine> };
+  /** Tells machines of the account what to do. */
+  command_fleet: { request: FleetOrder; answer: Array<FleetAnswer> };
+  /** Takes another machine from the account. */
+  unlink_node: { request: ByNode; answer: Array<Machine> };
   /** Sets what is named; the other settings stay as they are. */
   change_settings: { request: Partial<Settings>; answer: AppState };
   /** The GPUs' last ten minutes. */

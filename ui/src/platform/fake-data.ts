@@ -721,10 +721,13 @@ export function firstState(now: number): AppState {
       ],
       surroundings: surroundings(now),
       anyway_until_ms: null,
+      command: null,
     },
     preset: "not_playing",
     setup: { agreed: true, finished: true },
     invitation: null,
+    account: null,
+    link: null,
     settings: {
       balancer: "https://balancer.example.org",
       networks: [
@@ -747,6 +750,8 @@ export function firstState(now: number): AppState {
       models_quota_bytes: 50 * GB,
       start_with_system: true,
       web_control: false,
+      machine_name: null,
+      takes_commands: false,
       notifications: true,
       language: null,
       theme: "system",
@@ -754,6 +759,7 @@ export function firstState(now: number): AppState {
       closing_explained: true,
     },
     host: {
+      name: "workshop",
       version: "0.1.0",
       desktop: true,
       os: "linux",

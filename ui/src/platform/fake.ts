@@ -1,6 +1,14 @@
 // A lively backend in memory, for development, tests and pictures. Never in a release's bundle.
 
 import {
+  fakeAccount,
+  fakeBackup,
+  fakeKeys,
+  fakeSpending,
+  otherMachines,
+  thisMachine,
+} from "./fake-account";
+import {
   catalogue,
   dice,
   finishedJob,
@@ -21,6 +29,7 @@ import {
   unseenGpu,
 } from "./fake-data";
 import type {
+  AccountKeyRow,
   AppEvent,
   AppState,
   CallError,
@@ -41,9 +50,11 @@ import type {
   JobsPage,
   JobsQuery,
   LookedUp,
+  Machine,
   ModelFault,
   NodeSnapshot,
   Obstacle,
+  Overview,
   Period,
   Platform,
   PointSums,
@@ -61,6 +72,9 @@ import type {
 /** What `?fake=` may say. */
 export const SCENARIOS = [
   "working",
+  "account",
+  "account-lab",
+  "linked",
   "two-jobs",
   "waiting",
   "audit",
@@ -167,6 +181,9 @@ class Fake implements Platform {
   #finishing = false;
   #paused = false;
   readonly #pausedDevices = new Set<string>();
+  readonly #pausedMachines = new Set<string>();
+  readonly #unlinked = new Set<string>();
+  #keys: AccountKeyRow[] = [];
   #ownUse = false;
   /** When the game's rule lets go. */
   #closes: number | null = null;
@@ -244,6 +261,79 @@ class Fake implements Platform {
     [C in keyof Commands]: (request: Commands[C]["request"]) => Commands[C]["answer"];
   } = {
     state: () => this.#state,
+    create_account: () => this.#change((state) => (state.account = fakeAccount(true))),
+    account_backup: () => fakeBackup,
+    restore_account: ({ words }) => {
+      const typed = words.split(/[^a-z]+/i).filter(Boolean);
+      if (typed.length !== 24) {
+        throw refused({ why: "account_words", fault: { fault: "count", found: typed.length } });
+      }
+      return this.#change((state) => (state.account = fakeAccount(true)));
+    },
+    remove_account: () => this.#change((state) => (state.account = null)),
+    unlink_machine: () => this.#change((state) => (state.account = null)),
+    make_link_code: ({ uses, seconds }) => ({
+      code: "7KQ2-M9XD-4HTC-VB3N",
+      uses,
+      expires_ms: Date.now() + seconds * 1000,
+    }),
+    link_machine: ({ code }) => {
+      if (code.replace(/[-\s]/g, "").length !== 16) {
+        throw refused({ why: "link", fault: { fault: "not_a_code" } });
+      }
+      return this.#change((state) => (state.account = fakeAccount(false)));
+    },
+    account_overview: () => this.#overview(),
+    spending: ({ days }) => ({
+      overview: this.#overview(),
+      spent: fakeSpending(Date.now(), days),
+    }),
+    account_keys: () => this.#keys,
+    create_key: ({ name, daily_limit, route }) => {
+      if (this.#keys.some((key) => key.name === name && key.revoked_ms === null)) {
+        throw refused({ why: "account", fault: "name_taken", detail: "" });
+      }
+      this.#keys = [
+        ...this.#keys,
+        {
+          name,
+          daily_limit,
+          route,
+          spent: 0,
+          spent_today: 0,
+          created_ms: Date.now(),
+          revoked_ms: null,
+        },
+      ];
+      return { key: "sk-inf-4f0c2e9b7d21aa48c6e4f1b0937d5528" };
+    },
+    revoke_key: ({ name }) => {
+      this.#keys = this.#keys.map((key) =>
+        key.name === name ? { ...key, revoked_ms: key.revoked_ms ?? Date.now() } : key,
+      );
+      return this.#keys;
+    },
+    network_certificate: () => "-----BEGIN CERTIFICATE-----\n",
+    fleet: () => this.#fleet(),
+    command_fleet: ({ nodes, action }) => {
+      const machines = this.#fleet();
+      const asked = nodes.length === 0 ? machines.map(({ node }) => node) : nodes;
+      return asked.map((node) => {
+        const machine = machines.find((machine) => machine.node === node);
+        if (machine?.here !== true) return { node, fault: { fault: "not_here" } };
+        if (node === this.#state.node?.node) {
+          if (action.type === "resume") this.#commands.resume(null);
+          else this.#commands.pause({});
+        }
+        if (action.type === "resume") this.#pausedMachines.delete(node);
+        else this.#pausedMachines.add(node);
+        return { node, fault: null };
+      });
+    },
+    unlink_node: ({ node }) => {
+      this.#unlinked.add(node);
+      return this.#fleet();
+    },
     agree: () => this.#change((state) => (state.setup.agreed = true)),
     withdraw: () => this.#change((state) => (state.setup.agreed = false)),
     keep_key_in_file: () => this.#state,
@@ -519,11 +609,51 @@ class Fake implements Platform {
     };
   }
 
+  #overview(): Overview {
+    const earned = 21_460_800_000;
+    const spent = this.#keys.reduce((sum, key) => sum + key.spent, 0);
+    return { balance: earned - spent, earned, spent, nodes: this.#fleet().length };
+  }
+
+  #fleet(): Machine[] {
+    const { node, settings, host } = this.#state;
+    const here = node === null ? [] : [thisMachine(node, settings.machine_name ?? host.name)];
+    return [...here, ...otherMachines(Date.now())]
+      .filter((machine) => !this.#unlinked.has(machine.node))
+      .map((machine) =>
+        this.#pausedMachines.has(machine.node)
+          ? { ...machine, paused: "Paused by you", running: 0 }
+          : machine,
+      );
+  }
+
   /** Makes the state into what the scenario is about. */
   #arrange(now: number): void {
     const state = this.#state;
     const node = state.node!;
     switch (this.#scenario) {
+      case "account":
+      case "account-lab":
+        state.account = fakeAccount(true);
+        this.#keys = fakeKeys(now);
+        this.#beginJob(now - 5200, 512, 400, 214);
+        if (this.#scenario === "account-lab") {
+          state.settings.networks[0]!.fingerprint = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
+          state.settings.networks[0]!.address = "https://192.168.1.5:8431";
+          state.settings.balancer = "https://192.168.1.5:8431";
+          this.#keys = [];
+        }
+        break;
+      case "linked":
+        state.account = fakeAccount(false);
+        state.settings.takes_commands = true;
+        node.command = {
+          at_ms: now - 1_500_000,
+          account: state.account.id,
+          action: { type: "resume" },
+          outcome: "done",
+        };
+        break;
       case "working":
       case "gaps":
       case "many-jobs":
@@ -876,7 +1006,9 @@ class Fake implements Platform {
     this.#countToday();
     const wanted = ["two-jobs", "two-gpus"].includes(this.#scenario)
       ? 2
-      : ["working", "gaps", "gpus", "many-jobs", "lost"].includes(this.#scenario)
+      : ["working", "account", "account-lab", "gaps", "gpus", "many-jobs", "lost"].includes(
+            this.#scenario,
+          )
         ? 1
         : 0;
     if (!this.#paused && !this.#ownUse && node.work.length < wanted && this.#steps % 4 === 0) {

@@ -1,8 +1,11 @@
 //! The one API of the program: what window, tray, browser and command line ask of it.
 
-use infera_protocol::Fingerprint;
+use infera_protocol::account::{
+    AccountKeyRow, FleetAction, KeyRequest, Machine, NewKey, Overview, Statement,
+};
 use infera_protocol::node_api::{AdmissionRule, Checking, ModelOffer};
 use infera_protocol::requirements::Requirement;
+use infera_protocol::{AccountId, Fingerprint, NodeId};
 use infera_surroundings::RunningProgram;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,9 +14,10 @@ use ts_rs::TS;
 
 use super::App;
 pub use super::refusal::{
-    AddressFault, ApiError, HistoryFault, InvitationFault, LibraryFault, Refusal,
+    AccountFault, AddressFault, ApiError, HistoryFault, InvitationFault, LibraryFault, Refusal,
 };
 use super::settings::{Settings, SettingsChange, Setup};
+use crate::account::linking::LinkFault;
 use crate::books::{Earnings, EarningsQuery, JobsPage, JobsQuery, Stretch, StretchesQuery, Today};
 use crate::governor::rules::{Preset, Why};
 use crate::gpu::{Adapter, GpuHistory, GpuSample};
@@ -39,6 +43,10 @@ pub struct AppState {
     /// An invitation that was opened outside the window, by a click, and on which the person has not
     /// decided yet. It may be any text.
     pub invitation: Option<String>,
+    /// The account that this machine belongs to.
+    pub account: Option<AccountState>,
+    /// What became of a linking code; none while there is nothing to tell.
+    pub link: Option<LinkState>,
     /// The program and the machine it runs on.
     pub host: Host,
     /// All graphics adapters, also those that cannot compute. Empty until the hardware is known.
@@ -60,9 +68,149 @@ pub struct AppState {
     pub benchmark: Option<Benchmark>,
 }
 
+/// The account that this machine belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct AccountState {
+    /// Its public key.
+    pub id: AccountId,
+    /// Its key is on this machine: from here it spends, and commands its machines.
+    pub holds_key: bool,
+    /// This machine is the account's in the active network.
+    pub linked: bool,
+}
+
+/// What became of a linking code that was typed here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "link", rename_all = "snake_case")]
+pub enum LinkState {
+    /// It is used as soon as the network can be asked.
+    Waiting,
+    /// It is of no use.
+    Failed {
+        /// What is wrong with it.
+        fault: LinkFault,
+        /// The same in English.
+        message: String,
+    },
+}
+
+/// An account's backup. Whoever has it owns the account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct AccountBackup {
+    /// 24 words, to be written down in their order.
+    pub words: Vec<String>,
+    /// A name for the file, without a folder.
+    pub file_name: String,
+    /// The same words as a file, with an explanation.
+    pub text: String,
+}
+
+/// What an account is restored from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct AccountWords {
+    /// Its words as they are typed, or a backup file's text.
+    pub words: String,
+}
+
+/// What a linking code is to be good for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct LinkCodeRequest {
+    /// How many machines may be linked by it.
+    pub uses: u32,
+    /// For how long.
+    pub seconds: u32,
+}
+
+/// A linking code, to be typed on another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct NewLinkCode {
+    /// Secret: whoever has it can make their machine this account's.
+    pub code: String,
+    /// How many machines may be linked by it.
+    pub uses: u32,
+    /// Unix time in milliseconds.
+    pub expires_ms: i64,
+}
+
+/// A linking code as it is typed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ByCode {
+    /// In any case, with or without dashes.
+    pub code: String,
+}
+
+/// One of the account's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ByName {
+    /// `AccountKeyRow.name`.
+    pub name: String,
+}
+
+/// One of the account's machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct ByNode {
+    /// `Machine.node`.
+    pub node: NodeId,
+}
+
+/// How far back spending is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct SpendingQuery {
+    /// Up to 92, today included.
+    pub days: u32,
+}
+
+/// What machines of the account are to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct FleetOrder {
+    /// Which; empty for all.
+    pub nodes: Vec<NodeId>,
+    /// What.
+    pub action: FleetAction,
+}
+
+/// What became of an order at one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct FleetAnswer {
+    /// Which.
+    pub node: NodeId,
+    /// None where it was told.
+    pub fault: Option<FleetFault>,
+}
+
+/// Why a machine was not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS, thiserror::Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum FleetFault {
+    /// It is off, or not connected.
+    #[error("it is not connected now")]
+    NotHere,
+    /// Its owner has to allow it there first.
+    #[error("it takes no commands from afar: allow them on that machine")]
+    NotAllowed,
+    /// The account has no such machine here.
+    #[error("the account has no such machine in this network")]
+    NoSuch,
+    /// What none of these says.
+    #[error("{message}")]
+    Other {
+        /// In English.
+        message: String,
+    },
+}
+
 /// Where the program runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Host {
+    /// The machine's own name.
+    pub name: String,
     /// The program's, as in `0.1.0`.
     pub version: String,
     /// In a window of its own; else in a browser.
@@ -457,6 +605,8 @@ pub enum RemovalKind {
     Settings,
     /// The node's key: points on the network cannot be claimed without it.
     Identity,
+    /// The account's key: without a backup the account is lost, with its points.
+    Account,
     /// The entry that starts the program with the system.
     Autostart,
 }
@@ -556,6 +706,38 @@ commands! {
     plain offer_invitation(ByAddress) -> AppState;
     /// Shows it no longer.
     plain put_invitation_away(()) -> AppState;
+    /// Makes an account, whose key is kept on this machine.
+    later create_account(()) -> AppState;
+    /// The account's words, for the person to keep.
+    later account_backup(()) -> AccountBackup;
+    /// Brings an account to this machine, from its words or a backup file.
+    later restore_account(AccountWords) -> AppState;
+    /// Takes the account and its key off this machine, which is nobody's then.
+    later remove_account(()) -> AppState;
+    /// Takes this machine from an account whose key is elsewhere.
+    later unlink_machine(()) -> AppState;
+    /// Makes a code by which other machines become the account's.
+    later make_link_code(LinkCodeRequest) -> NewLinkCode;
+    /// Makes this machine the account's that made a code.
+    later link_machine(ByCode) -> AppState;
+    /// What the account has in the active network.
+    later account_overview(()) -> Overview;
+    /// What its keys spent.
+    later spending(SpendingQuery) -> Statement;
+    /// Its keys, those that were revoked included.
+    later account_keys(()) -> Vec<AccountKeyRow>;
+    /// Makes a key that spends the account's points. It is shown this one time.
+    later create_key(KeyRequest) -> NewKey;
+    /// Ends a key.
+    later revoke_key(ByName) -> Vec<AccountKeyRow>;
+    /// The certificate that the active network made for itself, for clients that ask it.
+    later network_certificate(()) -> String;
+    /// The account's machines in the active network.
+    later fleet(()) -> Vec<Machine>;
+    /// Tells machines of the account what to do.
+    later command_fleet(FleetOrder) -> Vec<FleetAnswer>;
+    /// Takes another machine from the account.
+    later unlink_node(ByNode) -> Vec<Machine>;
     /// Sets what is named; the other settings stay as they are.
     now change_settings(SettingsChange) -> AppState;
     /// The GPUs' last ten minutes.
@@ -657,6 +839,10 @@ mod tests {
             infera_protocol::node_api::VerdictStatus, infera_protocol::node_api::WorkKind,
             infera_protocol::node_api::AdmissionRule, infera_protocol::node_api::Checking, infera_protocol::node_api::Network, infera_protocol::node_api::Invited, infera_protocol::requirements::Policy, infera_protocol::requirements::GpuNeed, InvitationFault, crate::look_up::InvitationTerms,
             crate::networks::NetworkSetting, infera_protocol::Fingerprint, infera_protocol::node_api::Standing,
+            AccountId, AccountState, LinkState, LinkFault, AccountBackup, AccountWords, LinkCodeRequest, NewLinkCode, ByCode, ByName, ByNode,
+            SpendingQuery, FleetOrder, FleetAnswer, FleetFault, AccountFault, crate::account::words::WordsFault,
+            crate::account::CommandSeen, crate::account::CommandOutcome, AccountKeyRow, FleetAction, KeyRequest, Machine, NewKey, Overview, Statement,
+            infera_protocol::account::MachineReport, infera_protocol::account::DeviceReport, infera_protocol::account::Spending, infera_protocol::Route,
             Unreachable, Unsupported, WorkInProgress, infera_protocol::node_api::WorkRecord,
         );
         for declaration in declarations {

@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+mod accounts;
 pub mod api;
 mod commands;
 mod consumption;
@@ -23,15 +24,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_surroundings::{Network, Observers, Wanted};
+use sysinfo::System;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::supervisor::KeySource;
+pub use crate::identity::KeySource;
 
-use self::api::{ApiError, AppEvent, AppState, ChatEvent, Host, Obstacle, Refusal};
+use self::api::{AccountState, ApiError, AppEvent, AppState, ChatEvent, Host, Obstacle, Refusal};
 use self::owner::Owner;
 use self::settings::{Preferences, Settings, SettingsError};
 use self::supervisor::{Running, Supervisor};
+use crate::account::Belonging;
+use crate::account::client::AccountLink;
+use crate::account::linking::LinkFault;
 use crate::books::Today;
 use crate::clock::{Clock, Entropy};
 use crate::data_dir::{DataDirError, LockedDataDir};
@@ -41,6 +46,7 @@ use crate::governor::{Decision, Reason};
 use crate::gpu::{self, Card, GpuReader, GpuSample, Meter, Telemetry};
 use crate::hardware::{HardwareProbe, SystemProbe};
 use crate::library::{InstalledFile, Library, LibraryConfig, LibraryEdges, LibraryError};
+use crate::networks::NetworkSetting;
 use crate::node::{Around, Ended, Node};
 use crate::state::{NodeSnapshot, StartFault, State, Summary};
 use crate::store::Store;
@@ -136,6 +142,14 @@ struct Parts {
     observers: Observers,
     /// What the owner wants respected of what is seen around the program.
     rules: watch::Sender<Rules>,
+    /// What the node is to know of the account.
+    belonging: watch::Sender<Belonging>,
+    /// The account at the network that it was last asked for.
+    account_link: tokio::sync::Mutex<Option<(NetworkSetting, Arc<AccountLink>)>>,
+    /// Why this machine is not an account's, after the last try.
+    link_fault: watch::Sender<Option<LinkFault>>,
+    /// Held while this machine becomes an account's, or nobody's.
+    linking: tokio::sync::Mutex<()>,
     today: watch::Sender<Today>,
     /// What the GPUs drew and is not written down. Held while it is being written.
     meter: tokio::sync::Mutex<Meter>,
@@ -194,6 +208,7 @@ impl App {
             folder.path().to_owned(),
         ));
         let host = Host {
+            name: System::host_name().unwrap_or_else(|_| "this machine".to_owned()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             desktop: config.desktop,
             os: std::env::consts::OS.to_owned(),
@@ -208,6 +223,7 @@ impl App {
             folder.tunings(),
         );
         let rules = watch::Sender::new(preferences.settings.rules.clone());
+        let belonging = watch::Sender::new(preferences.belonging(&host.name));
         let preferences = watch::Sender::new(preferences);
         let (running_out, running) = watch::channel(Running::Starting);
         let (store_out, store) = watch::channel(None);
@@ -226,6 +242,7 @@ impl App {
                 seen: config.observers.seen.clone(),
                 rules: rules.subscribe(),
                 gpus: telemetry.seen(),
+                belonging: belonging.subscribe(),
                 ready_to_sleep: config.observers.ready_to_sleep.clone(),
             },
         };
@@ -244,6 +261,8 @@ impl App {
             setup: preferences.borrow().setup,
             settings: preferences.borrow().settings.clone(),
             invitation: None,
+            account: None,
+            link: None,
             host: host.clone(),
             adapters: Vec::new(),
             installed: Vec::new(),
@@ -271,6 +290,10 @@ impl App {
             outside: watch::Sender::new(Vec::new()),
             observers: config.observers,
             rules,
+            belonging,
+            account_link: tokio::sync::Mutex::default(),
+            link_fault: watch::Sender::new(None),
+            linking: tokio::sync::Mutex::default(),
             today: watch::Sender::new(Today::default()),
             meter: tokio::sync::Mutex::default(),
             open_stretch: watch::Sender::new(None),
@@ -290,6 +313,7 @@ impl App {
         tokio::spawn(app.clone().keep_timeline(writer.clone()));
         tokio::spawn(app.clone().keep_consumption(writer));
         tokio::spawn(app.clone().spare_metered_network());
+        tokio::spawn(app.clone().keep_linked());
         app.look_for_cards();
         app.look_at_files_outside();
         Ok(app)
@@ -473,6 +497,13 @@ impl App {
     fn compose(&self, fresh: Option<NodeSnapshot>) -> AppState {
         let parts = &self.0;
         let preferences = parts.preferences.borrow().clone();
+        let active = preferences.settings.balancer.as_deref();
+        let account = (preferences.accounts.account.as_ref()).map(|account| AccountState {
+            id: account.id,
+            holds_key: account.holds_key,
+            linked: preferences.accounts.in_network(active).is_some(),
+        });
+        let link = preferences.link_state(parts.link_fault.borrow().as_ref());
         let settings = preferences.settings;
         let running = parts.running.borrow().clone();
         let node = fresh.or_else(|| match &running {
@@ -517,6 +548,8 @@ impl App {
             obstacles,
             preset: settings.rules.preset(),
             invitation: parts.invitation.borrow().clone(),
+            account,
+            link,
             benchmark: parts.owner.use_now().borrow().benchmark.clone(),
             settings,
             node,
@@ -707,7 +740,13 @@ impl App {
         change(&mut preferences)?;
         if preferences != *self.0.preferences.borrow() {
             preferences.write(&self.0.data.folder().settings())?;
+            let belonging = preferences.belonging(&self.0.host.borrow().name);
             self.0.preferences.send_replace(preferences);
+            self.0.belonging.send_if_modified(|current| {
+                let changed = *current != belonging;
+                *current = belonging;
+                changed
+            });
         }
         drop(guard);
         Ok(self.publish(None))

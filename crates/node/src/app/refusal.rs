@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::account::linking::LinkFault;
+use crate::account::place::KeptKeyError;
+use crate::account::words::WordsFault;
 use crate::http_link::BadUrl;
 use crate::identity::IdentityError;
 use crate::library::{BadAddress, LibraryError};
@@ -164,6 +167,50 @@ pub enum Refusal {
         /// The most that can be.
         most: u32,
     },
+    /// No network is active.
+    #[error("No network is active: join one, or choose one of those that you have joined")]
+    NoNetwork,
+    /// An operator that has a certificate of the usual authorities needs to give none out.
+    #[error("This network gives no certificate out")]
+    NoCertificate,
+    /// A machine has one account, and its key is not given away by a second one.
+    #[error("This machine has an account already")]
+    HasAccount,
+    /// There is nothing to show, spend or leave.
+    #[error("This machine has no account")]
+    NoAccount,
+    /// This machine is the account's, and does not speak for it.
+    #[error("The key of this machine's account is on another machine")]
+    AccountElsewhere,
+    /// The account would be lost with it.
+    #[error("This machine has the account's key, so it is the account's")]
+    KeyIsHere,
+    /// The account's key cannot be read or kept.
+    #[error("{detail}")]
+    AccountKey {
+        /// Where it is, what is wrong, and what to do.
+        detail: String,
+    },
+    /// Words that are no account's.
+    #[error("{fault}")]
+    AccountWords {
+        /// What is wrong with them.
+        fault: WordsFault,
+    },
+    /// A linking code that is of no use.
+    #[error("{fault}")]
+    Link {
+        /// What is wrong with it.
+        fault: LinkFault,
+    },
+    /// The balancer does not do for the account what it was asked for.
+    #[error("{detail}")]
+    Account {
+        /// Why.
+        fault: AccountFault,
+        /// The same in the balancer's words.
+        detail: String,
+    },
     /// A number out of bounds.
     #[error("{asked} jobs at once are not possible")]
     JobsAtOnce {
@@ -225,6 +272,22 @@ pub enum HistoryFault {
     Damaged,
     /// What none of these says.
     Other,
+}
+
+/// Why a balancer does not do what an account asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountFault {
+    /// The account has no machine in this network, and so nothing else there.
+    NoMachine,
+    /// It has as many of them as it may.
+    Full,
+    /// It has a key of this name.
+    NameTaken,
+    /// It has no such key or machine.
+    NoSuch,
+    /// A name or a number that cannot be.
+    Malformed,
 }
 
 /// What is wrong with a network's address.
@@ -299,6 +362,14 @@ impl Refusal {
                 return Some(format!("Choose between {least} and {most}"));
             }
             Self::JobsAtOnce { most, .. } => return Some(format!("Choose between 1 and {most}")),
+            Self::HasAccount => "Remove it from this machine first, once you have its words",
+            Self::NoAccount => {
+                "Create an account, restore one from its words, or link this machine by a code"
+            }
+            Self::AccountElsewhere => {
+                "Do this on the machine with the account, or restore the account here from its words"
+            }
+            Self::KeyIsHere => "Remove the account from this machine instead",
             Self::NoDownloadRate => "Leave the limit empty, or pause the download",
             Self::NotRemoved { .. } => "Delete it by hand",
             Self::NotSaved { .. } => "Choose another folder, or free some space",
@@ -330,6 +401,19 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         let detail = error.to_string();
         Refusal::KeyNotKept { detail }.into()
+    }
+}
+
+impl From<KeptKeyError> for ApiError {
+    fn from(error: KeptKeyError) -> Self {
+        let detail = error.to_string();
+        Refusal::AccountKey { detail }.into()
+    }
+}
+
+impl From<LinkFault> for ApiError {
+    fn from(fault: LinkFault) -> Self {
+        Refusal::Link { fault }.into()
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::App;
 use super::api::{ApiError, Refusal, RemovalItem, RemovalKind};
-use super::supervisor::KeySource;
+use crate::account::place::Place;
+use crate::identity::KeySource;
 
 /// Where everything is.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub(super) struct Removal {
     models: PathBuf,
     key: KeySource,
     keychain_account: String,
+    account: Option<Place>,
     autostart: bool,
 }
 
@@ -23,6 +25,9 @@ impl App {
     pub(super) fn removal(&self) -> Removal {
         let folder = self.0.data.folder();
         let key_file = folder.key_file();
+        let preferences = self.0.preferences.borrow();
+        let account = preferences.accounts.account.as_ref();
+        let holds_account = account.is_some_and(|account| account.holds_key);
         Removal {
             data: folder.path().to_owned(),
             models: PathBuf::from(&self.0.host.borrow().models_folder),
@@ -32,7 +37,8 @@ impl App {
                 self.0.key.clone()
             },
             keychain_account: folder.keychain_account(),
-            autostart: self.0.preferences.borrow().settings.start_with_system,
+            account: holds_account.then(|| Place::beside(&self.0.key, folder)),
+            autostart: preferences.settings.start_with_system,
         }
     }
 }
@@ -60,6 +66,13 @@ pub(super) async fn plan(removal: &Removal) -> Vec<RemovalItem> {
                 bytes: 0,
             },
         });
+        if let Some(place) = &removal.account {
+            items.push(RemovalItem {
+                what: RemovalKind::Account,
+                place: place.describe(),
+                bytes: 0,
+            });
+        }
         if removal.autostart {
             items.push(RemovalItem {
                 what: RemovalKind::Autostart,
@@ -75,7 +88,11 @@ pub(super) async fn plan(removal: &Removal) -> Vec<RemovalItem> {
 
 /// The node has ended. What cannot be deleted is named; the rest goes.
 pub(super) async fn carry_out(removal: Removal) -> Result<(), ApiError> {
-    let failed = tokio::task::spawn_blocking(move || {
+    let forgotten = match &removal.account {
+        Some(place) => place.forget().await.err(),
+        None => None,
+    };
+    let mut failed = tokio::task::spawn_blocking(move || {
         let mut failed = Vec::new();
         match &removal.key {
             KeySource::File(path) => failed.extend(delete(path)),
@@ -92,6 +109,7 @@ pub(super) async fn carry_out(removal: Removal) -> Result<(), ApiError> {
     })
     .await
     .unwrap_or_else(|error| vec![error.to_string()]);
+    failed.extend(forgotten.map(|error| error.to_string()));
     if failed.is_empty() {
         return Ok(());
     }

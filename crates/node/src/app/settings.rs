@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use ts_rs::TS;
 
+use crate::account::{Accounts, Belonging};
 use crate::governor::rules::Rules;
 use crate::gpu;
 use crate::identity::write_private;
@@ -24,6 +25,8 @@ pub struct Preferences {
     pub setup: Setup,
     /// What is set in the window or on the command line.
     pub settings: Settings,
+    /// The account that this machine belongs to.
+    pub accounts: Accounts,
 }
 
 /// How far the first start has come.
@@ -67,6 +70,10 @@ pub struct Settings {
     pub start_with_system: bool,
     /// The same window in a browser on this machine.
     pub web_control: bool,
+    /// As the owner of the account sees it among others; none for the machine's own name.
+    pub machine_name: Option<String>,
+    /// The account that this machine belongs to may pause and resume it from afar.
+    pub takes_commands: bool,
     /// The desktop program tells when something fails, needs the person, or a milestone is reached.
     pub notifications: bool,
     /// `en`, `de`; none follows the system.
@@ -199,6 +206,8 @@ impl Default for Settings {
             models_quota_bytes: None,
             start_with_system: false,
             web_control: false,
+            machine_name: None,
+            takes_commands: false,
             notifications: true,
             language: None,
             theme: Theme::System,
@@ -243,9 +252,20 @@ pub enum SettingsError {
 
 /// What this version writes. A change that old files do not survive raises it and adds a step to
 /// [`migrate`].
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 
 impl Preferences {
+    /// What the node is to know of its owner. `host` is the machine's own name.
+    pub(crate) fn belonging(&self, host: &str) -> Belonging {
+        Belonging {
+            account: self.accounts.in_network(self.settings.balancer.as_deref()),
+            takes_commands: self.settings.takes_commands,
+            name: (self.settings.machine_name.as_deref())
+                .unwrap_or(host)
+                .to_owned(),
+        }
+    }
+
     /// From a file; the defaults if there is none.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = match fs::read(path) {
@@ -468,6 +488,26 @@ mod tests {
         value
     }
 
+    /// What version 5 adds.
+    const ACCOUNTS: &str = r#"{
+  "account": {
+    "id": "0202020202020202020202020202020202020202020202020202020202020202",
+    "holds_key": false,
+    "networks": ["https://net.example"]
+  },
+  "code": "0GTG-R1GG-7GR3-4F1Z",
+  "leaving": ["https://192.168.1.5:8431"]
+}"#;
+
+    fn version_5() -> Value {
+        let mut value = version_4();
+        value["version"] = 5.into();
+        value["accounts"] = serde_json::from_str(ACCOUNTS).unwrap();
+        value["settings"]["machine_name"] = "attic".into();
+        value["settings"]["takes_commands"] = true.into();
+        value
+    }
+
     #[test]
     fn a_file_of_version_1_is_read() {
         let (_folder, path) = file(VERSION_1);
@@ -506,11 +546,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_4_is_read_and_written_as_it_is() {
+    fn a_file_of_version_4_belongs_to_no_account_and_takes_no_commands() {
         let (_folder, path) = file(&version_4().to_string());
+        let preferences = Preferences::read(&path).unwrap();
+        assert_eq!(preferences.accounts, Accounts::default());
+        let belonging = Belonging {
+            name: "attic".to_owned(),
+            ..Belonging::default()
+        };
+        assert_eq!(preferences.belonging("attic"), belonging);
+    }
+
+    #[test]
+    fn a_file_of_version_5_is_read_and_written_as_it_is() {
+        let (_folder, path) = file(&version_5().to_string());
         Preferences::read(&path).unwrap().write(&path).unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(written, version_4());
+        assert_eq!(written, version_5());
     }
 
     #[test]
@@ -585,7 +637,7 @@ mod tests {
                 r#"{"version":4,"settings":{"networks":[{"address":"a"}]}}"#,
                 "are damaged",
             ),
-            (r#"{"version":5}"#, "newer version"),
+            (r#"{"version":6}"#, "newer version"),
         ] {
             let (_folder, path) = file(content);
             let error = Preferences::read(&path).unwrap_err().to_string();

@@ -17,21 +17,12 @@ use crate::engine_link::EngineLink;
 use crate::governor::{GovernorPolicy, Hold};
 use crate::hardware::HardwareProbe;
 use crate::http_link::{HttpLink, Trust};
-use crate::identity::{self, IdentityError, Keychain, KeychainFault};
+use crate::identity::{self, IdentityError, KeySource, KeychainFault};
 use crate::library::InstalledFile;
 use crate::networks::NetworkSetting;
 use crate::node::{Around, Edges, ModelConfig, Node, NodeConfig};
 use crate::state::StartFault;
 use crate::store::Store;
-
-/// Where the node's key is.
-#[derive(Clone)]
-pub enum KeySource {
-    /// In the system's keychain, under an account of the data folder's own.
-    Keychain(Arc<dyn Keychain>),
-    /// In a file that only this user can read.
-    File(PathBuf),
-}
 
 /// The node now.
 #[derive(Clone, Default)]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use infera_node::app::api::{AppState, ByAddress, LookedUp};
+use infera_node::app::api::{AccountState, AppState, ByAddress, ByCode, LookedUp};
 use infera_node::app::settings::{Preferences, Settings};
 use infera_node::clock::{Clock, SystemClock};
 use infera_node::data_dir::{DataDirError, LockedDataDir};
@@ -13,7 +13,7 @@ use infera_node::look_up::{InvitationTerms, NotFound, look_up};
 use infera_node::networks::{NetworkSetting, NetworksError};
 use infera_protocol::node_api::{AdmissionRule, Checking, ModelOffer, Standing};
 use infera_protocol::requirements::{Mark, Requirement};
-use infera_protocol::shown;
+use infera_protocol::{AccountId, LinkCode, shown};
 use serde::Serialize;
 
 use super::remote::{Control, output, probe};
@@ -30,6 +30,9 @@ pub(super) struct Join {
     /// Join without being asked
     #[arg(long)]
     yes: bool,
+    /// Make this machine the account's that made this linking code
+    #[arg(long, value_name = "CODE")]
+    account: Option<LinkCode>,
     #[command(flatten)]
     show: Show,
     #[command(flatten)]
@@ -63,6 +66,7 @@ pub(super) async fn join(arguments: Join) -> Result<ExitCode, Fault> {
     let Join {
         network,
         yes,
+        account,
         show,
         key,
     } = arguments;
@@ -91,8 +95,15 @@ pub(super) async fn join(arguments: Join) -> Result<ExitCode, Fault> {
             if !agreed(&found).await? {
                 return print("Not joined");
             }
-            let state: AppState = control.call_slowly("join_network", &asked).await?;
-            joined(&show, found, &state.settings, true)
+            let mut state: AppState = control.call_slowly("join_network", &asked).await?;
+            if let Some(code) = account {
+                let code = code.to_string();
+                state = control
+                    .call_slowly("link_machine", &ByCode { code })
+                    .await?;
+            }
+            let account = Belongs::told(state.account.as_ref(), state.link.is_some());
+            joined(&show, found, &state.settings, account, true)
         }
         Node::Resting(data, mut preferences) => {
             let folder = data.folder();
@@ -114,9 +125,13 @@ pub(super) async fn join(arguments: Join) -> Result<ExitCode, Fault> {
             let network = found.setting(standing, SystemClock.now_ms());
             let settings = &mut preferences.settings;
             settings.join(network).map_err(|it| not_joined(&it))?;
+            let waits = account.is_some();
+            // The node uses it as soon as it is connected.
+            preferences.accounts.code = account.or(preferences.accounts.code.take());
             let written = preferences.write(&folder.settings());
             written.map_err(|it| not_joined(&it))?;
-            joined(&show, looked_up, &preferences.settings, false)
+            let account = waits.then_some(Belongs::Waiting);
+            joined(&show, looked_up, &preferences.settings, account, false)
         }
     }
 }
@@ -199,16 +214,40 @@ impl Node {
 struct Joined<'a> {
     network: LookedUp,
     joined: Option<&'a NetworkSetting>,
+    account: Option<Belongs>,
+}
+
+/// Whose this machine is after it was given a linking code.
+#[derive(Clone, Copy, Serialize)]
+#[serde(tag = "belongs", rename_all = "snake_case")]
+enum Belongs {
+    Linked { id: AccountId },
+    Waiting,
+}
+
+impl Belongs {
+    fn told(account: Option<&AccountState>, waits: bool) -> Option<Self> {
+        if waits {
+            return Some(Self::Waiting);
+        }
+        account.map(|account| Self::Linked { id: account.id })
+    }
 }
 
 fn joined(
     show: &Show,
     network: LookedUp,
     settings: &Settings,
+    account: Option<Belongs>,
     runs: bool,
 ) -> Result<ExitCode, Fault> {
     let joined = settings.active_network();
-    output(show, &Joined { network, joined }, |_| {
+    let shown = Joined {
+        network,
+        joined,
+        account,
+    };
+    output(show, &shown, |_| {
         let name = joined.map_or("the network", |network| &network.name);
         let next = if runs {
             "this node works for it now"
@@ -217,7 +256,16 @@ fn joined(
         } else {
             "`infera run` begins to work for it"
         };
-        format!("Joined {name}: {next}")
+        let account = match account {
+            None => String::new(),
+            Some(Belongs::Linked { id }) => {
+                format!("\nThis machine is one of account {} now", id.short())
+            }
+            Some(Belongs::Waiting) => {
+                "\nThis machine becomes the account's when it first connects".to_owned()
+            }
+        };
+        format!("Joined {name}: {next}{account}")
     })
 }
 
@@ -247,11 +295,16 @@ fn no_network(found: &LookedUp) -> Option<Fault> {
     }
 }
 
-/// On a terminal. What cannot be read is no yes.
 async fn ask() -> bool {
-    let read = tokio::task::spawn_blocking(|| {
+    ask_for("Join?").await
+}
+
+/// On a terminal. What cannot be read is no yes.
+pub(super) async fn ask_for(question: &str) -> bool {
+    let question = format!("{question} [y/N] ");
+    let read = tokio::task::spawn_blocking(move || {
         let mut error = io::stderr();
-        let _ = error.write_all(b"Join? [y/N] ");
+        let _ = error.write_all(question.as_bytes());
         let _ = error.flush();
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);

@@ -1,11 +1,14 @@
 //! The commands of `infera`.
 
+mod account;
 mod bench;
 mod chat;
 mod config;
 mod duration;
 mod earnings;
+mod fleet;
 mod join;
+mod key;
 mod local_engine;
 mod log;
 mod model;
@@ -56,6 +59,33 @@ enum Command {
     /// List the networks that this node has joined, choose another one, or leave one
     #[command(subcommand)]
     Network(join::NetworkCommand),
+    /// Show the account that this machine belongs to, make, restore or remove one, and link machines
+    #[command(args_conflicts_with_subcommands = true)]
+    Account {
+        #[command(flatten)]
+        show: Show,
+        #[command(subcommand)]
+        command: Option<account::AccountCommand>,
+    },
+    /// Make, list and revoke keys that spend the account's points
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Show what the account's keys spent, by day, key and model
+    Spending {
+        /// How many days, today included
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=92))]
+        days: u32,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Show the account's machines, and pause or resume them
+    #[command(args_conflicts_with_subcommands = true)]
+    Fleet {
+        #[command(flatten)]
+        show: Show,
+        #[command(subcommand)]
+        command: Option<fleet::FleetCommand>,
+    },
     /// Print the node's id; makes the identity if there is none
     Id {
         #[command(flatten)]
@@ -261,6 +291,14 @@ pub(crate) fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments).await,
             Command::Join(arguments) => join::join(arguments).await,
             Command::Network(command) => join::network(command).await,
+            Command::Account {
+                command: Some(command),
+                ..
+            } => account::run(command).await,
+            Command::Account { show, .. } => account::show(&show).await,
+            Command::Key(command) => key::run(command).await,
+            Command::Spending { days, show } => key::spending(&show, days).await,
+            Command::Fleet { show, command } => fleet::run(&show, command).await,
             Command::Id { data, key } => run::print_id(&data, &key).await,
             Command::Status(show) => remote::status(&show).await,
             Command::Pause {

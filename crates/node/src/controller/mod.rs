@@ -2,6 +2,7 @@
 //! tasks of its own and reports back as an [`Input`].
 
 mod audits;
+mod commands;
 mod devices;
 mod engines;
 mod jobs;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infera_engine::message::Event;
+use infera_protocol::FleetCommand;
 use infera_protocol::node_api::{ModelOffer, Network, NodeState, Offer, Points, Refusal};
 use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{self, Hardware, Policy};
@@ -26,6 +28,7 @@ use self::engines::Slot;
 use self::network::{NetworkView, SpeedMeasured};
 use self::snapshot::Outlets;
 use self::work::Work;
+use crate::account::CommandSeen;
 use crate::balancer_link::LinkError;
 use crate::caller::Caller;
 use crate::clock::random_32;
@@ -102,6 +105,8 @@ enum Input {
     Points(Result<Points, LinkError>),
     Models(Vec<ModelOffer>),
     Network(Result<Box<Network>, LinkError>),
+    /// A command from afar will not be done again, whatever happens.
+    CommandKept(FleetCommand),
     StorageFault(StoreError),
     StorageWorks,
 }
@@ -154,6 +159,9 @@ pub(crate) struct Controller {
     anyway_until_ms: Option<i64>,
     storage_fault: Option<String>,
     decision: Decision,
+    /// When the last command from afar was made; none that is not newer is taken.
+    last_command_ms: i64,
+    command: Option<CommandSeen>,
 
     look_around_at: Instant,
     closing: Option<Closing>,
@@ -197,6 +205,7 @@ impl Controller {
                 .unwrap_or_default(),
         });
         let speed = store.setting(network::SPEED_SETTING).await?;
+        let last_command_ms = store.setting(commands::LAST_SETTING).await?.unwrap_or(0);
         let key = Arc::new(key);
         let (input, inputs) = mpsc::unbounded_channel();
         let (session_out, session_events) = mpsc::unbounded_channel();
@@ -256,6 +265,7 @@ impl Controller {
             offers: None,
             surroundings: edges.around.seen.borrow().clone(),
             anyway_until_ms: None,
+            command: None,
         });
         config.governor.rules = edges.around.rules.borrow_and_update().clone();
         let now = Instant::now();
@@ -289,6 +299,7 @@ impl Controller {
                 state,
                 session_timeout,
                 hardware: hardware_out,
+                report: None,
                 publish_at: None,
                 published: None,
             },
@@ -305,12 +316,19 @@ impl Controller {
             anyway_until_ms: None,
             storage_fault: None,
             decision,
+            last_command_ms,
+            command: None,
             look_around_at: now + LOOK_AROUND,
             closing: None,
             checks: Vec::new(),
         };
         controller.settle_debts().await?;
         Ok((controller, snapshots_out))
+    }
+
+    /// For calls beside the node's own.
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     pub(crate) async fn run(mut self) {
@@ -336,6 +354,7 @@ impl Controller {
                 Ok(()) = self.edges.around.seen.changed() => {}
                 Ok(()) = self.edges.around.rules.changed() => self.edges.around.rules.mark_changed(),
                 Ok(()) = self.edges.around.gpus.changed() => {}
+                Ok(()) = self.edges.around.belonging.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.act();
@@ -360,23 +379,15 @@ impl Controller {
                 finish_first,
                 reply,
             } => {
-                let since_ms = self.now_ms();
-                self.set_pause(Some(Pause {
-                    since_ms,
-                    until_ms: duration.map(|duration| {
-                        since_ms
-                            .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-                    }),
-                    finish_first,
-                }));
-                self.anyway_until_ms = None;
-                self.act_and_publish();
+                let until_ms = duration.map(|duration| {
+                    let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+                    self.now_ms().saturating_add(ms)
+                });
+                self.pause(until_ms, finish_first);
                 let _ = reply.send(self.snapshot());
             }
             Request::Resume(reply) => {
-                self.end_pause();
-                self.slots.iter_mut().for_each(Slot::try_again);
-                self.act_and_publish();
+                self.resume();
                 let _ = reply.send(self.snapshot());
             }
             Request::PauseDevice {
@@ -440,6 +451,7 @@ impl Controller {
                 self.place_models(Instant::now());
             }
             Input::Network(answer) => self.on_network(answer),
+            Input::CommandKept(command) => self.on_command_kept(&command),
             Input::StorageFault(error) => self.on_storage_fault(&error),
             Input::StorageWorks => {
                 if self.storage_fault.take().is_some() {
@@ -447,6 +459,22 @@ impl Controller {
                 }
             }
         }
+    }
+
+    fn pause(&mut self, until_ms: Option<i64>, finish_first: bool) {
+        self.set_pause(Some(Pause {
+            since_ms: self.now_ms(),
+            until_ms,
+            finish_first,
+        }));
+        self.anyway_until_ms = None;
+        self.act_and_publish();
+    }
+
+    fn resume(&mut self) {
+        self.end_pause();
+        self.slots.iter_mut().for_each(Slot::try_again);
+        self.act_and_publish();
     }
 
     /// What a person asked for shows at once.
@@ -478,8 +506,8 @@ impl Controller {
         self.drop_late_audits(now);
         self.ship_everything(now);
         self.let_the_machine_sleep();
-        self.tell_state();
         self.publish(now);
+        self.tell_state();
     }
 
     fn decide(&mut self) {

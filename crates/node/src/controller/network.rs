@@ -175,8 +175,7 @@ impl Controller {
                 self.remember(async move { store.record(row).await });
                 self.refresh_points();
             }
-            // A node of no account was sent it by mistake.
-            NodeEvent::Command(_) => {}
+            NodeEvent::Command(command) => self.on_command(command),
             NodeEvent::Reset => self.refresh(),
         }
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use infera_protocol::ModelId;
+use infera_protocol::account::MachineReport;
 use infera_protocol::node_api::{NodeState, WorkKind};
 use infera_protocol::requirements::Hardware;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Controller, PUBLISH_INTERVAL};
+use crate::account::report::report;
 use crate::governor::Mode;
 use crate::state::{ModelStatus, NodeSnapshot, State, Summary, WorkInProgress, describe};
 
@@ -19,6 +21,8 @@ pub(super) struct Outlets {
     pub(super) state: watch::Sender<NodeState>,
     pub(super) session_timeout: watch::Sender<Duration>,
     pub(super) hardware: watch::Sender<Hardware>,
+    /// For the owner of the account, where there is one.
+    pub(super) report: Option<MachineReport>,
     pub(super) publish_at: Option<Instant>,
     pub(super) published: Option<Instant>,
 }
@@ -46,7 +50,7 @@ impl Controller {
                 State::new(state.summary.in_public(), clock).sentence
             }),
             hardware,
-            report: None,
+            report: self.outlets.report.clone(),
         };
         self.outlets.state.send_if_modified(|current| {
             let changed = *current != state;
@@ -75,6 +79,13 @@ impl Controller {
             return;
         }
         let snapshot = self.snapshot();
+        let told = self.outlets.report.take();
+        self.outlets.report = report(
+            &self.edges.around.belonging.borrow_and_update(),
+            &snapshot.devices,
+            told.as_ref(),
+            &*self.edges.clock,
+        );
         let changed = self.outlets.snapshots.send_if_modified(|current| {
             let changed = *current != snapshot;
             if changed && current.state.sentence != snapshot.state.sentence {
@@ -117,6 +128,7 @@ impl Controller {
             offers: self.network.served.clone(),
             surroundings: self.edges.around.seen.borrow().clone(),
             anyway_until_ms: self.anyway_until_ms,
+            command: self.command.clone(),
         }
     }
 

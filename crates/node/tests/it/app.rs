@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// The reason in the API's word.
-    async fn refused(&self, command: &str, request: Value) -> String {
+    pub(crate) async fn refused(&self, command: &str, request: Value) -> String {
         match self.app.call(command, request).await {
             Ok(answer) => panic!("{command}: {answer}"),
             Err(error) => {
@@ -84,7 +84,7 @@ impl Running {
         state.installed[0].path.clone()
     }
 
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.app.shut_down().await;
         let Self { app, folder } = self;
         drop(app);

@@ -11,6 +11,7 @@ use infera_engine::message::{
     Command, DeviceChoice, DeviceInfo, Embedded, Event, Failure, FailureCode, Finished, Generate,
     Load, Loaded, Score, Scored,
 };
+use infera_node::account::Belonging;
 use infera_node::balancer_link::{
     BalancerLink, Call, EventStream, LinkError, ReceivedEvent, Token,
 };
@@ -25,6 +26,7 @@ use infera_node::state::{Connection, NodeSnapshot};
 use infera_node::store::Store;
 use infera_node::unreachable::Unreachable;
 use infera_node::{Around, Edges, ModelConfig, Node, NodeConfig};
+use infera_protocol::account::{LinkGrant, Linked};
 use infera_protocol::audit::audit_commit_digest;
 use infera_protocol::node_api::{
     AuditCommit, AuditReveal, Challenge, ChallengeRequest, Claim, Decline, InvitationRequest,
@@ -36,9 +38,9 @@ use infera_protocol::output::OutputAck;
 use infera_protocol::requirements::{Gpu, Hardware, Policy};
 use infera_protocol::vector::vectors_hash;
 use infera_protocol::{
-    AuditId, AuditReport, AuditSpec, ChunkChain, FinishReason, Hash, JobId, JobSeed, JobSpec,
-    ModelId, NodeId, NodeKey, OutputBatch, Profile, Sampling, Task, TokenOutput, VERSION, Vector,
-    Work, Writing,
+    AccountId, AuditId, AuditReport, AuditSpec, ChunkChain, FinishReason, Hash, JobId, JobSeed,
+    JobSpec, LinkId, ModelId, NodeId, NodeKey, OutputBatch, Ownership, Profile, Sampling, Task,
+    TokenOutput, VERSION, Vector, Work, Writing,
 };
 use infera_surroundings::Surroundings;
 use tokio::sync::{mpsc, watch};
@@ -480,6 +482,12 @@ pub(crate) struct Books {
     pub(crate) last_event_ids: Vec<Option<String>>,
     pub(crate) states: Vec<NodeState>,
     pub(crate) points: Points,
+    /// What accounts granted, as this balancer tells it.
+    pub(crate) grants: BTreeMap<LinkId, LinkGrant>,
+    pub(crate) grant_calls: u32,
+    pub(crate) used_up: bool,
+    pub(crate) ownerships: Vec<Ownership>,
+    pub(crate) owner: Option<AccountId>,
     token: Option<String>,
     challenge: Option<Hash>,
     stream: Option<mpsc::UnboundedSender<Result<ReceivedEvent, LinkError>>>,
@@ -936,6 +944,35 @@ impl BalancerLink for FakeBalancer {
         })
     }
 
+    fn link_grant(&self, token: Token, link: LinkId) -> Call<LinkGrant> {
+        self.call(Some(token), move |books| {
+            books.grant_calls += 1;
+            let grant = books.grants.get(&link).copied();
+            grant.ok_or_else(|| refused(RefusalCode::LinkUnknown))
+        })
+    }
+
+    fn own(&self, token: Token, ownership: Ownership) -> Call<Linked> {
+        self.call(Some(token), move |books| {
+            assert_eq!(ownership.node, node_id());
+            if books.used_up {
+                return Err(refused(RefusalCode::LinkUsedUp));
+            }
+            books.owner = Some(ownership.grant.account);
+            books.ownerships.push(ownership);
+            Ok(Linked {
+                account: ownership.grant.account,
+            })
+        })
+    }
+
+    fn disown(&self, token: Token) -> Call<()> {
+        self.call(Some(token), |books| {
+            books.owner = None;
+            Ok(())
+        })
+    }
+
     fn points(&self, token: Token) -> Call<Points> {
         self.call(Some(token), |books| Ok(books.points))
     }
@@ -1028,6 +1065,8 @@ pub(crate) struct Rig {
     pub(crate) rules: watch::Sender<Rules>,
     /// What the node sees on its GPUs.
     pub(crate) gpus: watch::Sender<Vec<GpuSeen>>,
+    /// What the node knows of its owner.
+    pub(crate) belonging: watch::Sender<Belonging>,
     pub(crate) ready_to_sleep: mpsc::UnboundedReceiver<()>,
 }
 
@@ -1092,6 +1131,7 @@ impl Rig {
         let (around, seen) = watch::channel(Surroundings::default());
         let (rules, rules_in) = watch::channel(Rules::default());
         let (gpus, gpus_in) = watch::channel(Vec::new());
+        let (belonging, belonging_in) = watch::channel(Belonging::default());
         let (ready_out, ready_to_sleep) = mpsc::unbounded_channel();
         let node = Node::start(
             NodeConfig {
@@ -1112,6 +1152,7 @@ impl Rig {
                     seen,
                     rules: rules_in,
                     gpus: gpus_in,
+                    belonging: belonging_in,
                     ready_to_sleep: ready_out,
                 },
             },
@@ -1131,6 +1172,7 @@ impl Rig {
             around,
             rules,
             gpus,
+            belonging,
             ready_to_sleep,
         }
     }

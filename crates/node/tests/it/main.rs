@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where a fake cannot go on")]
 
+mod accounts;
 mod app;
 mod audits;
 mod cli;

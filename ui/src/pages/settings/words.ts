@@ -244,6 +244,7 @@ export const en = {
   "removal.logs": "Logs",
   "removal.settings": "Settings",
   "removal.identity": "This node’s identity",
+  "removal.account": "The account’s key, and with it the account where there is no backup",
   "removal.autostart": "Start with the system",
   "removal.keychain": "System keychain: {account}",
   "removal.points":
@@ -519,6 +520,7 @@ export const de: Same<typeof en> = {
   "removal.logs": "Protokolle",
   "removal.settings": "Einstellungen",
   "removal.identity": "Identität dieses Knotens",
+  "removal.account": "Der Schlüssel des Kontos, und ohne Sicherung das Konto selbst",
   "removal.autostart": "Start mit dem System",
   "removal.keychain": "Schlüsselbund des Systems: {account}",
   "removal.points":
