@@ -608,7 +608,7 @@ async fn run_node(folder: &Path, command: NodeCommand) -> Result<(), CliError> {
         NodeCommand::Untrust { node } => (node, NodeAct::Demote),
         NodeCommand::Unban { node } => (node, NodeAct::Unban),
         NodeCommand::Ban { node, reason, life } => {
-            operator::check_reason(&reason).map_err(CliError::BadReason)?;
+            let reason = operator::read_reason(&reason).map_err(CliError::BadReason)?;
             let until_ms = life.until(now_ms);
             (node, NodeAct::Ban { until_ms, reason })
         }

@@ -34,7 +34,7 @@ use tokio::time::Instant;
 pub(crate) use acts::{NodeAct, act};
 use call::{Asking, Fault, Knock, Operator};
 use log::Act;
-pub(crate) use nodes::check_reason;
+pub(crate) use nodes::read_reason;
 
 use crate::dispatch::{Core, to_the_end};
 

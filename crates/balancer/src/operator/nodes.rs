@@ -232,8 +232,7 @@ pub(super) async fn ban(
     call: Asked<BanOrder>,
 ) -> Result<Json<Value>, Fault> {
     let BanOrder { until_ms, reason } = call.message;
-    let reason = reason.trim().to_owned();
-    check_reason(&reason)
+    let reason = read_reason(&reason)
         .map_err(|message| Fault::new(StatusCode::BAD_REQUEST, "bad_reason", message))?;
     if until_ms.is_some_and(|until_ms| until_ms <= core.edges.now_ms()) {
         return Err(Fault::new(
@@ -246,10 +245,11 @@ pub(super) async fn ban(
 }
 
 /// The node's owner is told the reason, and other operators read it in the log.
-pub(crate) fn check_reason(reason: &str) -> Result<(), String> {
+pub(crate) fn read_reason(text: &str) -> Result<String, String> {
+    let reason = text.trim();
     let length = reason.chars().count();
     if (1..=LONGEST_REASON).contains(&length) && !reason.contains(char::is_control) {
-        return Ok(());
+        return Ok(reason.to_owned());
     }
     Err(format!(
         "Whoever is kept out is told why: give a reason of 1 to {LONGEST_REASON} characters in one line"

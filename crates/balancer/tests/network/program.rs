@@ -512,3 +512,72 @@ fn an_invitation_needs_an_address_and_its_words_are_checked() {
     assert!(fault(&run(&other, &plain)).contains("https://"));
     assert!(!other.exists(), "nothing was made");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_have_keys_of_their_own_and_an_address_if_they_like() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = "operator_listen = \"127.0.0.1:0\"\n";
+    std::fs::write(folder.path().join("balancer.toml"), listen).unwrap();
+    let run = |words: &[&str]| run(folder.path(), words);
+    assert!(fault(&run(&["operator", "list"])).contains("no network"));
+    let key = stdout(&run(&["operator", "create", "ann"]));
+    let key = key.trim();
+    assert!(key.starts_with("op-infera-"), "{key}");
+    let taken = fault(&run(&["operator", "create", "ann"]));
+    assert!(taken.contains("already"), "{taken}");
+    assert!(stdout(&run(&["operator", "list"])).contains("never used"));
+
+    let words = ["serve", "--listen", "127.0.0.1:0", "--policy", "practice"];
+    let mut child = command(folder.path(), &words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut after = |words: &str| {
+        let line = said.next().unwrap().unwrap();
+        line.strip_prefix(words).unwrap().to_owned()
+    };
+    let (public, own) = (after("Listening on "), after("Operators' page on "));
+    let client = http();
+    let status = async |address: &str| {
+        let call = client.get(address).bearer_auth(key).send().await;
+        call.unwrap().status().as_u16()
+    };
+    assert_eq!(status(&format!("{own}/operator/v1/now")).await, 200);
+    assert_eq!(status(&format!("{public}/operator/v1/now")).await, 404);
+    assert_eq!(status(&format!("{public}/operator")).await, 404);
+    assert_eq!(status(&format!("{own}/v1/models")).await, 404);
+    let nodes = stdout(&run(&["operator", "list", "--json"]));
+    let nodes: Value = serde_json::from_str(&nodes).unwrap();
+    assert!(nodes[0]["last_used_ms"].is_i64(), "{nodes}");
+
+    // What is done here is in the log, under nobody's name.
+    let node = key_id(1);
+    let banned = run(&["node", "ban", &node, "--reason", "too loud", "--for", "7d"]);
+    stdout(&banned);
+    let unsaid = fault(&run(&["node", "ban", &node, "--reason", " "]));
+    assert!(unsaid.contains("reason"), "{unsaid}");
+    stdout(&run(&["node", "unban", &node]));
+    let log = client.get(format!("{own}/operator/v1/log"));
+    let log: Value = log
+        .bearer_auth(key)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(log["acts"][0]["act"], "unban", "{log}");
+    assert_eq!(log["acts"][1]["detail"], "too loud", "{log}");
+    assert_eq!(log["acts"][1]["who"], Value::Null, "{log}");
+
+    stdout(&run(&["operator", "revoke", "ann"]));
+    assert_eq!(status(&format!("{own}/operator/v1/now")).await, 401);
+    assert!(fault(&run(&["operator", "revoke", "ann"])).contains("operator list"));
+    end(&mut child);
+}
+
+fn key_id(number: u8) -> String {
+    key(number).id().to_string()
+}
