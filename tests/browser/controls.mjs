@@ -58,9 +58,7 @@ await run(async () => {
     const bar = page.locator("header");
     const choose = async (name) => {
       await bar
-        .getByRole("button", {
-          name: /^More ways to pause$|^Pause for another time$/,
-        })
+        .getByRole("button", { name: /^More ways to pause$|^Pause for another time$/ })
         .click();
       await page.getByRole("menuitem", { name }).click();
     };
@@ -131,7 +129,8 @@ await run(async () => {
     await call("change_settings", {
       devices: [{ device: "cpu" }, { device: "named", name: "llvmpipe" }],
     });
-    const paused = async () => (await ask("status")).devices.map(({ paused }) => paused).join();
+    const paused = async () =>
+      (await ask("status")).devices.map(({ paused }) => paused).join();
     await button("Pause this one").click();
     await until("the first device is paused", async () => /^true,false/.test(await paused()));
     await button("Resume this one").click();
@@ -146,9 +145,7 @@ await run(async () => {
       });
     }
     await call("change_settings", { excluded_adapters: [] });
-    const link = main.getByRole("link", {
-      name: /See what the network asks for/,
-    });
+    const link = main.getByRole("link", { name: /See what the network asks for/ });
     if ((await link.count()) > 0) {
       await link.click();
       await page.goBack();
@@ -213,11 +210,7 @@ await run(async () => {
     }
   });
   await step("Jobs: the file holds what the history holds", async () => {
-    const { jobs } = await call("jobs", {
-      ...ALL_JOBS,
-      sort: "started",
-      ascending: false,
-    });
+    const { jobs } = await call("jobs", { ...ALL_JOBS, sort: "started", ascending: false });
     const coming = page.waitForEvent("download");
     await press("Export CSV");
     const download = await coming;
@@ -286,9 +279,7 @@ await run(async () => {
       await wanted.first().click();
       await until("it is asked for", async () => (await wanted.count()) < count);
     }
-    const acts = main.getByRole("button", {
-      name: /^(Pause|Cancel|Resume|Try now): /,
-    });
+    const acts = main.getByRole("button", { name: /^(Pause|Cancel|Resume|Try now): / });
     await main
       .getByRole("button", { name: /^Pause: / })
       .first()
@@ -507,16 +498,10 @@ await run(async () => {
     const link = dialog.getByLabel("Invitation or address");
     await link.fill("http://net.example");
     await link.press("Tab");
-    await dialog
-      .getByText(/plain HTTP/i)
-      .first()
-      .waitFor();
+    await dialog.getByText(/plain HTTP/i).first().waitFor();
     await link.fill("infera://join?to=net.example&pin=cut");
     await link.press("Tab");
-    await dialog
-      .getByText(/The invitation is cut off/)
-      .first()
-      .waitFor();
+    await dialog.getByText(/The invitation is cut off/).first().waitFor();
     await press("Cancel", dialog);
     await main.getByRole("button", { name: "Leave", exact: true }).click();
     await press("Stay", dialog);

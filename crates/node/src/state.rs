@@ -1050,7 +1050,7 @@ mod tests {
             found: Amount::Memory { bytes: 6 << 30 },
             mark: Mark::Fail,
         };
-        let cases = [
+        let cases = vec![
             (base(), Waiting, "Waiting for jobs"),
             (
                 NodeSnapshot {

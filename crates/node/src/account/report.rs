@@ -75,7 +75,7 @@ mod tests {
             for rate in rates {
                 let now = in_steps(rate, told);
                 prop_assert!((now - rate).abs() <= rate * 0.3, "{rate} {now}");
-                prop_assert_eq!(in_steps(rate, now), now, "the same again is no news");
+                prop_assert!((in_steps(rate, now) - now).abs() < f32::EPSILON, "the same again is no news");
                 told = now;
             }
         }

@@ -119,7 +119,7 @@ fn name(machine: &Machine) -> &str {
 
 fn shown_name(machine: &Machine) -> String {
     match name(machine) {
-        "" => machine.node.short().to_string(),
+        "" => machine.node.short(),
         name => name.to_owned(),
     }
 }
@@ -129,7 +129,7 @@ fn told(machines: &[Machine], answers: &[FleetAnswer]) -> String {
         .iter()
         .map(|answer| {
             let machine = machines.iter().find(|it| it.node == answer.node);
-            let name = machine.map_or_else(|| answer.node.short().to_string(), shown_name);
+            let name = machine.map_or_else(|| answer.node.short(), shown_name);
             let outcome = answer
                 .fault
                 .as_ref()
@@ -154,7 +154,7 @@ fn describe(machines: &[Machine]) -> String {
         let speed: f32 = devices.iter().map(|device| device.tokens_per_second).sum();
         vec![
             shown_name(machine),
-            machine.node.short().to_string(),
+            machine.node.short(),
             state(machine),
             devices_shown(machine),
             machine.running.to_string(),

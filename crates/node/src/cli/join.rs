@@ -1,7 +1,9 @@
 //! `infera join` and `infera network`: which networks there are for this node, and which it works
 //! for.
 
+use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -47,6 +49,14 @@ pub(super) enum NetworkCommand {
     Use {
         /// As `infera network list` shows it
         address: String,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Save the certificate that the active network made for itself, for clients that ask it
+    Certificate {
+        /// Where to; it is printed without one
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
         #[command(flatten)]
         show: Show,
     },
@@ -147,6 +157,23 @@ pub(super) async fn network(command: NetworkCommand) -> Result<ExitCode, Fault> 
             let settings = node.change("choose_network", address, Settings::choose);
             output(&show, &Networks::of(&settings.await?), list)
         }
+        NetworkCommand::Certificate { file, show } => {
+            let text: String = Control::of(&show)?.call("network_certificate", &()).await?;
+            let Some(file) = file else {
+                return print(text.trim_end());
+            };
+            fs::write(&file, text).map_err(|error| {
+                Fault::with_advice(
+                    &format!("{} cannot be written: {error}", file.display()),
+                    "the certificate was not saved",
+                    "name a file in a folder that you may write",
+                )
+            })?;
+            print(&format!(
+                "Saved: `curl --cacert {}` knows the network by it",
+                file.display()
+            ))
+        }
         NetworkCommand::Leave { address, show } => {
             let node = Node::of(&show)?;
             let settings = node.change("leave_network", address, Settings::leave);
@@ -211,7 +238,7 @@ impl Node {
 
 /// What is printed of a join as JSON.
 #[derive(Serialize)]
-struct Joined<'a> {
+struct Outcome<'a> {
     network: LookedUp,
     joined: Option<&'a NetworkSetting>,
     account: Option<Belongs>,
@@ -242,7 +269,7 @@ fn joined(
     runs: bool,
 ) -> Result<ExitCode, Fault> {
     let joined = settings.active_network();
-    let shown = Joined {
+    let shown = Outcome {
         network,
         joined,
         account,
