@@ -7,7 +7,7 @@ const PAGES = ["overview", "nodes", "jobs", "ledger", "models", "keys", "invitat
 // The certificate is the network's own; a key is asked for, so the first answer says no.
 const OPTIONS = {
   ignoreHTTPSErrors: true,
-  allow: [/401 \(Unauthorized\)/],
+  allow: [/status of 401/],
   permissions: ["clipboard-read", "clipboard-write"],
 };
 const short = given.node.slice(0, 8);
@@ -64,7 +64,8 @@ await run(async () => {
     const link = page.getByRole("main").getByRole("link", { name: "Look at Nodes" });
     await link.first().click();
     await heading(page, "Nodes");
-    await goTo(page, "Overview");
+    await page.getByRole("navigation").getByRole("link", { name: "Overview" }).click();
+    await page.getByRole("heading", { level: 1, name: "Running Lab" }).waitFor();
     await noneIsUnused(page);
   });
 
