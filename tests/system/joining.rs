@@ -33,6 +33,12 @@ impl Machine<'_> {
         process::output(self.command(words))
     }
 
+    fn json(&self, words: &[&str]) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.run(&[words, &["--json"]].concat())?,
+        )?)
+    }
+
     fn join(&self, link: &str) -> Result<String> {
         process::output(self.with_key(&["join", link, "--yes"]))
     }
@@ -127,6 +133,96 @@ fn an_answer_without_references_says_what_it_waits_for() -> Result<()> {
     let waits = &answer["infera"]["waiting_for"];
     assert_eq!(waits["references_needed"], 2, "{answer}");
     assert_eq!(waits["references_here"], 0, "{answer}");
+    Ok(())
+}
+
+/// Earns on one machine, has another one under its command, and spends at a stranger's from a
+/// program that knows the key alone.
+#[test]
+fn one_account_earns_commands_and_spends_across_machines() -> Result<()> {
+    let binaries = Binaries::find_or_build()?;
+    let folder = tempfile::tempdir()?;
+    let words = ["--name", "Ours", "--checking", "none"];
+    let network = Up::start(&binaries, &folder.path().join("network"), &words)?;
+    serve_tiny_model(&network)?;
+    let [desk, attic, stranger] =
+        ["desk", "attic", "stranger"].map(|name| folder.path().join(name));
+    let machine = |data| Machine {
+        binaries: &binaries,
+        data,
+    };
+    let (desk, attic, stranger) = (machine(&desk), machine(&attic), machine(&stranger));
+    desk.join(&network.link)?;
+    let _desk = desk.start()?;
+    desk.run(&["account", "create"])?;
+    let account = wait::until("the desk is the account's", START_LIMIT, || {
+        let account = desk.json(&["account"])?;
+        Ok((account["linked"] == true).then_some(account))
+    })?;
+    let code = desk.json(&["account", "link-code"])?;
+    let code = code["code"].as_str().ok_or("no code was shown")?;
+    process::output(attic.with_key(&["join", &network.link, "--yes", "--account", code]))?;
+    let _attic = attic.start()?;
+    attic.run(&["config", "machine_name", "attic"])?;
+    wait::until(
+        "the attic is among the account's machines",
+        START_LIMIT,
+        || {
+            let fleet = desk.json(&["fleet"])?;
+            let named = |machine: &Value| machine["report"]["name"] == "attic";
+            let machines = fleet.as_array().ok_or("the fleet is no list")?;
+            Ok(machines.iter().any(named).then_some(()))
+        },
+    )?;
+
+    // Nobody commands it before its owner allows it there.
+    let paused = |machine: &Machine<'_>| {
+        let status = machine.json(&["status"])?;
+        Ok::<_, xtask::Error>(status["state"]["sentence"].to_string().contains("Paused"))
+    };
+    let refused = desk.run(&["fleet", "pause", "attic"]);
+    let refused = refused.map_or_else(|error| error.to_string(), |said| said);
+    assert!(!paused(&attic)?, "{refused}");
+    attic.run(&["config", "takes_commands", "true"])?;
+    wait::until("the attic is paused from afar", START_LIMIT, || {
+        // It tells that it takes commands a moment later.
+        let _ = desk.run(&["fleet", "pause", "attic"]);
+        Ok(paused(&attic)?.then_some(()))
+    })?;
+
+    network.answer("/v1/chat/completions", &story(1, 20))?;
+    let earned = wait::until("the desk has earned", START_LIMIT, || {
+        let overview = desk.json(&["account"])?["overview"].clone();
+        Ok(overview["earned"].as_i64().filter(|earned| *earned > 0))
+    })?;
+    let key = desk.json(&["key", "create", "laptop", "--daily-limit", "50"])?;
+    let key = key["key"].as_str().ok_or("no key was shown")?;
+    desk.run(&["pause"])?;
+    stranger.join(&network.link)?;
+    let _stranger = stranger.start()?;
+    let body = story(2, 10);
+    let answer = wait::until("a stranger's machine answers", START_LIMIT, || {
+        network.ask_as(key, "/v1/chat/completions", &body)
+    })?;
+    let cost = cost(&answer["usage"])?;
+    let account_id = account["id"].as_str().ok_or("the account has no id")?;
+    wait::until("both books say what was spent", START_LIMIT, || {
+        let statement = desk.json(&["spending"])?;
+        let overview = &statement["overview"];
+        let spent = overview["spent"].as_i64() == Some(cost)
+            && overview["balance"].as_i64() == Some(earned - cost)
+            && statement["spent"][0]["micro"].as_i64() == Some(cost);
+        let ledger: Value = serde_json::from_str(&network.run(&["ledger", "--json"])?)?;
+        let of_key = format!("client:{account_id}/laptop");
+        let accounts = ledger["accounts"].as_array().ok_or("no accounts")?;
+        let row = accounts
+            .iter()
+            .find(|row| row["account"] == of_key.as_str());
+        let booked = row.and_then(|row| row["balance"].as_i64()) == Some(-cost);
+        Ok((spent && booked && ledger["sum"] == 0).then_some(()))
+    })?;
+    desk.run(&["key", "revoke", "laptop"])?;
+    assert_eq!(network.ask_as(key, "/v1/chat/completions", &body)?, None);
     Ok(())
 }
 
