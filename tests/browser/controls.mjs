@@ -625,6 +625,8 @@ await run(async () => {
     await name.fill("attic");
     await name.blur();
     await main.getByRole("heading", { name: /^attic/ }).waitFor();
+    // Under its new name it is a control of its own.
+    await choose("Resume");
     await main.getByRole("switch", { name: "Take commands from afar" }).click();
     await until("it is kept", async () => (await settingsOf()).takes_commands === true);
     await press("Show the words");

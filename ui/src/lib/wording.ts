@@ -57,6 +57,7 @@ const WHOLE: readonly CallError["refusal"]["why"][] = [
   "account_elsewhere",
   "key_is_here",
   "account_words",
+  "link",
   "no_such_device",
   "starting",
   "ending",

@@ -362,6 +362,8 @@ impl Refusal {
                 return Some(format!("Choose between {least} and {most}"));
             }
             Self::JobsAtOnce { most, .. } => return Some(format!("Choose between 1 and {most}")),
+            Self::NoNetwork => "`infera join LINK` joins one by its invitation",
+            Self::NoCertificate => "Programs know it by the usual authorities, or ask its operator",
             Self::HasAccount => "Remove it from this machine first, once you have its words",
             Self::NoAccount => {
                 "Create an account, restore one from its words, or link this machine by a code"

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infera_node::app::api::{ApiError, AppState, ById, ForSeconds, PauseRequest};
+use infera_node::app::api::{ApiError, AppState, ById, ForSeconds, PauseRequest, Refusal};
 use infera_node::app::settings::Preferences;
 use infera_node::books::{JobRow, JobsPage, JobsQuery};
 use infera_node::clock::{Clock, SystemClock};
@@ -490,6 +490,23 @@ pub(super) fn output<T: Serialize>(
     }
 }
 
+const NOT_DONE: &str = "the node did not do what was asked";
+const START_AGAIN: &str = "end the node and start it again if this stays so";
+
+fn refused(error: &ApiError) -> Fault {
+    if let Some(remedy) = &error.remedy {
+        return Fault::with_advice(&error.message, NOT_DONE, remedy);
+    }
+    match error.refusal {
+        // Their sentences end with what to do.
+        Refusal::Account { .. }
+        | Refusal::AccountKey { .. }
+        | Refusal::AccountWords { .. }
+        | Refusal::Link { .. } => Fault::new(&error.message, NOT_DONE),
+        _ => Fault::with_advice(&error.message, NOT_DONE, START_AGAIN),
+    }
+}
+
 /// The control API of the node that runs in a data folder.
 pub(super) struct Control {
     client: Client,
@@ -561,15 +578,14 @@ impl Control {
         let response = request.send().await.map_err(|_| self.not_running.clone())?;
         if !response.status().is_success() {
             let status = response.status();
-            let what = match response.json::<ApiError>().await {
-                Ok(error) => error.message,
-                Err(_) => format!("the node answered with status {status}"),
-            };
-            return Err(Fault::with_advice(
-                &what,
-                "the node did not do what was asked",
-                "end the node and start it again if this stays so",
-            ));
+            return Err(match response.json::<ApiError>().await {
+                Ok(error) => refused(&error),
+                Err(_) => Fault::with_advice(
+                    &format!("the node answered with status {status}"),
+                    NOT_DONE,
+                    START_AGAIN,
+                ),
+            });
         }
         response.json().await.map_err(|_| {
             Fault::with_advice(

@@ -185,7 +185,7 @@ export const de: Same<typeof en> = {
   "fleet.gone_since": "Nicht da seit {time}",
   "fleet.working": "Arbeitet",
   "fleet.waiting": "Wartet auf Aufträge",
-  "fleet.jobs": "Aufträge jetzt",
+  "fleet.jobs": "Aufträge",
   "fleet.speed": "Tokens/s",
   "fleet.points": "Punkte",
   "fleet.no_commands": "Nimmt keine Befehle aus der Ferne an",
