@@ -181,7 +181,7 @@ fn one_account_earns_commands_and_spends_across_machines() -> Result<()> {
         Ok::<_, xtask::Error>(status["state"]["sentence"].to_string().contains("Paused"))
     };
     let refused = desk.run(&["fleet", "pause", "attic"]);
-    let refused = refused.map_or_else(|error| error.to_string(), |said| said);
+    let refused = refused.unwrap_or_else(|error| error.to_string());
     assert!(!paused(&attic)?, "{refused}");
     attic.run(&["config", "takes_commands", "true"])?;
     wait::until("the attic is paused from afar", START_LIMIT, || {
