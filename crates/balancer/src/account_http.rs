@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use infera_protocol::account::{
@@ -25,7 +25,7 @@ use crate::bounds::Bounded;
 use crate::db::DbError;
 use crate::dispatch::{Core, check_version, to_the_end, unavailable};
 use crate::job::refusal;
-use crate::node_http::{Call, Message, Refused, Sender, id, parse, unread};
+use crate::node_http::{Call, Message, Refused, Sender, id, parse, session_token, unread};
 use crate::nodes::bad_challenge;
 use crate::spending;
 
@@ -289,11 +289,7 @@ impl FromRequestParts<Arc<Core>> for Owner {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Refused> {
-        let account = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
+        let account = session_token(&parts.headers)
             .and_then(|token| core.account_tokens.read(token, core.edges.steady_ms()));
         let missing = || {
             refusal(

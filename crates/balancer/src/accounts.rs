@@ -8,6 +8,7 @@ use infera_protocol::digest::Digest;
 use infera_protocol::node_api::{Points, Refusal, RefusalCode};
 use infera_protocol::{AccountId, Hash, LinkId, NodeId};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use crate::db::{Database, DbError, Write};
 use crate::dispatch::unavailable;
@@ -284,27 +285,30 @@ pub(crate) async fn keys(
     account: AccountId,
     now_ms: i64,
 ) -> Result<Vec<AccountKeyRow>, DbError> {
-    let rows = sqlx::query("SELECT * FROM api_keys WHERE account = ? ORDER BY id")
-        .bind(account.to_string())
-        .fetch_all(database.read())
-        .await?;
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in &rows {
+    let rows = sqlx::query(
+        "SELECT k.*, -coalesce(b.balance, 0) AS spent,
+             (SELECT coalesce(-sum(p.amount), 0) FROM postings p
+                 WHERE p.account = 'client:' || k.name AND p.at_ms >= ?) AS spent_today
+         FROM api_keys k LEFT JOIN balances b ON b.account = 'client:' || k.name
+         WHERE k.account = ? ORDER BY k.id",
+    )
+    .bind(spending::day_of(now_ms))
+    .bind(account.to_string())
+    .fetch_all(database.read())
+    .await?;
+    let key = |row: &SqliteRow| {
         let name: String = row.try_get("name")?;
-        let client = Account::Client(name.clone());
-        let mut read = database.read().acquire().await?;
-        let today = spending::day_of(now_ms);
-        keys.push(AccountKeyRow {
-            name: name.rsplit('/').next().unwrap_or(&name).to_owned(),
+        Ok(AccountKeyRow {
+            name: keys::shown(&name).to_owned(),
             daily_limit: row.try_get("daily_limit")?,
             route: Word::read(row, "route")?,
-            spent: -ledger::balance(database, &client).await?,
-            spent_today: spending::spent_since(&mut read, &client, today).await?,
+            spent: row.try_get("spent")?,
+            spent_today: row.try_get("spent_today")?,
             created_ms: row.try_get("created_ms")?,
             revoked_ms: row.try_get("revoked_ms")?,
-        });
-    }
-    Ok(keys)
+        })
+    };
+    rows.iter().map(key).collect()
 }
 
 pub(crate) async fn revoke_key(

@@ -68,6 +68,11 @@ pub(crate) fn name_of_accounts(account: AccountId, name: &str) -> String {
     format!("{account}/{name}")
 }
 
+/// The name that its owner gave a key.
+pub(crate) fn shown(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, given)| given)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct KeyRow {
     pub name: String,
@@ -140,8 +145,7 @@ pub(crate) async fn insert(
     .await
     .map_err(DbError::from)?;
     if taken {
-        let shown = name.rsplit('/').next().unwrap_or(name);
-        return Err(KeyError::NameTaken(shown.to_owned()));
+        return Err(KeyError::NameTaken(shown(name).to_owned()));
     }
     let key = format!("{PREFIX}{}", hex::encode(edges.random::<32>()));
     sqlx::query(

@@ -458,12 +458,7 @@ impl FromRequestParts<Arc<Core>> for Sender {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Refused> {
-        let token = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .map(token_hash);
+        let token = session_token(&parts.headers).map(token_hash);
         Ok(Self(core.nodes.authenticate(token, Instant::now())?))
     }
 }
@@ -537,6 +532,12 @@ impl Core {
         };
         expected.map_err(unavailable)
     }
+}
+
+/// The token of a session of a node or an account.
+pub(crate) fn session_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ")
 }
 
 /// Tokens are kept as hashes: memory and logs never hold one.
